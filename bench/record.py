@@ -1,0 +1,211 @@
+"""The record of one run: what is stored in `results/<suite>/<key>/record.json`.
+
+Plain data: importable without torch, so that `plots/` and other tools can read results anywhere.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from bench.energy.reading import Reading
+from bench.errors import UserError
+
+SCHEMA_VERSION = 1
+RECORD_FILE = "record.json"
+
+
+class Stored(BaseModel):
+    """Base of everything stored: immutable, and an unknown key is an error rather than silence."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Cost(Stored):
+    """Requested and achieved budget. MACs: multiply-accumulates of conv and linear layers for one image."""
+
+    budget: float  # fraction of the dense MACs that may be kept
+    tolerance: float  # the achieved fraction must lie in [budget - tolerance, budget]
+    macs: int
+    macs_dense: int
+    params: int
+    params_dense: int
+    widths: dict[str, int] = {}  # kept output channels by layer name, 0 for a removed layer
+    widths_dense: dict[str, int] = {}
+
+    @property
+    def kept_macs(self) -> float:
+        return self.macs / self.macs_dense
+
+    @property
+    def kept_params(self) -> float:
+        return self.params / self.params_dense
+
+
+class Epoch(Stored):
+    """One pass over the training samples."""
+
+    epoch: int  # from 1
+    phase: str  # the method's name for what it was doing, e.g. "search", "train", "fine-tune"
+    loss: float
+    train_accuracy: float  # fraction, on the augmented batches as they were trained
+    holdout_accuracy: float | None  # fraction, on the held-out tenth
+    kept_macs: float  # fraction of the dense MACs the network costs at the end of the epoch (expected, while gates are open)
+    learning_rate: float
+    duration_s: float
+
+
+class LedgerEntry(Stored):
+    """What one phase of a method spent."""
+
+    phase: str
+    samples: int
+    forward_macs: int  # multiply-accumulates of the forward passes really executed (backward costs about twice that again)
+    duration_s: float
+
+
+class Ledger(Stored):
+    """What the run was allowed and what it spent. Every phase of a method is charged."""
+
+    allowance_samples: int
+    entries: tuple[LedgerEntry, ...]
+
+    @property
+    def samples(self) -> int:
+        return sum(e.samples for e in self.entries)
+
+    @property
+    def forward_macs(self) -> int:
+        return sum(e.forward_macs for e in self.entries)
+
+
+class Latency(Stored):
+    """Latency of one forward pass of a whole batch."""
+
+    median_ms: float
+    p05_ms: float
+    p95_ms: float
+
+
+class Inference(Stored):
+    """The pruned network side by side with the dense one: blocks of the two interleaved in seeded random order."""
+
+    batch_size: int
+    blocks: int  # interleaved blocks measured of each network
+    images: int  # images each network classified while measured
+    latency: Latency
+    dense_latency: Latency
+    latency_ratio: float  # pruned / dense, geometric mean over paired blocks
+    latency_ratio_low: float  # 95 % bootstrap interval
+    latency_ratio_high: float
+    energy: Reading  # of all blocks of this network together, for `images` images
+    dense_energy: Reading
+
+
+class Emissions(Stored):
+    """CO2 equivalent of the run, from joules x grid intensity. Kinds are kept apart, as with joules."""
+
+    country: str  # ISO 3166 alpha-3
+    grid_gco2e_per_kwh: float
+    source: str  # where the intensity comes from
+    training_gco2e: dict[str, float]  # by kind: {"modelled": 1.2}
+
+
+class Failure(Stored):
+    """Why a run has no result."""
+
+    reason: str  # "killed by signal 11 (SIGSEGV)", "exit code 1", ...
+    last_output: str
+
+
+class Record(Stored):
+    """One run of one (method, budget, seed). `status` is "done" only when every figure below is there."""
+
+    schema_version: int = SCHEMA_VERSION
+    status: Literal["done", "failed"]
+    suite: str
+    key: str
+    method: str  # label within the suite
+    method_name: str  # registered name
+    budget: float
+    seed: int
+    settings: dict[str, Any]  # everything that defines the run; a record is reused only for equal settings
+    machine: dict[str, Any] = {}  # cpu, cores, memory, gpu, os
+    versions: dict[str, str] = {}  # python, torch, greenprune, ...
+    command: str = ""
+    started_at: str = ""  # ISO 8601, UTC
+    finished_at: str = ""
+
+    # Present when status == "done":
+    valid: bool | None = None  # kept the budget and the ledger
+    invalid_reason: str | None = None
+    cost: Cost | None = None
+    ledger: Ledger | None = None
+    epochs: tuple[Epoch, ...] = ()
+    train_accuracy: float | None = None  # fractions; the last epoch counts
+    holdout_accuracy: float | None = None
+    test_accuracy: float | None = None  # evaluated once, after training
+    masked_max_abs_diff: float | None = None  # masked against removed network, max |delta logit| when it was removed
+    energy: dict[str, Reading] = {}  # by phase: "training", "evaluation"
+    inference: tuple[Inference, ...] = ()
+    emissions: Emissions | None = None
+    history: dict[str, Any] = {}  # what a method wants to tell, e.g. gate consensus over time
+    warnings: tuple[str, ...] = ()
+
+    failure: Failure | None = None
+
+
+def write_record(record: Record, folder: Path) -> Path:
+    """Write `folder/record.json` atomically: a reader sees the old file or the new one, never half of one."""
+    return write_atomically(folder / RECORD_FILE, record.model_dump_json(indent=1) + "\n")
+
+
+def write_atomically(path: Path, text: str) -> Path:
+    """Write `text` to `path` through a temporary file in the same folder, flushed to disk before the rename."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("w", encoding="utf-8") as f:
+            f.write(text)
+            f.flush()
+            os.fsync(f.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return path
+
+
+def read_record(path: Path) -> Record:
+    """Read one record.
+
+    Raises:
+        UserError: unreadable, not JSON, of a newer or older schema, or not a record; the sentence names the file.
+    """
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as e:
+        raise UserError(f"{path}: cannot be read ({e.strerror})") from None
+    except ValueError as e:
+        raise UserError(f"{path}: not a record, its JSON is broken ({e}); delete it and run again") from None
+    version = data.get("schema_version") if isinstance(data, dict) else None
+    if not isinstance(version, int):
+        raise UserError(f"{path}: not a record, schema_version is missing")
+    if version > SCHEMA_VERSION:
+        raise UserError(
+            f"{path}: schema_version = {version} is newer than this greenprune understands ({SCHEMA_VERSION}); "
+            "install a newer greenprune"
+        )
+    if version < SCHEMA_VERSION:
+        raise UserError(
+            f"{path}: schema_version = {version} is older than this greenprune writes ({SCHEMA_VERSION}); run it again"
+        )
+    try:
+        return Record.model_validate(data)
+    except ValidationError as e:
+        first = e.errors()[0]
+        where = ".".join(str(p) for p in first["loc"])
+        raise UserError(f"{path}: {where}: {first['msg'].lower()}; not a record of schema {SCHEMA_VERSION}") from None
