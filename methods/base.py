@@ -1,0 +1,134 @@
+"""The interface of a pruning method: a handful of hooks that a training loop calls.
+
+A method never runs the training loop and the loop never knows which method it runs:
+
+    method = Gated(options, keep=0.5, steps=2800)
+    network = method.prepare(model, example_inputs)        # what is trained
+    for each step:
+        loss = task_loss(network(x), y) + method.penalty()
+        loss.backward(); optimizer.step()
+        method.after_step(optimizer)                       # may remove channels and layers, in place
+    small = method.finish()                                # a plain nn.Module, physically smaller
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor, nn
+
+
+class Options(BaseModel):
+    """Base of every method's options: immutable, unknown keys refused, every field with a default and a description."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A stretch of a method's training.
+
+    Attributes:
+        name: what the method does meanwhile, e.g. "search", "train", "fine-tune".
+        share: fraction of the optimizer steps; the shares of all phases add up to 1.
+        peak: height of a new learning-rate cycle (warm-up, then decay to 0) that starts with this phase, relative to
+            the recipe's learning rate; None continues the cycle that is running.
+    """
+
+    name: str
+    share: float
+    peak: float | None = None
+
+
+class Skip(Exception):  # noqa: N818 - it is an answer, not an error
+    """Raised by `prepare` when a method cannot work on this network; the message says why."""
+
+
+class Method(ABC):
+    """One way of making a network cheaper during one training run. Subclasses override a few of the hooks.
+
+    Class attributes:
+        name: how suites call the method.
+        source: the paper (or reason) it comes from.
+        prunes: False for controls that ignore the budget (`dense`).
+        Options: a frozen pydantic model with the method's options.
+
+    Args:
+        options: an instance of `Options`, or None for the defaults.
+        keep: the budget, the fraction of the dense MACs that the result may cost, in (0, 1].
+        steps: optimizer steps of the whole training, all phases together.
+        tolerance: the result costs at least `keep - tolerance` (and never more than `keep`).
+        seed: seeds whatever the method draws itself.
+
+    Raises:
+        ValueError: `keep` outside (0, 1], or `steps` below 1.
+    """
+
+    name: ClassVar[str]
+    source: ClassVar[str]
+    prunes: ClassVar[bool] = True
+    Options: ClassVar[type[Options]] = Options
+
+    def __init__(
+        self, options: Options | None = None, *, keep: float, steps: int, tolerance: float = 0.02, seed: int = 0
+    ) -> None:
+        if not 0.0 < keep <= 1.0:
+            raise ValueError(f"keep = {keep}: allowed is a fraction of the dense cost above 0 and at most 1")
+        if steps < 1:
+            raise ValueError(f"steps = {steps}: allowed is at least 1")
+        self.options: Any = options if options is not None else self.Options()
+        self.keep, self.steps, self.tolerance, self.seed = keep, steps, tolerance, seed
+        self.step = 0  # optimizer steps taken so far
+        self.masked_max_abs_diff: float | None = None  # set where the network is cut, see `surgery`
+
+    @classmethod
+    def phases(cls, options: Options) -> tuple[Phase, ...]:
+        """The stretches of the training. Default: one, with one learning-rate cycle."""
+        return (Phase("train", 1.0, peak=1.0),)
+
+    @abstractmethod
+    def prepare(self, model: nn.Module, example_inputs: Tensor) -> nn.Module:
+        """Take `model` over and return the module to be trained (it may be `model` itself).
+
+        Args:
+            model: the dense network, on its device.
+            example_inputs: one small batch, (B, C, H, W), float, on the same device; used for tracing only.
+
+        Raises:
+            Skip: the method cannot work on this network.
+        """
+
+    def penalty(self) -> Tensor | float:
+        """What the method adds to the loss of the current batch; called after the forward pass."""
+        return 0.0
+
+    def after_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Called after every optimizer step. May change the network and the optimizer's parameters in place.
+
+        Overrides call `super().after_step(optimizer)`, which counts the step.
+        """
+        self.step += 1
+
+    @abstractmethod
+    def finish(self) -> nn.Module:
+        """The result: a plain module without gates, masks or hooks. Called once, after the last step."""
+
+    def kept_cost(self) -> float | None:
+        """The cost of the network as it stands (expected, while gates are open), as a fraction of the dense MACs.
+
+        None: unchanged, or let the harness count.
+        """
+        return None
+
+    def history(self) -> dict[str, Any]:
+        """What the method wants to tell afterwards (plain JSON data), e.g. gate consensus over time."""
+        return {}
+
+
+def step_of(share: float, steps: int) -> int:
+    """The optimizer step at which `share` of the training is over."""
+    return round(share * steps)
