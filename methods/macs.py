@@ -1,0 +1,69 @@
+"""One counter of multiply-accumulates for everything: convolution and linear layers, nothing else.
+
+The same definition serves published-table comparisons (ResNet-20 with option-B shortcuts: 40.8 M) and the ledger of a
+run, which adds up what was really executed.
+"""
+
+from __future__ import annotations
+
+from types import TracebackType
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_hook
+
+CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+COUNTED = (*CONVOLUTIONS, nn.Linear)
+
+
+def layer_macs(layer: nn.Module, output: Tensor) -> int:
+    """Multiply-accumulates of one call of a convolution or linear layer that produced `output` (whole batch)."""
+    if isinstance(layer, nn.Linear):
+        return output.numel() * layer.in_features
+    return output.numel() * layer.weight[0].numel()  # type: ignore[operator, index]
+
+
+class MacMeter:
+    """Counts the multiply-accumulates of every convolution and linear layer executed by this process while open.
+
+    A skipped layer costs nothing, a masked one costs what it executes, and a gate head counts like any other layer.
+
+        with MacMeter() as meter:
+            network(images)
+        meter.total
+    """
+
+    def __init__(self) -> None:
+        self.total = 0
+
+    def __enter__(self) -> MacMeter:
+        self._handle = register_module_forward_hook(self._count)
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._handle.remove()
+
+    def _count(self, module: nn.Module, inputs: object, output: object) -> None:
+        if isinstance(module, COUNTED) and isinstance(output, Tensor):
+            self.total += layer_macs(module, output)
+
+
+@torch.no_grad()
+def count_macs(model: nn.Module, example_inputs: Tensor) -> int:
+    """Multiply-accumulates of one forward pass of `model`, for one image of `example_inputs` (B, ...).
+
+    The model is evaluated in eval mode and left in the mode it was in.
+    """
+    training = model.training
+    model.eval()
+    try:
+        with MacMeter() as meter:
+            model(example_inputs)
+    finally:
+        model.train(training)
+    return meter.total // len(example_inputs)
+
+
+def count_params(model: nn.Module) -> int:
+    """Number of parameters (weights, biases, normalisation scale and shift; no statistics)."""
+    return sum(p.numel() for p in model.parameters())
