@@ -1,0 +1,33 @@
+"""Pruning methods as a library: works on any `nn.Module`, needs nothing of the harness or the plots."""
+
+from __future__ import annotations
+
+from methods.base import Method, Options, Phase, Skip
+from methods.budget import BudgetError
+from methods.dense import Dense
+from methods.gated import Gated
+from methods.gating import ConsensusGating, GatingOptions
+from methods.macs import MacMeter, count_macs, count_params
+from methods.magnitude import Magnitude
+
+_METHODS: tuple[type[Method], ...] = (Dense, Gated, Magnitude)
+
+
+def registry() -> dict[str, type[Method]]:
+    """Every method by its name."""
+    return {method.name: method for method in _METHODS}
+
+
+__all__ = [
+    "BudgetError",
+    "ConsensusGating",
+    "GatingOptions",
+    "MacMeter",
+    "Method",
+    "Options",
+    "Phase",
+    "Skip",
+    "count_macs",
+    "count_params",
+    "registry",
+]

@@ -102,6 +102,13 @@ class Method(ABC):
             Skip: the method cannot work on this network.
         """
 
+    def param_groups(self, network: nn.Module) -> list[dict[str, Any]]:
+        """The optimizer's parameter groups for the prepared `network`.
+
+        A group may hold `learning_rate_scale` (default 1) and `weight_decay` (default: the recipe's).
+        """
+        return [{"params": list(network.parameters())}]
+
     def penalty(self) -> Tensor | float:
         """What the method adds to the loss of the current batch; called after the forward pass."""
         return 0.0

@@ -67,15 +67,22 @@ class BudgetError(ValueError):
     """The budget cannot be met by this network; the message states the reachable floor."""
 
 
-def floor(structure: Structure) -> float:
-    """The smallest fraction of the dense MACs that removal can reach: every branch gone, one channel left per group."""
-    openness = torch.zeros(structure.units)
+def floor(structure: Structure, removable: Tensor | None = None) -> float:
+    """The smallest fraction of the dense MACs that removal can reach: every branch gone, one channel left per group.
+
+    Args:
+        removable: (U,) bool, the units that may be removed; default all.
+    """
+    openness = torch.zeros(structure.units) if removable is None else (~removable).float()
     for group in structure.groups:
-        openness[group.start] = 1.0
+        if not openness[group.units].any():
+            openness[group.start] = 1.0
     return float(MacCost(structure)(openness))
 
 
-def select(structure: Structure, scores: Tensor, keep: float, tolerance: float, open_now: Tensor | None = None) -> Tensor:
+def select(
+    structure: Structure, scores: Tensor, keep: float, tolerance: float, removable: Tensor | None = None
+) -> Tensor:
     """The units to keep so that the cost lies in [keep - tolerance, keep]: the highest scores, as far as the budget goes.
 
     Units are closed in ascending order of score until the budget is met. A unit is passed over when closing it would
@@ -85,7 +92,7 @@ def select(structure: Structure, scores: Tensor, keep: float, tolerance: float, 
         structure: of the network.
         scores: (U,), higher is kept longer. Units of different groups are compared: normalise before if need be.
         keep, tolerance: fractions of the dense MACs.
-        open_now: (U,) bool, units that may be kept at all; default all. Closed ones are never re-opened.
+        removable: (U,) bool, the units that may be closed; default all.
 
     Returns:
         (U,) bool.
@@ -93,16 +100,16 @@ def select(structure: Structure, scores: Tensor, keep: float, tolerance: float, 
     Raises:
         BudgetError: no selection reaches the interval.
     """
-    count = _Counter(structure, torch.ones(structure.units, dtype=torch.bool) if open_now is None else open_now)
+    count = _Counter(structure)
     for unit in torch.argsort(scores.detach().float().cpu(), stable=True).tolist():
         if count.cost() <= keep:
             break
-        if count.closable(unit) and count.cost_without(unit) >= keep - tolerance:
+        if (removable is None or removable[unit]) and count.closable(unit) and count.cost_without(unit) >= keep - tolerance:
             count.close(unit)
     if not keep - tolerance <= count.cost() <= keep:
         raise BudgetError(
             f"a budget of {keep:g} cannot be met within {tolerance:g}: the nearest selection costs {count.cost():.3f} of "
-            f"the dense MACs, the floor of this network is {floor(structure):.3f}"
+            f"the dense MACs; the floor of this network is {floor(structure, removable):.3f}"
         )
     return torch.from_numpy(count.open)
 
@@ -110,17 +117,16 @@ def select(structure: Structure, scores: Tensor, keep: float, tolerance: float, 
 class _Counter:
     """Open channels per layer, kept up to date while units close one by one (exact cost in O(layers) per question)."""
 
-    def __init__(self, structure: Structure, open_now: Tensor) -> None:
+    def __init__(self, structure: Structure) -> None:
         layers = [layer for layer in structure.layers.values() if layer.macs]
-        self.open = open_now.cpu().numpy().copy()
+        self.open = np.ones(structure.units, dtype=bool)
         self._first_branch = structure.units - len(structure.branches)
-        padded = np.append(self.open, True)  # FIXED is -1: the last entry
         self._macs = np.array([layer.macs / structure.macs for layer in layers])
         self._width = np.array([[len(layer.in_units), len(layer.out_units)] for layer in layers])
         self._depthwise = np.array([layer.depthwise for layer in layers])
-        self._count = np.array([[padded[layer.in_units].sum(), padded[layer.out_units].sum()] for layer in layers])
+        self._count = self._width.copy()
         self._branches = [list(layer.branches) for layer in layers]
-        self._alive = np.array([all(self.open[branches]) for branches in self._branches])
+        self._alive = np.ones(len(layers), dtype=bool)
         self._touches: list[list[tuple[int, int, int]]] = [[] for _ in range(structure.units)]  # (layer, side, channels)
         self._inside: dict[int, list[int]] = {b.unit: [] for b in structure.branches}
         for i, layer in enumerate(layers):
@@ -133,7 +139,7 @@ class _Counter:
         self._group = np.empty(self._first_branch, dtype=int)
         for i, group in enumerate(structure.groups):
             self._group[group.units] = i
-        self._left = np.array([self.open[group.units].sum() for group in structure.groups])
+        self._left = np.array([group.width for group in structure.groups])
 
     def cost(self) -> float:
         share = self._count / self._width

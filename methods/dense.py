@@ -1,0 +1,22 @@
+"""The reference: the whole network, trained like all others."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from methods.base import Method
+
+
+class Dense(Method):
+    """Trains the network and removes nothing. It ignores the budget."""
+
+    name = "dense"
+    source = "control"
+    prunes = False
+
+    def prepare(self, model: nn.Module, example_inputs: Tensor) -> nn.Module:
+        self._model = model
+        return model
+
+    def finish(self) -> nn.Module:
+        return self._model

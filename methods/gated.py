@@ -1,0 +1,69 @@
+"""The proposed method: consensus gating of layers and channels in one training run (arXiv 2302.10798)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from methods.base import Method, Options, Phase
+from methods.gated_modules import GateHead
+from methods.gating import ConsensusGating, GatingOptions
+
+
+class Gated(Method):
+    """Gates look at the input while searching; polarization makes all inputs agree; the consensus is cut out and trains on.
+
+    One learning-rate cycle for the whole training: no pre-training, no separate fine-tuning, no restart. See
+    `methods.gating.ConsensusGating`, which does the work and can be used in any training loop.
+    """
+
+    name = "gated"
+    source = "arXiv 2302.10798"
+    Options = GatingOptions
+
+    @classmethod
+    def phases(cls, options: Options) -> tuple[Phase, ...]:
+        assert isinstance(options, GatingOptions)
+        if options.search_share == 1.0:
+            return (Phase("search", 1.0, peak=1.0),)
+        return (Phase("search", options.search_share, peak=1.0), Phase("train", 1.0 - options.search_share))
+
+    def prepare(self, model: nn.Module, example_inputs: Tensor) -> nn.Module:
+        self.gating = ConsensusGating(
+            model,
+            example_inputs,
+            keep=self.keep,
+            steps=self.steps,
+            tolerance=self.tolerance,
+            seed=self.seed,
+            options=self.options,
+        )
+        return self.gating
+
+    def param_groups(self, network: nn.Module) -> list[dict[str, Any]]:
+        """The heads apart: no weight decay (it would pull every gate towards undecided), a learning rate of their own."""
+        heads = [p for m in network.modules() if isinstance(m, GateHead) for p in m.parameters()]
+        own = {id(p) for p in heads}
+        return [
+            {"params": [p for p in network.parameters() if id(p) not in own]},
+            {"params": heads, "weight_decay": 0.0, "learning_rate_scale": self.options.gate_learning_rate},
+        ]
+
+    def penalty(self) -> Tensor | float:
+        return self.gating.penalty()
+
+    def after_step(self, optimizer: torch.optim.Optimizer) -> None:
+        super().after_step(optimizer)
+        self.gating.step(optimizer)
+
+    def finish(self) -> nn.Module:
+        self.masked_max_abs_diff = self.gating.masked_max_abs_diff
+        return self.gating.finish()
+
+    def kept_cost(self) -> float | None:
+        return self.gating.kept_cost()
+
+    def history(self) -> dict[str, Any]:
+        return self.gating.history()

@@ -1,0 +1,284 @@
+"""The modules that carry gates during the search: gate heads, and wrappers around a network's own layers.
+
+Channels are closed where it costs nothing: a mask on a batch norm's scale and shift, or on the weights of a layer
+without one (`majority`). With one mask for each image (`per_sample`) the output itself is multiplied.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from methods.gates import binarize, majority, straight_through
+from methods.macs import CONVOLUTIONS, COUNTED
+from methods.structure import BATCH_NORMS, FIXED, Structure
+
+if TYPE_CHECKING:
+    from methods.gating import GatingOptions
+
+
+class GateState:
+    """What the gates of one forward pass decided; shared by all wrappers of a network.
+
+    Attributes:
+        gates: (U + 1,) or, per sample, (B, U + 1): 1 open, 0 closed, straight-through; the last one is always open.
+    """
+
+    def __init__(
+        self, units: int, device: torch.device, scale: Tensor, generator: torch.Generator, *, per_sample: bool
+    ) -> None:
+        self.units, self.device, self.scale, self.generator = units, device, scale, generator
+        self.per_sample = per_sample
+        self.noise = 0.0
+        self.hold_open = True  # ignore what the heads say, but let them learn
+        self.visit_closed = False  # execute closed branches, so that their gates see a gradient
+        self.searching = False
+        self.closed: set[int] = set()  # branch units that the batch skips
+        self._logits: list[tuple[Tensor, Tensor]] = []
+
+    def begin(self, batch: int, *, searching: bool, shift: Tensor, consensus: Tensor) -> None:
+        """Start a forward pass. In eval mode (`searching` False) the gates are the consensus, for every image."""
+        self.searching, self.shift = searching, shift
+        self._logits = []
+        self.closed = set()
+        gates = torch.cat([consensus.float(), consensus.new_ones(1, dtype=torch.float32)])
+        if searching:
+            gates = torch.ones_like(gates)  # until the heads speak
+        self.gates = gates.expand(batch, -1) if searching and self.per_sample else gates
+        if not searching:
+            self._close(range(self.units), consensus)
+
+    def decide(self, units: Tensor, branches: tuple[int, ...], logits: Tensor) -> None:
+        """A head's word on its `units`: (B, len(units)) logits. The last `len(branches)` of them are branches."""
+        logits = logits - self.shift
+        self._logits.append((units, logits))
+        logits = scale_gradient(logits, self.scale[units])
+        soft = torch.sigmoid(logits) if self.per_sample else torch.sigmoid(logits).mean(0)
+        if self.hold_open:
+            gates = straight_through(torch.ones_like(soft), soft)
+        elif self.per_sample:
+            gates = binarize(logits, self.noise, self.generator)
+        else:
+            gates = majority(soft, self.noise, self.generator)
+        self.gates = self.gates.index_copy(-1, units, gates)
+        if branches and not self.visit_closed and not self.hold_open:
+            opened = gates.detach() if gates.ndim == 1 else gates.detach().amax(0)
+            self._close(branches, opened[-len(branches) :])
+
+    def _close(self, units: Iterable[int], opened: Tensor) -> None:
+        self.closed |= {unit for unit, is_open in zip(units, opened.tolist(), strict=True) if not is_open}
+
+    def votes(self, default: Tensor) -> Tensor:
+        """(U,) mean over the batch of each unit's p; `default` where no head spoke."""
+        votes = default.clone()
+        for units, logits in self._logits:
+            votes = votes.index_copy(0, units, torch.sigmoid(logits).mean(0))
+        return votes
+
+    def logit_means(self, default: Tensor) -> Tensor:
+        """(U,) mean logit over the batch, before the shift; `default` where no head spoke."""
+        means = default.clone()
+        for units, logits in self._logits:
+            means[units] = logits.detach().mean(0) + self.shift
+        return means
+
+
+def scale_gradient(x: Tensor, scale: Tensor) -> Tensor:
+    """x forward, scale * dx backward."""
+    scaled = x * scale
+    return x.detach() + (scaled - scaled.detach())
+
+
+class GateHead(nn.Module):
+    """Global average pool, Linear, ReLU, Linear: (B, C, ...) features to (B, units) logits.
+
+    The features are detached (the gates learn from them, they do not learn for the gates) and pooled over every second
+    row and column, which the mean hardly notices and memory traffic does.
+    """
+
+    def __init__(self, features: int, units: Tensor, hidden: int, channel_dim: int) -> None:
+        super().__init__()
+        self.register_buffer("units", units, persistent=False)
+        self.channel_dim = channel_dim
+        self.first = nn.Linear(features, hidden)
+        self.last = nn.Linear(hidden, len(units))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.detach()
+        if x.ndim == 4:
+            x = x[:, :, ::2, ::2] if self.channel_dim == 1 else x[:, ::2, ::2]
+        if x.ndim > 2:
+            x = x.mean([d for d in range(1, x.ndim) if d != self.channel_dim % x.ndim])
+        with torch.autocast(x.device.type, enabled=False):
+            return self.last(F.relu(self.first(x.float())))
+
+
+class Gated(nn.Module):
+    """A network's own layer, under its gates. Optionally carries the head that decides on units from its input."""
+
+    def __init__(self, inner: nn.Module, state: GateState, channel_units: Tensor | None) -> None:
+        super().__init__()
+        self.inner = inner
+        self.head: GateHead | None = None
+        self.decided_branches: tuple[int, ...] = ()  # branch units the head decides on
+        self.branches: tuple[int, ...] = ()  # branch units this layer lies in
+        self.ends: int | None = None  # branch unit that ends here
+        self._state = (state,)  # a tuple: the state is no submodule
+        self.register_buffer("channel_units", channel_units, persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        state = self._state[0]
+        if self.head is not None and state.searching:
+            state.decide(self.head.units, self.decided_branches, self.head(x))
+        if any(b in state.closed for b in self.branches):
+            return x.new_zeros(()) if self.ends is not None else x  # the branch adds nothing: do nothing
+        mask = self._mask(state)
+        if mask is None:
+            return self.inner(x)
+        if mask.ndim == 2:
+            y = self.inner(x)
+            return y * _per_image(mask.to(y.dtype), y, self.inner)
+        return masked_call(self.inner, x, mask)
+
+    def _mask(self, state: GateState) -> Tensor | None:
+        mask = None if self.channel_units is None else state.gates.index_select(-1, self.channel_units)
+        if self.ends is not None:
+            gate = state.gates[..., self.ends : self.ends + 1]
+            mask = gate if mask is None else mask * gate
+        return mask
+
+
+def _per_image(mask: Tensor, y: Tensor, layer: nn.Module) -> Tensor:
+    if isinstance(layer, nn.Linear):
+        return mask.view(mask.shape[0], *(1 for _ in range(y.ndim - 2)), mask.shape[1])
+    return mask.view(*mask.shape, *(1 for _ in range(y.ndim - 2)))
+
+
+def masked_call(layer: nn.Module, x: Tensor, mask: Tensor) -> Tensor:
+    """`layer(x)` with output channel c multiplied by mask[c]: folded into scale and shift, or into the weights.
+
+    Args:
+        layer: batch norm, convolution or linear layer.
+        mask: (C,) or (1,).
+    """
+    if isinstance(layer, BATCH_NORMS):
+        return _masked_norm(layer, x, mask)
+    bias = None if layer.bias is None else layer.bias * mask
+    if isinstance(layer, nn.Linear):
+        return F.linear(x, layer.weight * mask.view(-1, 1), bias)
+    weight = layer.weight * mask.view(-1, *(1 for _ in range(layer.weight.ndim - 1)))  # type: ignore[union-attr, operator]
+    return layer._conv_forward(x, weight, bias)  # type: ignore[operator]
+
+
+def _masked_norm(norm: nn.Module, x: Tensor, mask: Tensor) -> Tensor:
+    use_batch = norm.training or norm.running_mean is None
+    momentum = norm.momentum
+    if norm.training and norm.track_running_stats and norm.num_batches_tracked is not None:
+        norm.num_batches_tracked.add_(1)  # type: ignore[operator]
+        if momentum is None:
+            momentum = 1.0 / float(norm.num_batches_tracked)  # type: ignore[arg-type]
+    update = not norm.training or norm.track_running_stats
+    mask = mask.expand(norm.num_features)  # type: ignore[arg-type]
+    return F.batch_norm(
+        x,
+        norm.running_mean if update else None,  # type: ignore[arg-type]
+        norm.running_var if update else None,  # type: ignore[arg-type]
+        mask if norm.weight is None else norm.weight * mask,  # type: ignore[operator]
+        None if norm.bias is None else norm.bias * mask,  # type: ignore[operator]
+        bool(use_batch),
+        momentum,  # type: ignore[arg-type]
+        norm.eps,  # type: ignore[arg-type]
+    )
+
+
+def wrap(
+    model: nn.Module,
+    structure: Structure,
+    gated: Tensor,
+    state: GateState,
+    options: GatingOptions,
+    example_inputs: Tensor,
+    generator: torch.Generator,
+) -> None:
+    """Put a `Gated` around every layer that masks, skips or decides, in place."""
+    device = example_inputs.device
+    sites = _decision_sites(structure, gated)
+    masked_layers = _masked_layers(model, structure, gated)
+    ends = {b.end: b.unit for b in structure.branches if gated[b.unit]}
+    modules = dict(model.named_modules())
+    for name, layer in structure.layers.items():
+        branches = tuple(b for b in layer.branches if gated[b])
+        if not (name in sites or name in masked_layers or branches):
+            continue
+        inner = modules[name]
+        units = torch.where(layer.out_units == FIXED, structure.units, layer.out_units)
+        units[units < structure.units] = torch.where(
+            gated[units[units < structure.units]], units[units < structure.units], structure.units
+        )
+        wrapper = Gated(inner, state, units.to(device) if name in masked_layers else None)
+        wrapper.branches, wrapper.ends = branches, ends.get(name)
+        if name in sites:
+            decided, wrapper.decided_branches = sites[name]
+            features = len(layer.in_units)
+            channel_dim = 1 if isinstance(inner, CONVOLUTIONS) else -1
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(int(torch.randint(2**31, (), generator=generator)))
+                head = GateHead(features, decided.to(device), options.hidden, channel_dim)
+                nn.init.normal_(head.last.weight, std=0.01)
+                nn.init.normal_(head.last.bias, mean=options.initial_logit, std=options.initial_spread)
+                with torch.no_grad():  # a layer's gate starts at the mean: the task decides when it goes
+                    head.last.bias[len(decided) - len(wrapper.decided_branches) :] = options.initial_logit
+            wrapper.head = head.to(device)
+        wrapper.train(inner.training)
+        parent, _, leaf = name.rpartition(".")
+        setattr(model.get_submodule(parent), leaf, wrapper)
+
+
+def unwrap(model: nn.Module) -> None:
+    """Take every `Gated` away again, in place; the layers themselves stay."""
+    for name, module in list(model.named_modules()):
+        if isinstance(module, Gated):
+            parent, _, leaf = name.rpartition(".")
+            setattr(model.get_submodule(parent), leaf, module.inner)
+
+
+def _decision_sites(structure: Structure, gated: Tensor) -> dict[str, tuple[Tensor, tuple[int, ...]]]:
+    """Where heads sit: layer name -> (units decided from its input, which of them are branches, these last)."""
+    channels: dict[str, list[int]] = {}
+    for group in structure.groups:
+        if gated[group.start]:
+            channels.setdefault(group.name, []).extend(range(group.start, group.start + group.width))
+    branches: dict[str, tuple[int, ...]] = {}
+    for branch in structure.branches:
+        if gated[branch.unit]:
+            first = next(m for m in branch.modules if m in structure.layers and structure.layers[m].macs)
+            branches[first] = (*branches.get(first, ()), branch.unit)
+    return {
+        name: (torch.tensor(channels.get(name, []) + list(branches.get(name, ()))), branches.get(name, ()))
+        for name in structure.layers
+        if name in channels or name in branches
+    }
+
+
+def _masked_layers(model: nn.Module, structure: Structure, gated: Tensor) -> set[str]:
+    """Layers whose output carries the masks: every batch norm of gated channels, and producers no norm follows."""
+    modules = dict(model.named_modules())
+    result = set()
+    normed: set[int] = set()
+    for name, layer in structure.layers.items():
+        if isinstance(modules[name], BATCH_NORMS):
+            units = layer.out_units[layer.out_units != FIXED]
+            if gated[units].any():
+                result.add(name)
+                normed |= set(units.tolist())
+    for group in structure.groups:
+        if gated[group.start] and group.start not in normed:
+            result |= set(group.producers)
+    for branch in structure.branches:
+        if gated[branch.unit]:
+            result.add(branch.end)
+    return {name for name in result if isinstance(modules[name], (*BATCH_NORMS, *COUNTED))}

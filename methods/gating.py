@@ -1,0 +1,282 @@
+"""Consensus gating as a module: wraps a network, learns which channels and layers to keep, leaves a plain smaller one.
+
+    gating = ConsensusGating(model, example_inputs, keep=0.5, steps=total_steps)
+    for x, y in loader:
+        loss = F.cross_entropy(gating(x), y) + gating.penalty()
+        ...; optimizer.step(); gating.step(optimizer)
+    small = gating.finish()
+
+The search runs in three stretches: all gates open (early in training a residual branch is noise, and the task gradient
+would close it), then the budget tightens, then the choice settles. At its end the network is cut and trains on.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from methods import budget, surgery
+from methods.base import Options, Skip, step_of
+from methods.gated_modules import GateHead, GateState, scale_gradient, unwrap, wrap
+from methods.gates import annealed, budget_loss, polarization_loss
+from methods.structure import Structure, trace
+
+
+class GatingOptions(Options):
+    """Options of consensus gating. Shares are fractions of the training steps unless they say otherwise."""
+
+    execution: Literal["majority", "per_sample"] = Field(
+        "majority",
+        description="majority: the batch executes what its images vote for; per_sample: every image has its own mask",
+    )
+    target: Literal["projection", "loss"] = Field(
+        "projection",
+        description="how the budget is met: projection shifts all logits so that the open units cost exactly the budget; "
+        "loss adds a budget term to the objective (the paper's way)",
+    )
+    layers: bool = Field(True, description="gate residual branches")
+    channels: bool = Field(True, description="gate channels")
+    streams: bool = Field(False, description="gate the channels of residual streams too (all their blocks share a gate)")
+    search_share: float = Field(0.5, gt=0, le=1, description="share of the training after which the network is cut")
+    open_share: float = Field(0.2, ge=0, lt=1, description="share of the search with all gates held open")
+    settle_share: float = Field(0.2, ge=0, lt=1, description="share of the search, at its end, at the full budget")
+    budget_weight: float = Field(20.0, ge=0, description="weight of the budget loss (target = loss)")
+    polarization_weight: float = Field(0.5, ge=0, description="weight of the polarization loss, annealed from 0")
+    noise: float = Field(0.5, ge=0, description="scale of the logistic noise on the logits, annealed to 0")
+    balance: float = Field(
+        1.0, ge=0, le=1, description="gradients of a gate are divided by its unit's cost to this power (0: not at all)"
+    )
+    gate_learning_rate: float = Field(1.0, gt=0, description="learning rate of the gate heads, relative to the recipe's")
+    initial_logit: float = Field(2.0, description="mean initial logit of a gate")
+    initial_spread: float = Field(0.5, ge=0, description="standard deviation of the initial logits within a layer")
+    hidden: int = Field(16, ge=1, description="hidden width of a gate head")
+    consensus_momentum: float = Field(0.98, ge=0, lt=1, description="momentum of the moving averages, per step")
+    revisit_every: int = Field(8, ge=1, description="a closed layer runs once in so many steps, so that it can re-open")
+
+
+class ConsensusGating(nn.Module):
+    """`model` with gate heads (see the module's docstring). Training mode searches, eval mode executes the consensus.
+
+    Args:
+        model: the dense network; taken over, and cut in place at the end of the search.
+        example_inputs: one small batch on the model's device, for tracing.
+        keep: fraction of the dense MACs that the result may cost, in (0, 1].
+        steps: optimizer steps of the whole training.
+        tolerance: the result costs at least `keep - tolerance`.
+        seed: of the initial logits and of the noise.
+        options: a `GatingOptions`; default all defaults.
+
+    Raises:
+        ValueError: `keep` or `steps` out of range.
+        Skip: nothing in the network can be gated.
+        BudgetError: `keep` lies below what the rest of the network costs.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        example_inputs: Tensor,
+        *,
+        keep: float,
+        steps: int,
+        tolerance: float = 0.02,
+        seed: int = 0,
+        options: GatingOptions | None = None,
+    ) -> None:
+        super().__init__()
+        if not 0.0 < keep <= 1.0:
+            raise ValueError(f"keep = {keep}: allowed is a fraction of the dense cost above 0 and at most 1")
+        if steps < 1:
+            raise ValueError(f"steps = {steps}: allowed is at least 1")
+        self.options = options or GatingOptions()
+        self.keep, self.steps, self.tolerance = keep, steps, tolerance
+        self.search_steps = max(1, step_of(self.options.search_share, steps))
+        self.steps_done = 0
+        self.searching = True
+        self.masked_max_abs_diff: float | None = None
+        self._example_inputs = example_inputs
+        self._history: list[tuple[int, list[float]]] = []
+
+        self.structure = trace(model, example_inputs)
+        self.gated = gated_units(self.structure, self.options)
+        if not self.gated.any():
+            reasons = "; ".join(f"{name}: {why}" for name, why in self.structure.fixed[:3])
+            raise Skip(f"nothing in this network can be gated ({reasons or 'no convolution, no residual branch'})")
+        least = budget.floor(self.structure, self.gated)
+        if keep < least:
+            raise budget.BudgetError(f"keep = {keep:g} lies below what cannot be gated: the floor is {least:.3f}")
+
+        device = example_inputs.device
+        generator = torch.Generator().manual_seed(seed)
+        self._noise_generator = torch.Generator(device).manual_seed(seed + 1)
+        self._cost = budget.MacCost(self.structure, device)
+        units = self.structure.units
+        scale = _gradient_scale(self._cost, units, device, self.options.balance)
+        self._state = GateState(units, device, scale, self._noise_generator, per_sample=self._per_sample)
+        wrap(model, self.structure, self.gated, self._state, self.options, example_inputs, generator)
+        self.network = model
+        self.register_buffer("logit_mean", torch.full((units,), self.options.initial_logit, device=device))
+        self.register_buffer("consensus", torch.sigmoid(self.logit_mean))
+        self.register_buffer("shift", torch.zeros((), device=device))
+        self._gated_device = self.gated.to(device)
+        self._initialise_means()
+
+    @property
+    def _per_sample(self) -> bool:
+        return self.options.execution == "per_sample"
+
+    def _initialise_means(self) -> None:
+        for head in self.heads():
+            self.logit_mean[head.units] = head.last.bias.detach().float()
+        self.consensus.copy_(torch.sigmoid(self.logit_mean))
+
+    def heads(self) -> list[GateHead]:
+        """The gate heads that are left, in execution order."""
+        return [m for m in self.network.modules() if isinstance(m, GateHead)]
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Logits of the network under its gates (training mode) or under its consensus (eval mode)."""
+        if self.searching:
+            self._state.begin(len(inputs), searching=self.training, shift=self.shift, consensus=self._open())
+        return self.network(inputs)
+
+    def penalty(self) -> Tensor | float:
+        """Budget and polarization loss of the batch that went through `forward` last; 0 after the search."""
+        if not self.searching or self._stretch() == "open":
+            return 0.0
+        votes = self._state.votes(default=self.consensus)
+        ramp = 1.0 - annealed(self._progress(), 1.0, 0.0)
+        total = self.options.polarization_weight * ramp * polarization_loss(votes[self._gated_device])
+        if self.options.target == "loss":
+            cost = self._cost(scale_gradient(votes, self._state.scale))
+            total = total + self.options.budget_weight * budget_loss(cost, self.target())
+        return total
+
+    def step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Call after every optimizer step: updates the consensus, tightens the budget, ends the search when it is time."""
+        self.steps_done += 1
+        if not self.searching:
+            return
+        self._update_consensus()
+        if self.steps_done % max(1, self.search_steps // 40) == 0:
+            self._history.append((self.steps_done, self.consensus.tolist()))
+        if self.steps_done >= self.search_steps:
+            self._cut(optimizer)
+            return
+        self._project()
+        stretch = self._stretch()
+        self._state.noise = 0.0 if stretch == "open" else annealed(self._progress(), self.options.noise, 0.0)
+        self._state.hold_open = stretch == "open"
+        self._state.visit_closed = self.steps_done % self.options.revisit_every == 0
+
+    def finish(self) -> nn.Module:
+        """The plain, physically smaller network.
+
+        Raises:
+            RuntimeError: the search is not over; says how many steps are missing.
+        """
+        if self.searching:
+            missing = self.search_steps - self.steps_done
+            raise RuntimeError(
+                f"finish() before the search is over: {self.steps_done} of {self.search_steps} search steps were taken, "
+                f"call step(optimizer) {missing} more times"
+            )
+        return self.network
+
+    def target(self) -> float:
+        """The budget in force now: annealed from 1 to `keep`."""
+        return annealed(self._progress(), 1.0, self.keep)
+
+    def kept_cost(self) -> float | None:
+        """Cost of the units open now, as a fraction of the dense MACs; None after the search (count the network)."""
+        return float(self._cost(self._open().float())) if self.searching else None
+
+    def history(self) -> dict[str, Any]:
+        """Consensus of every gated unit over the search: steps, and per group or branch one row per recorded step."""
+        steps = [step for step, _ in self._history]
+        rows = [row for _, row in self._history]
+
+        def part(units: slice) -> list[list[float]]:
+            return [[round(c, 3) for c in row[units]] for row in rows]
+
+        return {
+            "steps": steps,
+            "search_steps": self.search_steps,
+            "channels": {g.name: part(g.units) for g in self.structure.groups if self.gated[g.start]},
+            "layers": {
+                b.name: part(slice(b.unit, b.unit + 1)) for b in self.structure.branches if self.gated[b.unit]
+            },
+        }
+
+    def _stretch(self) -> str:
+        return "open" if self.steps_done < self.options.open_share * self.search_steps else "tighten"
+
+    def _progress(self) -> float:
+        """0 when the gates are released, 1 when the full budget is reached."""
+        begin = self.options.open_share * self.search_steps
+        end = max(begin + 1.0, (1.0 - self.options.settle_share) * self.search_steps)
+        return (self.steps_done - begin) / (end - begin)
+
+    def _open(self) -> Tensor:
+        """(U,) bool: what the consensus keeps; units without a gate are open."""
+        if self._stretch() == "open":
+            return torch.ones_like(self._gated_device)
+        return (self.logit_mean > self.shift) | ~self._gated_device
+
+    @torch.no_grad()
+    def _update_consensus(self) -> None:
+        means = self._state.logit_means(self.logit_mean)
+        m = self.options.consensus_momentum
+        self.logit_mean.mul_(m).add_(means, alpha=1.0 - m)
+        self.consensus.mul_(m).add_(self._state.votes(default=self.consensus).detach(), alpha=1.0 - m)
+
+    @torch.no_grad()
+    def _project(self) -> None:
+        """Shift all logits so that the units above 1/2 cost the budget in force: one global threshold."""
+        if self.options.target != "projection" or self._stretch() == "open":
+            return
+        candidates = self.logit_mean[self._gated_device].sort().values
+        low, high = 0, len(candidates) - 1
+        target = self.target()
+        while low < high:  # the lowest threshold that meets the target; cost falls as the threshold rises
+            middle = (low + high) // 2
+            opened = (self.logit_mean > candidates[middle]) | ~self._gated_device
+            low, high = (low, middle) if float(self._cost(opened.float())) <= target else (middle + 1, high)
+        self.shift.copy_(candidates[low])
+
+    def _cut(self, optimizer: torch.optim.Optimizer) -> None:
+        """End of the search: rank what is undecided, meet the budget exactly, remove the rest."""
+        keep = budget.select(self.structure, self.logit_mean, self.keep, self.tolerance, self.gated)
+        unwrap(self.network)
+        self.network, self.masked_max_abs_diff = surgery.remove_checked(
+            self.network, self.structure, keep, self._example_inputs, optimizer
+        )
+        self.searching = False
+
+
+def gated_units(structure: Structure, options: GatingOptions) -> Tensor:
+    """(U,) bool: the units that get a gate under `options`."""
+    gated = torch.zeros(structure.units, dtype=torch.bool)
+    ends = torch.cat([structure.layers[b.end].out_units for b in structure.branches] or [torch.empty(0, dtype=int)])
+    for group in structure.groups:
+        in_stream = bool(torch.isin(torch.arange(group.start, group.start + group.width), ends).any())
+        gated[group.units] = options.channels and (options.streams or not in_stream)
+    for branch in structure.branches:
+        gated[branch.unit] = options.layers
+    return gated
+
+
+def _gradient_scale(cost: budget.MacCost, units: int, device: torch.device, balance: float) -> Tensor:
+    """(U,) factor on each gate's gradient: (median cost of a unit / cost of this unit) ** balance.
+
+    A layer's gate collects the gradient of all its channels, so it would always decide first; and of two units that
+    matter equally the dearer one should go.
+    """
+    openness = torch.ones(units, device=device, requires_grad=True)
+    with torch.enable_grad():
+        (prices,) = torch.autograd.grad(cost(openness), openness)
+    prices = prices.clamp_min(1e-12)
+    return (prices.median() / prices).pow(balance)

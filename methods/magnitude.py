@@ -1,0 +1,111 @@
+"""Filter pruning by weight norm: train, remove the smallest filters, fine-tune (Li et al. 2017, arXiv 1608.08710)."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from methods import budget, surgery
+from methods.base import Method, Options, Phase, Skip, step_of
+from methods.macs import COUNTED
+from methods.structure import Structure, trace
+
+
+class MagnitudeOptions(Options):
+    """Options of `magnitude`."""
+
+    norm: Literal["l1", "l2"] = Field("l1", description="norm of a filter's weights (Li et al. use L1)")
+    scope: Literal["global", "layer"] = Field(
+        "global",
+        description="global: one ranking over all layers, each layer's norms divided by their mean; "
+        "layer: the same share of every layer goes",
+    )
+    train_share: float = Field(0.6, gt=0, lt=1, description="share of the training before the filters are removed")
+    fine_tune_peak: float = Field(
+        0.2, gt=0, description="learning rate at the start of fine-tuning, relative to the recipe's"
+    )
+
+
+class Magnitude(Method):
+    """Trains the dense network, removes whole filters of smallest norm at one stroke, fine-tunes what is left.
+
+    Training and fine-tuning share the samples that any other method gets. Coupled filters (a residual stream) are ranked
+    by the sum of their norms.
+    """
+
+    name = "magnitude"
+    source = "Li et al. 2017, arXiv 1608.08710"
+    Options = MagnitudeOptions
+
+    @classmethod
+    def phases(cls, options: Options) -> tuple[Phase, ...]:
+        assert isinstance(options, MagnitudeOptions)
+        return (
+            Phase("train", options.train_share, peak=1.0),
+            Phase("fine-tune", 1.0 - options.train_share, peak=options.fine_tune_peak),
+        )
+
+    def prepare(self, model: nn.Module, example_inputs: Tensor) -> nn.Module:
+        self._structure = trace(model, example_inputs)
+        if not self._structure.groups:
+            raise Skip("no channels of this network can be removed")
+        self._removable = torch.zeros(self._structure.units, dtype=torch.bool)
+        for group in self._structure.groups:
+            self._removable[group.units] = True
+        least = budget.floor(self._structure, self._removable)
+        if self.keep < least:
+            raise budget.BudgetError(f"keep = {self.keep:g} lies below the floor of this network, {least:.3f}")
+        self._network = _Slot(model)
+        self._example_inputs = example_inputs
+        return self._network
+
+    def after_step(self, optimizer: torch.optim.Optimizer) -> None:
+        super().after_step(optimizer)
+        if self.step == step_of(self.options.train_share, self.steps):
+            scores = filter_scores(self._network.model, self._structure, self.options.norm, self.options.scope)
+            keep = budget.select(self._structure, scores, self.keep, self.tolerance, self._removable)
+            self._network.model, self.masked_max_abs_diff = surgery.remove_checked(
+                self._network.model, self._structure, keep, self._example_inputs, optimizer
+            )
+
+    def finish(self) -> nn.Module:
+        return self._network.model
+
+
+class _Slot(nn.Module):
+    """Holds the network, so that surgery may replace it."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return self.model(inputs)
+
+
+@torch.no_grad()
+def filter_scores(model: nn.Module, structure: Structure, norm: str, scope: str) -> Tensor:
+    """(U,) score of every channel unit, to be removed in ascending order; branches are never removed (infinite score).
+
+    scope "global": norm divided by the mean norm of its group, so that layers of different fan-in can be compared.
+    scope "layer": rank within the group, from 0 to 1.
+    """
+    modules = dict(model.named_modules())
+    scores = torch.full((structure.units,), float("inf"))
+    for group in structure.groups:
+        total = torch.zeros(structure.units + 1)
+        for name in group.producers:
+            module = modules[name]
+            assert isinstance(module, COUNTED)
+            norms = module.weight.detach().float().flatten(1).norm(p=1 if norm == "l1" else 2, dim=1).cpu()  # type: ignore[operator]
+            total.index_add_(0, structure.layers[name].out_units % (structure.units + 1), norms)
+        own = total[group.units]
+        if scope == "layer":
+            own = own.argsort(stable=True).argsort(stable=True) / group.width
+        else:
+            own = own / own.mean().clamp_min(1e-12)
+        scores[group.units] = own
+    return scores
