@@ -96,14 +96,15 @@ class Inference(Stored):
 
     batch_size: int
     blocks: int  # interleaved blocks measured of each network
-    images: int  # images each network classified while measured
+    images: int  # images the pruned network classified while measured
+    dense_images: int  # images the dense network classified while measured
     latency: Latency
     dense_latency: Latency
     latency_ratio: float  # pruned / dense, geometric mean over paired blocks
     latency_ratio_low: float  # 95 % bootstrap interval
     latency_ratio_high: float
-    energy: Reading  # of all blocks of this network together, for `images` images
-    dense_energy: Reading
+    energy: Reading  # of all blocks of the pruned network together, for `images` images
+    dense_energy: Reading  # for `dense_images` images
 
 
 class Emissions(Stored):

@@ -1,0 +1,200 @@
+"""The one training loop. It never knows which method it runs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from bench.batches import Batches, evaluation_batches
+from bench.budget import Ledger
+from bench.data import Dataset, Split
+from bench.energy import EnergyMeter, Reading
+from bench.record import Epoch
+from bench.schedule import cycles, phase_at, rate_at
+from bench.suite import Training
+from methods import MacMeter, Method, count_macs
+
+EVALUATION_BATCH = 500
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What a progress bar shows."""
+
+    epoch: int
+    epochs: int
+    step: int
+    steps: int
+    phase: str
+    loss: float
+    train_accuracy: float
+    holdout_accuracy: float | None
+    kept_macs: float
+    power_w: float | None
+    seconds_left: float
+
+
+@dataclass(frozen=True)
+class Trained:
+    """Outcome of `train`."""
+
+    model: nn.Module
+    epochs: tuple[Epoch, ...]
+    ledger: Ledger
+    energy: Reading
+
+
+def train(
+    method: Method,
+    model: nn.Module,
+    data: Dataset,
+    batches: Batches,
+    recipe: Training,
+    device: torch.device,
+    meter: EnergyMeter,
+    report: Callable[[Progress], None] = lambda progress: None,
+) -> Trained:
+    """Train `model` with `method` for exactly the recipe's epochs.
+
+    Args:
+        method: whose hooks are called; its `steps` must equal `recipe.epochs * len(batches)`.
+        model: the dense network, on `device`, in its memory format.
+        batches: the training batches; the same for every method at equal seed.
+        report: called about twice a second and at the end of each epoch.
+
+    Returns:
+        The finished network (plain and physically smaller), the history by epoch, the ledger, and the energy of the
+        training steps alone: validation is paused out.
+    """
+    images, _ = next(batches.epoch(0))
+    example = images[:2]
+    dense_macs = count_macs(model, example)
+    steps_per_epoch = len(batches)
+    steps = recipe.epochs * steps_per_epoch
+
+    network = method.prepare(model, example)
+    optimizer = make_optimizer(method.param_groups(network), recipe)
+    phases = method.phases(method.options)
+    rates = cycles(phases, steps, recipe.learning_rate, round(recipe.warmup_epochs * steps_per_epoch))
+    autocast = autocast_for(device, recipe.precision)
+    ledger = Ledger(allowance_samples=steps * batches.batch_size)
+
+    def kept_macs() -> float:
+        kept = method.kept_cost()
+        return count_macs(network, example) / dense_macs if kept is None else kept
+
+    history: list[Epoch] = []
+    step = 0
+    started_s = reported_s = time.perf_counter()
+    with meter.window("training") as window:
+        ledger.resume_clock()
+        for epoch in range(1, recipe.epochs + 1):
+            epoch_started_s = time.perf_counter()
+            network.train()
+            loss_sum = torch.zeros((), device=device)
+            correct = torch.zeros((), device=device)
+            kept = kept_macs()
+            for batch, (x, y) in enumerate(batches.epoch(epoch), start=1):
+                phase = phase_at(phases, steps, step).name
+                rate = rate_at(rates, step, recipe.schedule)
+                for group in optimizer.param_groups:
+                    group["lr"] = rate * group["learning_rate_scale"]
+
+                with autocast(), MacMeter() as macs:
+                    logits = network(x)
+                task_loss = F.cross_entropy(logits.float(), y, label_smoothing=recipe.label_smoothing)
+                loss = task_loss + method.penalty()
+                loss.backward()
+                optimizer.step()
+                optimizer.zero_grad(set_to_none=True)
+                ledger.charge(phase, samples=len(x), forward_macs=macs.total)
+                method.after_step(optimizer)
+
+                step += 1
+                loss_sum += task_loss.detach()
+                correct += (logits.detach().argmax(1) == y).sum()
+                now_s = time.perf_counter()
+                if now_s - reported_s > 0.5:
+                    reported_s = now_s
+                    left_s = (now_s - started_s) / step * (steps - step)
+                    seen = batch * batches.batch_size
+                    last = history[-1].holdout_accuracy if history else None
+                    numbers = (float(loss_sum) / batch, float(correct) / seen, last, kept, meter.power_w(), left_s)
+                    report(Progress(epoch, recipe.epochs, step, steps, phase, *numbers))
+
+            epoch_s = time.perf_counter() - epoch_started_s
+            with window.paused():
+                kept = kept_macs()
+                accuracy = evaluate(network, data.holdout, data, device)
+                entry = Epoch(
+                    epoch=epoch,
+                    phase=phase,
+                    loss=float(loss_sum) / steps_per_epoch,
+                    train_accuracy=float(correct) / (steps_per_epoch * batches.batch_size),
+                    holdout_accuracy=accuracy,
+                    kept_macs=kept,
+                    learning_rate=rate,
+                    duration_s=round(epoch_s, 3),
+                )
+                history.append(entry)
+                left_s = (time.perf_counter() - started_s) / step * (steps - step)
+                numbers = (entry.loss, entry.train_accuracy, accuracy, kept, meter.power_w(), left_s)
+                report(Progress(epoch, recipe.epochs, step, steps, phase, *numbers))
+            ledger.resume_clock()
+    assert window.reading is not None
+    return Trained(method.finish(), tuple(history), ledger, window.reading)
+
+
+def make_optimizer(groups: list[dict[str, Any]], recipe: Training) -> torch.optim.Optimizer:
+    """SGD over a method's parameter groups; the loop sets each group's rate from its `learning_rate_scale`."""
+    groups = [{"learning_rate_scale": 1.0, **group} for group in groups]
+    return torch.optim.SGD(
+        groups,
+        lr=recipe.learning_rate,
+        momentum=recipe.momentum,
+        nesterov=recipe.nesterov,
+        weight_decay=recipe.weight_decay,
+    )
+
+
+def resolve_precision(device: torch.device, precision: str) -> str:
+    """ "auto" means bfloat16 where the device has instructions for it, else float32."""
+    if precision != "auto":
+        return precision
+    if device.type == "cuda":
+        return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
+    supported = any(
+        getattr(torch.cpu, check, bool)() for check in ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    )
+    return "bfloat16" if supported else "float32"
+
+
+def autocast_for(device: torch.device, precision: str) -> Callable[[], AbstractContextManager[Any]]:
+    """A factory of autocast contexts (bf16), or of contexts that do nothing (float32)."""
+    if resolve_precision(device, precision) == "bfloat16":
+        return lambda: torch.autocast(device.type, dtype=torch.bfloat16)
+    return nullcontext
+
+
+@torch.no_grad()
+def evaluate(model: nn.Module, split: Split, data: Dataset, device: torch.device) -> float:
+    """Accuracy (fraction) on `split` in float32 and eval mode, so that anybody who loads the model finds the same.
+
+    The modules are left in the mode they were in.
+    """
+    modes = [(m, m.training) for m in model.modules()]
+    model.eval()
+    correct = torch.zeros((), dtype=torch.long, device=device)
+    for x, y in evaluation_batches(split, batch_size=EVALUATION_BATCH, mean=data.mean, std=data.std, device=device):
+        logits: Tensor = model(x)
+        correct += (logits.argmax(1) == y).sum()
+    for module, mode in modes:
+        module.training = mode
+    return int(correct) / len(split.labels)
