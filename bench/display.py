@@ -1,0 +1,114 @@
+"""What the user sees while a suite runs: bars on a terminal, plain lines anywhere else."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn
+
+from bench.plan import Run
+from bench.record import Record
+
+
+def make_display(console: Console) -> Lines | Bars:
+    return Bars(console) if console.is_terminal else Lines(console)
+
+
+class Lines:
+    """One line for each epoch; right for log files and pipes."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self._epoch = 0
+
+    def start(self, run: Run, number: int, total: int) -> None:
+        self._epoch = 0
+        self.console.print(f"[{number}/{total}] {run.key}", highlight=False, markup=False)
+
+    def event(self, run: Run, event: dict[str, Any]) -> None:
+        if event["event"] == "progress":
+            ended = event["step"] * event["epochs"] == event["epoch"] * event["steps"]
+            if ended and event["epoch"] != self._epoch:
+                self._epoch = event["epoch"]
+                self.console.print("  " + describe(event), highlight=False, markup=False)
+        elif event["event"] in ("evaluating", "measuring"):
+            self.console.print(f"  {event['event']}", highlight=False, markup=False)
+
+    def finish(self, run: Run, record: Record) -> None:
+        self.console.print("  " + verdict(record), highlight=False, markup=False)
+
+    def close(self) -> None:
+        pass
+
+
+class Bars:
+    """A live bar for the run in progress, and a line for each finished one. Redrawn twice a second, no more."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self._progress = Progress(
+            TextColumn("{task.fields[key]}"),
+            BarColumn(bar_width=24),
+            TextColumn("{task.fields[status]}"),
+            console=console,
+            refresh_per_second=2,
+            transient=True,
+        )
+        self._task: TaskID | None = None
+        self._progress.start()
+
+    def start(self, run: Run, number: int, total: int) -> None:
+        self._task = self._progress.add_task("", key=f"[{number}/{total}] {run.key}", status="starting")
+
+    def event(self, run: Run, event: dict[str, Any]) -> None:
+        assert self._task is not None
+        if event["event"] == "progress":
+            self._progress.update(
+                self._task, completed=event["step"], total=event["steps"], status=describe(event)
+            )
+        elif event["event"] in ("evaluating", "measuring"):
+            self._progress.update(self._task, status=event["event"])
+
+    def finish(self, run: Run, record: Record) -> None:
+        assert self._task is not None
+        self._progress.remove_task(self._task)
+        self.console.print(f"{run.key}: {verdict(record)}", highlight=False, markup=False)
+
+    def close(self) -> None:
+        self._progress.stop()
+
+
+def describe(event: dict[str, Any]) -> str:
+    """A progress event in words: epoch, phase, loss, accuracy, kept cost, power, time left."""
+    parts = [
+        f"epoch {event['epoch']}/{event['epochs']}",
+        event["phase"],
+        f"loss {event['loss']:.3f}",
+        f"train {event['train_accuracy']:.1%}",
+    ]
+    if event["holdout_accuracy"] is not None:
+        parts.append(f"held-out {event['holdout_accuracy']:.1%}")
+    parts.append(f"MACs {event['kept_macs']:.1%}")
+    if event["power_w"] is not None:
+        parts.append(f"{event['power_w']:.0f} W")
+    parts.append(f"{duration(event['seconds_left'])} left")
+    return "  ".join(parts)
+
+
+def verdict(record: Record) -> str:
+    """One line on how a run ended."""
+    if record.failure is not None:
+        return f"failed: {record.failure.reason}; the last output is in its record.json"
+    assert record.cost is not None
+    assert record.test_accuracy is not None
+    valid = "" if record.valid else f"  INVALID: {record.invalid_reason}"
+    return f"test accuracy {record.test_accuracy:.2%} at {record.cost.kept_macs:.1%} of the MACs{valid}"
+
+
+def duration(seconds: float) -> str:
+    """ "45 s", "12 min", "3 h 20 min"."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"

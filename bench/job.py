@@ -1,0 +1,37 @@
+"""What the launcher hands to the process that does one run."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict
+
+from bench.suite import Measurement, MethodEntry, Training
+
+
+class Settings(BaseModel):
+    """Everything that defines a run. Two runs with equal settings are the same run."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    dataset: str
+    images: dict[str, int]  # number of images in train, holdout, test
+    model: str
+    method: MethodEntry
+    budget: float
+    tolerance: float
+    seed: int
+    training: Training
+    measurement: Measurement
+    device: str
+
+
+class Job(BaseModel):
+    """What the launcher hands over."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    suite: str
+    key: str
+    settings: Settings
+    data_root: str | None
+    folder: str  # where record.json and model.safetensors go
+    command: str  # that the user typed

@@ -1,0 +1,177 @@
+"""Runs each planned run in a fresh process, one after the other, and survives what happens to them."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+from bench.errors import UserError
+from bench.job import Job
+from bench.plan import Run, State, state
+from bench.record import Failure, Record, write_record
+
+OUTPUT_FILE = "output.log"
+LAST_LINES = 30
+
+
+class Display(Protocol):
+    """Shows what happens; see `bench.display`."""
+
+    def start(self, run: Run, number: int, total: int) -> None: ...
+    def event(self, run: Run, event: dict[str, Any]) -> None: ...
+    def finish(self, run: Run, record: Record) -> None: ...
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What `launch` did."""
+
+    finished: tuple[str, ...]
+    failed: tuple[str, ...]
+    skipped: tuple[str, ...]  # complete before
+
+
+def launch(
+    suite: str, runs: list[Run], folder: Path, *, data_root: str | None, command: str, display: Display
+) -> Outcome:
+    """Run everything in `runs` that has no complete record in `folder` (results/<suite>).
+
+    Raises:
+        UserError: `folder` cannot be written, another process works in it, or it holds records of other settings.
+    """
+    make_writable(folder)
+    with locked(folder):
+        states = {run.key: state(run, folder) for run in runs}
+        refuse_changed(states, folder)
+        todo = [run for run in runs if not states[run.key].done]
+        finished, failed = [], []
+        for number, run in enumerate(todo, start=1):
+            display.start(run, number, len(todo))
+            job = Job(
+                suite=suite,
+                key=run.key,
+                settings=run.settings,
+                data_root=data_root,
+                folder=str(folder / run.key),
+                command=command,
+            )
+            record = run_job(job, run, display)
+            display.finish(run, record)
+            (finished if record.status == "done" else failed).append(run.key)
+    skipped = tuple(run.key for run in runs if states[run.key].done)
+    return Outcome(tuple(finished), tuple(failed), skipped)
+
+
+def make_writable(folder: Path) -> None:
+    """Create `folder`.
+
+    Raises:
+        UserError: it cannot be created or written to.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as e:
+        raise UserError(
+            f"--out: {folder} cannot be written ({e.strerror}); choose a folder of your own with --out"
+        ) from None
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold `folder` for this process, so that two suites never write the same records or disturb each other's timing."""
+    with (folder / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(f"{folder}: another greenprune is running this suite; wait for it, or use --out") from None
+        yield
+
+
+def refuse_changed(states: dict[str, State], folder: Path) -> None:
+    """Raise UserError when a complete record was made with other settings: results of both must not be mixed."""
+    for key, found in states.items():
+        if found.done and found.changed:
+            raise UserError(
+                f"{folder / key}: was run with other settings ({'; '.join(found.changed[:3])}); "
+                "keep it and choose another folder with --out, or delete it to run it again"
+            )
+
+
+def run_job(job: Job, run: Run, display: Display) -> Record:
+    """Run one job in a fresh process; its record, or one that says how it failed (also stored)."""
+    folder = Path(job.folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    started_at = datetime.now(UTC).isoformat(timespec="seconds")
+    output = folder / OUTPUT_FILE
+    with tempfile.NamedTemporaryFile("w", suffix=".json", delete=False, encoding="utf-8") as f:
+        f.write(job.model_dump_json())
+    try:
+        with output.open("w", encoding="utf-8") as log:
+            # The launcher only waits for lines: it must not use the processor while energy is measured.
+            process = subprocess.Popen(
+                [sys.executable, "-m", "bench.worker", f.name], stdout=subprocess.PIPE, stderr=log, text=True
+            )
+            try:
+                assert process.stdout is not None
+                for line in process.stdout:
+                    with contextlib.suppress(ValueError):
+                        display.event(run, json.loads(line))
+                code = process.wait()
+            except BaseException:
+                process.terminate()
+                process.wait()
+                raise
+    finally:
+        os.unlink(f.name)
+    if code == 0:
+        return state_after(run, folder)
+    record = Record(
+        status="failed",
+        suite=job.suite,
+        key=job.key,
+        method=job.settings.method.label,
+        method_name=job.settings.method.name,
+        budget=job.settings.budget,
+        seed=job.settings.seed,
+        settings=job.settings.model_dump(mode="json"),
+        command=job.command,
+        started_at=started_at,
+        finished_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        failure=Failure(reason=exit_reason(code), last_output=tail(output)),
+    )
+    write_record(record, folder)
+    return record
+
+
+def state_after(run: Run, folder: Path) -> Record:
+    found = state(run, folder.parent).record
+    assert found is not None, "a worker that ends well leaves a record"
+    return found
+
+
+def exit_reason(code: int) -> str:
+    """In words, how a process ended: "exit code 1", "killed by signal 9 (SIGKILL)"."""
+    if code >= 0:
+        return f"exit code {code}"
+    try:
+        name = signal.Signals(-code).name
+    except ValueError:
+        name = "unknown"
+    return f"killed by signal {-code} ({name})"
+
+
+def tail(path: Path, lines: int = LAST_LINES) -> str:
+    return "\n".join(path.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:])

@@ -1,0 +1,131 @@
+"""From a suite to the list of runs, in the order they will run, with an estimate of the time they take."""
+
+from __future__ import annotations
+
+import random
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+
+from bench import models
+from bench.data import Dataset
+from bench.job import Settings
+from bench.record import RECORD_FILE, Record, read_record
+from bench.suite import MethodEntry, Suite
+from bench.train import autocast_for
+from methods import registry
+
+ORDER_SEED = 0
+STARTUP_S = 15.0  # interpreter, imports and data of a fresh process
+
+
+@dataclass(frozen=True)
+class Run:
+    """One (method, budget, seed) of a suite."""
+
+    key: str
+    settings: Settings
+
+
+def plan(suite: Suite, data: Dataset, device: str) -> list[Run]:
+    """Every run of `suite`, shuffled by a fixed seed so that no method always runs first (or on the warmest machine)."""
+    images = {"train": len(data.train.labels), "holdout": len(data.holdout.labels), "test": len(data.test.labels)}
+    runs = []
+    for entry in suite.methods:
+        for budget in suite.budgets if registry()[entry.name].prunes else [1.0]:
+            for seed in suite.seeds:
+                settings = Settings(
+                    dataset=suite.dataset,
+                    images=images,
+                    model=suite.model,
+                    method=entry,
+                    budget=budget,
+                    tolerance=suite.tolerance,
+                    seed=seed,
+                    training=suite.training,
+                    measurement=suite.measurement,
+                    device=device,
+                )
+                runs.append(Run(run_key(entry, budget, seed), settings))
+    random.Random(ORDER_SEED).shuffle(runs)
+    return runs
+
+
+def run_key(entry: MethodEntry, budget: float, seed: int) -> str:
+    """The run's folder name, e.g. "gated-0.5-s0"."""
+    return f"{entry.label}-{budget:g}-s{seed}"
+
+
+@dataclass(frozen=True)
+class State:
+    """Where a run stands in a results folder."""
+
+    record: Record | None  # None: never ran, or was interrupted
+    changed: tuple[str, ...] = ()  # settings in which a complete record differs from the plan
+
+    @property
+    def done(self) -> bool:
+        return self.record is not None and self.record.status == "done"
+
+
+def state(run: Run, folder: Path) -> State:
+    """Look up `run` in `folder` (results/<suite>).
+
+    Raises:
+        UserError: there is a record that cannot be read.
+    """
+    path = folder / run.key / RECORD_FILE
+    if not path.exists():
+        return State(None)
+    record = read_record(path)
+    wanted = run.settings.model_dump(mode="json")
+    changed = differences(record.settings, wanted) if record.status == "done" else ()
+    return State(record, changed)
+
+
+def differences(old: object, new: object, path: str = "") -> tuple[str, ...]:
+    """Paths of the values in which two nested dicts differ, e.g. "training.epochs: 8 -> 10"."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        keys = dict.fromkeys([*new, *old])
+        found = (differences(old.get(k), new.get(k), f"{path}.{k}" if path else str(k)) for k in keys)
+        return tuple(line for part in found for line in part)
+    return () if old == new else (f"{path}: {old} -> {new}",)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Expected duration of a run, from a few dense training steps timed on this machine."""
+
+    step_s: float
+    run_s: float
+
+
+def estimate(suite: Suite, data: Dataset, device: str, timed_steps: int = 3) -> Estimate:
+    """Time `timed_steps` dense training steps and extrapolate. Methods that shrink their network early take less."""
+    target = torch.device(device)
+    recipe = suite.training
+    model = models.build(suite.model, data.classes, seed=0).to(target)
+    images = torch.randn(recipe.batch_size, *data.train.images.shape[1:], device=target)
+    if recipe.channels_last:
+        model, images = model.to(memory_format=torch.channels_last), images.contiguous(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    labels = torch.zeros(recipe.batch_size, dtype=torch.long, device=target)
+    autocast = autocast_for(target, recipe.precision)
+    durations_s = []
+    for _ in range(timed_steps + 1):
+        started_s = time.perf_counter()
+        with autocast():
+            logits = model(images)
+        F.cross_entropy(logits.float(), labels).backward()
+        if target.type == "cuda":
+            torch.cuda.synchronize()
+        durations_s.append(time.perf_counter() - started_s)
+    step_s = min(durations_s[1:])  # the first one warms up
+    steps = recipe.epochs * (len(data.train.labels) // recipe.batch_size)
+    # A forward pass takes about a third of a training step; evaluation runs in float32, so allow it half a step.
+    evaluated = recipe.epochs * len(data.holdout.labels) + len(data.test.labels) + len(data.train.labels)
+    evaluation_s = 0.5 * step_s * evaluated / recipe.batch_size
+    inference_s = 2.5 * suite.measurement.inference_seconds * len(suite.measurement.inference_batch_sizes)
+    return Estimate(step_s, steps * step_s + evaluation_s + inference_s + STARTUP_S)

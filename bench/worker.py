@@ -1,0 +1,205 @@
+"""One run, in a process of its own: `python -m bench.worker JOB.json`.
+
+Standard output carries progress as JSON lines for the launcher; everything else goes to standard error.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+import warnings
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from bench import models
+from bench.batches import Batches, evaluation_batches
+from bench.data import load
+from bench.energy import EnergyMeter, Reading
+from bench.energy.carbon import gco2e, grid_intensity
+from bench.inference import add_readings, compare
+from bench.job import Job, Settings
+from bench.machine import describe_machine, describe_versions
+from bench.record import Cost, Emissions, Inference, Record, write_record
+from bench.store import save_model
+from bench.train import Progress, evaluate, train
+from methods import Method, count_macs, count_params, registry
+from methods.macs import COUNTED
+
+MASKED_TOLERANCE = 1e-4
+"""Largest |delta logit| between the masked and the removed network that counts as equal."""
+
+
+def main(argv: list[str]) -> int:
+    job = Job.model_validate_json(Path(argv[0]).read_text(encoding="utf-8"))
+    try:
+        run(job)
+    except BrokenPipeError:  # the launcher is gone: nobody will read the result of this process
+        return 1
+    return 0
+
+
+def emit(event: str, **values: Any) -> None:
+    """One line for the launcher."""
+    print(json.dumps({"event": event, **values}), flush=True)
+
+
+def run(job: Job) -> Record:
+    """Train, evaluate once on the test set, measure inference, store the network and the record."""
+    started_at = datetime.now(UTC).isoformat(timespec="seconds")
+    s = job.settings
+    device = torch.device(s.device)
+    data = load(s.dataset, job.data_root)
+    torch.manual_seed(s.seed)
+    torch.use_deterministic_algorithms(device.type == "cpu")
+    batches = Batches(
+        data.train,
+        batch_size=s.training.batch_size,
+        mean=data.mean,
+        std=data.std,
+        device=device,
+        seed=s.seed,
+        augment=s.training.augment,
+        padding=data.padding,
+        flip=data.flip,
+        channels_last=s.training.channels_last,
+    )
+    method_class = registry()[s.method.name]
+    method = method_class(
+        s.method.options,
+        keep=s.budget,
+        steps=s.training.epochs * len(batches),
+        tolerance=s.tolerance,
+        seed=s.seed,
+    )
+    intensity = grid_intensity(s.measurement.country)
+    meter = EnergyMeter(device=s.device, synchronise=torch.cuda.synchronize if device.type == "cuda" else None)
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            model = fresh_model(s, data.classes, device)
+            trained = train(method, model, data, batches, s.training, device, meter, report_progress)
+            emit("evaluating")
+            with meter.window("evaluation") as window:
+                test_accuracy = evaluate(trained.model, data.test, data, device)
+                train_accuracy = evaluate(trained.model, data.train, data, device)
+            dense = fresh_model(s, data.classes, device)
+            images = next(evaluation_batches(
+                data.test, batch_size=256, mean=data.mean, std=data.std, device=device,
+                channels_last=s.training.channels_last,
+            ))[0]  # fmt: skip
+            cost = measure_cost(s, trained.model, dense, images[:2])
+            emit("measuring")
+            inference = tuple(
+                compare(
+                    trained.model, dense, images, batch_size=size, seconds=s.measurement.inference_seconds,
+                    precision=s.training.precision, meter=meter, seed=s.seed,
+                )
+                for size in s.measurement.inference_batch_sizes
+            )  # fmt: skip
+        energy = {"training": trained.energy, "evaluation": window.reading, "inference": total_inference(inference)}
+    finally:
+        meter.close()
+    invalid = why_invalid(method, cost)
+    record = Record(
+        status="done",
+        suite=job.suite,
+        key=job.key,
+        method=s.method.label,
+        method_name=s.method.name,
+        budget=s.budget,
+        seed=s.seed,
+        settings=s.model_dump(mode="json"),
+        machine=describe_machine(device),
+        versions=describe_versions(),
+        command=job.command,
+        started_at=started_at,
+        finished_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        valid=invalid is None,
+        invalid_reason=invalid,
+        cost=cost,
+        ledger=trained.ledger.stored(),
+        epochs=trained.epochs,
+        train_accuracy=train_accuracy,
+        holdout_accuracy=trained.epochs[-1].holdout_accuracy,
+        test_accuracy=test_accuracy,
+        masked_max_abs_diff=method.masked_max_abs_diff,
+        energy=energy,
+        inference=inference,
+        emissions=Emissions(
+            country=intensity.country,
+            grid_gco2e_per_kwh=intensity.gco2e_per_kwh,
+            source=intensity.source,
+            training_gco2e={
+                kind: gco2e(energy_j, intensity)
+                for kind in ("measured", "sampled", "modelled")
+                if (energy_j := trained.energy.energy_j(kind)) is not None
+            },
+        ),
+        history=method.history(),
+        warnings=(*data.notes, *dict.fromkeys(str(w.message) for w in caught)),
+    )
+    folder = Path(job.folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    shape = (int(images.shape[1]), int(images.shape[2]), int(images.shape[3]))
+    save_model(trained.model, folder, name=s.model, classes=data.classes, input_shape=shape)
+    write_record(record, folder)  # last: a complete record means that everything is there
+    emit("done", test_accuracy=test_accuracy, kept_macs=cost.kept_macs)
+    return record
+
+
+def fresh_model(settings: Settings, classes: int, device: torch.device) -> nn.Module:
+    """The dense network as every method starts from it at this seed."""
+    model = models.build(settings.model, classes, seed=settings.seed).to(device)
+    return model.to(memory_format=torch.channels_last) if settings.training.channels_last else model
+
+
+def measure_cost(settings: Settings, pruned: nn.Module, dense: nn.Module, example: torch.Tensor) -> Cost:
+    """Achieved cost, counted on the finished network, not reported by the method."""
+    return Cost(
+        budget=settings.budget,
+        tolerance=settings.tolerance,
+        macs=count_macs(pruned, example),
+        macs_dense=count_macs(dense, example),
+        params=count_params(pruned),
+        params_dense=count_params(dense),
+        widths={name: widths(pruned).get(name, 0) for name in widths(dense)},
+        widths_dense=widths(dense),
+    )
+
+
+def widths(model: nn.Module) -> dict[str, int]:
+    """Output channels of every convolution and linear layer, by name."""
+    return {
+        name: m.out_features if isinstance(m, nn.Linear) else m.out_channels  # type: ignore[misc]
+        for name, m in model.named_modules()
+        if isinstance(m, COUNTED)
+    }
+
+
+def why_invalid(method: Method, cost: Cost) -> str | None:
+    """The rule that the run broke, or None."""
+    low, high = cost.budget - cost.tolerance, cost.budget
+    if method.prunes and not low <= cost.kept_macs <= high:
+        return f"kept {cost.kept_macs:.4f} of the dense MACs, outside [{low:g}, {high:g}]"
+    diff = method.masked_max_abs_diff
+    if diff is not None and diff > MASKED_TOLERANCE:
+        return f"masked and removed network differ by {diff:.2e} in their logits, more than {MASKED_TOLERANCE:g}"
+    return None
+
+
+def total_inference(parts: tuple[Inference, ...]) -> Reading:
+    """Energy of all inference measurements of this network together (the dense side not included)."""
+    return add_readings("inference", [p.energy for p in parts])
+
+
+def report_progress(progress: Progress) -> None:
+    emit("progress", **dataclasses.asdict(progress))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
