@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 Kind = Literal["measured", "sampled", "modelled"]
-"""measured: an energy counter (NVML, RAPL). sampled: integrated power samples. modelled: no sensor, CPU time x watts."""
+"""measured: an energy counter (NVML, RAPL). sampled: integrated power. modelled: no sensor, CPU time x watts."""
 
 
 class SourceReading(BaseModel):

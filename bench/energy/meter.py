@@ -1,0 +1,295 @@
+"""Windows of time and the energy that every source of the machine used in them."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from bench.energy.gpus import find_gpus
+from bench.energy.modelled import CpuSource, RamSource, this_core_power
+from bench.energy.rapl import POWERCAP, find_rapl
+from bench.energy.reading import Reading, SourceReading
+from bench.energy.source import Mark, Segment, SensorError, Source, fault, invalid
+from bench.energy.trace import Sampler
+
+TICK_POLL_S = 0.0005  # how closely an aligned window watches for the counter to move
+
+_meters: weakref.WeakSet[EnergyMeter] = weakref.WeakSet()
+
+
+class Window:
+    """A stretch of time whose energy is read. Made by `EnergyMeter.window` and `EnergyMeter.begin`."""
+
+    def __init__(self, meter: EnergyMeter, name: str, align: bool = False) -> None:
+        self.name = name
+        self._align = align
+        self._meter = meter
+        self._pid = os.getpid()
+        self._spans: list[tuple[list[Mark], list[Mark]]] = []  # marks of every source at both ends of each stretch
+        self._duration_s = 0.0
+        self._problems: list[str] = []
+        self._reading: Reading | None = None
+        self._open: list[Mark] | None = None
+        self._start()
+
+    @property
+    def reading(self) -> Reading:
+        """The energy. Raises RuntimeError while the window is open."""
+        if self._reading is None:
+            raise RuntimeError(f'the window "{self.name}" has not ended')
+        return self._reading
+
+    def end(self) -> Reading:
+        """Close the window; a second time does nothing. Never raises on account of a sensor."""
+        if self._reading is None:
+            if self._open is not None:
+                self._stop()
+            self._reading = self._meter._read(self.name, self._pid, self._spans, self._duration_s, self._problems)
+        return self._reading
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """Time and energy inside do not count. Inside another pause it does nothing."""
+        if self._open is None or self._reading is not None:
+            yield
+            return
+        self._stop()
+        try:
+            yield
+        finally:
+            if self._reading is None:
+                self._start()
+
+    def _start(self) -> None:
+        self._problems += self._meter._synchronise()
+        self._open = self._meter._marks_at_start(self._align)
+        self._start_s = time.perf_counter()
+
+    def _stop(self) -> None:
+        assert self._open is not None
+        self._problems += self._meter._synchronise()
+        end_s = time.perf_counter()
+        marks = self._meter._marks_at_end(self._align)
+        # An aligned window lasts until the counter moves, and what was used until then is in the figure.
+        self._duration_s += (time.perf_counter() if self._align else end_s) - self._start_s
+        self._spans.append((self._open, marks))
+        self._open = None
+
+
+class EnergyMeter:
+    """Finds the sources of energy on this machine and reads them over windows.
+
+    GPUs by NVML ("nvml:0", numbered as nvidia-smi does); the CPU by RAPL ("rapl:package-0"), or, where there is none,
+    modelled from CPU time ("cpu") and memory ("ram"). Windows may nest, overlap and be opened from any thread. A
+    forked child may go on using the meter for windows of its own.
+    """
+
+    def __init__(
+        self,
+        device: str | None = None,
+        *,
+        synchronise: Callable[[], None] | None = None,
+        gpu_uuids: Sequence[str] | None = None,
+        environ: Mapping[str, str] = os.environ,
+        powercap: Path = POWERCAP,
+    ) -> None:
+        """Takes about a second, most of it CodeCarbon's, and five updates of each GPU's counter: do it early.
+
+        Args:
+            device: whose GPUs count. "cpu": none. "cuda": the first that CUDA shows this process. "cuda:1": the second.
+                None: all of them.
+            synchronise: called before every reading, so that the work belongs to the window that launched it;
+                `torch.cuda.synchronize` where a GPU is used.
+            gpu_uuids: the GPUs by UUID instead, for example from `torch.cuda.get_device_properties(0).uuid`.
+            environ: where CUDA_VISIBLE_DEVICES and CUDA_DEVICE_ORDER are looked up.
+            powercap: where Linux shows RAPL.
+
+        Raises:
+            ValueError: `device` is none of these.
+        """
+        self._user_synchronise = synchronise
+        self._lock = threading.Lock()
+        self._sampler: Sampler | None = None
+        self._open_windows = 0
+        self._last_poll_s: dict[str, float] = {}
+        self._power: tuple[float, list[Mark], float | None] | None = None
+        self._nvml, gpus, absent_gpus = find_gpus(device, gpu_uuids, environ)
+        rapl, absent_rapl = find_rapl(powercap)
+        self._rows = absent_gpus + absent_rapl  # for describe()
+        self._sources: list[Source] = [*gpus, *rapl]
+        if not rapl:
+            self._sources.append(CpuSource(this_core_power()))
+        if not any(source.name.startswith("rapl:dram") for source in rapl):
+            self._sources.append(RamSource())
+        _meters.add(self)
+
+    def begin(self, name: str, *, align: bool = False) -> Window:
+        """Open a window; end it with `.end()`.
+
+        `align`: begin and end when the GPU's energy counter moves, which takes up to one of its periods each time and
+        makes short windows exact. The time and energy until the counter moves at the end are part of the window.
+        """
+        return Window(self, name, align)
+
+    @contextlib.contextmanager
+    def window(self, name: str, *, align: bool = False) -> Iterator[Window]:
+        """Measure the block; `align` as in `begin`. What it raises passes through, and the reading is still there."""
+        window = self.begin(name, align=align)
+        try:
+            yield window
+        finally:
+            window.end()
+
+    def power_w(self) -> float | None:
+        """Power over the last second or so: of all sensors together, or modelled where there is none. For display.
+
+        Never raises; None when there is nothing to say yet.
+        """
+        last = self._power
+        now_s = time.perf_counter()
+        if last is not None and now_s - last[0] < 1.0:
+            return last[2]
+        marks = self._marks()
+        power_w = None if last is None else self._power_between(last[1], marks)
+        self._power = (now_s, marks, power_w)
+        return power_w
+
+    def describe(self) -> list[dict[str, Any]]:
+        """One dict for each source: `source`, `kind`, `available`, and `detail`, or `reason` and `remedy`."""
+        with self._lock:
+            return [*(source.describe() for source in self._sources), *self._rows]
+
+    def close(self) -> None:
+        """Stop sampling and let go of the driver. Open windows can still be ended; what failed is invalid."""
+        if self._sampler is not None:
+            self._sampler.stop()
+            self._sampler = None
+        for source in self._sources:
+            source.close()
+        if self._nvml is not None:
+            self._nvml.close()
+
+    def __enter__(self) -> EnergyMeter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _synchronise(self) -> list[str]:
+        if self._user_synchronise is None:
+            return []
+        try:
+            self._user_synchronise()
+        except Exception as e:  # after a CUDA error every call raises; the user's own exception is the one to see
+            return [f"the GPU could not be synchronised, its energy may belong to another window ({e})"]
+        return []
+
+    def _marks(self) -> list[Mark]:
+        with self._lock:
+            return [_mark(source) for source in self._sources]
+
+    def _marks_at_tick(self) -> list[Mark]:
+        """Marks just after each counter has moved; as they are where one does not move in time."""
+        marks = self._marks()
+        latest = list(marks)
+        waiting = {i for i, mark in enumerate(marks) if mark.stale_s > 2 * TICK_POLL_S}
+        give_up_s = time.perf_counter() + 3 * max((marks[i].stale_s for i in waiting), default=0.0)
+        while waiting and time.perf_counter() < give_up_s:
+            time.sleep(TICK_POLL_S)
+            for i in list(waiting):
+                with self._lock:
+                    now = _mark(self._sources[i])
+                if now.total_j != latest[i].total_j:  # moved, or failed: NaN differs from everything
+                    marks[i] = dataclasses.replace(now, stale_s=now.time_s - latest[i].time_s)
+                    waiting.discard(i)
+                latest[i] = now
+        return marks
+
+    def _marks_at_start(self, align: bool) -> list[Mark]:
+        with self._lock:
+            self._open_windows += 1
+            if self._sampler is None:
+                interval_s = min(source.poll_interval_s for source in self._sources)
+                self._sampler = Sampler(self._poll, interval_s)
+        return self._marks_at_tick() if align else self._marks()
+
+    def _marks_at_end(self, align: bool) -> list[Mark]:
+        marks = self._marks_at_tick() if align else self._marks()
+        with self._lock:
+            self._open_windows = max(0, self._open_windows - 1)  # a child may end what its parent began
+            if self._open_windows == 0 and self._sampler is not None:
+                self._sampler.stop()
+                self._sampler = None
+        return marks
+
+    def _poll(self) -> None:
+        for source in self._sources:
+            now_s = time.perf_counter()
+            # A tenth less, or jitter would skip every other turn.
+            if now_s - self._last_poll_s.get(source.name, 0.0) >= 0.9 * source.poll_interval_s:
+                self._last_poll_s[source.name] = now_s
+                # A failed poll is not a failed window: the marks at its edges and the gaps in the samples decide.
+                with self._lock, contextlib.suppress(Exception):
+                    source.poll()
+
+    def _read(
+        self,
+        name: str,
+        pid: int,
+        spans: Sequence[tuple[Sequence[Mark], Sequence[Mark]]],
+        duration_s: float,
+        problems: Sequence[str],
+    ) -> Reading:
+        readings: list[SourceReading] = []
+        warnings = list(dict.fromkeys(problems))
+        for i, source in enumerate(self._sources):
+            segments = [Segment(start[i], end[i]) for start, end in spans]
+            reason = "the window was opened in another process" if pid != os.getpid() else fault(segments)
+            try:
+                reading, found = (invalid(source.name, source.kind, reason), []) if reason else source.reading(segments)
+            except Exception as e:
+                reading, found = invalid(source.name, source.kind, f"{type(e).__name__}: {e}"), []
+            readings.append(reading)
+            warnings += found
+        return Reading(name=name, duration_s=duration_s, sources=tuple(readings), warnings=tuple(warnings))
+
+    def _power_between(self, before: Sequence[Mark], after: Sequence[Mark]) -> float | None:
+        power_w: dict[bool, float] = {}  # by whether it is modelled
+        for source, start, end in zip(self._sources, before, after, strict=True):
+            segment = Segment(start, end)
+            if fault([segment]) is None and segment.duration_s > 0:
+                modelled = source.kind == "modelled"
+                power_w[modelled] = power_w.get(modelled, 0.0) + segment.energy_j / segment.duration_s
+        return power_w.get(False, power_w.get(True))
+
+    def _after_fork(self) -> None:
+        self._lock = threading.Lock()  # another thread may have held it
+        self._sampler = None  # threads do not survive a fork
+        self._open_windows = 0
+        self._power = None
+        for source in self._sources:
+            source.restart()
+
+
+def _mark(source: Source) -> Mark:
+    try:
+        return source.mark()
+    except Exception as e:
+        reason = str(e) if isinstance(e, SensorError) else f"{type(e).__name__}: {e}"
+        return Mark(time.perf_counter(), float("nan"), reason=reason)
+
+
+def _restart_meters() -> None:
+    for meter in list(_meters):
+        meter._after_fork()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_restart_meters)

@@ -1,0 +1,77 @@
+"""Which GPUs CUDA would show this process: every form of CUDA_VISIBLE_DEVICES, without CUDA."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+MIG = "MIG slices cannot be measured: NVML counts the energy of the whole card only"
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """A physical card as NVML numbers it, which is the order of the PCI bus."""
+
+    index: int
+    uuid: str  # "GPU-..."
+    name: str
+
+
+@dataclass(frozen=True)
+class Visible:
+    """One entry of CUDA's list of devices: the card, or why it cannot be measured."""
+
+    label: str  # "nvml:1", or the identifier that the user gave
+    gpu: Gpu | None
+    problem: str | None = None
+
+
+def visible_gpus(value: str | None, gpus: Sequence[Gpu]) -> list[Visible]:
+    """CUDA's devices 0, 1, ... for a value of CUDA_VISIBLE_DEVICES; None means that it is not set.
+
+    As CUDA does: an empty value hides all; a list is read up to its first invalid entry; a repeated entry hides all;
+    a UUID may be cut short as long as it is unambiguous; numbers are read up to their first character that is no digit.
+    Rules: CUDA C++ Programming Guide, "CUDA Environment Variables", and the parser in torch.cuda.
+    """
+    if value is None:
+        return [_measurable(gpu) for gpu in gpus]
+    entries = [entry.strip() for entry in value.split(",")]
+    chosen: list[Visible] = []
+    for entry in entries:
+        found = _find(entry, gpus)
+        if found is None:
+            break
+        if any(found.label == other.label for other in chosen):
+            return []
+        chosen.append(found)
+    return chosen
+
+
+def order_is_certain(value: str | None, device_order: str | None, gpus: Sequence[Gpu]) -> bool:
+    """Whether NVML's numbers are CUDA's. Unless told CUDA_DEVICE_ORDER=PCI_BUS_ID, CUDA puts the fastest card first."""
+    by_number = value is None or re.match(r"\s*\d", value) is not None
+    return not by_number or device_order == "PCI_BUS_ID" or len({gpu.name for gpu in gpus}) < 2
+
+
+def by_uuid(uuid: str, gpus: Sequence[Gpu]) -> Gpu | None:
+    """The one card whose UUID begins with `uuid`, with or without "GPU-"; None when there is none or more than one."""
+    wanted = "gpu-" + uuid.lower().removeprefix("gpu-")
+    found = [gpu for gpu in gpus if gpu.uuid.lower().startswith(wanted)]
+    return found[0] if len(found) == 1 else None
+
+
+def _find(entry: str, gpus: Sequence[Gpu]) -> Visible | None:
+    if entry.startswith("MIG-"):
+        return Visible(f"nvml:{entry}", None, MIG)
+    if entry.startswith("GPU-"):
+        gpu = by_uuid(entry, gpus)
+        return _measurable(gpu) if gpu else None
+    number = re.match(r"\d+", entry)
+    if number is None:
+        return None
+    return next((_measurable(gpu) for gpu in gpus if gpu.index == int(number.group())), None)
+
+
+def _measurable(gpu: Gpu) -> Visible:
+    return Visible(f"nvml:{gpu.index}", gpu)

@@ -1,0 +1,246 @@
+/* A stand-in for libnvidia-ml.so.1 whose true energy is known. Built and used by tests/energy/test_nvml.py.
+ *
+ * Everything is set through environment variables; a variable with _<index> appended holds for one device.
+ *   STANDIN_EPOCH      CLOCK_MONOTONIC seconds at which the trace starts (share it with child processes); default: nvmlInit
+ *   STANDIN_DEVICES    number of devices (1)
+ *   STANDIN_TRACE      "300": constant watts. "square:100,300,1.0": low and high watts, period in s, low first.
+ *                      "step:100,300,2.0": from 100 W to 300 W after 2 s. Default "100".
+ *   STANDIN_PERIOD_MS  update period of the energy counter (100)
+ *   STANDIN_POWER_MS   update period of the power registers (20)
+ *   STANDIN_BASE_MJ    counter at the epoch (1000000)
+ *   STANDIN_RESET_AT   seconds after the epoch at which the counter restarts at 0 (never)
+ *   STANDIN_FREEZE_AT  seconds after the epoch at which the counter stops (never)
+ *   STANDIN_NAME       device name
+ *   STANDIN_MIG        1: MIG mode is on
+ *   STANDIN_PIDS       "12,34": processes on the device
+ *   STANDIN_THROTTLE   bit mask of clock event reasons
+ *   STANDIN_ERRORS     "function@from-to=code;...": nvmlReturn_t that a function gives in that span of seconds.
+ *                      Field 185 is "field185", 186 "field186".
+ */
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+#include <math.h>
+
+#define SUCCESS 0
+#define UNINITIALIZED 1
+#define INVALID_ARGUMENT 2
+#define NOT_SUPPORTED 3
+#define NOT_FOUND 6
+#define INSUFFICIENT_SIZE 7
+
+typedef int ret_t;
+typedef struct { int index; } *device_t;
+typedef struct {
+    uint32_t field_id, scope_id;
+    int64_t timestamp, latency_us;
+    int value_type, ret;
+    union { double d; unsigned ui; unsigned long long ull; } value;
+} field_t;
+typedef struct { unsigned pid; unsigned long long memory; unsigned gpu_instance, compute_instance; } process_t;
+
+static struct { int index; } devices[16];
+static double epoch_s;
+static pid_t owner; /* NVML does not survive a fork: another pid is not initialised */
+
+static double monotonic_s(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return t.tv_sec + 1e-9 * t.tv_nsec;
+}
+
+static double now_s(void) { return monotonic_s() - epoch_s; }
+
+static const char *setting(const char *name, int device, const char *otherwise) {
+    char full[64];
+    snprintf(full, sizeof full, "STANDIN_%s_%d", name, device);
+    const char *value = getenv(full);
+    if (!value) {
+        snprintf(full, sizeof full, "STANDIN_%s", name);
+        value = getenv(full);
+    }
+    return value ? value : otherwise;
+}
+
+static int device_count(void) { return atoi(setting("DEVICES", -1, "1")); }
+
+static ret_t injected(const char *function, double at_s) {
+    const char *rule = setting("ERRORS", -1, "");
+    size_t length = strlen(function);
+    while (*rule) {
+        double from, to;
+        int code;
+        if (!strncmp(rule, function, length) && sscanf(rule + length, "@%lf-%lf=%d", &from, &to, &code) == 3 &&
+            at_s >= from && at_s < to)
+            return code;
+        rule = strchr(rule, ';');
+        if (!rule) break;
+        rule++;
+    }
+    return SUCCESS;
+}
+
+static ret_t check(const char *function) {
+    if (owner != getpid()) return UNINITIALIZED;
+    return injected(function, now_s());
+}
+#define CHECK() do { ret_t r_ = check(__func__); if (r_) return r_; } while (0)
+
+/* True energy in J from the epoch to t (t may be negative: the trace's first power held before it). */
+static double true_energy_j(int device, double t) {
+    const char *trace = setting("TRACE", device, "100");
+    double low, high, span;
+    if (sscanf(trace, "square:%lf,%lf,%lf", &low, &high, &span) == 3) {
+        double whole = floor(t / span), rest = t - whole * span;
+        double part = rest < span / 2 ? low * rest : low * span / 2 + high * (rest - span / 2);
+        return whole * (low + high) * span / 2 + part;
+    }
+    if (sscanf(trace, "step:%lf,%lf,%lf", &low, &high, &span) == 3)
+        return t < span ? low * t : low * span + high * (t - span);
+    return atof(trace) * t;
+}
+
+static double quantised(double t, double period_ms) { return floor(t / (period_ms / 1e3)) * (period_ms / 1e3); }
+
+/* Mean power over the given seconds up to the last update of the register. */
+static unsigned power_mw(int device, double over_s) {
+    double t = quantised(now_s(), atof(setting("POWER_MS", device, "20")));
+    return (unsigned)lround((true_energy_j(device, t) - true_energy_j(device, t - over_s)) / over_s * 1e3);
+}
+
+ret_t nvmlInitWithFlags(unsigned flags) {
+    (void)flags;
+    const char *shared = getenv("STANDIN_EPOCH");
+    if (shared) epoch_s = atof(shared);
+    else if (!epoch_s) epoch_s = monotonic_s();
+    ret_t r = injected("nvmlInit", now_s());
+    if (r) return r;
+    owner = getpid();
+    for (int i = 0; i < 16; i++) devices[i].index = i;
+    return SUCCESS;
+}
+ret_t nvmlInit_v2(void) { return nvmlInitWithFlags(0); }
+ret_t nvmlInit(void) { return nvmlInitWithFlags(0); }
+ret_t nvmlShutdown(void) { CHECK(); owner = 0; return SUCCESS; }
+
+const char *nvmlErrorString(ret_t code) {
+    switch (code) {
+    case SUCCESS: return "Success";
+    case UNINITIALIZED: return "Uninitialized";
+    case NOT_SUPPORTED: return "Not Supported";
+    case 4: return "Insufficient Permissions";
+    case 9: return "Driver Not Loaded";
+    case 15: return "GPU is lost";
+    case 16: return "GPU requires reset";
+    default: return "Unknown Error";
+    }
+}
+
+static ret_t text(char *out, unsigned size, const char *value) {
+    if (strlen(value) >= size) return INSUFFICIENT_SIZE;
+    strcpy(out, value);
+    return SUCCESS;
+}
+
+static void uuid_of(int index, char *out, size_t size) {
+    snprintf(out, size, "GPU-%08x-1111-2222-3333-44444444444%x", 0xa0000000u + index, index);
+}
+
+ret_t nvmlSystemGetDriverVersion(char *out, unsigned size) { CHECK(); return text(out, size, "999.01"); }
+ret_t nvmlDeviceGetCount_v2(unsigned *count) { CHECK(); *count = device_count(); return SUCCESS; }
+
+ret_t nvmlDeviceGetHandleByIndex_v2(unsigned index, device_t *out) {
+    CHECK();
+    if ((int)index >= device_count()) return INVALID_ARGUMENT;
+    *out = (device_t)&devices[index];
+    return SUCCESS;
+}
+
+ret_t nvmlDeviceGetHandleByUUID(const char *uuid, device_t *out) {
+    CHECK();
+    for (int i = 0; i < device_count(); i++) {
+        char own[64];
+        uuid_of(i, own, sizeof own);
+        if (!strcmp(uuid, own)) { *out = (device_t)&devices[i]; return SUCCESS; }
+    }
+    return NOT_FOUND;
+}
+
+ret_t nvmlDeviceGetUUID(device_t d, char *out, unsigned size) {
+    CHECK();
+    char own[64];
+    uuid_of(d->index, own, sizeof own);
+    return text(out, size, own);
+}
+
+ret_t nvmlDeviceGetIndex(device_t d, unsigned *out) { CHECK(); *out = d->index; return SUCCESS; }
+ret_t nvmlDeviceGetName(device_t d, char *out, unsigned size) {
+    CHECK();
+    return text(out, size, setting("NAME", d->index, "NVIDIA Stand-in"));
+}
+
+ret_t nvmlDeviceGetTotalEnergyConsumption(device_t d, unsigned long long *out_mj) {
+    CHECK();
+    double t = now_s();
+    double base_mj = atof(setting("BASE_MJ", d->index, "1000000"));
+    double frozen_s = atof(setting("FREEZE_AT", d->index, "1e18")), reset_s = atof(setting("RESET_AT", d->index, "1e18"));
+    double read_s = quantised(t < frozen_s ? t : frozen_s, atof(setting("PERIOD_MS", d->index, "100")));
+    double energy_j = true_energy_j(d->index, read_s);
+    if (t >= reset_s) {
+        base_mj = 0;
+        energy_j = fmax(0, energy_j - true_energy_j(d->index, reset_s));
+    }
+    *out_mj = (unsigned long long)(base_mj + energy_j * 1e3);
+    return SUCCESS;
+}
+
+/* A 1 s average, as on Ampere (except A100) and newer. */
+ret_t nvmlDeviceGetPowerUsage(device_t d, unsigned *out_mw) { CHECK(); *out_mw = power_mw(d->index, 1.0); return SUCCESS; }
+
+ret_t nvmlDeviceGetFieldValues(device_t d, int count, field_t *values) {
+    CHECK();
+    for (int i = 0; i < count; i++) {
+        field_t *v = &values[i];
+        v->value_type = 1; /* unsigned int */
+        if (v->field_id == 185) { v->ret = injected("field185", now_s()); v->value.ui = power_mw(d->index, 1.0); }
+        else if (v->field_id == 186) { v->ret = injected("field186", now_s()); v->value.ui = power_mw(d->index, 0.001); }
+        else v->ret = NOT_SUPPORTED;
+    }
+    return SUCCESS;
+}
+
+ret_t nvmlDeviceGetMigMode(device_t d, unsigned *current, unsigned *pending) {
+    CHECK();
+    *current = *pending = atoi(setting("MIG", d->index, "0"));
+    return SUCCESS;
+}
+
+ret_t nvmlDeviceGetEnforcedPowerLimit(device_t d, unsigned *out_mw) { (void)d; CHECK(); *out_mw = 400000; return SUCCESS; }
+ret_t nvmlDeviceGetPowerManagementLimit(device_t d, unsigned *out_mw) { (void)d; CHECK(); *out_mw = 400000; return SUCCESS; }
+ret_t nvmlDeviceGetTemperature(device_t d, int sensor, unsigned *out) { (void)d; (void)sensor; CHECK(); *out = 55; return SUCCESS; }
+ret_t nvmlDeviceGetPersistenceMode(device_t d, unsigned *out) { (void)d; CHECK(); *out = 1; return SUCCESS; }
+ret_t nvmlDeviceGetClockInfo(device_t d, int type, unsigned *out) { (void)d; (void)type; CHECK(); *out = 1500; return SUCCESS; }
+ret_t nvmlDeviceGetUtilizationRates(device_t d, unsigned *out) { (void)d; CHECK(); out[0] = 90; out[1] = 40; return SUCCESS; }
+
+ret_t nvmlDeviceGetCurrentClocksThrottleReasons(device_t d, unsigned long long *out) {
+    CHECK();
+    *out = strtoull(setting("THROTTLE", d->index, "0"), NULL, 0);
+    return SUCCESS;
+}
+ret_t nvmlDeviceGetCurrentClocksEventReasons(device_t d, unsigned long long *out) {
+    return nvmlDeviceGetCurrentClocksThrottleReasons(d, out);
+}
+
+ret_t nvmlDeviceGetComputeRunningProcesses_v3(device_t d, unsigned *count, process_t *out) {
+    CHECK();
+    unsigned room = *count, found = 0;
+    char list[256];
+    snprintf(list, sizeof list, "%s", setting("PIDS", d->index, ""));
+    for (char *pid = strtok(list, ","); pid; pid = strtok(NULL, ","), found++)
+        if (out && found < room) out[found] = (process_t){.pid = (unsigned)atoi(pid)};
+    *count = found;
+    return found > room ? INSUFFICIENT_SIZE : SUCCESS;
+}
