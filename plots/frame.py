@@ -1,0 +1,346 @@
+"""Records in, tidy tables out: the only place in `plots/` that reads result files.
+
+    results folder -> load() -> Results(runs, inference, records, problems) -> tables, figures, report
+
+Nothing here (or anywhere in `plots/`) imports torch, so results can be read on any machine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_args
+
+import pandas as pd
+
+from bench.energy.reading import Kind, Reading
+from bench.errors import UserError
+from bench.record import RECORD_FILE, Inference, Record, read_record
+from plots.ratios import energy_ratio
+
+KINDS: tuple[Kind, ...] = get_args(Kind)
+
+GROUP_COLUMNS = ("folder", "suite", "machine")
+"""Runs are compared with one another only where all of these agree."""
+
+
+def _per_kind(template: str, meaning: str) -> dict[str, str]:
+    """Three columns (figure, lower bound, upper bound) for each kind of energy."""
+    columns = {}
+    for kind in KINDS:
+        name = template.format(kind=kind)
+        columns[name] = f"{meaning}, {kind}"
+        columns[f"{name}_low"] = f"lower bound of {name}"
+        columns[f"{name}_high"] = f"upper bound of {name}"
+    return columns
+
+
+RUN_COLUMNS: dict[str, str] = {
+    "folder": "the results folder as it was given to load()",
+    "suite": "name of the suite",
+    "machine": "label of the machine: GPU if used, CPU, cores, threads",
+    "key": "name of the run's folder within the suite",
+    "method": "the method's label within the suite",
+    "method_name": "the method's registered name",
+    "budget": "requested fraction of the dense MACs to keep, at most",
+    "seed": "seed of the run",
+    "valid": "whether the run kept its budget and its training allowance",
+    "kept_macs": "MACs of the result / MACs of the dense network",
+    "kept_params": "parameters of the result / parameters of the dense network",
+    "macs": "multiply-accumulates of conv and linear layers for one image",
+    "params": "number of parameters",
+    "macs_dense": "macs of the dense network",
+    "params_dense": "params of the dense network",
+    "train_accuracy": "fraction, last epoch, on the augmented training images",
+    "holdout_accuracy": "fraction, last epoch, on the held-out part of the training set",
+    "test_accuracy": "fraction, evaluated once, after training",
+    "allowance_samples": "training samples the run was allowed, all phases together",
+    "train_samples": "training samples seen in all phases together",
+    "train_forward_macs": "multiply-accumulates of all forward passes in training",
+    "train_duration_s": "seconds of training, all phases together",
+    **_per_kind("train_energy_{kind}_j", "joules of the whole training"),
+    **{f"train_co2_{kind}_g": f"grams of CO2 equivalent of the whole training, from {kind} joules" for kind in KINDS},
+    "greenprune_version": "version of greenprune that wrote the record",
+    "torch_version": "version of torch that the run used",
+}
+"""Every column of `Results.runs` (one row per finished run) with its meaning and unit. Unknown figures are NaN."""
+
+INFERENCE_COLUMNS: dict[str, str] = {
+    **{name: RUN_COLUMNS[name] for name in (*GROUP_COLUMNS, "key", "method", "method_name", "budget", "seed", "valid")},
+    "batch_size": "images per forward pass",
+    "latency_ms": "median milliseconds of one forward pass of a whole batch",
+    "dense_latency_ms": "the same for the dense network, measured side by side",
+    "latency_ratio": "time of this network / time of the dense one, geometric mean over paired blocks",
+    "latency_ratio_low": "lower end of its 95 % interval",
+    "latency_ratio_high": "upper end of its 95 % interval",
+    **_per_kind("energy_{kind}_j_per_1000_images", "joules to classify 1,000 images"),
+    **_per_kind("dense_energy_{kind}_j_per_1000_images", "joules of the dense network to classify 1,000 images"),
+    **_per_kind("energy_ratio_{kind}", "joules of this network / joules of the dense one"),
+}
+"""Every column of `Results.inference` (one row per finished run and batch size)."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something the reader of a result has to know.
+
+    Attributes:
+        kind: "unreadable", "failed", "invalid", "repeated", "energy" or "warning" for one run; `checks` adds others.
+        where: the file, or the run as suite/key.
+        what: one sentence without its full stop.
+        remedy: what to do about it, one sentence without its full stop.
+    """
+
+    kind: str
+    where: str
+    what: str
+    remedy: str
+
+    def __str__(self) -> str:
+        return f"{self.kind}: {self.where}: {self.what}; {self.remedy}"
+
+
+@dataclass(frozen=True)
+class Results:
+    """What a results folder holds.
+
+    Attributes:
+        runs: one row per finished run, columns as in `RUN_COLUMNS`.
+        inference: one row per finished run and batch size, columns as in `INFERENCE_COLUMNS`.
+        records: the records behind `runs`, in the same order.
+        problems: what was left out, what failed and what is invalid, in the order of the files.
+    """
+
+    runs: pd.DataFrame
+    inference: pd.DataFrame
+    records: tuple[Record, ...]
+    problems: tuple[Problem, ...]
+
+    def comparisons(self) -> tuple[Results, ...]:
+        """One `Results` for each folder, suite and machine: what may be compared, apart from what may not.
+
+        The parts carry no problems: those belong to the whole.
+        """
+        names = list(GROUP_COLUMNS)
+        parts = []
+        for _, runs in self.runs.groupby(names, sort=False):
+            same = (self.inference[names] == runs[names].iloc[0]).all(axis=1)
+            parts.append(
+                Results(
+                    runs=runs.reset_index(drop=True),
+                    inference=self.inference[same].reset_index(drop=True),
+                    records=tuple(self.records[i] for i in runs.index),
+                    problems=(),
+                )
+            )
+        return tuple(parts)
+
+
+def load(results: Path | Sequence[Path]) -> Results:
+    """Read every record under one or several results folders (or suite folders).
+
+    A record that cannot be used is named in `problems` and left out, so that one bad file does not hide the others.
+
+    Raises:
+        UserError: a folder that is missing or holds no record.
+    """
+    folders = [Path(results)] if isinstance(results, str | Path) else [Path(folder) for folder in results]
+    found: dict[Path, tuple[str, Path]] = {}  # by resolved path: folders may overlap, a record counts once
+    for folder in folders:
+        for path in _record_files(folder):
+            found.setdefault(path.resolve(), (str(folder), path))
+
+    done: list[tuple[str, Record]] = []
+    problems: list[Problem] = []
+    for folder_name, path in found.values():
+        try:
+            record = read_record(path)
+            _require_figures(record, path)
+        except UserError as e:
+            what = str(e).removeprefix(f"{path}: ")
+            problems.append(Problem("unreadable", str(path), what, "it is left out of everything here"))
+            continue
+        problems.extend(_problems_of(record))
+        if record.status == "done":
+            done.append((folder_name, record))
+    done, repeated = _latest_of_each(done)
+    problems.extend(repeated)
+
+    runs = [_run_row(folder, record) for folder, record in done]
+    inference = [
+        {name: row[name] for name in INFERENCE_COLUMNS if name in row} | _inference_row(measured)
+        for row, (_, record) in zip(runs, done, strict=True)
+        for measured in record.inference
+    ]
+    return Results(
+        runs=_frame(runs, RUN_COLUMNS),
+        inference=_frame(inference, INFERENCE_COLUMNS),
+        records=tuple(record for _, record in done),
+        problems=tuple(problems),
+    )
+
+
+def machine_label(machine: dict[str, Any]) -> str:
+    """A short name for a record's `machine`, e.g. "NVIDIA H100, Intel Xeon, 16 cores"."""
+    parts = [str(machine[name]) for name in ("gpu", "cpu") if machine.get(name)]
+    cores, threads = machine.get("cores"), machine.get("threads")
+    if cores:
+        parts.append(f"{cores} cores")
+    if threads and threads != cores:
+        parts.append(f"{threads} threads")
+    return ", ".join(parts) or "unknown machine"
+
+
+def _record_files(folder: Path) -> list[Path]:
+    """The record files of a results folder, a suite folder or a single run's folder, sorted."""
+    if not folder.exists():
+        raise UserError(f"{folder}: there is no such results folder")
+    if not folder.is_dir():
+        raise UserError(f"{folder}: is not a folder; give the results folder that `greenprune run` wrote")
+    patterns = (RECORD_FILE, f"*/{RECORD_FILE}", f"*/*/{RECORD_FILE}")
+    paths = sorted(path for pattern in patterns for path in folder.glob(pattern))
+    if not paths:
+        raise UserError(f"{folder}: holds no records (looked for <suite>/<run>/{RECORD_FILE})")
+    return paths
+
+
+def _require_figures(record: Record, path: Path) -> None:
+    """Raise UserError when a record says "done" without the figures that everything else relies on."""
+    if record.status != "done":
+        return
+    for name in ("valid", "cost", "ledger", "test_accuracy"):
+        if getattr(record, name) is None:
+            raise UserError(f'{path}: status is "done", but {name} is missing')
+    assert record.cost is not None  # for the type checker
+    if min(record.cost.macs_dense, record.cost.params_dense) < 1:
+        raise UserError(f"{path}: cost: the dense network has no MACs or no parameters")
+    if any(min(measured.images, measured.dense_images) < 1 for measured in record.inference):
+        raise UserError(f"{path}: inference: images must be at least 1")
+
+
+def _problems_of(record: Record) -> Iterable[Problem]:
+    """What one readable record has to confess."""
+    where = f"{record.suite}/{record.key}"
+    if record.status == "failed":
+        reason = record.failure.reason if record.failure else "no reason was recorded"
+        yield Problem("failed", where, reason, "its last output is in the record; run the suite again to retry it")
+        return
+    if not record.valid:
+        reason = record.invalid_reason or "no reason was recorded"
+        yield Problem("invalid", where, reason, "it is marked, and kept out of means and of comparisons with dense")
+    readings = [(f"{phase} energy", reading) for phase, reading in record.energy.items()]
+    for measured in record.inference:
+        at = f"inference energy at batch {measured.batch_size}"
+        readings += [(at, measured.energy), (f"{at}, dense", measured.dense_energy)]
+    for name, reading in readings:
+        for source in reading.sources:
+            if not source.valid:
+                what = f"{name}: {source.name} is invalid ({source.reason or 'no reason was recorded'})"
+                yield Problem("energy", where, what, f"no {source.kind} joules are shown for it; run it again")
+        for warning in reading.warnings:
+            yield Problem("warning", where, f"{name}: {warning}", "treat the figure with care")
+    for warning in record.warnings:
+        yield Problem("warning", where, warning, "treat the run's figures with care")
+
+
+def _latest_of_each(done: Sequence[tuple[str, Record]]) -> tuple[list[tuple[str, Record]], list[Problem]]:
+    """Of runs that claim to be the same (method, budget, seed), keep the one that finished last.
+
+    Two of them in one folder differ in their settings, and a mean over both would describe neither.
+    """
+    latest: dict[tuple[Any, ...], int] = {}
+    for i, (folder, r) in enumerate(done):
+        identity = (folder, r.suite, machine_label(r.machine), r.method, r.budget, r.seed)
+        if identity not in latest or done[latest[identity]][1].finished_at <= r.finished_at:
+            latest[identity] = i
+    kept = set(latest.values())
+    problems = [
+        Problem(
+            "repeated",
+            f"{r.suite}/{r.key}",
+            f"another run of {r.method} at {r.budget:g} with seed {r.seed} finished later",
+            "only the later one is shown; delete the one that you don't want",
+        )
+        for i, (_, r) in enumerate(done)
+        if i not in kept
+    ]
+    return [entry for i, entry in enumerate(done) if i in kept], problems
+
+
+def _run_row(folder: str, record: Record) -> dict[str, Any]:
+    cost, ledger = record.cost, record.ledger
+    assert cost is not None  # _require_figures has seen to both; for the type checker
+    assert ledger is not None
+    row: dict[str, Any] = {
+        "folder": folder,
+        "suite": record.suite,
+        "machine": machine_label(record.machine),
+        "key": record.key,
+        "method": record.method,
+        "method_name": record.method_name,
+        "budget": record.budget,
+        "seed": record.seed,
+        "valid": bool(record.valid),
+        "kept_macs": cost.kept_macs,
+        "kept_params": cost.kept_params,
+        "macs": cost.macs,
+        "params": cost.params,
+        "macs_dense": cost.macs_dense,
+        "params_dense": cost.params_dense,
+        "train_accuracy": record.train_accuracy,
+        "holdout_accuracy": record.holdout_accuracy,
+        "test_accuracy": record.test_accuracy,
+        "allowance_samples": ledger.allowance_samples,
+        "train_samples": ledger.samples,
+        "train_forward_macs": ledger.forward_macs,
+        "train_duration_s": sum(entry.duration_s for entry in ledger.entries),
+        "greenprune_version": record.versions.get("greenprune", "unknown"),
+        "torch_version": record.versions.get("torch", "unknown"),
+    }
+    training = record.energy.get("training")
+    for kind in KINDS:
+        row |= _energy(training, kind, f"train_energy_{kind}_j")
+        row[f"train_co2_{kind}_g"] = record.emissions.training_gco2e.get(kind) if record.emissions else None
+    return row
+
+
+def _inference_row(measured: Inference) -> dict[str, Any]:
+    row: dict[str, Any] = {
+        "batch_size": measured.batch_size,
+        "latency_ms": measured.latency.median_ms,
+        "dense_latency_ms": measured.dense_latency.median_ms,
+        "latency_ratio": measured.latency_ratio,
+        "latency_ratio_low": measured.latency_ratio_low,
+        "latency_ratio_high": measured.latency_ratio_high,
+    }
+    for kind in KINDS:
+        row |= _energy(measured.energy, kind, f"energy_{kind}_j_per_1000_images", 1000 / measured.images)
+        name = f"dense_energy_{kind}_j_per_1000_images"
+        row |= _energy(measured.dense_energy, kind, name, 1000 / measured.dense_images)
+        row |= _bounded(f"energy_ratio_{kind}", energy_ratio(measured, kind))
+    return row
+
+
+def _energy(reading: Reading | None, kind: Kind, name: str, factor: float = 1.0) -> dict[str, float | None]:
+    """`name`, `name_low` and `name_high`: the joules of `kind` in `reading`, times `factor`."""
+    joules = reading.energy_j(kind) if reading else None
+    bounds = reading.bounds_j(kind) if reading else None
+    if joules is None or bounds is None:
+        return _bounded(name, None)
+    return _bounded(name, (joules * factor, bounds[0] * factor, bounds[1] * factor))
+
+
+def _bounded(name: str, figure: tuple[float, float, float] | None) -> dict[str, float | None]:
+    value, low, high = figure if figure else (None, None, None)
+    return {name: value, f"{name}_low": low, f"{name}_high": high}
+
+
+def _frame(rows: list[dict[str, Any]], columns: dict[str, str]) -> pd.DataFrame:
+    """The rows with exactly these columns; None becomes NaN in columns of numbers."""
+    frame = pd.DataFrame(rows, columns=list(columns))
+    text = {*GROUP_COLUMNS, "key", "method", "method_name", "greenprune_version", "torch_version"}
+    for name in frame.columns:
+        if name not in text and name != "valid":
+            frame[name] = pd.to_numeric(frame[name])
+    return frame

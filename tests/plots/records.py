@@ -1,0 +1,172 @@
+"""A small factory of realistic records, and of the folders they are stored in."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import Any
+
+from bench.energy.reading import Kind, Reading, SourceReading
+from bench.record import (
+    Cost,
+    Emissions,
+    Failure,
+    Inference,
+    Latency,
+    Ledger,
+    LedgerEntry,
+    Record,
+    write_record,
+)
+
+DENSE_MACS, DENSE_PARAMS = 40_800_000, 272_474
+SAMPLES = 8 * 45_000
+
+NINE = (
+    "dense", "uniform", "random", "magnitude", "magnitude_unstructured", "slimming", "depgraph", "dynamic", "gated",
+)  # fmt: skip
+"""Every method that the suite knows."""
+
+LOSS_POINTS = {
+    "dense": 0.0, "uniform": 1.3, "random": 2.4, "magnitude": 1.6, "magnitude_unstructured": 0.4,
+    "slimming": 1.2, "depgraph": 1.1, "dynamic": 0.8, "gated": 0.7,
+}  # fmt: skip
+"""Points of test accuracy that a method typically loses at half of the MACs."""
+
+
+def source(
+    joules: float | None, kind: Kind = "modelled", name: str = "cpu", low: float = 0.7, high: float = 1.4
+) -> SourceReading:
+    """One source; `low` and `high` are factors on the joules. `joules` None: an invalid source."""
+    if joules is None:
+        return SourceReading(name=name, kind=kind, energy_j=None, valid=False, reason="counter was reset")
+    return SourceReading(name=name, kind=kind, energy_j=joules, low_j=joules * low, high_j=joules * high)
+
+
+def reading(*sources: SourceReading, duration_s: float = 10.0, warnings: tuple[str, ...] = ()) -> Reading:
+    return Reading(name="window", duration_s=duration_s, sources=sources, warnings=warnings)
+
+
+def inference(
+    batch_size: int,
+    ratio: float,
+    *,
+    joules_per_1000: float = 4.0,
+    kinds: tuple[Kind, ...] = ("modelled",),
+    images: int = 5_000,
+) -> Inference:
+    """The network takes `ratio` of the dense time and joules; dense takes 4 J per 1,000 images and kind."""
+    dense_ms = 5.0 if batch_size == 1 else 0.5 * batch_size
+    dense_images = int(images * ratio)  # the slower network classifies fewer images in a block of the same length
+    dense_j, ours_j = joules_per_1000 * dense_images / 1000, joules_per_1000 * ratio * images / 1000
+    return Inference(
+        batch_size=batch_size,
+        blocks=10,
+        images=images,
+        dense_images=dense_images,
+        latency=Latency(median_ms=dense_ms * ratio, p05_ms=dense_ms * ratio * 0.95, p95_ms=dense_ms * ratio * 1.1),
+        dense_latency=Latency(median_ms=dense_ms, p05_ms=dense_ms * 0.95, p95_ms=dense_ms * 1.1),
+        latency_ratio=ratio,
+        latency_ratio_low=ratio - 0.02,
+        latency_ratio_high=ratio + 0.02,
+        energy=reading(*(source(ours_j, kind) for kind in kinds)),
+        dense_energy=reading(*(source(dense_j, kind) for kind in kinds)),
+    )
+
+
+def record(
+    method: str = "dense",
+    *,
+    budget: float | None = None,
+    seed: int = 0,
+    kinds: tuple[Kind, ...] = ("modelled",),
+    batches: tuple[int, ...] = (1, 250),
+    **changes: Any,
+) -> Record:
+    """A finished run with plausible figures, the same ones every time. `changes` replace fields of the record."""
+    budget = (1.0 if method == "dense" else 0.5) if budget is None else budget
+    noise = random.Random(f"{method} {budget} {seed}")
+    kept = 1.0 if method == "dense" else budget - noise.uniform(0.0, 0.015)
+    loss_points = LOSS_POINTS.get(method, 1.0) * ((1 - budget) / 0.5) ** 1.6
+    seed_points = random.Random(seed).gauss(0, 0.15)  # the seed moves all methods together, as real seeds do
+    accuracy = 0.861 + (seed_points - loss_points + noise.gauss(0, 0.1)) / 100
+    training_macs = int(SAMPLES * DENSE_MACS * (1 if method == "dense" else 0.6 + 0.4 * kept))
+    seconds = 360 * (0.3 + 0.7 * training_macs / (SAMPLES * DENSE_MACS)) * noise.uniform(0.97, 1.03)
+    ratio = 1.0 if method == "dense" else 0.45 + 0.55 * kept
+    fields: dict[str, Any] = {
+        "status": "done",
+        "suite": "cifar10-cpu",
+        "key": f"{method}-{budget:g}-{seed}",
+        "method": method,
+        "method_name": method,
+        "budget": budget,
+        "seed": seed,
+        "settings": {"model": "resnet20", "epochs": 8},
+        "machine": {"cpu": "Example CPU 9000", "cores": 4, "memory_gib": 16.0, "os": "Linux 6.1"},
+        "versions": {"greenprune": "0.1.0", "torch": "2.13.0", "python": "3.11.7"},
+        "command": "greenprune run cifar10-cpu --data data",
+        "started_at": "2026-01-02T10:00:00Z",
+        "finished_at": "2026-01-02T10:06:00Z",
+        "valid": True,
+        "cost": Cost(
+            budget=budget,
+            tolerance=0.02,
+            macs=int(DENSE_MACS * kept),
+            macs_dense=DENSE_MACS,
+            params=int(DENSE_PARAMS * (1.0 if method == "dense" else kept * 0.95)),
+            params_dense=DENSE_PARAMS,
+        ),
+        "ledger": Ledger(
+            allowance_samples=SAMPLES,
+            entries=(LedgerEntry(phase="train", samples=SAMPLES, forward_macs=training_macs, duration_s=seconds),),
+        ),
+        "train_accuracy": accuracy + 0.02,
+        "holdout_accuracy": accuracy + 0.002,
+        "test_accuracy": accuracy,
+        "energy": {"training": reading(*(source(22.0 * seconds, kind) for kind in kinds), duration_s=seconds)},
+        "inference": tuple(inference(batch, ratio if batch > 1 else ratio + 0.1, kinds=kinds) for batch in batches),
+        "emissions": Emissions(
+            country="DEU",
+            grid_gco2e_per_kwh=381.0,
+            source="CodeCarbon 3.3.2, country average",
+            training_gco2e=dict.fromkeys(kinds, 22.0 * seconds / 3600000.0 * 381.0),
+        ),
+    }
+    return Record(**fields | changes)
+
+
+def failed(method: str = "magnitude", *, seed: int = 0, reason: str = "killed by signal 11 (SIGSEGV)") -> Record:
+    return Record(
+        status="failed",
+        suite="cifar10-cpu",
+        key=f"{method}-0.5-{seed}",
+        method=method,
+        method_name=method,
+        budget=0.5,
+        seed=seed,
+        settings={},
+        machine={"cpu": "Example CPU 9000", "cores": 4},
+        failure=Failure(reason=reason, last_output="epoch 3\nFatal Python error"),
+    )
+
+
+def grid(
+    methods: tuple[str, ...] = ("dense", "gated", "magnitude"),
+    budgets: tuple[float, ...] = (0.5,),
+    seeds: int = 1,
+    **settings: Any,
+) -> list[Record]:
+    """Every method at every budget and seed; dense once per seed."""
+    return [
+        record(method, budget=budget, seed=seed, **settings)
+        for method in methods
+        for budget in ((1.0,) if method == "dense" else budgets)
+        for seed in range(seeds)
+    ]
+
+
+def store(folder: Path, *records: Record) -> Path:
+    """Write the records where `greenprune run` would; returns the results folder."""
+    for stored in records:
+        write_record(stored, folder / stored.suite / stored.key)
+    return folder
