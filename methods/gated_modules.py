@@ -31,13 +31,14 @@ class GateState:
     def __init__(
         self, units: int, device: torch.device, scale: Tensor, generator: torch.Generator, *, per_sample: bool
     ) -> None:
-        self.units, self.device, self.scale, self.generator = units, device, scale, generator
+        self.units, self.device, self.generator = units, device, generator
         self.per_sample = per_sample
         self.noise = 0.0
         self.hold_open = True  # ignore what the heads say, but let them learn
         self.visit_closed = False  # execute closed branches, so that their gates see a gradient
         self.searching = False
         self.closed: set[int] = set()  # branch units that the batch skips
+        self.gradients = GradientScale(scale)
         self._logits: list[tuple[Tensor, Tensor]] = []
 
     def begin(self, batch: int, *, searching: bool, shift: Tensor, consensus: Tensor) -> None:
@@ -56,8 +57,8 @@ class GateState:
         """A head's word on its `units`: (B, len(units)) logits. The last `len(branches)` of them are branches."""
         logits = logits - self.shift
         self._logits.append((units, logits))
-        logits = scale_gradient(logits, self.scale[units])
         soft = torch.sigmoid(logits) if self.per_sample else torch.sigmoid(logits).mean(0)
+        soft = self.gradients.apply(soft, units)
         if self.hold_open:
             gates = straight_through(torch.ones_like(soft), soft)
         elif self.per_sample:
@@ -87,10 +88,47 @@ class GateState:
         return means
 
 
-def scale_gradient(x: Tensor, scale: Tensor) -> Tensor:
-    """x forward, scale * dx backward."""
-    scaled = x * scale
-    return x.detach() + (scaled - scaled.detach())
+class GradientScale:
+    """Brings the gradients of all gates to one scale, so that no network, loss or batch size needs its own tuning.
+
+    Each unit's gradient is weighted (see `gating.price_weights`), divided by the root mean square over all units (a moving
+    average), and multiplied by `gain`.
+    """
+
+    def __init__(self, weights: Tensor, momentum: float = 0.98) -> None:
+        self.weights, self.momentum = weights, momentum
+        self.gain = 1.0
+        self.rms = 0.0  # 0: nothing seen yet
+        self._squares = torch.zeros_like(weights)
+
+    def apply(self, gates: Tensor, units: Tensor) -> Tensor:
+        """`gates` (units,) or (B, units) forward; scaled gradient backward."""
+        if gates.requires_grad:
+            gates = gates.clone()
+            gates.register_hook(lambda gradient: self._scaled(gradient, units))
+        return gates
+
+    def _scaled(self, gradient: Tensor, units: Tensor) -> Tensor:
+        gradient = gradient * self.weights[units]
+        total = gradient.sum(0) if gradient.ndim == 2 else gradient
+        self._squares[units] = total.detach().square()
+        if self.rms == 0.0:
+            return torch.zeros_like(gradient)
+        return gradient * (self.gain / self.rms)
+
+    def update(self) -> None:
+        """Once a step, after backward: take in what was seen."""
+        seen = self._squares[self._squares > 0]
+        if len(seen):
+            now = float(seen.mean().sqrt())
+            self.rms = now if self.rms == 0.0 else self.momentum * self.rms + (1.0 - self.momentum) * now
+        self._squares.zero_()
+
+
+def with_gradient_gain(value: Tensor, gain: float) -> Tensor:
+    """`value` forward, `gain` times its gradient backward."""
+    scaled = value * gain
+    return value.detach() + (scaled - scaled.detach())
 
 
 class GateHead(nn.Module):

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from methods import budget, surgery
 from methods.base import Options, Skip, step_of
-from methods.gated_modules import GateHead, GateState, scale_gradient, unwrap, wrap
+from methods.gated_modules import GateHead, GateState, unwrap, with_gradient_gain, wrap
 from methods.gates import annealed, budget_loss, polarization_loss
 from methods.structure import Structure, trace
 
@@ -44,10 +44,16 @@ class GatingOptions(Options):
     open_share: float = Field(0.2, ge=0, lt=1, description="share of the search with all gates held open")
     settle_share: float = Field(0.2, ge=0, lt=1, description="share of the search, at its end, at the full budget")
     budget_weight: float = Field(20.0, ge=0, description="weight of the budget loss (target = loss)")
-    polarization_weight: float = Field(0.5, ge=0, description="weight of the polarization loss, annealed from 0")
+    polarization_weight: float = Field(1.0, ge=0, description="weight of the polarization loss, annealed from 0")
     noise: float = Field(0.5, ge=0, description="scale of the logistic noise on the logits, annealed to 0")
     balance: float = Field(
         1.0, ge=0, le=1, description="gradients of a gate are divided by its unit's cost to this power (0: not at all)"
+    )
+    drift: float = Field(
+        20.0,
+        gt=0,
+        description="how far (in logits) a gate travels over the search when its gradient always points the same way; "
+        "meant for SGD at a learning rate of 0.1 with momentum 0.9",
     )
     gate_learning_rate: float = Field(1.0, gt=0, description="learning rate of the gate heads, relative to the recipe's")
     initial_logit: float = Field(2.0, description="mean initial logit of a gate")
@@ -114,8 +120,9 @@ class ConsensusGating(nn.Module):
         self._noise_generator = torch.Generator(device).manual_seed(seed + 1)
         self._cost = budget.MacCost(self.structure, device)
         units = self.structure.units
-        scale = _gradient_scale(self._cost, units, device, self.options.balance)
-        self._state = GateState(units, device, scale, self._noise_generator, per_sample=self._per_sample)
+        weights = price_weights(self._cost, units, device, self.options.balance)
+        self._state = GateState(units, device, weights, self._noise_generator, per_sample=self._per_sample)
+        self._gain = self._state.gradients.gain = self.options.drift / self.search_steps
         wrap(model, self.structure, self.gated, self._state, self.options, example_inputs, generator)
         self.network = model
         self.register_buffer("logit_mean", torch.full((units,), self.options.initial_logit, device=device))
@@ -147,12 +154,15 @@ class ConsensusGating(nn.Module):
         """Budget and polarization loss of the batch that went through `forward` last; 0 after the search."""
         if not self.searching or self._stretch() == "open":
             return 0.0
-        votes = self._state.votes(default=self.consensus)
+        votes = self._state.votes(default=self.consensus)[self._gated_device]
         ramp = 1.0 - annealed(self._progress(), 1.0, 0.0)
-        total = self.options.polarization_weight * ramp * polarization_loss(votes[self._gated_device])
+        polarization = self.options.polarization_weight * ramp * polarization_loss(votes)
+        # A mean over units: each unit feels 1 / len(votes) of it, while the task's gradient is brought to `gain` per unit.
+        total = with_gradient_gain(polarization, self._gain * len(votes))
         if self.options.target == "loss":
-            cost = self._cost(scale_gradient(votes, self._state.scale))
-            total = total + self.options.budget_weight * budget_loss(cost, self.target())
+            cost = self._cost(self._state.votes(default=self.consensus))
+            excess = self.options.budget_weight * budget_loss(cost, self.target())
+            total = total + with_gradient_gain(excess, self._gain * len(votes))
         return total
 
     def step(self, optimizer: torch.optim.Optimizer) -> None:
@@ -160,6 +170,7 @@ class ConsensusGating(nn.Module):
         self.steps_done += 1
         if not self.searching:
             return
+        self._state.gradients.update()
         self._update_consensus()
         if self.steps_done % max(1, self.search_steps // 40) == 0:
             self._history.append((self.steps_done, self.consensus.tolist()))
@@ -269,8 +280,8 @@ def gated_units(structure: Structure, options: GatingOptions) -> Tensor:
     return gated
 
 
-def _gradient_scale(cost: budget.MacCost, units: int, device: torch.device, balance: float) -> Tensor:
-    """(U,) factor on each gate's gradient: (median cost of a unit / cost of this unit) ** balance.
+def price_weights(cost: budget.MacCost, units: int, device: torch.device, balance: float) -> Tensor:
+    """(U,) weight of each gate's gradient: (median cost of a unit / cost of this unit) ** balance.
 
     A layer's gate collects the gradient of all its channels, so it would always decide first; and of two units that
     matter equally the dearer one should go.
