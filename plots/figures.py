@@ -21,8 +21,8 @@ from matplotlib.patheffects import withStroke
 from bench.energy.reading import Kind
 from plots.frame import KINDS, Results
 from plots.style import RC, Look, looks
-from plots.tables import REFERENCE, batch_label, comparison
-from plots.text import plural
+from plots.tables import REFERENCE, batch_label, comparison, rows_of
+from plots.text import plural, three_digits
 
 INVALID_MARKER, INVALID_HATCH = "x", "////"
 METHOD_GAP = 0.35  # between the bars of two methods, in bars
@@ -36,12 +36,14 @@ class FigureSpec:
         name: the file name without its ending.
         title: for people.
         draw: from the results of one comparison.
+        describe: from the `comparison` of these results: the figure in words, for those who can't see it.
         caption: what is drawn and how to read it.
     """
 
     name: str
     title: str
     draw: Callable[[Results], Figure]
+    describe: Callable[[pd.DataFrame], str]
     caption: str
 
 
@@ -51,8 +53,9 @@ def accuracy_against_macs(results: Results) -> Figure:
     table, look = _comparison_of_one(results), looks(results.runs)
     figure, (axes,) = _figure(9.0, 5.4)
     valid = table[table["valid"]]
-    for row in valid[valid["method_name"] == REFERENCE].itertuples():
-        mean, sd, color = row.test_accuracy_percent_mean, row.test_accuracy_percent_sd, look[row.method].color
+    for row in rows_of(valid[valid["method_name"] == REFERENCE]):
+        mean, sd = row["test_accuracy_percent_mean"], row["test_accuracy_percent_sd"]
+        color = look[row["method"]].color
         axes.axhline(mean, color=color, linewidth=1.2, linestyle="--")
         axes.axhspan(mean - sd, mean + sd, color=color, alpha=0.1, linewidth=0)
     best_first = valid.groupby("method")["test_accuracy_percent_mean"].mean().sort_values(ascending=False).index
@@ -112,6 +115,28 @@ def energy_per_method(results: Results) -> Figure:
     return figure
 
 
+def _accuracy_in_words(table: pd.DataFrame) -> str:
+    points = []
+    for row in rows_of(table):
+        accuracy, kept = row["test_accuracy_percent_mean"], row["kept_macs_percent_mean"]
+        points.append(f"{_bar_label(row)}: {accuracy:.2f} % at {kept:.1f} % of the MACs")
+    return f"Test accuracy against kept MACs. {'; '.join(points)}."
+
+
+def _energy_in_words(table: pd.DataFrame) -> str:
+    sentences = []
+    for kind in kinds_present(table):
+        for what, name, per in (
+            ("Training energy in kJ", f"train_energy_{kind}_j_mean", 1000),
+            ("Inference energy in J per 1,000 images", f"large_batch_energy_{kind}_j_per_1000_images_mean", 1),
+        ):
+            bars = [
+                f"{_bar_label(row)}: {three_digits(row[name] / per)}" for row in rows_of(table[table[name].notna()])
+            ]
+            sentences.append(f"{what}, {kind}. {'; '.join(bars) or 'No figures'}.")
+    return " ".join(sentences) or "No energy figures."
+
+
 def kinds_present(table: pd.DataFrame) -> list[Kind]:
     """The kinds of energy that a `comparison` has a figure of, most trustworthy first."""
     names = ("train_energy_{kind}_j_mean", "large_batch_energy_{kind}_j_per_1000_images_mean")
@@ -123,6 +148,7 @@ FIGURES = (
         "accuracy_against_macs",
         "Accuracy against kept MACs",
         accuracy_against_macs,
+        _accuracy_in_words,
         "Small points are runs, large ones the mean over seeds with its standard deviation; lines connect the budgets "
         "of a method. The dashed line is the dense network, the band its standard deviation. Up and to the left "
         "is better.",
@@ -131,9 +157,10 @@ FIGURES = (
         "energy_per_method",
         "Energy of training and inference",
         energy_per_method,
-        "Bars are means over seeds, dots are runs. Error bars are the bounds of each figure (quantisation of a counter, "
-        "range of a model's assumptions), not the spread over seeds; the assumptions of a model are shared by all "
-        "bars, so they move together. The dashed line is the dense network. Shorter is better.",
+        _energy_in_words,
+        "Bars are means over seeds, dots are runs. Error bars are the bounds of each figure (quantisation of a "
+        "counter, range of a model's assumptions), not the spread over seeds; the assumptions of a model are shared "
+        "by all bars, so they move together. The dashed line is the dense network. Shorter is better.",
     ),
 )
 
@@ -178,16 +205,21 @@ def _bars(
 ) -> None:
     """A horizontal bar for each row of the table with its bounds, and a dot for each of several runs behind it."""
     mean, low, high = (table[f"{name}_{end}"] / per for end in ("mean", "low", "high"))
-    positions = list((table["method"] != table["method"].shift()).cumsum() * METHOD_GAP + range(len(table)))
-    for position, row, value in zip(positions, table.itertuples(), mean, strict=True):
-        color = look[row.method].color
-        fill = {"color": color} if row.valid else {"facecolor": "white", "edgecolor": color, "hatch": INVALID_HATCH}
+    new_method = table["method"] != table["method"].shift()
+    positions = [float(i + METHOD_GAP * groups) for i, groups in enumerate(new_method.cumsum())]
+    for position, row, value in zip(positions, rows_of(table), mean, strict=True):
+        color = look[row["method"]].color
+        fill: dict[str, Any] = {"color": color}
+        if not row["valid"]:
+            fill = {"facecolor": "white", "edgecolor": color, "hatch": INVALID_HATCH}
         axes.barh(position, value, height=0.76, **fill)
-        behind = runs[(runs["method"] == row.method) & (runs["budget"] == row.budget) & (runs["valid"] == row.valid)]
-        if row.runs > 1:
-            dots = {"s": 16, "color": "white", "edgecolor": "black", "linewidth": 0.8, "zorder": 4}
+        if row["runs"] > 1:
+            behind = runs[
+                (runs[["method", "budget", "valid"]] == [row["method"], row["budget"], row["valid"]]).all(axis=1)
+            ]
+            dots: dict[str, Any] = {"s": 16, "color": "white", "edgecolor": "black", "linewidth": 0.8, "zorder": 4}
             axes.scatter(behind[run_name] / per, [position] * len(behind), **dots)
-        if row.method_name == REFERENCE and row.valid:
+        if row["method_name"] == REFERENCE and row["valid"]:
             axes.axvline(value, color="black", linestyle="--", linewidth=1)
     bounds = ((mean - low).clip(lower=0), (high - mean).clip(lower=0))  # a bound may miss its figure by rounding
     *_, lines = axes.errorbar(mean, positions, xerr=bounds, linestyle="", color="#222222", elinewidth=1.5)
@@ -195,13 +227,13 @@ def _bars(
         line.set_path_effects([withStroke(linewidth=3.5, foreground="white")])  # visible on the dark bars too
     if mean.isna().all():
         axes.text(0.5, 0.5, "no such figures", transform=axes.transAxes, ha="center")
-    axes.set_yticks(positions, [_bar_label(row) for row in table.itertuples()])
+    axes.set_yticks(positions, [_bar_label(row) for row in rows_of(table)])
     axes.set_ylim(positions[-1] + 0.7, positions[0] - 0.7)  # the first row at the top
     axes.set_xlim(left=0)
     axes.grid(visible=False, axis="y")
     axes.tick_params(axis="y", length=0)
 
 
-def _bar_label(row: Any) -> str:
-    budget = "" if row.method_name == REFERENCE else f" {row.budget * 100:g} %"
-    return f"{row.method}{budget}{'' if row.valid else ' (invalid)'}"
+def _bar_label(row: dict[str, Any]) -> str:
+    budget = "" if row["method_name"] == REFERENCE else f" {row['budget'] * 100:g} %"
+    return f"{row['method']}{budget}{'' if row['valid'] else ' (invalid)'}"

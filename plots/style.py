@@ -28,7 +28,7 @@ LOOKS: dict[str, Look] = {
     "random": Look("#A6A6A6", "X"),
     "magnitude": Look("#0072B2", "^"),
     "magnitude_unstructured": Look("#56B4E9", "v"),
-    "slimming": Look("#009E73", "P"),
+    "slimming": Look("#009E73", "p"),
     "depgraph": Look("#CC79A7", "<"),
     "dynamic": Look("#E69F00", ">"),
     "gated": Look("#D55E00", "o"),
@@ -37,11 +37,11 @@ LOOKS: dict[str, Look] = {
 
 SPARE_LOOKS = tuple(
     Look(color, marker)
-    for marker, color in product(("h", "d", "p", "*"), ("#332288", "#882255", "#8C7A00", "#44AA99", "#661100"))
+    for marker, color in product(("h", "d", "P", "*"), ("#332288", "#882255", "#8C7A00", "#44AA99", "#661100"))
 )
 """For methods that the table above does not know, and for further labels of one method."""
 
-RC: dict[str, Any] = {
+RC: dict[Any, Any] = {
     "font.size": 13,  # 6.5 points at half size
     "font.family": "DejaVu Sans",  # ships with matplotlib: the same picture on every machine
     "axes.titlesize": 13,

@@ -45,6 +45,11 @@ def comparison(results: Results) -> pd.DataFrame:
     return pd.DataFrame([row for part in results.comparisons() for row in _rows(part)])
 
 
+def rows_of(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """The rows of a table as dictionaries by column."""
+    return [{str(name): value for name, value in row.items()} for row in table.to_dict("records")]
+
+
 def _rows(part: Results) -> Iterator[dict[str, Any]]:
     """The rows of one comparison, dense first, then by name and budget."""
     runs = part.runs
@@ -52,14 +57,12 @@ def _rows(part: Results) -> Iterator[dict[str, Any]]:
     dense = dense[dense["method"] == dense["method"].min()].set_index("seed")  # one label, should there be several
     sizes = part.inference["batch_size"]
     large = sizes[sizes > 1].max()
-    groups = runs.assign(other=runs["method_name"] != REFERENCE).groupby(
-        ["other", "method", "budget", "valid"], sort=True
-    )
-    for (_, method, budget, valid), group in groups:
+    ranked = runs.assign(other=runs["method_name"] != REFERENCE, invalid=~runs["valid"])
+    for (_, method, budget, invalid), group in ranked.groupby(["other", "method", "budget", "invalid"], sort=True):
         by_seed = group.sort_values("seed").set_index("seed")
         measured = part.inference[part.inference["key"].isin(group["key"])]
         row: dict[str, Any] = {name: group[name].iloc[0] for name in GROUP_COLUMNS}
-        row |= {"method": method, "method_name": group["method_name"].iloc[0], "budget": budget, "valid": valid}
+        row |= {"method": method, "method_name": group["method_name"].iloc[0], "budget": budget, "valid": not invalid}
         row |= {"runs": len(group), "seeds": " ".join(str(seed) for seed in by_seed.index)}
         row |= _over_seeds("kept_macs_percent", by_seed["kept_macs"] * 100)
         row |= _over_seeds("kept_params_percent", by_seed["kept_params"] * 100)
@@ -199,7 +202,8 @@ def _latency_ratio(row: dict[str, Any], batch: str) -> str:
 
 def _kilojoules(kind: str) -> Callable[[dict[str, Any]], str]:
     def cell(row: dict[str, Any]) -> str:
-        return bounded(*(row[f"train_energy_{kind}_j_{end}"] / 1000 for end in ("mean", "low", "high")), three_digits)
+        mean, low, high = (row[f"train_energy_{kind}_j_{end}"] / 1000 for end in ("mean", "low", "high"))
+        return bounded(mean, low, high, three_digits)
 
     return cell
 
@@ -221,7 +225,7 @@ def markdown_text(results: Results) -> str:
     table = comparison(results)
     columns = readable(table)
     lines = [[column.heading for column in columns], ["---" if c.number is None else "---:" for c in columns]]
-    lines += [[column.cell(row) for column in columns] for row in table.to_dict("records")]
+    lines += [[column.cell(row) for column in columns] for row in rows_of(table)]
     text = "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
     return f"{text}\n\n{legend(table)}\n"
 
@@ -238,7 +242,7 @@ def legend(table: pd.DataFrame) -> str:
 def terminal_table(results: Results) -> Table:
     """The most important columns, for a terminal."""
     numbers = comparison(results)
-    rows = numbers.to_dict("records")
+    rows = rows_of(numbers)
     table = Table(
         caption=_caption(results, numbers),
         caption_justify="left",
@@ -254,8 +258,8 @@ def terminal_table(results: Results) -> Table:
         else:  # lines break between numbers, never within one
             widest = max(len(word) for text in (heading, *texts) for word in text.split())
             table.add_column(heading, justify="right", overflow="fold", min_width=widest)
-    for row, texts in zip(rows, cells, strict=True):
-        table.add_row(*texts, style=None if row["valid"] else "red")
+    for row, line in zip(rows, cells, strict=True):
+        table.add_row(*line, style=None if row["valid"] else "red")
     return table
 
 

@@ -1,0 +1,56 @@
+"""What is wrong with a set of runs as a whole, though each of them is fine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from plots.frame import Problem, Results
+from plots.tables import REFERENCE, comparison
+from plots.text import listed
+
+ENOUGH_SEEDS = 3
+
+SAME_EVERYWHERE = {
+    "allowance_samples": ("training allowances (samples)", "compare only methods that may train equally long"),
+    "macs_dense": ("dense networks (MACs)", "compare only runs that prune the same network"),
+    "params_dense": ("dense networks (parameters)", "compare only runs that prune the same network"),
+    "greenprune_version": ("versions of greenprune", "run the suite again with one of them"),
+    "torch_version": ("versions of torch", "run the suite again with one of them"),
+}
+"""Columns that must not vary within a comparison: what varies, and what to do about it."""
+
+
+def check(results: Results) -> tuple[Problem, ...]:
+    """The problems of each comparison, in addition to `results.problems`."""
+    return tuple(problem for part in results.comparisons() for problem in _check(part))
+
+
+def _check(part: Results) -> Iterator[Problem]:
+    runs, where = part.runs, part.runs["suite"].iloc[0]
+    table = comparison(part)
+    valid = table[table["valid"]]
+    few = valid[valid["runs"] < ENOUGH_SEEDS]
+    if len(few):
+        seeds = "one seed" if few["runs"].max() == 1 else f"fewer than {ENOUGH_SEEDS} seeds"
+        what = f"{seeds} for {_named(few['method'])}: differences as small as the noise between seeds mean nothing"
+        yield Problem("few seeds", where, what, f"give the suite at least {ENOUGH_SEEDS} seeds and run it again")
+    if not (valid["method_name"] == REFERENCE).any():
+        what = "no valid dense run: nothing can be related to the dense network"
+        yield Problem("no reference", where, what, 'add a method with name = "dense" to the suite and run it again')
+    else:
+        unpaired = valid[valid["pairs"] < valid["runs"]]
+        if len(unpaired):
+            what = f"some seeds of {_named(unpaired['method'])} have no valid dense run: differences leave them out"
+            yield Problem("unpaired", where, what, "run dense with the same seeds")
+    for column, (name, remedy) in SAME_EVERYWHERE.items():
+        values = sorted(set(runs[column]))
+        if len(values) > 1:
+            yield Problem("mixed", where, f"different {name}: {listed([str(value) for value in values])}", remedy)
+    without = runs[~runs["key"].isin(part.inference["key"])]
+    if len(without):
+        what = f"inference was not measured for {_named(without['method'])}"
+        yield Problem("no inference", where, what, "run them again with inference measurements")
+
+
+def _named(methods: object) -> str:
+    return listed(sorted(set(methods)))  # type: ignore[call-overload]

@@ -1,0 +1,47 @@
+"""A comparison in a few sentences, with the numbers in them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from plots.frame import KINDS, Results
+from plots.tables import REFERENCE, batch_label, comparison, rows_of
+from plots.text import mean_sd, plural, signed_points
+
+
+def sentences(part: Results) -> list[str]:
+    """What was run, and for each budget the most accurate pruned network: its accuracy and what it costs."""
+    table = comparison(part)
+    runs = part.runs
+    methods, seeds = plural(runs["method"].nunique(), "method"), plural(runs["seed"].nunique(), "seed")
+    found = [f"{plural(len(runs), 'run')} of {methods} with {seeds} on {runs['machine'].iloc[0]}."]
+    pruned = table[table["valid"] & (table["method_name"] != REFERENCE)]
+    for _, rows in pruned.groupby("budget", sort=True):
+        best = rows_of(rows.nlargest(1, "test_accuracy_percent_mean"))[0]
+        found.append(_accuracy(best, len(rows)))
+        found += _cost(best, batch_label("large_batch", table))
+    return found
+
+
+def _accuracy(row: dict[str, Any], compared: int) -> str:
+    most = "is the most accurate pruned network: it" if compared > 1 else "is the only pruned network: it"
+    accuracy = mean_sd(row["test_accuracy_percent_mean"], row["test_accuracy_percent_sd"], 2)
+    text = f"At {row['budget'] * 100:g} % of the MACs, {row['method']} {most} reaches {accuracy} % on the test set"
+    mean, low, high = (row[f"difference_to_dense_points_{end}"] for end in ("mean", "low", "high"))
+    if row["pairs"] == 0:
+        return f"{text}."
+    text += f", {signed_points(mean)} points against dense"
+    if row["pairs"] == 1:
+        return f"{text} (one seed: this may be chance)."
+    verdict = "; it includes 0, so no difference is shown" if low <= 0 <= high else ""
+    return f"{text} (95 % interval {signed_points(low)} to {signed_points(high)}{verdict})."
+
+
+def _cost(row: dict[str, Any], at: str) -> list[str]:
+    """One sentence on training and inference next to dense, of what is known; none when nothing is."""
+    costs = [("the training time", row["train_duration_ratio_mean"])]
+    costs += [(f"the training energy ({kind})", row[f"train_energy_{kind}_ratio_mean"]) for kind in KINDS]
+    costs.append((f"the inference time ({at})", row["large_batch_latency_ratio_mean"]))
+    costs += [(f"the inference energy ({at}, {kind})", row[f"large_batch_energy_ratio_{kind}_mean"]) for kind in KINDS]
+    known = [f"{ratio:.2f} × {what}" for what, ratio in costs if ratio == ratio]  # NaN differs from itself
+    return [f"Relative to dense it takes {', '.join(known)}."] if known else []
