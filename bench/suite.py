@@ -1,0 +1,284 @@
+"""A suite: one TOML file that says what is trained and how, with which methods and budgets, and what is measured."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializeAsAny,
+    ValidationError,
+    ValidationInfo,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import InitErrorDetails, PydanticCustomError, PydanticKnownError
+
+from bench.errors import UserError, did_you_mean
+from bench.validation import REFUSED, REPEATED, sentences
+from methods import Options, registry
+
+
+def _refuse_repeats(values: Any, inner: ValidatorFunctionWrapHandler) -> Any:
+    """Refuse what occurs twice in a list (of methods: a label), beside whatever else is wrong with it, not after that."""
+    details: list[InitErrorDetails] = []
+    seen: list[tuple[type, Any]] = []  # with its type, because true equals 1
+    for i, value in enumerate(values if isinstance(values, list | tuple) else ()):
+        is_method = isinstance(value, dict | MethodEntry)
+        word = dict(value).get("label", dict(value).get("name")) if is_method else value
+        if word is not None and (type(word), word) in seen:
+            loc = (i, "label") if is_method else (i,)
+            details.append(InitErrorDetails(type=PydanticCustomError(REPEATED, "is there twice"), loc=loc, input=word))
+        seen.append((type(word), word))
+    try:
+        valid = inner(values)
+    except ValidationError as e:
+        details += [
+            InitErrorDetails(
+                type=PydanticCustomError(d["type"], d["msg"], d.get("ctx")), loc=d["loc"], input=d["input"]
+            )
+            for d in e.errors()
+        ]
+    if details:
+        raise ValidationError.from_exception_data("list", details)
+    return valid
+
+
+T = TypeVar("T")
+EachOnce = Annotated[
+    tuple[T, ...],
+    Field(min_length=1, strict=False, json_schema_extra={"uniqueItems": True}),  # TOML has lists, not tuples
+    WrapValidator(_refuse_repeats),
+]
+Budget = Annotated[float, Field(gt=0, lt=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]  # what every library's generator takes
+BatchSize = Annotated[int, Field(ge=1)]
+
+
+class Part(BaseModel):
+    """Base of a suite and its tables: immutable, unknown keys refused, no conversion between types."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class Training(Part):
+    """The recipe, the same for every method."""
+
+    epochs: int = Field(ge=1, description="passes over the training images, all phases of a method together")
+    batch_size: int = Field(128, ge=1, description="images per optimizer step")
+    optimizer: Literal["sgd"] = Field("sgd", description="stochastic gradient descent with momentum")
+    learning_rate: float = Field(0.1, gt=0, description="learning rate at the end of the warm-up")
+    momentum: float = Field(0.9, ge=0, lt=1, description="momentum of the optimizer")
+    nesterov: bool = Field(True, validate_default=True, description="use Nesterov's form of the momentum")
+    weight_decay: float = Field(5e-4, ge=0, description="factor of the L2 penalty on the weights")
+    schedule: Literal["linear", "cosine"] = Field("cosine", description="how the learning rate decays to 0")
+    warmup_epochs: float = Field(1.0, ge=0, description="epochs over which the learning rate rises from 0")
+    label_smoothing: float = Field(0.0, ge=0, lt=1, description="share of the target that is spread over all classes")
+    augment: bool = Field(True, description="crop at random after padding, and flip where the data set allows it")
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="auto: bfloat16 where the device has instructions for it, else float32"
+    )
+    channels_last: bool = Field(True, description="keep images and convolution weights in channels-last memory format")
+
+    @field_validator("nesterov")
+    @classmethod
+    def _has_momentum(cls, nesterov: bool, info: ValidationInfo) -> bool:
+        if nesterov and info.data.get("momentum") == 0:
+            raise _refused("nesterov = true: needs a momentum; allowed: false, or a momentum above 0")
+        return nesterov
+
+    @field_validator("warmup_epochs")
+    @classmethod
+    def _ends_in_time(cls, warmup_epochs: float, info: ValidationInfo) -> float:
+        epochs = info.data.get("epochs", warmup_epochs)
+        if warmup_epochs > epochs:
+            raise _refused(
+                f"warmup_epochs = {warmup_epochs:g}: is longer than the training; allowed: a number at most {epochs}"
+            )
+        return warmup_epochs
+
+
+class MethodEntry(Part):
+    """A method and its options. The same method may occur several times, under different labels."""
+
+    name: str = Field(description="a registered method")
+    label: str = Field(
+        "",
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$",
+        description="what tables, figures and folders call it; by default the method's name",
+        json_schema_extra=lambda schema: schema.pop("default"),
+    )
+    options: SerializeAsAny[Options] = Field(
+        default={}, validate_default=True, description="the method's own options; those left out have their defaults"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _label_defaults_to_name(cls, entry: Any) -> Any:
+        if isinstance(entry, dict) and isinstance(entry.get("name"), str):
+            return {"label": entry["name"], **entry}
+        return entry
+
+    @field_validator("name")
+    @classmethod
+    def _is_registered(cls, name: str) -> str:
+        return _one_of(list(registry()), name)
+
+    @field_validator("options", mode="plain")
+    @classmethod
+    def _are_the_methods_own(cls, options: Any, info: ValidationInfo) -> Any:
+        method = registry().get(info.data.get("name", ""))
+        if method is None or isinstance(options, method.Options):
+            return options  # nothing can be said about the options of an unknown method; its name is refused already
+        if not isinstance(options, dict):
+            raise PydanticKnownError("dict_type")
+        # Strict JSON rather than strict Python: there a list may become a tuple.
+        return method.Options.model_validate_json(json.dumps(options, default=str), strict=True)
+
+
+class Measurement(Part):
+    """What is measured on each finished network, side by side with the dense one."""
+
+    inference_batch_sizes: EachOnce[BatchSize] = Field((1, 64), description="images per forward pass")
+    inference_seconds: float = Field(3.0, gt=0, description="seconds measured per network and batch size")
+    country: str | None = Field(
+        None, description="ISO 3166 alpha-3 code of the country whose grid is used; by default the world's average"
+    )
+
+    @field_validator("country")
+    @classmethod
+    def _is_known(cls, country: str | None) -> str | None:
+        from bench.energy.carbon import check_country
+
+        try:
+            return None if country is None else check_country(country)
+        except UserError as e:
+            raise _refused(str(e)) from None
+
+
+class Suite(Part):
+    """What a suite file holds."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$", description="name of the folder with the results")
+    description: str = Field("", description="what the suite is for")
+    dataset: str = Field(description="images to learn")
+    model: str = Field(
+        description="network to prune: resnet20, vgg16_bn, torchvision/<name>, or package.module:factory"
+    )
+    budgets: EachOnce[Budget] = Field(description="fractions of the dense network's MACs to keep")
+    tolerance: float = Field(
+        0.02, gt=0, lt=1, description="how far below its budget a network may end, as a fraction of the dense MACs"
+    )
+    seeds: EachOnce[Seed] = Field((0,), description="seeds of weights, data order and augmentation: one run for each")
+    training: Training = Field(description="the recipe, the same for every method")
+    methods: EachOnce[MethodEntry] = Field(description="what is compared")
+    measurement: Measurement = Field(Measurement(), description="what is measured on the finished networks")
+
+    @field_validator("dataset")
+    @classmethod
+    def _dataset_is_known(cls, dataset: str) -> str:
+        return _one_of(_datasets(), dataset)
+
+    @field_validator("model")
+    @classmethod
+    def _model_is_known(cls, model: str) -> str:
+        from bench.models import check
+
+        try:
+            check(model)
+        except UserError as e:
+            raise _refused(str(e)) from None
+        return model
+
+
+def _one_of(known: list[str], name: str) -> str:
+    if name not in known:
+        raise PydanticCustomError("unknown_name", "is unknown")
+    return name
+
+
+def _refused(sentence: str) -> PydanticCustomError:
+    return PydanticCustomError(REFUSED, sentence)
+
+
+def _datasets() -> list[str]:
+    from bench.data import DATASETS
+
+    return list(DATASETS)
+
+
+def schema() -> dict[str, Any]:
+    """The JSON schema of a suite file, with the names and the options of all registered methods."""
+    result = Suite.model_json_schema()
+    definitions = result["$defs"]
+    result["properties"]["dataset"]["enum"] = _datasets()
+    entry = definitions["MethodEntry"]
+    entry["properties"]["name"]["enum"] = list(registry())
+    entry["allOf"] = []
+    for name, method in registry().items():
+        options = method.Options.model_json_schema(ref_template="#/$defs/{model}")
+        definitions |= options.pop("$defs", {})
+        named = {"properties": {"name": {"const": name}}, "required": ["name"]}
+        entry["allOf"].append({"if": named, "then": {"properties": {"options": options}}})
+    return result
+
+
+def shipped() -> dict[str, Traversable]:
+    """The suites that come with greenprune, by name."""
+    found = (f for f in files("bench").joinpath("suites").iterdir() if f.name.endswith(".toml"))
+    return {f.name.removesuffix(".toml"): f for f in sorted(found, key=lambda f: f.name)}
+
+
+def load_suite(name_or_path: str) -> Suite:
+    """Read and check a suite.
+
+    Args:
+        name_or_path: name of a shipped suite, or path of a TOML file.
+
+    Raises:
+        UserError: no such suite, unreadable, not TOML, or not a suite. Everything wrong with its content is reported at
+            once, one line each.
+    """
+    data = _parse(_read(name_or_path), name_or_path)
+    try:
+        return Suite.model_validate(data)
+    except ValidationError as e:
+        lines = sentences(e, schema(), data)
+        raise UserError("\n".join(f"{name_or_path}: {line}" for line in lines)) from None
+
+
+def _read(name_or_path: str) -> str:
+    known = shipped()
+    source = known.get(name_or_path) or Path(name_or_path)
+    try:
+        return source.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise UserError(
+            f"{name_or_path}: no such suite; allowed: {', '.join(known)}, or the path of a TOML file"
+            f"{did_you_mean(name_or_path, known)}"
+        ) from None
+    except IsADirectoryError:
+        raise UserError(f"{name_or_path}: is a folder; allowed: a TOML file") from None
+    except UnicodeDecodeError as e:
+        raise UserError(f"{name_or_path}: is not UTF-8 (byte {e.start}); allowed: a TOML file in UTF-8") from None
+    except (OSError, ValueError) as e:
+        raise UserError(f"{name_or_path}: cannot be read ({getattr(e, 'strerror', None) or e})") from None
+
+
+def _parse(text: str, name: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as e:
+        lines = text.split("\n")
+        end = f"at line {len(lines)}, column {len(lines[-1]) + 1}, the end"
+        what = str(e).replace("at end of document", end)
+        raise UserError(f"{name}: not TOML: {what}") from None
