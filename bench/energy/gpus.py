@@ -26,7 +26,7 @@ def find_gpus(device: str | None, uuids: Sequence[str] | None, environ: Mapping[
     Raises:
         ValueError: `device` is neither None nor "cpu" nor "cuda" nor "cuda:<number>".
     """
-    wanted = re.fullmatch(r"cpu|cuda(?::(\d+))?", device or "cuda")
+    wanted = re.fullmatch(r"cpu|cuda(?::(\d+))?", "cuda" if device is None else device)
     if wanted is None:
         raise ValueError(f'device = "{device}" is neither "cpu" nor "cuda" nor "cuda:<number>"')
     if device == "cpu" and not uuids:

@@ -19,6 +19,7 @@ from bench.energy.reading import Reading, SourceReading
 from bench.energy.source import Mark, Segment, SensorError, Source, fault, invalid
 from bench.energy.trace import Sampler
 
+POWER_SPAN_S = 2.0  # over which `power_w` averages: 20 periods of a common GPU counter
 TICK_POLL_S = 0.0005  # how closely an aligned window watches for the counter to move
 
 _meters: weakref.WeakSet[EnergyMeter] = weakref.WeakSet()
@@ -119,7 +120,6 @@ class EnergyMeter:
         self._sampler: Sampler | None = None
         self._open_windows = 0
         self._last_poll_s: dict[str, float] = {}
-        self._power: tuple[float, list[Mark], float | None] | None = None
         self._nvml, gpus, absent_gpus = find_gpus(device, gpu_uuids, environ)
         rapl, absent_rapl = find_rapl(powercap)
         self._rows = absent_gpus + absent_rapl  # for describe()
@@ -128,6 +128,7 @@ class EnergyMeter:
             self._sources.append(CpuSource(this_core_power()))
         if not any(source.name.startswith("rapl:dram") for source in rapl):
             self._sources.append(RamSource())
+        self._power: tuple[float, list[Mark], float | None] = (time.perf_counter(), self._marks(), None)
         _meters.add(self)
 
     def begin(self, name: str, *, align: bool = False) -> Window:
@@ -148,16 +149,16 @@ class EnergyMeter:
             window.end()
 
     def power_w(self) -> float | None:
-        """Power over the last second or so: of all sensors together, or modelled where there is none. For display.
+        """Power over the last seconds: of all sensors together, or modelled where there is none. For display.
 
-        Never raises; None when there is nothing to say yet.
+        Never raises; None in the first seconds, and when no source answers.
         """
-        last = self._power
+        last_s, last_marks, power_w = self._power
         now_s = time.perf_counter()
-        if last is not None and now_s - last[0] < 1.0:
-            return last[2]
+        if now_s - last_s < POWER_SPAN_S:
+            return power_w
         marks = self._marks()
-        power_w = None if last is None else self._power_between(last[1], marks)
+        power_w = self._power_between(last_marks, marks)
         self._power = (now_s, marks, power_w)
         return power_w
 
@@ -199,7 +200,11 @@ class EnergyMeter:
         """Marks just after each counter has moved; as they are where one does not move in time."""
         marks = self._marks()
         latest = list(marks)
-        waiting = {i for i, mark in enumerate(marks) if mark.stale_s > 2 * TICK_POLL_S}
+        waiting = {
+            i
+            for i, source in enumerate(self._sources)
+            if source.kind == "measured" and marks[i].stale_s > 2 * TICK_POLL_S
+        }
         give_up_s = time.perf_counter() + 3 * max((marks[i].stale_s for i in waiting), default=0.0)
         while waiting and time.perf_counter() < give_up_s:
             time.sleep(TICK_POLL_S)
@@ -253,7 +258,10 @@ class EnergyMeter:
             segments = [Segment(start[i], end[i]) for start, end in spans]
             reason = "the window was opened in another process" if pid != os.getpid() else fault(segments)
             try:
-                reading, found = (invalid(source.name, source.kind, reason), []) if reason else source.reading(segments)
+                with self._lock:
+                    reading, found = (
+                        source.reading(segments) if reason is None else (invalid(source.name, source.kind, reason), [])
+                    )
             except Exception as e:
                 reading, found = invalid(source.name, source.kind, f"{type(e).__name__}: {e}"), []
             readings.append(reading)
@@ -273,9 +281,9 @@ class EnergyMeter:
         self._lock = threading.Lock()  # another thread may have held it
         self._sampler = None  # threads do not survive a fork
         self._open_windows = 0
-        self._power = None
         for source in self._sources:
             source.restart()
+        self._power = (time.perf_counter(), self._marks(), None)
 
 
 def _mark(source: Source) -> Mark:

@@ -17,6 +17,7 @@ long CodeCarbon's figure; idle modules of a server that hold 64 GB draw about 0.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import re
@@ -78,11 +79,18 @@ def _words(model: str) -> frozenset[str]:
 
 
 def codecarbon_tdp_table() -> list[tuple[str, float]]:
-    """CodeCarbon's list of processors with their TDP in W; takes about a second the first time."""
+    """CodeCarbon's list of processors with their TDP in W; takes about a second the first time.
+
+    Entries without a number are left out (version 3.3.2 has one of "27.29.5").
+    """
     from codecarbon.input import DataSource
 
     data = DataSource().get_cpu_power_data()
-    return [(str(name), float(tdp_w)) for name, tdp_w in zip(data["Name"], data["TDP"], strict=True)]
+    table = []
+    for name, tdp in zip(data["Name"], data["TDP"], strict=True):
+        with contextlib.suppress(ValueError):
+            table.append((str(name), float(tdp)))
+    return [(name, tdp_w) for name, tdp_w in table if 0 < tdp_w < float("inf")]
 
 
 def cpu_model() -> tuple[str, bool, int]:

@@ -145,7 +145,8 @@ def probe_period_s(read: Callable[[], float], *, ticks: int = 4, limit_s: float 
     Takes `ticks` + 1 periods. Raises whatever `read` raises.
     """
     begin_s = time.perf_counter()
-    last, changed_s = read(), []
+    last = read()
+    changed_s: list[float] = []
     while len(changed_s) <= ticks and time.perf_counter() - begin_s < limit_s:
         time.sleep(0.0005)
         current, now_s = read(), time.perf_counter()
@@ -188,8 +189,8 @@ class NvmlSource:
         if self.kind == "sampled" and self._power_problem:
             raise SensorError(f"{self._why_no_counter}; {self._power_problem}")
         self.period_s = period_s or 0.0
-        # Short peaks exceed the limit; what this must tell apart is a reset, which looks like kilojoules in no time.
-        self._counter = Counter(card.counter_j, max_power_w=3 * self._limit_w, stale_s=self.period_s)
+        # Short peaks exceed the limit; what this must tell apart is a jump of the counter: kilojoules in no time.
+        self._counter = Counter(card.counter_j, max_power_w=10 * self._limit_w, stale_s=self.period_s)
         self.poll_interval_s = 0.1 if self.kind == "measured" else 0.05
 
     def poll(self) -> None:

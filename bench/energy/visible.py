@@ -30,8 +30,9 @@ class Visible:
 def visible_gpus(value: str | None, gpus: Sequence[Gpu]) -> list[Visible]:
     """CUDA's devices 0, 1, ... for a value of CUDA_VISIBLE_DEVICES; None means that it is not set.
 
-    As CUDA does: an empty value hides all; a list is read up to its first invalid entry; a repeated entry hides all;
-    a UUID may be cut short as long as it is unambiguous; numbers are read up to their first character that is no digit.
+    As CUDA does: an empty value hides all; a list is read up to its first entry that is invalid or of another form than
+    the first; a repeated entry hides all; a UUID may be cut short as long as it is unambiguous; a number is read up to
+    its first character that is no digit.
     Rules: CUDA C++ Programming Guide, "CUDA Environment Variables", and the parser in torch.cuda.
     """
     if value is None:
@@ -40,7 +41,7 @@ def visible_gpus(value: str | None, gpus: Sequence[Gpu]) -> list[Visible]:
     chosen: list[Visible] = []
     for entry in entries:
         found = _find(entry, gpus)
-        if found is None:
+        if found is None or _form(entry) != _form(entries[0]):
             break
         if any(found.label == other.label for other in chosen):
             return []
@@ -59,6 +60,10 @@ def by_uuid(uuid: str, gpus: Sequence[Gpu]) -> Gpu | None:
     wanted = "gpu-" + uuid.lower().removeprefix("gpu-")
     found = [gpu for gpu in gpus if gpu.uuid.lower().startswith(wanted)]
     return found[0] if len(found) == 1 else None
+
+
+def _form(entry: str) -> str:
+    return entry[:4] if entry.startswith(("GPU-", "MIG-")) else "number"
 
 
 def _find(entry: str, gpus: Sequence[Gpu]) -> Visible | None:

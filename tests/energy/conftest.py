@@ -1,0 +1,71 @@
+"""The stand-in for the NVML library, and a way to run scripts against it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+# Every script can use: begin(**settings) sets the stand-in and starts its clock; clock() is its time; say(...) answers.
+PREAMBLE = """
+import json, os, sys, time
+from bench.energy import EnergyMeter
+
+def begin(**settings):
+    for name, value in settings.items():
+        os.environ["STANDIN_" + name] = str(value)
+    os.environ["STANDIN_EPOCH"] = repr(time.monotonic())
+
+def clock():
+    return time.monotonic() - float(os.environ["STANDIN_EPOCH"])
+
+def gpus(reading):
+    return [s.model_dump() for s in reading.sources if s.name.startswith("nvml")]
+
+def say(**answer):
+    print(json.dumps(answer))
+"""
+
+
+@pytest.fixture(scope="session")
+def standin(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder that holds the stand-in as libnvidia-ml.so.1."""
+    compiler = next((found for name in ("cc", "gcc", "clang") if (found := shutil.which(name))), None)
+    if compiler is None or sys.platform != "linux":
+        pytest.skip("needs Linux and a C compiler for the stand-in of the NVML library")
+    folder = tmp_path_factory.mktemp("nvml")
+    target = folder / "libnvidia-ml.so.1"
+    source = ROOT / "tests" / "nvml_standin" / "nvml.c"
+    command = [compiler, "-O1", "-Wall", "-Werror", "-shared", "-fPIC", "-Wl,-soname,libnvidia-ml.so.1"]
+    subprocess.run([*command, "-o", str(target), str(source), "-lm"], check=True)
+    return folder
+
+
+@pytest.fixture
+def gpu_script(standin: Path) -> Callable[..., dict[str, Any]]:
+    """Run Python source against the stand-in; returns what it passed to `say`."""
+
+    def run(source: str, **environment: str) -> dict[str, Any]:
+        kept = {k: v for k, v in os.environ.items() if not k.startswith(("CUDA_", "STANDIN_"))}
+        search = f"{standin}:{kept.get('LD_LIBRARY_PATH', '')}"
+        env = {**kept, "LD_LIBRARY_PATH": search, "PYTHONPATH": str(ROOT), **environment}
+        done = subprocess.run(
+            [sys.executable, "-W", "error", "-c", PREAMBLE + source],
+            env=env,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout.splitlines()[-1])
+
+    return run
