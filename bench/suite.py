@@ -23,13 +23,15 @@ from pydantic import (
 )
 from pydantic_core import InitErrorDetails, PydanticCustomError, PydanticKnownError
 
+from bench import models
+from bench.energy.carbon import check_country
 from bench.errors import UserError, did_you_mean
 from bench.validation import REFUSED, REPEATED, sentences
 from methods import Options, registry
 
 
 def _refuse_repeats(values: Any, inner: ValidatorFunctionWrapHandler) -> Any:
-    """Refuse what occurs twice in a list (of methods: a label), beside whatever else is wrong with it, not after that."""
+    """Refuse what occurs twice in a list (of methods: a label), together with whatever else is wrong with the list."""
     details: list[InitErrorDetails] = []
     seen: list[tuple[type, Any]] = []  # with its type, because true equals 1
     for i, value in enumerate(values if isinstance(values, list | tuple) else ()):
@@ -107,6 +109,10 @@ class Training(Part):
         return warmup_epochs
 
 
+def _without_default(schema: dict[str, Any]) -> None:
+    del schema["default"]
+
+
 class MethodEntry(Part):
     """A method and its options. The same method may occur several times, under different labels."""
 
@@ -115,7 +121,7 @@ class MethodEntry(Part):
         "",
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$",
         description="what tables, figures and folders call it; by default the method's name",
-        json_schema_extra=lambda schema: schema.pop("default"),
+        json_schema_extra=_without_default,
     )
     options: SerializeAsAny[Options] = Field(
         default={}, validate_default=True, description="the method's own options; those left out have their defaults"
@@ -157,8 +163,6 @@ class Measurement(Part):
     @field_validator("country")
     @classmethod
     def _is_known(cls, country: str | None) -> str | None:
-        from bench.energy.carbon import check_country
-
         try:
             return None if country is None else check_country(country)
         except UserError as e:
@@ -191,10 +195,8 @@ class Suite(Part):
     @field_validator("model")
     @classmethod
     def _model_is_known(cls, model: str) -> str:
-        from bench.models import check
-
         try:
-            check(model)
+            models.check(model)
         except UserError as e:
             raise _refused(str(e)) from None
         return model
