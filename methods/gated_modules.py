@@ -42,13 +42,11 @@ class GateState:
         self._logits: list[tuple[Tensor, Tensor]] = []
 
     def begin(self, batch: int, *, searching: bool, shift: Tensor, consensus: Tensor) -> None:
-        """Start a forward pass. In eval mode (`searching` False) the gates are the consensus, for every image."""
+        """Start a forward pass. The gates are the consensus; while `searching` until the heads have spoken."""
         self.searching, self.shift = searching, shift
         self._logits = []
         self.closed = set()
         gates = torch.cat([consensus.float(), consensus.new_ones(1, dtype=torch.float32)])
-        if searching:
-            gates = torch.ones_like(gates)  # until the heads speak
         self.gates = gates.expand(batch, -1) if searching and self.per_sample else gates
         if not searching:
             self._close(range(self.units), consensus)
@@ -170,9 +168,9 @@ class Gated(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         state = self._state[0]
-        if self.head is not None and state.searching:
+        if self.head is not None and state.searching and not self._skipped(state):
             state.decide(self.head.units, self.decided_branches, self.head(x))
-        if any(b in state.closed for b in self.branches):
+        if self._skipped(state):
             return x.new_zeros(()) if self.ends is not None else x  # the branch adds nothing: do nothing
         mask = self._mask(state)
         if mask is None:
@@ -181,6 +179,9 @@ class Gated(nn.Module):
             y = self.inner(x)
             return y * _per_image(mask.to(y.dtype), y, self.inner)
         return masked_call(self.inner, x, mask)
+
+    def _skipped(self, state: GateState) -> bool:
+        return any(branch in state.closed for branch in self.branches)
 
     def _mask(self, state: GateState) -> Tensor | None:
         mask = None if self.channel_units is None else state.gates.index_select(-1, self.channel_units)

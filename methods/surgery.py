@@ -162,11 +162,11 @@ def masked(model: nn.Module, structure: Structure, keep: Tensor) -> Iterator[nn.
 
 @torch.no_grad()
 def evaluate(model: nn.Module, inputs: Tensor) -> Tensor:
-    """Logits in eval mode, float32; the modules are left in the mode they were in."""
+    """Logits in eval mode; the modules are left in the mode they were in."""
     modes = [(m, m.training) for m in model.modules()]
     model.eval()
     try:
-        return model(inputs).float()
+        return model(inputs)
     finally:
         for module, mode in modes:
             module.training = mode

@@ -1,0 +1,66 @@
+"""Small networks and data that the tests of `methods` share."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from bench.models import build
+
+IMAGE = (3, 16, 16)
+
+
+def network(name: str = "resnet20", classes: int = 10, seed: int = 0) -> nn.Module:
+    """A network whose batch norms do something: statistics and affine parameters away from 0 and 1."""
+    model = build(name, classes, seed=seed)
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for m in model.modules():
+            if isinstance(m, nn.BatchNorm2d):
+                m.weight.uniform_(0.5, 1.5, generator=generator)
+                m.bias.uniform_(-0.5, 0.5, generator=generator)
+                m.running_mean.uniform_(-0.5, 0.5, generator=generator)
+                m.running_var.uniform_(0.5, 2.0, generator=generator)
+    return model
+
+
+def images(count: int = 4, size: int = 32, seed: int = 1) -> Tensor:
+    return torch.randn(count, 3, size, size, generator=torch.Generator().manual_seed(seed))
+
+
+def batches(steps: int, batch: int = 8, size: int = 16, seed: int = 2) -> list[tuple[Tensor, Tensor]]:
+    """A learnable toy task: the label is the brightest of ten vertical stripes."""
+    generator = torch.Generator().manual_seed(seed)
+    result = []
+    for _ in range(steps):
+        y = torch.randint(10, (batch,), generator=generator)
+        x = 0.5 * torch.randn(batch, 3, size, size, generator=generator)
+        x += F.one_hot(y, 10).float().repeat_interleave(2, 1)[:, None, None, :size]
+        result.append((x, y))
+    return result
+
+
+class PlainConvs(nn.Module):
+    """No batch norm, no residual branch: masks must go to the convolutions themselves."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(3, 32, 3, padding=1)
+        self.second = nn.Conv2d(32, 32, 3, padding=1)
+        self.last = nn.Linear(32, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu(self.second(F.relu(self.first(x))))
+        return self.last(x.mean((2, 3)))
+
+
+class OneLinear(nn.Module):
+    """Nothing to prune."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.last = nn.Linear(3, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(x.mean((2, 3)))

@@ -1,0 +1,52 @@
+import math
+
+import pytest
+import torch
+
+from methods.gates import annealed, binarize, budget_loss, majority, polarization_loss, straight_through
+
+
+def test_binarize_is_a_step_forward_and_a_sigmoid_backward():
+    z = torch.tensor([-2.0, -0.1, 0.1, 2.0], requires_grad=True)
+    g = binarize(z)
+    assert g.tolist() == [0, 0, 1, 1]
+    g.sum().backward()
+    p = torch.sigmoid(z.detach())
+    assert torch.allclose(z.grad, p * (1 - p))
+
+
+def test_noise_opens_gates_as_often_as_their_probability_says():
+    z = torch.full((40_000,), 1.0)
+    g = binarize(z, noise_scale=1.0, generator=torch.Generator().manual_seed(0))
+    assert float(g.mean()) == pytest.approx(1 / (1 + math.exp(-1)), abs=0.01)
+
+
+def test_majority_follows_the_vote_and_passes_the_gradient_on():
+    votes = torch.tensor([0.49, 0.51], requires_grad=True)
+    g = majority(votes)
+    assert g.tolist() == [0, 1]
+    (g * torch.tensor([3.0, 5.0])).sum().backward()
+    assert votes.grad.tolist() == [3, 5]
+
+
+def test_straight_through_takes_one_value_and_the_other_gradient():
+    soft = torch.tensor([0.3], requires_grad=True)
+    hard = straight_through(torch.tensor([True]), soft)
+    assert hard.item() == 1.0
+    hard.backward()
+    assert soft.grad.item() == 1.0
+
+
+@pytest.mark.parametrize(("votes", "expected"), [([0.0, 1.0, 1.0], 0.0), ([0.5, 0.5], 0.25), ([0.1, 1.0], 0.045)])
+def test_polarization_loss_is_zero_exactly_when_all_agree(votes, expected):
+    assert float(polarization_loss(torch.tensor(votes))) == pytest.approx(expected)
+
+
+def test_budget_loss_is_one_sided_unless_asked():
+    assert float(budget_loss(torch.tensor(0.7), 0.5)) == pytest.approx(0.04)
+    assert float(budget_loss(torch.tensor(0.3), 0.5)) == 0.0
+    assert float(budget_loss(torch.tensor(0.3), 0.5, two_sided=True)) == pytest.approx(0.04)
+
+
+def test_annealing_goes_from_start_to_end_and_stays():
+    assert [annealed(t, 1.0, 0.5) for t in (-1, 0, 0.5, 1, 2)] == pytest.approx([1, 1, 0.75, 0.5, 0.5])

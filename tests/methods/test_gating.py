@@ -1,0 +1,192 @@
+import copy
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from bench.models import build
+from methods import BudgetError, ConsensusGating, GatingOptions, Skip, count_macs, count_params
+from methods.gated_modules import Gated
+from methods.surgery import evaluate, masked
+from tests.methods.networks import OneLinear, PlainConvs, batches, images
+
+STEPS = 40
+
+
+def searched(options: GatingOptions, keep: float = 0.5, steps: int = STEPS, model=None, until: int | None = None):
+    """A network after `until` steps (default: all) of a short training with gates."""
+    torch.manual_seed(0)
+    model = model if model is not None else build("resnet20", 10, seed=0)
+    gating = ConsensusGating(model, batches(1)[0][0], keep=keep, steps=steps, options=options)
+    optimizer = torch.optim.SGD(gating.parameters(), lr=0.05, momentum=0.9)
+    gating.train()
+    for x, y in batches(steps)[:until]:
+        loss = F.cross_entropy(gating(x), y) + gating.penalty()
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        gating.step(optimizer)
+    return gating
+
+
+OPTIONS = [
+    GatingOptions(),
+    GatingOptions(execution="per_sample"),
+    GatingOptions(target="loss"),
+    GatingOptions(execution="per_sample", target="loss"),
+    GatingOptions(layers=False),
+    GatingOptions(streams=True),
+    GatingOptions(channels=False, layers=True),
+]
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=lambda o: f"{o.execution}-{o.target}-{o.layers}-{o.channels}-{o.streams}")
+def test_result_is_plain_smaller_and_on_budget(options):
+    x = images(2, size=16)
+    dense = build("resnet20", 10)
+    # Whole layers alone are coarse: one block of ResNet-20 is 11.6 % of its MACs.
+    keep = 0.55 if not options.channels else 0.5
+    gating = searched(options, keep=keep) if options.channels else None
+    if gating is None:
+        gating = ConsensusGating(build("resnet20", 10), x, keep=keep, steps=2, tolerance=0.12, options=options)
+        optimizer = torch.optim.SGD(gating.parameters(), lr=0.05)
+        for x_, y in batches(2):
+            F.cross_entropy(gating(x_), y).backward()
+            optimizer.step()
+            gating.step(optimizer)
+    small = gating.finish()
+    kept = count_macs(small, x) / count_macs(dense, x)
+    assert keep - gating.tolerance <= kept <= keep
+    assert count_params(small) < count_params(dense)
+    assert gating.masked_max_abs_diff <= 1e-4
+    assert not any(isinstance(m, Gated) for m in small.modules())
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in small.modules())
+    assert not any("head" in name or "mask" in name for name, _ in small.named_parameters())
+
+
+def test_eval_mode_is_the_network_masked_by_its_consensus():
+    """What the search evaluates is exactly what removal would leave."""
+    gating = searched(GatingOptions(search_share=1.0, settle_share=0.5), until=STEPS - 4)
+    x = images(4, size=16)
+    keep = gating._open()
+    assert not keep.all()
+    assert not keep[gating.structure.branches[0].unit :].all()  # a layer is closed too
+    got = evaluate(gating, x)
+    plain = copy.deepcopy(gating.network)
+    from methods.gated_modules import unwrap
+
+    unwrap(plain)
+    with masked(plain, gating.structure, keep) as reference:
+        expected = evaluate(reference, x)
+    assert (got - expected).abs().max() <= 1e-4
+
+
+def test_gates_held_open_leave_the_training_as_it_is():
+    """While all gates are open the wrapped network computes exactly what the dense one does."""
+    x = images(8, size=16)
+    dense = build("resnet20", 10, seed=0).train()
+    gating = ConsensusGating(build("resnet20", 10, seed=0), x, keep=0.5, steps=10).train()
+    assert torch.allclose(gating(x), dense(x), atol=1e-5)
+
+
+def test_a_layer_that_the_majority_closed_is_skipped():
+    gating = searched(GatingOptions(search_share=1.0, noise=0.0), until=STEPS - 8)
+    branch = gating.structure.branches[4]
+    gating.logit_mean[branch.unit] = -50.0
+    conv = gating.network.get_submodule(branch.modules[0]).inner
+    calls = []
+    conv.register_forward_hook(lambda *_: calls.append(1))
+    evaluate(gating, images(2, size=16))
+    assert calls == []
+    gating.logit_mean[branch.unit] = 50.0
+    evaluate(gating, images(2, size=16))
+    assert calls == [1]
+
+
+def test_a_closed_layer_still_sees_a_gradient_now_and_then():
+    gating = searched(GatingOptions(search_share=1.0, noise=0.0, revisit_every=4), until=STEPS - 8)
+    first = gating.structure.branches[4].modules[0]
+    wrapper = gating.network.get_submodule(first)
+    with torch.no_grad():
+        wrapper.head.last.bias[-1] = -50.0  # its own head closes it for every image
+    calls = []
+    wrapper.inner.register_forward_hook(lambda *_: calls.append(gating.steps_done))
+    optimizer = torch.optim.SGD(gating.parameters(), lr=0.0)
+    gating.train()
+    for x, y in batches(8, seed=5):
+        F.cross_entropy(gating(x), y).backward()
+        gating.step(optimizer)
+    assert 1 <= len(calls) <= 3
+
+
+def test_each_image_has_its_own_mask_when_asked():
+    gating = searched(GatingOptions(execution="per_sample", noise=2.0), until=10)
+    gating.train()
+    gating(images(8, size=16))
+    gates = gating._state.gates.detach()
+    assert gates.shape == (8, gating.structure.units + 1)
+    assert (gates != gates[:1]).any()
+
+
+def test_the_projection_meets_the_budget_at_every_step():
+    gating = searched(GatingOptions(search_share=1.0), until=STEPS - 2)
+    assert gating.target() == pytest.approx(0.5)
+    assert 0.3 <= gating.kept_cost() <= 0.5
+
+
+def test_polarization_makes_gates_agree():
+    def undecided(weight: float) -> float:
+        gating = searched(GatingOptions(polarization_weight=weight, search_share=1.0, drift=200.0, consensus_momentum=0.5), until=STEPS - 1)
+        c = gating.consensus[gating.gated]
+        return float((c * (1 - c)).mean())
+
+    assert undecided(10.0) < 0.7 * undecided(0.0)
+
+
+def test_heads_cost_at_most_one_percent():
+    model, x = build("resnet20", 10), images(2)
+    dense = count_macs(model, x)
+    gating = ConsensusGating(model, x, keep=0.5, steps=10)
+    heads = sum(h.first.weight.numel() + h.last.weight.numel() for h in gating.heads())
+    assert 0 < heads <= 0.01 * dense
+
+
+def test_it_works_without_norms_and_branches():
+    gating = searched(GatingOptions(), model=PlainConvs())
+    assert count_params(gating.finish()) < count_params(PlainConvs())
+
+
+def test_the_same_seed_gives_the_same_weights():
+    a, b = (searched(GatingOptions()).finish().state_dict() for _ in range(2))
+    assert a.keys() == b.keys()
+    assert all(torch.equal(a[k], b[k]) for k in a)
+
+
+def test_history_holds_a_row_for_each_recorded_step():
+    history = searched(GatingOptions()).history()
+    assert history["search_steps"] == STEPS // 2
+    assert len(history["channels"]["layer1.0.conv1"]) == len(history["steps"]) > 5
+    assert len(history["channels"]["layer3.2.conv1"][0]) == 64
+    assert set(history["layers"]) == {f"layer{s}.{b}" for s in (1, 2, 3) for b in (0, 1, 2)}
+
+
+@pytest.mark.parametrize("keep", [0.0, -1.0, 1.5])
+def test_a_budget_outside_its_range_is_refused(keep):
+    with pytest.raises(ValueError, match="above 0 and at most 1"):
+        ConsensusGating(PlainConvs(), images(), keep=keep, steps=10)
+
+
+def test_a_budget_below_the_floor_states_the_floor():
+    with pytest.raises(BudgetError, match=r"the floor is 0\.0\d+"):
+        ConsensusGating(build("resnet20", 10), images(), keep=0.01, steps=10)
+
+
+def test_nothing_to_gate_says_why():
+    with pytest.raises(Skip, match="nothing in this network can be gated"):
+        ConsensusGating(OneLinear(), images(), keep=0.5, steps=10)
+
+
+def test_finish_before_the_search_is_over_says_what_is_missing():
+    gating = searched(GatingOptions(), until=5)
+    with pytest.raises(RuntimeError, match="5 of 20 search steps.*15 more"):
+        gating.finish()
