@@ -58,6 +58,8 @@ def grid_intensity(country: str | None) -> GridIntensity:
     place = GeoMetadata(country_iso_code=code, country_name=mix["country_name"])
     kg_per_kwh = Emissions(data).get_country_emissions(Energy.from_energy(kWh=1.0), place)
     source = f"{table}: {mix['country_name']}, annual average of {mix['year']}"
+    if kg_per_kwh == 0:
+        source += "; it says 0 because the emissions of so small a grid are rounded to nothing there"
     return GridIntensity(code, round(kg_per_kwh * 1e3, 6), source)
 
 

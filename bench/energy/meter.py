@@ -221,8 +221,8 @@ class EnergyMeter:
         with self._lock:
             self._open_windows += 1
             if self._sampler is None:
-                interval_s = min(source.poll_interval_s for source in self._sources)
-                self._sampler = Sampler(self._poll, interval_s)
+                self._sampler = self._new_sampler()
+            self._sampler.resume()
         return self._marks_at_tick() if align else self._marks()
 
     def _marks_at_end(self, align: bool) -> list[Mark]:
@@ -230,9 +230,20 @@ class EnergyMeter:
         with self._lock:
             self._open_windows = max(0, self._open_windows - 1)  # a child may end what its parent began
             if self._open_windows == 0 and self._sampler is not None:
-                self._sampler.stop()
-                self._sampler = None
+                self._sampler.pause()
         return marks
+
+    def _new_sampler(self) -> Sampler:
+        alive = weakref.ref(self)  # the thread must not keep a forgotten meter alive
+
+        def poll() -> None:
+            meter = alive()
+            if meter is not None:
+                meter._poll()
+
+        sampler = Sampler(poll, min(source.poll_interval_s for source in self._sources))
+        weakref.finalize(self, sampler.stop)
+        return sampler
 
     def _poll(self) -> None:
         for source in self._sources:

@@ -81,7 +81,7 @@ def _words(model: str) -> frozenset[str]:
 def codecarbon_tdp_table() -> list[tuple[str, float]]:
     """CodeCarbon's list of processors with their TDP in W; takes about a second the first time.
 
-    Entries without a number are left out (version 3.3.2 has one of "27.29.5").
+    Entries without a believable number are left out (version 3.3.2 has one of "27.29.5").
     """
     from codecarbon.input import DataSource
 
@@ -90,7 +90,7 @@ def codecarbon_tdp_table() -> list[tuple[str, float]]:
     for name, tdp in zip(data["Name"], data["TDP"], strict=True):
         with contextlib.suppress(ValueError):
             table.append((str(name), float(tdp)))
-    return [(name, tdp_w) for name, tdp_w in table if 0 < tdp_w < float("inf")]
+    return [(name, tdp_w) for name, tdp_w in table if 0 < tdp_w <= 1000]
 
 
 def cpu_model() -> tuple[str, bool, int]:

@@ -37,6 +37,13 @@ def test_without_a_country_it_is_the_worlds_average_and_says_so() -> None:
     assert "no country was given" in found.source
 
 
+def test_a_zero_in_the_table_is_not_passed_off_as_a_grid_without_emissions() -> None:
+    zeros = [code for code, mix in MIXES.items() if mix["carbon_intensity"] == 0]
+    for code in zeros:
+        assert "rounded to nothing" in grid_intensity(code).source
+    assert "rounded" not in grid_intensity("FRA").source
+
+
 @pytest.mark.parametrize("given", ["FRA", "fra", " Fra "])
 def test_a_code_is_taken_in_any_case(given: str) -> None:
     assert check_country(given) == "FRA"
