@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from plots.frame import Problem, Results
+from plots.frame import Results
+from plots.problems import Problem
 from plots.tables import REFERENCE, comparison
 from plots.text import listed
 

@@ -7,7 +7,7 @@ Nothing here (or anywhere in `plots/`) imports torch, so results can be read on 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -17,6 +17,7 @@ import pandas as pd
 from bench.energy.reading import Kind, Reading
 from bench.errors import UserError
 from bench.record import RECORD_FILE, Inference, Record, read_record
+from plots.problems import Problem, problems_of
 from plots.ratios import energy_ratio
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -82,26 +83,6 @@ INFERENCE_COLUMNS: dict[str, str] = {
 
 
 @dataclass(frozen=True)
-class Problem:
-    """Something the reader of a result has to know.
-
-    Attributes:
-        kind: "unreadable", "failed", "invalid", "repeated", "energy" or "warning" for one run; `checks` adds others.
-        where: the file, or the run as suite/key.
-        what: one sentence without its full stop.
-        remedy: what to do about it, one sentence without its full stop.
-    """
-
-    kind: str
-    where: str
-    what: str
-    remedy: str
-
-    def __str__(self) -> str:
-        return f"{self.kind}: {self.where}: {self.what}; {self.remedy}"
-
-
-@dataclass(frozen=True)
 class Results:
     """What a results folder holds.
 
@@ -161,7 +142,7 @@ def load(results: Path | Sequence[Path]) -> Results:
             what = str(e).removeprefix(f"{path}: ")
             problems.append(Problem("unreadable", str(path), what, "it is left out of everything here"))
             continue
-        problems.extend(_problems_of(record))
+        problems.extend(problems_of(record))
         if record.status == "done":
             done.append((folder_name, record))
     done, repeated = _latest_of_each(done)
@@ -217,31 +198,6 @@ def _require_figures(record: Record, path: Path) -> None:
         raise UserError(f"{path}: cost: the dense network has no MACs or no parameters")
     if any(min(measured.images, measured.dense_images) < 1 for measured in record.inference):
         raise UserError(f"{path}: inference: images must be at least 1")
-
-
-def _problems_of(record: Record) -> Iterable[Problem]:
-    """What one readable record has to confess."""
-    where = f"{record.suite}/{record.key}"
-    if record.status == "failed":
-        reason = record.failure.reason if record.failure else "no reason was recorded"
-        yield Problem("failed", where, reason, "its last output is in the record; run the suite again to retry it")
-        return
-    if not record.valid:
-        reason = record.invalid_reason or "no reason was recorded"
-        yield Problem("invalid", where, reason, "it is marked, and kept out of means and of comparisons with dense")
-    readings = [(f"{phase} energy", reading) for phase, reading in record.energy.items()]
-    for measured in record.inference:
-        at = f"inference energy at batch {measured.batch_size}"
-        readings += [(at, measured.energy), (f"{at}, dense", measured.dense_energy)]
-    for name, reading in readings:
-        for source in reading.sources:
-            if not source.valid:
-                what = f"{name}: {source.name} is invalid ({source.reason or 'no reason was recorded'})"
-                yield Problem("energy", where, what, f"no {source.kind} joules are shown for it; run it again")
-        for warning in reading.warnings:
-            yield Problem("warning", where, f"{name}: {warning}", "treat the figure with care")
-    for warning in record.warnings:
-        yield Problem("warning", where, warning, "treat the run's figures with care")
 
 
 def _latest_of_each(done: Sequence[tuple[str, Record]]) -> tuple[list[tuple[str, Record]], list[Problem]]:

@@ -16,14 +16,16 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
+import pandas as pd
 
 from bench.errors import UserError
 from bench.record import write_atomically
 from plots.checks import check
 from plots.figures import FIGURES, render
-from plots.frame import KINDS, Problem, Results, load
+from plots.frame import KINDS, Results, load
+from plots.problems import Problem
 from plots.summary import sentences
-from plots.tables import comparison, legend, readable, rows_of, write_tables
+from plots.tables import GROUPS, comparison, legend, readable, rows_of, write_tables
 
 KIND_MEANINGS = {
     "measured": "read from an energy counter of the hardware (NVML, RAPL)",
@@ -110,21 +112,12 @@ def _write_figures(part: Results, folder: Path, prefix: str) -> tuple[list[Pictu
 def _section(part: Results, name: str, pictures: Sequence[Picture]) -> dict[str, Any]:
     """What the template needs for one comparison."""
     table = comparison(part)
-    columns = readable(table)
-    rows = [
-        {
-            "valid": row["valid"],
-            "cells": [(column.cell(row), None if column.number is None else row[column.number]) for column in columns],
-        }
-        for row in rows_of(table)
-    ]
     return {
         "name": name,
         "suite": part.runs["suite"].iloc[0],
         "machine": part.runs["machine"].iloc[0],
         "sentences": sentences(part),
-        "columns": columns,
-        "rows": rows,
+        "tables": _tables(table),
         "legend": legend(table),
         "pictures": pictures,
         "sources": _sources(part),
@@ -132,6 +125,23 @@ def _section(part: Results, name: str, pictures: Sequence[Picture]) -> dict[str,
         "facts": _facts(part),
         "commands": list(dict.fromkeys(record.command for record in part.records if record.command)),
     }
+
+
+def _tables(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """The readable table in groups of columns that fit on a page; a cell is its text and what it is sorted by."""
+    tables = []
+    for group in GROUPS:
+        columns = [column for column in readable(table) if column.group in ("", group)]
+        rows = [
+            {
+                "valid": row["valid"],
+                "cells": [(c.cell(row), None if c.number is None else row[c.number]) for c in columns],
+            }
+            for row in rows_of(table)
+        ]
+        if any(column.group == group for column in columns):
+            tables.append({"title": group, "columns": columns, "rows": rows})
+    return tables
 
 
 def _sources(part: Results) -> list[dict[str, str]]:

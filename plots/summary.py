@@ -6,11 +6,11 @@ from typing import Any
 
 from plots.frame import KINDS, Results
 from plots.tables import REFERENCE, batch_label, comparison, rows_of
-from plots.text import mean_sd, plural, signed_points
+from plots.text import listed, mean_sd, plural, signed_points
 
 
 def sentences(part: Results) -> list[str]:
-    """What was run, and for each budget the most accurate pruned network: its accuracy and what it costs."""
+    """What was run, then for each budget the most accurate pruned network: its accuracy and what it costs."""
     table = comparison(part)
     runs = part.runs
     methods, seeds = plural(runs["method"].nunique(), "method"), plural(runs["seed"].nunique(), "seed")
@@ -18,8 +18,7 @@ def sentences(part: Results) -> list[str]:
     pruned = table[table["valid"] & (table["method_name"] != REFERENCE)]
     for _, rows in pruned.groupby("budget", sort=True):
         best = rows_of(rows.nlargest(1, "test_accuracy_percent_mean"))[0]
-        found.append(_accuracy(best, len(rows)))
-        found += _cost(best, batch_label("large_batch", table))
+        found.append(_accuracy(best, len(rows)) + _cost(best, batch_label("large_batch", table)))
     return found
 
 
@@ -37,11 +36,11 @@ def _accuracy(row: dict[str, Any], compared: int) -> str:
     return f"{text} (95 % interval {signed_points(low)} to {signed_points(high)}{verdict})."
 
 
-def _cost(row: dict[str, Any], at: str) -> list[str]:
-    """One sentence on training and inference next to dense, of what is known; none when nothing is."""
+def _cost(row: dict[str, Any], at: str) -> str:
+    """One sentence on training and inference next to dense, of what is known; empty when nothing is."""
     costs = [("the training time", row["train_duration_ratio_mean"])]
     costs += [(f"the training energy ({kind})", row[f"train_energy_{kind}_ratio_mean"]) for kind in KINDS]
     costs.append((f"the inference time ({at})", row["large_batch_latency_ratio_mean"]))
     costs += [(f"the inference energy ({at}, {kind})", row[f"large_batch_energy_ratio_{kind}_mean"]) for kind in KINDS]
-    known = [f"{ratio:.2f} × {what}" for what, ratio in costs if ratio == ratio]  # NaN differs from itself
-    return [f"Relative to dense it takes {', '.join(known)}."] if known else []
+    known = [f"{ratio:.2f}× {what}" for what, ratio in costs if ratio == ratio]  # NaN differs from itself
+    return f" Relative to dense it takes {listed(known)}." if known else ""

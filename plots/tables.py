@@ -121,6 +121,9 @@ def _with_bounds(name: str, column: str, rows: pd.DataFrame) -> dict[str, float]
     return _over_seeds(name, rows[column]) | bounds
 
 
+GROUPS = ("Accuracy and size", "Training", "Inference")
+
+
 @dataclass(frozen=True)
 class Column:
     """A column for people.
@@ -130,12 +133,14 @@ class Column:
         cell: the text for one row of `comparison`.
         number: what the column is sorted by (a column of `comparison`); None sorts by the text.
         short: the heading in a terminal; None: there is no room for the column there.
+        group: one of `GROUPS`, for a page that shows a table for each; "" names the row and belongs to all of them.
     """
 
     heading: str
     cell: Callable[[dict[str, Any]], str]
     number: str | None = None
     short: str | None = None
+    group: str = ""
 
 
 def readable(table: pd.DataFrame) -> list[Column]:
@@ -145,35 +150,33 @@ def readable(table: pd.DataFrame) -> list[Column]:
         for name in GROUP_COLUMNS
         if table[name].nunique() > 1
     ]
+    result, training, inference = GROUPS
     columns += [
         Column("Method", _method, short="Method"),
         Column("Budget, %", lambda row: f"{row['budget'] * 100:g}", "budget", "Budget\n%"),
         Column("Runs", lambda row: str(row["runs"]), "runs", "Runs"),
-        _mean("MACs kept, %", "kept_macs_percent", 1, "MACs\nkept %"),
-        _mean("Params kept, %", "kept_params_percent", 1),
-        _mean("Test accuracy, %", "test_accuracy_percent", 2, "Test\nacc. %"),
-        Column("Against dense, points", _difference, "difference_to_dense_points_mean", "vs dense\npoints"),
-        _mean("Training samples, × dense", "train_samples_ratio", 2),
-        _mean("Training MACs, × dense", "train_forward_macs_ratio", 2),
-        _mean("Training time, × dense", "train_duration_ratio", 2, "Train\ntime ×"),
+        _mean("MACs kept, %", "kept_macs_percent", 1, result, "MACs\nkept %"),
+        _mean("Params kept, %", "kept_params_percent", 1, result),
+        _mean("Test accuracy, %", "test_accuracy_percent", 2, result, "Test\nacc. %"),
+        Column("Against dense, points", _difference, "difference_to_dense_points_mean", "vs dense\npoints", result),
+        _mean("Training samples, × dense", "train_samples_ratio", 2, training),
+        _mean("Training MACs, × dense", "train_forward_macs_ratio", 2, training),
+        _mean("Training time, × dense", "train_duration_ratio", 2, training, "Train\ntime ×"),
     ]
     kinds = [kind for kind in KINDS if table[f"train_energy_{kind}_j_mean"].notna().any()]
     for kind in kinds:
+        name, joules = f"Training energy, × dense, {kind}", f"Training energy, kJ, {kind}"
         short = f"Train\nenergy ×\n{kind}" if kind == kinds[0] else None  # KINDS starts with the most trustworthy one
-        columns.append(Column(f"Training energy, kJ, {kind}", _kilojoules(kind), f"train_energy_{kind}_j_mean"))
-        columns.append(_mean(f"Training energy, × dense, {kind}", f"train_energy_{kind}_ratio", 2, short))
+        columns.append(_mean(name, f"train_energy_{kind}_ratio", 2, training, short))
+        columns.append(Column(joules, _kilojoules(kind), f"train_energy_{kind}_j_mean", group=training))
     for batch in reversed(BATCHES):
         at = batch_label(batch, table)
-        columns.append(
-            Column(
-                f"Inference time, × dense, {at}",
-                lambda row, batch=batch: _latency_ratio(row, batch),  # type: ignore[misc]
-                f"{batch}_latency_ratio_mean",
-                short=None if batch == "batch_1" else f"Infer.\ntime ×\n{at}",
-            )
-        )
+        name, number = f"Inference time, × dense, {at}", f"{batch}_latency_ratio_mean"
+        short = None if batch == "batch_1" else f"Infer.\ntime ×\n{at}"
+        columns.append(Column(name, _latency_ratio(batch), number, short, inference))
         for kind in KINDS:
-            columns.append(_mean(f"Inference energy, × dense, {at}, {kind}", f"{batch}_energy_ratio_{kind}", 2))
+            name = f"Inference energy, × dense, {at}, {kind}"
+            columns.append(_mean(name, f"{batch}_energy_ratio_{kind}", 2, inference))
     return [column for column in columns if column.number is None or table[column.number].notna().any()]
 
 
@@ -183,21 +186,25 @@ def batch_label(batch: str, table: pd.DataFrame) -> str:
     return f"batch {sizes[0]:.0f}" if len(sizes) == 1 else "large batch"
 
 
-def _mean(heading: str, name: str, decimals: int, short: str | None = None) -> Column:
+def _mean(heading: str, name: str, decimals: int, group: str, short: str | None = None) -> Column:
     def cell(row: dict[str, Any]) -> str:
         return mean_sd(row[f"{name}_mean"], row[f"{name}_sd"], decimals)
 
-    return Column(heading, cell, f"{name}_mean", short)
+    return Column(heading, cell, f"{name}_mean", short, group)
 
 
 def _method(row: dict[str, Any]) -> str:
     return row["method"] if row["valid"] else f"{row['method']} (invalid)"
 
 
-def _latency_ratio(row: dict[str, Any], batch: str) -> str:
+def _latency_ratio(batch: str) -> Callable[[dict[str, Any]], str]:
     """Over several runs with ± sd, of a single run with the interval of its own blocks."""
-    mean, sd, low, high = (row[f"{batch}_latency_ratio_{end}"] for end in ("mean", "sd", "low", "high"))
-    return mean_sd(mean, sd, 2) if row["runs"] > 1 else bounded(mean, low, high, lambda ratio: f"{ratio:.2f}")
+
+    def cell(row: dict[str, Any]) -> str:
+        mean, sd, low, high = (row[f"{batch}_latency_ratio_{end}"] for end in ("mean", "sd", "low", "high"))
+        return mean_sd(mean, sd, 2) if row["runs"] > 1 else bounded(mean, low, high, lambda ratio: f"{ratio:.2f}")
+
+    return cell
 
 
 def _kilojoules(kind: str) -> Callable[[dict[str, Any]], str]:

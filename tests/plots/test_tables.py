@@ -1,0 +1,235 @@
+"""Tables against numbers worked out by hand."""
+
+from __future__ import annotations
+
+import io
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from rich.console import Console
+
+from bench.energy.reading import Reading
+from bench.record import Ledger, LedgerEntry, Record
+from plots.frame import Results, load
+from plots.tables import comparison, csv_text, markdown_text, readable, terminal_table, write_tables
+from plots.text import bounded, listed, mean_sd, plural, signed_points, three_digits
+from tests.plots.records import NINE, failed, grid, inference, reading, record, source, store
+
+NAN = float("nan")
+
+
+def _load(folder: Path, *records: Record) -> Results:
+    return load(store(folder, *records))
+
+
+def _row(results: Results, method: str, budget: float | None = None, *, valid: bool = True) -> dict[str, Any]:
+    table = comparison(results)
+    rows = table[(table["method"] == method) & (table["valid"] == valid)]
+    (row,) = (rows if budget is None else rows[rows["budget"] == budget]).to_dict("records")
+    return {str(name): value for name, value in row.items()}
+
+
+def _figures(row: dict[str, Any], name: str, *ends: str) -> list[float]:
+    return [row[f"{name}_{end}"] for end in ends]
+
+
+def _training(samples: int, macs: int, seconds: float) -> Ledger:
+    entry = LedgerEntry(phase="train", samples=samples, forward_macs=macs, duration_s=seconds)
+    return Ledger(allowance_samples=1000, entries=(entry, entry))
+
+
+def test_mean_sd_and_paired_difference_over_three_seeds(tmp_path: Path) -> None:
+    runs = [record(seed=seed, test_accuracy=0.90 + seed / 100) for seed in range(3)]
+    for seed, loss in enumerate((0.01, 0.02, 0.03)):
+        runs.append(record("gated", seed=seed, test_accuracy=0.90 + seed / 100 - loss))
+    row = _row(_load(tmp_path, *runs), "gated")
+    assert (row["runs"], row["seeds"], row["pairs"]) == (3, "0 1 2", 3)
+    assert _figures(row, "test_accuracy_percent", "mean", "sd") == pytest.approx([89, 0], abs=1e-9)
+    # differences -1, -2, -3: mean -2, sd 1, and t(0.975, 2 degrees of freedom) = 4.302653
+    half_width = 4.302653 / math.sqrt(3)
+    found = _figures(row, "difference_to_dense_points", "mean", "sd", "low", "high")
+    assert found == pytest.approx([-2, 1, -2 - half_width, -2 + half_width], rel=1e-6)
+
+
+def test_pairs_are_made_by_seed(tmp_path: Path) -> None:
+    """Dense has seeds 1 and 2, gated 0, 1 and 2: its run without a partner counts in the mean, not in the difference."""
+    dense = [record(seed=seed, test_accuracy=accuracy) for seed, accuracy in ((1, 0.90), (2, 0.80))]
+    gated = [record("gated", seed=seed, test_accuracy=a) for seed, a in ((0, 0.50), (1, 0.89), (2, 0.77))]
+    row = _row(_load(tmp_path, *dense, *gated), "gated")
+    assert (row["runs"], row["pairs"]) == (3, 2)
+    assert row["test_accuracy_percent_mean"] == pytest.approx(72)
+    assert _figures(row, "difference_to_dense_points", "mean", "sd") == pytest.approx([-2, math.sqrt(2)])
+
+
+def test_one_seed_has_no_spread_and_says_so(tmp_path: Path) -> None:
+    results = _load(tmp_path, *grid(seeds=1))
+    row = _row(results, "gated")
+    assert row["runs"] == 1
+    assert all(math.isnan(row[f"{name}_sd"]) for name in ("test_accuracy_percent", "difference_to_dense_points"))
+    assert math.isnan(row["difference_to_dense_points_low"])
+    text = markdown_text(results)
+    assert "±" not in text
+    assert "| Runs |" in text
+    assert "| gated | 50 | 1 |" in text
+    assert "±" in markdown_text(_load(tmp_path, *grid(seeds=2)))
+
+
+def test_training_relative_to_dense(tmp_path: Path) -> None:
+    dense = record(ledger=_training(100, 2000, 40.0), energy={"training": reading(source(400.0))})
+    gated = record("gated", ledger=_training(90, 1000, 30.0), energy={"training": reading(source(100.0))})
+    row = _row(_load(tmp_path, dense, gated), "gated")
+    amounts = ("train_samples", "train_forward_macs", "train_duration_s")
+    assert [row[f"{name}_mean"] for name in amounts] == [180, 2000, 60]
+    ratios = ("train_samples", "train_forward_macs", "train_duration", "train_energy_modelled")
+    assert [row[f"{name}_ratio_mean"] for name in ratios] == pytest.approx([0.9, 0.5, 0.75, 0.25])
+    assert _figures(row, "train_energy_modelled_j", "mean", "low", "high") == pytest.approx([100, 70, 140])
+    assert math.isnan(row["train_energy_measured_ratio_mean"])
+    assert math.isnan(row["train_energy_measured_j_mean"])
+
+
+def test_bounds_are_averaged_like_the_figure(tmp_path: Path) -> None:
+    runs = [record(seed=s, energy={"training": reading(source(j, low=0.5, high=2))}) for s, j in ((0, 10), (1, 30))]
+    found = _figures(_row(_load(tmp_path, *runs), "dense"), "train_energy_modelled_j", "mean", "sd", "low", "high")
+    assert found == pytest.approx([20, math.sqrt(200), 10, 40])
+
+
+def test_a_figure_that_one_run_lacks_is_unknown_for_the_row(tmp_path: Path) -> None:
+    lost: dict[str, Reading] = {"training": reading(source(None))}
+    runs = [record(), record("gated", seed=0), record("gated", seed=1, energy=lost)]
+    row = _row(_load(tmp_path, *runs), "gated")
+    assert math.isnan(row["train_energy_modelled_j_mean"])
+    assert row["train_duration_s_mean"] > 0
+    assert row["large_batch_energy_ratio_modelled_mean"] > 0
+
+
+def test_inference_at_batch_1_and_at_the_largest_batch(tmp_path: Path) -> None:
+    measured = (inference(1, 0.9), inference(64, 0.7), inference(250, 0.5))
+    results = _load(tmp_path, record(), record("gated", inference=measured))
+    row = _row(results, "gated")
+    assert row["large_batch_size"] == 250
+    assert _figures(row, "batch_1_latency_ratio", "mean", "low", "high") == pytest.approx([0.9, 0.88, 0.92])
+    assert _figures(row, "large_batch_latency_ratio", "mean", "low", "high") == pytest.approx([0.5, 0.48, 0.52])
+    assert row["batch_1_latency_ms_mean"] == pytest.approx(4.5)
+    assert row["large_batch_energy_modelled_j_per_1000_images_mean"] == pytest.approx(2.0)
+    headings = [column.heading for column in readable(comparison(results))]
+    assert "Inference time, × dense, batch 250" in headings
+    assert "Inference energy, × dense, batch 1, modelled" in headings
+
+
+def test_some_runs_without_inference(tmp_path: Path) -> None:
+    results = _load(tmp_path, record(), record("gated", seed=0), record("gated", seed=1, inference=()))
+    row = _row(results, "gated")
+    assert math.isnan(row["large_batch_latency_ratio_mean"])
+    assert _row(results, "dense")["large_batch_latency_ratio_mean"] == pytest.approx(1.0)
+    (line,) = [line for line in markdown_text(results).splitlines() if line.startswith("| gated")]
+    assert line.endswith("| – | – | – | – |")
+
+
+def test_no_inference_at_all_leaves_its_columns_out(tmp_path: Path) -> None:
+    results = _load(tmp_path, record(inference=()), record("gated", inference=()))
+    assert not [c.heading for c in readable(comparison(results)) if "Inference" in c.heading]
+
+
+def test_without_dense_nothing_is_relative(tmp_path: Path) -> None:
+    results = _load(tmp_path, record("gated"), record("magnitude"))
+    row = _row(results, "gated")
+    assert row["pairs"] == 0
+    assert math.isnan(row["difference_to_dense_points_mean"])
+    assert math.isnan(row["train_duration_ratio_mean"])
+    headings = [column.heading for column in readable(comparison(results))]
+    assert "Test accuracy, %" in headings
+    assert not {"Against dense, points", "Training time, × dense"} & set(headings)
+
+
+def test_invalid_runs_have_rows_of_their_own(tmp_path: Path) -> None:
+    runs = [record("gated", seed=seed, test_accuracy=accuracy) for seed, accuracy in ((0, 0.8), (1, 0.9))]
+    invalid = record("gated", seed=2, valid=False, invalid_reason="overdrew its ledger", test_accuracy=0.99)
+    results = _load(tmp_path, record(), *runs, invalid)
+    assert _row(results, "gated")["test_accuracy_percent_mean"] == pytest.approx(85)
+    assert _row(results, "gated", valid=False)["test_accuracy_percent_mean"] == pytest.approx(99)
+    assert "| gated (invalid) | 50 | 1 |" in markdown_text(results)
+
+
+def test_an_invalid_dense_run_is_no_reference(tmp_path: Path) -> None:
+    row = _row(_load(tmp_path, record(valid=False, invalid_reason="overdrew its ledger"), record("gated")), "gated")
+    assert row["pairs"] == 0
+
+
+def test_rows_are_sorted_and_machines_kept_apart(tmp_path: Path) -> None:
+    other = {"cpu": "Other CPU", "cores": 8}
+    here = [record("gated", budget=0.7), record("gated", budget=0.3), record("depgraph"), record()]
+    there = [run.model_copy(update={"machine": other, "key": f"{run.key}-there"}) for run in here]
+    table = comparison(_load(tmp_path, *here, *there))
+    order = ["dense", "depgraph", "gated", "gated"]
+    assert list(table["method"]) == order * 2
+    assert list(table["budget"]) == [1.0, 0.5, 0.3, 0.7] * 2
+    assert table["machine"].nunique() == 2
+    assert (table["pairs"] == 1).all()  # the dense run of the same machine only
+    assert readable(table)[0].heading == "Machine"
+
+
+def test_csv_holds_the_numbers_unrounded(tmp_path: Path) -> None:
+    results = _load(tmp_path, *grid(seeds=3))
+    read = pd.read_csv(io.StringIO(csv_text(results)))
+    pd.testing.assert_frame_equal(read, comparison(results), check_dtype=False, check_exact=True)
+
+
+def test_files(tmp_path: Path) -> None:
+    results = _load(tmp_path / "results", *grid())
+    written = write_tables(results, tmp_path / "out")
+    assert [path.name for path in written] == ["table.csv", "table.md"]
+    assert written[1].read_text(encoding="utf-8") == markdown_text(results)
+
+
+def test_markdown_is_rectangular(tmp_path: Path) -> None:
+    strange = record("gated").model_copy(update={"method": "a|b"})
+    lines = [line for line in markdown_text(_load(tmp_path, record(), strange)).splitlines() if line.startswith("|")]
+    assert len(lines) == 4
+    assert len({len(re.findall(r"(?<!\\)\|", line)) for line in lines}) == 1
+
+
+@pytest.mark.parametrize("width", [80, 120])
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_terminal_table_never_breaks_a_number(tmp_path: Path, width: int, seeds: int) -> None:
+    results = _load(tmp_path, *grid(NINE, (0.3, 0.5), seeds), failed("magnitude", seed=9))
+    console = Console(width=width, file=io.StringIO(), force_terminal=False)
+    console.print(terminal_table(results))
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "…" not in text
+    assert max(map(len, text.splitlines())) <= width
+    for row in comparison(results).to_dict("records"):
+        assert f"{row['test_accuracy_percent_mean']:.2f}" in text
+        assert f"{row['large_batch_latency_ratio_mean']:.2f}" in text
+        assert signed_points(row["difference_to_dense_points_mean"]) in text or row["method"] == "dense"
+    assert "Problems: 1 failed." in text
+    assert ("±" in text) == (seeds > 1)
+
+
+@pytest.mark.parametrize(
+    ("found", "text"),
+    [
+        (mean_sd(1.005, 0.25, 1), "1.0 ± 0.2"),
+        (mean_sd(1.0, NAN, 2), "1.00"),
+        (mean_sd(NAN, NAN, 2), "–"),
+        (bounded(1, 0.5, 2, str), "1 [0.5, 2]"),
+        (bounded(1, NAN, NAN, str), "1"),
+        (bounded(NAN, NAN, NAN, str), "–"),
+        (signed_points(-1.305), "−1.30"),
+        (signed_points(0.12), "+0.12"),
+        (signed_points(-0.004), "0.00"),
+        (three_digits(0.01234), "0.0123"),
+        (three_digits(5.1), "5.10"),
+        (three_digits(12345.6), "12,346"),
+        (three_digits(0.0), "0"),
+        (listed(["a"]), "a"),
+        (listed(["a", "b", "c"]), "a, b and c"),
+        (plural(1, "run"), "1 run"),
+        (plural(2, "run"), "2 runs"),
+    ],
+)
+def test_numbers_for_people(found: str, text: str) -> None:
+    assert found == text
