@@ -6,7 +6,6 @@ What is allowed is read from the JSON schema, so that it is stated once, in the 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 from pydantic import ValidationError
@@ -96,8 +95,8 @@ def shown(value: Any, longest: int = 60) -> str:
 
 def allowed(node: dict[str, Any]) -> str:
     """What a node of a JSON schema allows, in words."""
-    if "enum" in node or "const" in node:
-        return ", ".join(shown(v) for v in node.get("enum", [node.get("const")]))
+    if choices := _choices(node):
+        return ", ".join(shown(v) for v in choices)
     if "anyOf" in node:
         return " or ".join(allowed(n) for n in node["anyOf"] if n.get("type") != "null")
     bounds = " and ".join(f"{words} {shown(node[key])}" for key, words in _BOUNDS.items() if key in node)
@@ -116,10 +115,13 @@ def allowed(node: dict[str, Any]) -> str:
             return "a table" + (f" with {', '.join(node['properties'])}" if node.get("properties") else "")
 
 
-def _names(node: dict[str, Any]) -> Iterator[str]:
+def _choices(node: dict[str, Any]) -> list[Any]:
+    return node.get("enum", [node["const"]] if "const" in node else [])
+
+
+def _names(node: dict[str, Any]) -> list[str]:
     """The words a value could have meant."""
-    for choice in [node, *node.get("anyOf", [])]:
-        yield from (str(v) for v in choice.get("enum", []))
+    return [str(v) for branch in [node, *node.get("anyOf", [])] for v in _choices(branch)]
 
 
 def _walk(schema: dict[str, Any], loc: Loc, data: Any) -> tuple[Loc, dict[str, Any]]:
