@@ -228,19 +228,17 @@ found = []
 for _ in range(50):
     with meter.window("x") as w:
         time.sleep(0.02)
-    found += gpus(w.reading)
+    found.append([gpus(w.reading)[0], w.reading.duration_s])
 with meter.window("aligned", align=True) as w:
     time.sleep(0.02)
 say(found=found, aligned=gpus(w.reading)[0], duration_s=w.reading.duration_s)
 """
     answer = gpu_script(source)
-    for gpu in answer["found"]:
-        if gpu["valid"]:  # the machine slept through a whole period
-            assert gpu["energy_j"] > 0
-        else:
-            assert gpu["energy_j"] is None
-            assert "shorter than" in gpu["reason"] or "stood still" in gpu["reason"]
-    assert sum(not gpu["valid"] for gpu in answer["found"]) >= 40
+    short = [gpu for gpu, duration_s in answer["found"] if duration_s < 0.09]  # a busy machine may sleep longer
+    assert len(short) >= 25
+    for gpu in short:
+        assert gpu["energy_j"] is None
+        assert "shorter than" in gpu["reason"]
     assert answer["aligned"]["energy_j"] == pytest.approx(300 * answer["duration_s"], rel=0.05)
 
 
@@ -470,6 +468,27 @@ say(child=child[0], child_s=child[1], stolen=child[2], parent=gpus(parent.readin
     assert answer["child"]["energy_j"] == pytest.approx(300 * answer["child_s"], rel=0.06)
     assert answer["parent"]["energy_j"] == pytest.approx(300 * answer["parent_s"], rel=0.06)
     assert "another process" in answer["stolen"]["reason"]
+
+
+def test_a_forked_child_goes_on_sampling(gpu_script) -> None:
+    source = f"""
+begin(TRACE=300, ERRORS="{NO_COUNTER}")
+meter = EnergyMeter()
+with meter.window("before"):
+    time.sleep(0.1)
+read, write = os.pipe()
+if os.fork() == 0:
+    with meter.window("child") as w:
+        time.sleep(2)
+    os.write(write, json.dumps([gpus(w.reading)[0], w.reading.duration_s]).encode())
+    os._exit(0)
+gpu, duration_s = json.loads(os.read(read, 65536))
+os.wait()
+say(gpu=gpu, duration_s=duration_s)
+"""
+    answer = gpu_script(source)
+    assert answer["gpu"]["valid"], answer["gpu"]["reason"]
+    assert answer["gpu"]["energy_j"] == pytest.approx(300 * answer["duration_s"], rel=0.01)
 
 
 def test_windows_of_several_threads_overlap(gpu_script) -> None:
