@@ -63,9 +63,10 @@ def write_report(results_folders: Path | Sequence[Path], out: Path) -> list[Path
         written = write_tables(results, out) if parts else []
         sections = []
         for name, part in zip(_section_names(parts), parts, strict=True):
-            pictures, paths = _write_figures(part, out / "figures", f"{name}-" if len(parts) > 1 else "")
+            table = comparison(part)
+            pictures, paths = _write_figures(part, table, out / "figures", f"{name}-" if len(parts) > 1 else "")
             written += paths
-            sections.append(_section(part, name, pictures))
+            sections.append(_section(part, table, name, pictures))
         problems = grouped((*results.problems, *check(results)))
         written.append(write_atomically(out / "report.html", page(sections, problems)))
     except OSError as e:
@@ -96,8 +97,7 @@ def grouped(problems: Iterable[Problem]) -> list[dict[str, Any]]:
     ]
 
 
-def _write_figures(part: Results, folder: Path, prefix: str) -> tuple[list[Picture], list[Path]]:
-    table = comparison(part)
+def _write_figures(part: Results, table: pd.DataFrame, folder: Path, prefix: str) -> tuple[list[Picture], list[Path]]:
     pictures, paths = [], []
     for spec in FIGURES:
         figure = spec.draw(part)
@@ -109,14 +109,13 @@ def _write_figures(part: Results, folder: Path, prefix: str) -> tuple[list[Pictu
     return pictures, paths
 
 
-def _section(part: Results, name: str, pictures: Sequence[Picture]) -> dict[str, Any]:
+def _section(part: Results, table: pd.DataFrame, name: str, pictures: Sequence[Picture]) -> dict[str, Any]:
     """What the template needs for one comparison."""
-    table = comparison(part)
     return {
         "name": name,
         "suite": part.runs["suite"].iloc[0],
         "machine": part.runs["machine"].iloc[0],
-        "sentences": sentences(part),
+        "sentences": sentences(part, table),
         "tables": _tables(table),
         "legend": legend(table),
         "pictures": pictures,

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
+import pandas as pd
+
 from plots.frame import KINDS, Results
-from plots.tables import REFERENCE, batch_label, comparison, rows_of
+from plots.tables import REFERENCE, batch_label, rows_of
 from plots.text import listed, mean_sd, plural, signed_points
 
 
-def sentences(part: Results) -> list[str]:
-    """What was run, then for each budget the most accurate pruned network: its accuracy and what it costs."""
-    table = comparison(part)
+def sentences(part: Results, table: pd.DataFrame) -> list[str]:
+    """What was run, then for each budget the most accurate pruned network: its accuracy and what it costs.
+
+    Args:
+        table: the `comparison` of `part`.
+    """
     runs = part.runs
     methods, seeds = plural(runs["method"].nunique(), "method"), plural(runs["seed"].nunique(), "seed")
     found = [f"{plural(len(runs), 'run')} of {methods} with {seeds} on {runs['machine'].iloc[0]}."]

@@ -222,14 +222,13 @@ def _difference(row: dict[str, Any]) -> str:
     return bounded(mean, low, high, signed_points)
 
 
-def csv_text(results: Results) -> str:
-    """`comparison` as CSV: unrounded, units in the column names, empty where a figure is unknown."""
-    return comparison(results).to_csv(index=False, lineterminator="\n")
+def csv_text(table: pd.DataFrame) -> str:
+    """A `comparison` as CSV: unrounded, units in the column names, empty where a figure is unknown."""
+    return table.to_csv(index=False, lineterminator="\n")
 
 
-def markdown_text(results: Results) -> str:
-    """The readable table in Markdown, with the sentence that explains its signs."""
-    table = comparison(results)
+def markdown_text(table: pd.DataFrame) -> str:
+    """The readable columns of a `comparison` in Markdown, with the sentence that explains their signs."""
     columns = readable(table)
     lines = [[column.heading for column in columns], ["---" if c.number is None else "---:" for c in columns]]
     lines += [[column.cell(row) for column in columns] for row in rows_of(table)]
@@ -277,10 +276,11 @@ def _caption(results: Results, table: pd.DataFrame) -> str:
     return legend(table) + (f"\nProblems: {problems}." if problems else "")
 
 
-WRITERS: dict[str, Callable[[Results], str]] = {"table.csv": csv_text, "table.md": markdown_text}
-"""File name -> its text. A LaTeX table is one more entry here."""
+WRITERS: dict[str, Callable[[pd.DataFrame], str]] = {"table.csv": csv_text, "table.md": markdown_text}
+"""File name -> its text from a `comparison`. A LaTeX table is one more entry here."""
 
 
 def write_tables(results: Results, out: Path) -> list[Path]:
     """Write every table into the folder `out`, atomically; returns the paths."""
-    return [write_atomically(out / name, text(results)) for name, text in WRITERS.items()]
+    table = comparison(results)
+    return [write_atomically(out / name, text(table)) for name, text in WRITERS.items()]

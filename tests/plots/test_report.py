@@ -16,6 +16,7 @@ from plots.frame import load
 from plots.problems import Problem
 from plots.report import grouped, write_report
 from plots.summary import sentences
+from plots.tables import comparison
 from tests.plots.records import failed, grid, reading, record, source, store
 
 FIGURE_FILES = [
@@ -215,7 +216,7 @@ def test_summary_names_the_most_accurate_network_and_its_interval(tmp_path: Path
         runs.append(record("gated", seed=seed, test_accuracy=0.9 - loss))
         runs.append(record("magnitude", seed=seed, test_accuracy=0.85))
     (part,) = load(store(tmp_path, *runs)).comparisons()
-    first, second = sentences(part)
+    first, second = sentences(part, comparison(part))
     assert first == "9 runs of 3 methods with 3 seeds on Example CPU 9000, 4 cores."
     # differences 0, -1, +1: mean 0, sd 1, half-width 4.302653 / sqrt(3) = 2.48
     assert second.startswith(
@@ -229,6 +230,6 @@ def test_summary_leaves_out_what_is_unknown_and_invalid(tmp_path: Path) -> None:
     invalid = record("magnitude", valid=False, invalid_reason="kept too much", test_accuracy=0.99)
     gated = record("gated", test_accuracy=0.88, inference=(), energy={"training": reading(source(None))})
     (part,) = load(store(tmp_path, gated, invalid)).comparisons()
-    assert sentences(part)[1:] == [
+    assert sentences(part, comparison(part))[1:] == [
         "At 50 % of the MACs, gated is the only pruned network: it reaches 88.00 % on the test set."
     ]

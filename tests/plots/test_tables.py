@@ -56,7 +56,7 @@ def test_mean_sd_and_paired_difference_over_three_seeds(tmp_path: Path) -> None:
 
 
 def test_pairs_are_made_by_seed(tmp_path: Path) -> None:
-    """Dense has seeds 1 and 2, gated 0, 1 and 2: its run without a partner counts in the mean, not in the difference."""
+    """Dense has seeds 1 and 2, gated 0, 1 and 2: what has no partner counts in the mean alone."""
     dense = [record(seed=seed, test_accuracy=accuracy) for seed, accuracy in ((1, 0.90), (2, 0.80))]
     gated = [record("gated", seed=seed, test_accuracy=a) for seed, a in ((0, 0.50), (1, 0.89), (2, 0.77))]
     row = _row(_load(tmp_path, *dense, *gated), "gated")
@@ -71,11 +71,11 @@ def test_one_seed_has_no_spread_and_says_so(tmp_path: Path) -> None:
     assert row["runs"] == 1
     assert all(math.isnan(row[f"{name}_sd"]) for name in ("test_accuracy_percent", "difference_to_dense_points"))
     assert math.isnan(row["difference_to_dense_points_low"])
-    text = markdown_text(results)
+    text = markdown_text(comparison(results))
     assert "±" not in text
     assert "| Runs |" in text
     assert "| gated | 50 | 1 |" in text
-    assert "±" in markdown_text(_load(tmp_path, *grid(seeds=2)))
+    assert "±" in markdown_text(comparison(_load(tmp_path, *grid(seeds=2))))
 
 
 def test_training_relative_to_dense(tmp_path: Path) -> None:
@@ -125,7 +125,7 @@ def test_some_runs_without_inference(tmp_path: Path) -> None:
     row = _row(results, "gated")
     assert math.isnan(row["large_batch_latency_ratio_mean"])
     assert _row(results, "dense")["large_batch_latency_ratio_mean"] == pytest.approx(1.0)
-    (line,) = [line for line in markdown_text(results).splitlines() if line.startswith("| gated")]
+    (line,) = [line for line in markdown_text(comparison(results)).splitlines() if line.startswith("| gated")]
     assert line.endswith("| – | – | – | – |")
 
 
@@ -151,7 +151,7 @@ def test_invalid_runs_have_rows_of_their_own(tmp_path: Path) -> None:
     results = _load(tmp_path, record(), *runs, invalid)
     assert _row(results, "gated")["test_accuracy_percent_mean"] == pytest.approx(85)
     assert _row(results, "gated", valid=False)["test_accuracy_percent_mean"] == pytest.approx(99)
-    assert "| gated (invalid) | 50 | 1 |" in markdown_text(results)
+    assert "| gated (invalid) | 50 | 1 |" in markdown_text(comparison(results))
 
 
 def test_an_invalid_dense_run_is_no_reference(tmp_path: Path) -> None:
@@ -174,7 +174,7 @@ def test_rows_are_sorted_and_machines_kept_apart(tmp_path: Path) -> None:
 
 def test_csv_holds_the_numbers_unrounded(tmp_path: Path) -> None:
     results = _load(tmp_path, *grid(seeds=3))
-    read = pd.read_csv(io.StringIO(csv_text(results)))
+    read = pd.read_csv(io.StringIO(csv_text(comparison(results))))
     pd.testing.assert_frame_equal(read, comparison(results), check_dtype=False, check_exact=True)
 
 
@@ -182,12 +182,16 @@ def test_files(tmp_path: Path) -> None:
     results = _load(tmp_path / "results", *grid())
     written = write_tables(results, tmp_path / "out")
     assert [path.name for path in written] == ["table.csv", "table.md"]
-    assert written[1].read_text(encoding="utf-8") == markdown_text(results)
+    assert written[1].read_text(encoding="utf-8") == markdown_text(comparison(results))
 
 
 def test_markdown_is_rectangular(tmp_path: Path) -> None:
     strange = record("gated").model_copy(update={"method": "a|b"})
-    lines = [line for line in markdown_text(_load(tmp_path, record(), strange)).splitlines() if line.startswith("|")]
+    lines = [
+        line
+        for line in markdown_text(comparison(_load(tmp_path, record(), strange))).splitlines()
+        if line.startswith("|")
+    ]
     assert len(lines) == 4
     assert len({len(re.findall(r"(?<!\\)\|", line)) for line in lines}) == 1
 
