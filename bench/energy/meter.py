@@ -128,7 +128,7 @@ class EnergyMeter:
             self._sources.append(CpuSource(this_core_power()))
         if not any(source.name.startswith("rapl:dram") for source in rapl):
             self._sources.append(RamSource())
-        self._power: tuple[float, list[Mark], float | None] = (time.perf_counter(), self._marks(), None)
+        self._power: tuple[float, list[Mark] | None, float | None] = (time.perf_counter(), self._marks(), None)
         _meters.add(self)
 
     def begin(self, name: str, *, align: bool = False) -> Window:
@@ -158,7 +158,7 @@ class EnergyMeter:
         if now_s - last_s < POWER_SPAN_S:
             return power_w
         marks = self._marks()
-        power_w = self._power_between(last_marks, marks)
+        power_w = None if last_marks is None else self._power_between(last_marks, marks)
         self._power = (now_s, marks, power_w)
         return power_w
 
@@ -294,7 +294,8 @@ class EnergyMeter:
         self._open_windows = 0
         for source in self._sources:
             source.restart()
-        self._power = (time.perf_counter(), self._marks(), None)
+        # Read nothing yet: most children, such as those that load data, never ask, and NVML takes long to start.
+        self._power = (time.perf_counter(), None, None)
 
 
 def _mark(source: Source) -> Mark:

@@ -229,9 +229,9 @@ class NvmlSource:
         over_s, under_s = edge_error_s(segments)
         warnings = self._observed(segments)
         if self.kind == "measured":
-            reason = self._unresolved(energy_j, duration_s, max(over_s, under_s))
+            reason = _unresolved(energy_j, duration_s, max(over_s, under_s))
             peak_w = max(peak_w, energy_j / duration_s if duration_s else 0.0)
-            warnings += self._short(duration_s, max(over_s, under_s))
+            warnings += _short(duration_s, max(over_s, under_s), "the energy counter's period")
             warnings += self._mismatch(energy_j, (over_s + under_s) * peak_w, segments)
             note = f"{self._card.gpu.name}, energy counter, updated every {self.period_s * 1e3:.0f} ms"
         else:
@@ -239,6 +239,7 @@ class NvmlSource:
             reason = None
             if uncovered_s > MAX_UNCOVERED * duration_s:
                 reason = f"no power samples for {uncovered_s:.1f} of {duration_s:.1f} s"
+            warnings += _short(duration_s, max(over_s, under_s), "the lag of sampled power")
             over_s, under_s = over_s + uncovered_s, under_s + uncovered_s
             note = f"{self._card.gpu.name}, integrated power ({self._power_name}); {self._why_no_counter}"
         warnings = [f"{self.name}: {text}" for text in (*self._warnings, *warnings)]
@@ -279,29 +280,12 @@ class NvmlSource:
         self._trace.add(now_s, power_w)
         return now_s
 
-    def _unresolved(self, energy_j: float, duration_s: float, stale_s: float) -> str | None:
-        if duration_s < stale_s:
-            return (
-                f"{duration_s * 1e3:.0f} ms is shorter than the {stale_s * 1e3:.0f} ms between two updates of the "
-                "energy counter; repeat the work in one window, or align the window"
-            )
-        if energy_j == 0:
-            return f"the energy counter stood still for {duration_s:.1f} s"
-        return None
-
-    def _short(self, duration_s: float, stale_s: float) -> list[str]:
-        if duration_s >= SHORT_PERIODS * stale_s:
-            return []
-        return [
-            f"{duration_s:.2f} s is only {duration_s / stale_s:.1f} periods of the energy counter: expect an error of "
-            f"up to {100 * min(1.0, stale_s / duration_s):.0f} %; {SHORT_PERIODS} periods are enough"
-        ]
-
     def _mismatch(self, energy_j: float, error_j: float, segments: Sequence[Segment]) -> list[str]:
         if not len(self._trace) or self._power_problem:
             return []
         spans = [(s.start.time_s, s.end.time_s) for s in segments]
-        if any(self._trace.uncovered_s(*span, LONGEST_HOLD_S) for span in spans):
+        uncovered_s = sum(self._trace.uncovered_s(*span, LONGEST_HOLD_S) for span in spans)
+        if uncovered_s > MAX_UNCOVERED * sum(s.duration_s for s in segments):
             return []
         sampled_j = sum(self._trace.energy_j(*span) for span in spans)
         lag_s = len(segments) * (self._averaging_s + self.poll_interval_s)
@@ -326,3 +310,25 @@ class NvmlSource:
                 "tells; the energy of the whole GPU is counted"
             )
         return found
+
+
+def _unresolved(energy_j: float, duration_s: float, stale_s: float) -> str | None:
+    """Why a counter cannot tell the energy of so short a window; None when it can."""
+    if duration_s < stale_s:
+        return (
+            f"{duration_s * 1e3:.0f} ms is shorter than the {stale_s * 1e3:.0f} ms between two updates of the "
+            "energy counter; repeat the work in one window, or align the window"
+        )
+    if energy_j == 0:
+        return f"the energy counter stood still for {duration_s:.1f} s"
+    return None
+
+
+def _short(duration_s: float, stale_s: float, what: str) -> list[str]:
+    """A warning for a window of fewer than `SHORT_PERIODS` times `stale_s`."""
+    if duration_s >= SHORT_PERIODS * stale_s:
+        return []
+    return [
+        f"{duration_s:.2f} s is only {duration_s / stale_s:.1f} times {what} ({stale_s * 1e3:.0f} ms): expect an error "
+        f"of up to {100 * min(1.0, stale_s / duration_s):.0f} %; {SHORT_PERIODS} times are enough"
+    ]

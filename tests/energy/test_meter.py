@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import subprocess
 import sys
 import threading
@@ -238,6 +239,17 @@ def test_describe_tells_what_is_there_and_why_the_rest_is_not(meter: EnergyMeter
 def test_a_device_that_does_not_exist_is_an_error(device: str) -> None:
     with pytest.raises(ValueError, match="is neither"):
         EnergyMeter(device)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_forked_child_that_does_not_measure_reads_no_sensor(meter: EnergyMeter, monkeypatch) -> None:
+    """Data loaders fork; to start NVML in each of their workers would cost time."""
+    calls: list[int] = []
+    monkeypatch.setattr(meter._sources[0], "mark", lambda: calls.append(1))
+    pid = os.fork()
+    if pid == 0:
+        os._exit(len(calls))
+    assert os.waitpid(pid, 0)[1] == 0
 
 
 def test_windows_from_threads(meter: EnergyMeter) -> None:
