@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tomllib
+from collections.abc import Iterable
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -24,6 +25,7 @@ from pydantic import (
 from pydantic_core import InitErrorDetails, PydanticCustomError, PydanticKnownError
 
 from bench import models
+from bench.data import DATASETS
 from bench.energy.carbon import check_country
 from bench.errors import UserError, did_you_mean
 from bench.validation import REFUSED, REPEATED, sentences
@@ -137,7 +139,7 @@ class MethodEntry(Part):
     @field_validator("name")
     @classmethod
     def _is_registered(cls, name: str) -> str:
-        return _one_of(list(registry()), name)
+        return _one_of(registry(), name)
 
     @field_validator("options", mode="plain")
     @classmethod
@@ -190,7 +192,7 @@ class Suite(Part):
     @field_validator("dataset")
     @classmethod
     def _dataset_is_known(cls, dataset: str) -> str:
-        return _one_of(_datasets(), dataset)
+        return _one_of(DATASETS, dataset)
 
     @field_validator("model")
     @classmethod
@@ -202,7 +204,7 @@ class Suite(Part):
         return model
 
 
-def _one_of(known: list[str], name: str) -> str:
+def _one_of(known: Iterable[str], name: str) -> str:
     if name not in known:
         raise PydanticCustomError("unknown_name", "is unknown")
     return name
@@ -212,17 +214,11 @@ def _refused(sentence: str) -> PydanticCustomError:
     return PydanticCustomError(REFUSED, sentence)
 
 
-def _datasets() -> list[str]:
-    from bench.data import DATASETS
-
-    return list(DATASETS)
-
-
 def schema() -> dict[str, Any]:
     """The JSON schema of a suite file, with the names and the options of all registered methods."""
     result = Suite.model_json_schema()
     definitions = result["$defs"]
-    result["properties"]["dataset"]["enum"] = _datasets()
+    result["properties"]["dataset"]["enum"] = list(DATASETS)
     entry = definitions["MethodEntry"]
     entry["properties"]["name"]["enum"] = list(registry())
     entry["allOf"] = []

@@ -67,7 +67,7 @@ def _is_echo(detail: Any) -> bool:
 def _sentence(detail: Any, schema: dict[str, Any], data: Any) -> str:
     kind, loc, value = detail["type"], detail["loc"], detail["input"]
     if kind == REFUSED:
-        return key_path((*loc[:-1], detail["msg"]))
+        return key_path((*loc[:-1], detail["msg"]))  # the message begins with the last key
     if kind == "extra_forbidden":
         known = list(_properties(_walk(schema, loc[:-1], data)[1], _at(data, loc[:-1])))
         meant = did_you_mean(str(loc[-1]), known)
@@ -99,7 +99,7 @@ def allowed(node: dict[str, Any]) -> str:
         return ", ".join(shown(v) for v in choices)
     if "anyOf" in node:
         return " or ".join(allowed(n) for n in node["anyOf"] if n.get("type") != "null")
-    bounds = " and ".join(f"{words} {shown(node[key])}" for key, words in _BOUNDS.items() if key in node)
+    bounds = " and ".join(f"{words} {node[key]:.12g}" for key, words in _BOUNDS.items() if key in node)
     match node.get("type"):
         case "integer" | "number" as kind:
             return f"{'an integer' if kind == 'integer' else 'a number'} {bounds}".rstrip()
