@@ -132,7 +132,7 @@ def evaluation_batches(
     for start in range(0, len(labels), batch_size):
         batch = slice(start, start + batch_size)
         pixels = images[batch].permute(0, 2, 3, 1)
-        yield _as_batch(normalise(pixels), channels_last), labels[batch]
+        yield _as_batch(normalise(pixels), channels_last), labels[batch].clone()  # the caller may change it
 
 
 def _pad(images: Tensor, padding: int, mean: RGB) -> Tensor:

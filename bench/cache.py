@@ -34,7 +34,7 @@ def cached(name: str, sources: Sequence[Path], make: Callable[[], Arrays]) -> Ar
     """
     path = cache_folder() / "decoded" / f"{name}-{_fingerprint(sources)}.npz"
     try:
-        with np.load(path, allow_pickle=False) as stored:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
             return {key: stored[key] for key in stored.files}  # the zip format's checksums are verified on the way
     except (OSError, EOFError, ValueError, zipfile.BadZipFile):
         arrays = make()
@@ -56,7 +56,7 @@ def _write(path: Path, arrays: Arrays) -> None:
     with tempfile.NamedTemporaryFile(dir=path.parent, prefix=path.stem, suffix=".tmp", delete=False) as file:
         temporary = Path(file.name)
         try:
-            np.savez(file, **arrays)
+            np.savez(file, **arrays)  # type: ignore[arg-type]
             file.close()
             temporary.replace(path)
         finally:

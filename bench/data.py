@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from bench import parquet
-from bench.cache import cache_folder, cached
+from bench.cache import Arrays, cache_folder, cached
 from bench.errors import UserError, did_you_mean
 
 DATASETS: tuple[str, ...] = ("digits", "cifar10", "cifar100")
@@ -134,10 +134,11 @@ def _cifar(name: str, root: Path) -> Dataset:
     published = _CIFAR[name]
     folder = next((f for f in (root / name, root) if parquet.has_shards(f)), None)
     train, test = _download(name, root) if folder is None else _read_parquet(name, folder)
+    complete = (("training", train, published.train_images), ("test", test, published.test_images))
     notes = tuple(
-        f"a slice: {len(split):,} of {complete:,} images ({kind} set)"
-        for kind, split, complete in (("training", train, published.train_images), ("test", test, published.test_images))
-        if len(split) != complete
+        f"a slice: {len(split):,} of {count:,} images ({kind} set)"
+        for kind, split, count in complete
+        if len(split) != count
     )
     data = _dataset(name, published.classes, train, test, notes=notes)
     if len(train) >= published.train_images:
@@ -149,8 +150,8 @@ def _read_parquet(name: str, folder: Path) -> tuple[Split, Split]:
     published = _CIFAR[name]
     files = {split: parquet.shards(folder, split) for split in ("train", "test")}
 
-    def decode() -> dict[str, np.ndarray]:
-        arrays = {}
+    def decode() -> Arrays:
+        arrays: Arrays = {}
         for split, paths in files.items():
             images, labels = parquet.read(paths, published.label_columns, published.classes)
             arrays |= {f"{split}_images": images, f"{split}_labels": labels}
@@ -215,6 +216,11 @@ def _dataset(
 ) -> Dataset:
     mean, std = _statistics(train.images)
     rest, holdout = _stratified(train, HOLDOUT_SHARE)
+    if not len(holdout):
+        raise UserError(
+            f"{name}: with {len(train)} training images there is nothing to hold out; allowed are at least two images "
+            "of a class"
+        )
     return Dataset(name, classes, rest, holdout, test, mean, std, flip, padding, notes)
 
 
@@ -239,7 +245,7 @@ def _statistics(images: Tensor) -> tuple[RGB, RGB]:
     values = torch.arange(256, dtype=torch.float64) / 255
     means, stds = [], []
     for channel in images.unbind(1):
-        shares = torch.bincount(channel.flatten(), minlength=256) / channel.numel()
+        shares = torch.bincount(channel.flatten(), minlength=256).double() / channel.numel()
         mean = (shares * values).sum()
         means.append(mean.item())
         stds.append((shares * (values - mean) ** 2).sum().sqrt().item())

@@ -68,7 +68,8 @@ def read(paths: Sequence[Path], label_columns: Sequence[str], classes: int) -> t
         images (N, 3, 32, 32) uint8 and labels (N,) int64.
 
     Raises:
-        UserError: a file cannot be read, a column is missing, or a row is not a 32×32 image with a label.
+        UserError: a file cannot be read, a column is missing, or a row (counted from 0) is not a 32×32 image with a
+            label.
     """
     parts = [part for path in paths for part in _read_file(path, label_columns, classes)]
     if not parts:
