@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from bench.batches import Batches, evaluation_batches, plan_epoch
+from bench.batches import Batches, _generator, evaluation_batches, plan_epoch
 from bench.data import Split
 from bench.errors import UserError
 
@@ -126,6 +126,11 @@ def test_another_seed_or_epoch_gives_another_order_and_other_crops(number, optio
     assert all(60 < n < 170 for n in agreement[1:3])
     assert 420 < agreement[3] < 580
     assert not torch.equal(epoch_of(2)[0], epoch_of(number, **options)[0])
+
+
+def test_no_two_seeds_and_epochs_share_a_generator_nor_do_order_and_augmentation():
+    seeds = [_generator(*key).initial_seed() for key in itertools.product(range(6), range(6), range(2))]
+    assert len(set(seeds)) == 72
 
 
 def test_the_order_does_not_depend_on_the_augmentation():
