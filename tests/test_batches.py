@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+import bench.batches
 from bench.batches import Batches, _generator, evaluation_batches, plan_epoch
 from bench.data import Split
 from bench.errors import UserError
@@ -128,9 +129,18 @@ def test_another_seed_or_epoch_gives_another_order_and_other_crops(number, optio
     assert not torch.equal(epoch_of(2)[0], epoch_of(number, **options)[0])
 
 
-def test_no_two_seeds_and_epochs_share_a_generator_nor_do_order_and_augmentation():
-    seeds = [_generator(*key).initial_seed() for key in itertools.product(range(6), range(6), range(2))]
-    assert len(set(seeds)) == 72
+def test_no_two_seeds_and_epochs_share_a_generator_nor_do_order_and_augmentation(monkeypatch):
+    used = []
+
+    def recording(*arguments, **options):
+        generator = _generator(*arguments, **options)
+        used.append(generator.initial_seed())
+        return generator
+
+    monkeypatch.setattr(bench.batches, "_generator", recording)
+    for seed, number in itertools.product(range(6), range(6)):
+        plan_epoch(1, seed=seed, number=number, padding=4, flip=True)
+    assert len(used) == len(set(used)) == 72
 
 
 def test_the_order_does_not_depend_on_the_augmentation():
