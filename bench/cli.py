@@ -55,7 +55,9 @@ def parser() -> argparse.ArgumentParser:
 
 def _suite_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("suite", help="name of a shipped suite, or path of a suite.toml")
-    command.add_argument("--data", type=Path, metavar="DIR", help="data folder (default: GREENPRUNE_DATA, else a cache)")
+    command.add_argument(
+        "--data", type=Path, metavar="DIR", help="data folder (default: GREENPRUNE_DATA, else a cache)"
+    )
     command.add_argument("--out", type=Path, metavar="DIR", default=Path("results"), help="results folder (./results)")
     command.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
     command.add_argument("--only", nargs="+", metavar="METHOD", help="run only these methods (labels of the suite)")

@@ -64,9 +64,7 @@ class Bars:
     def event(self, run: Run, event: dict[str, Any]) -> None:
         assert self._task is not None
         if event["event"] == "progress":
-            self._progress.update(
-                self._task, completed=event["step"], total=event["steps"], status=describe(event)
-            )
+            self._progress.update(self._task, completed=event["step"], total=event["steps"], status=describe(event))
         elif event["event"] in ("evaluating", "measuring"):
             self._progress.update(self._task, status=event["event"])
 

@@ -149,9 +149,7 @@ def add_readings(name: str, readings: Sequence[Reading]) -> Reading:
             sources.append(first.model_copy(update={"energy_j": None, "valid": False, "reason": reason}))
             continue
         valid = [s for s in parts if s is not None]
-        total = {
-            key: _sum([getattr(s, key) for s in valid]) for key in ("energy_j", "low_j", "high_j")
-        }
+        total = {key: _sum([getattr(s, key) for s in valid]) for key in ("energy_j", "low_j", "high_j")}
         sources.append(SourceReading.model_validate(first.model_dump() | total))
     warnings = tuple(dict.fromkeys(w for r in readings for w in r.warnings))
     duration_s = sum(r.duration_s for r in readings)

@@ -110,7 +110,10 @@ def estimate(suite: Suite, data: Dataset, device: str, timed_steps: int = 3) -> 
     model = models.build(suite.model, data.classes, seed=0).to(target)
     images = torch.randn(recipe.batch_size, *data.train.images.shape[1:], device=target)
     if recipe.channels_last:
-        model, images = model.to(memory_format=torch.channels_last), images.contiguous(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        model, images = (
+            model.to(memory_format=torch.channels_last),
+            images.contiguous(memory_format=torch.channels_last),
+        )  # type: ignore[call-overload]
     labels = torch.zeros(recipe.batch_size, dtype=torch.long, device=target)
     autocast = autocast_for(target, recipe.precision)
     durations_s = []

@@ -54,7 +54,9 @@ class Epoch(Stored):
     loss: float
     train_accuracy: float  # fraction, on the augmented batches as they were trained
     holdout_accuracy: float | None  # fraction, on the held-out tenth
-    kept_macs: float  # fraction of the dense MACs the network costs at the end of the epoch (expected, while gates are open)
+    kept_macs: (
+        float  # fraction of the dense MACs the network costs at the end of the epoch (expected, while gates are open)
+    )
     learning_rate: float
     duration_s: float
 
@@ -64,7 +66,9 @@ class LedgerEntry(Stored):
 
     phase: str
     samples: int
-    forward_macs: int  # multiply-accumulates of the forward passes really executed (backward costs about twice that again)
+    forward_macs: (
+        int  # multiply-accumulates of the forward passes really executed (backward costs about twice that again)
+    )
     duration_s: float
 
 
@@ -190,10 +194,10 @@ def read_record(path: Path) -> Record:
         data = json.loads(path.read_text(encoding="utf-8"))
     except OSError as e:
         raise UserError(f"{path}: cannot be read ({e.strerror})") from None
-    except ValueError as e:
+    except (ValueError, RecursionError) as e:
         raise UserError(f"{path}: not a record, its JSON is broken ({e}); delete it and run again") from None
     version = data.get("schema_version") if isinstance(data, dict) else None
-    if not isinstance(version, int):
+    if type(version) is not int:
         raise UserError(f"{path}: not a record, schema_version is missing")
     if version > SCHEMA_VERSION:
         raise UserError(

@@ -29,7 +29,7 @@ from bench.data import DATASETS
 from bench.energy.carbon import check_country
 from bench.errors import UserError, did_you_mean
 from bench.validation import REFUSED, REPEATED, sentences
-from methods import Options, registry
+from methods import MethodOptions, registry
 
 
 def _refuse_repeats(values: Any, inner: ValidatorFunctionWrapHandler) -> Any:
@@ -125,7 +125,7 @@ class MethodEntry(Part):
         description="what tables, figures and folders call it; by default the method's name",
         json_schema_extra=_without_default,
     )
-    options: SerializeAsAny[Options] = Field(
+    options: SerializeAsAny[MethodOptions] = Field(
         default={}, validate_default=True, description="the method's own options; those left out have their defaults"
     )
 

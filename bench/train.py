@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -22,6 +23,10 @@ from bench.suite import Training
 from methods import MacMeter, Method, count_macs
 
 EVALUATION_BATCH = 500
+
+
+class DivergedError(RuntimeError):
+    """The training loss is no longer a number."""
 
 
 @dataclass(frozen=True)
@@ -143,6 +148,8 @@ def train(
                     learning_rate=rate,
                     duration_s=round(epoch_s, 3),
                 )
+                if not math.isfinite(entry.loss):
+                    raise DivergedError(f"the loss of epoch {epoch} is {entry.loss}: lower the learning rate")
                 history.append(entry)
                 left_s = (time.perf_counter() - started_s) / step * (steps - step)
                 numbers = (entry.loss, entry.train_accuracy, accuracy, kept, meter.power_w(), left_s)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from methods.base import Method, Options, Phase, Skip
+from methods.base import Method, MethodOptions, Phase, Skip
 from methods.budget import BudgetError
 from methods.dense import Dense
 from methods.gated import Gated
@@ -24,7 +24,7 @@ __all__ = [
     "GatingOptions",
     "MacMeter",
     "Method",
-    "Options",
+    "MethodOptions",
     "Phase",
     "Skip",
     "count_macs",

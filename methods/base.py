@@ -22,10 +22,10 @@ from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
 
-class Options(BaseModel):
+class MethodOptions(BaseModel):
     """Base of every method's options: immutable, unknown keys refused, every field with a default and a description."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 @dataclass(frozen=True)
@@ -71,10 +71,10 @@ class Method(ABC):
     name: ClassVar[str]
     source: ClassVar[str]
     prunes: ClassVar[bool] = True
-    Options: ClassVar[type[Options]] = Options
+    Options: ClassVar[type[MethodOptions]] = MethodOptions
 
     def __init__(
-        self, options: Options | None = None, *, keep: float, steps: int, tolerance: float = 0.02, seed: int = 0
+        self, options: MethodOptions | None = None, *, keep: float, steps: int, tolerance: float = 0.02, seed: int = 0
     ) -> None:
         if not 0.0 < keep <= 1.0:
             raise ValueError(f"keep = {keep}: allowed is a fraction of the dense cost above 0 and at most 1")
@@ -86,7 +86,7 @@ class Method(ABC):
         self.masked_max_abs_diff: float | None = None  # set where the network is cut, see `surgery`
 
     @classmethod
-    def phases(cls, options: Options) -> tuple[Phase, ...]:
+    def phases(cls, options: MethodOptions) -> tuple[Phase, ...]:
         """The stretches of the training. Default: one, with one learning-rate cycle."""
         return (Phase("train", 1.0, peak=1.0),)
 

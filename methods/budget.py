@@ -104,7 +104,11 @@ def select(
     for unit in torch.argsort(scores.detach().float().cpu(), stable=True).tolist():
         if count.cost() <= keep:
             break
-        if (removable is None or removable[unit]) and count.closable(unit) and count.cost_without(unit) >= keep - tolerance:
+        if (
+            (removable is None or removable[unit])
+            and count.closable(unit)
+            and count.cost_without(unit) >= keep - tolerance
+        ):
             count.close(unit)
     if not keep - tolerance <= count.cost() <= keep:
         raise BudgetError(
@@ -127,7 +131,9 @@ class _Counter:
         self._count = self._width.copy()
         self._branches = [list(layer.branches) for layer in layers]
         self._alive = np.ones(len(layers), dtype=bool)
-        self._touches: list[list[tuple[int, int, int]]] = [[] for _ in range(structure.units)]  # (layer, side, channels)
+        self._touches: list[list[tuple[int, int, int]]] = [
+            [] for _ in range(structure.units)
+        ]  # (layer, side, channels)
         self._inside: dict[int, list[int]] = {b.unit: [] for b in structure.branches}
         for i, layer in enumerate(layers):
             for side, table in enumerate((layer.in_units, layer.out_units)):

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from methods.base import Method, Options, Phase
+from methods.base import Method, MethodOptions, Phase
 from methods.gated_modules import GateHead
 from methods.gating import ConsensusGating, GatingOptions
 
@@ -24,7 +24,7 @@ class Gated(Method):
     Options = GatingOptions
 
     @classmethod
-    def phases(cls, options: Options) -> tuple[Phase, ...]:
+    def phases(cls, options: MethodOptions) -> tuple[Phase, ...]:
         assert isinstance(options, GatingOptions)
         if options.search_share == 1.0:
             return (Phase("search", 1.0, peak=1.0),)

@@ -19,13 +19,13 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from methods import budget, surgery
-from methods.base import Options, Skip, step_of
+from methods.base import MethodOptions, Skip, step_of
 from methods.gated_modules import GateHead, GateState, unwrap, with_gradient_gain, wrap
 from methods.gates import annealed, budget_loss, polarization_loss
 from methods.structure import Structure, trace
 
 
-class GatingOptions(Options):
+class GatingOptions(MethodOptions):
     """Options of consensus gating. Shares are fractions of the training steps unless they say otherwise."""
 
     execution: Literal["majority", "per_sample"] = Field(
@@ -39,7 +39,9 @@ class GatingOptions(Options):
     )
     layers: bool = Field(True, description="gate residual branches")
     channels: bool = Field(True, description="gate channels")
-    streams: bool = Field(False, description="gate the channels of residual streams too (all their blocks share a gate)")
+    streams: bool = Field(
+        False, description="gate the channels of residual streams too (all their blocks share a gate)"
+    )
     search_share: float = Field(0.5, gt=0, le=1, description="share of the training after which the network is cut")
     open_share: float = Field(0.2, ge=0, lt=1, description="share of the search with all gates held open")
     settle_share: float = Field(0.2, ge=0, lt=1, description="share of the search, at its end, at the full budget")
@@ -55,7 +57,9 @@ class GatingOptions(Options):
         description="how far (in logits) a gate travels over the search when its gradient always points the same way; "
         "meant for SGD at a learning rate of 0.1 with momentum 0.9",
     )
-    gate_learning_rate: float = Field(1.0, gt=0, description="learning rate of the gate heads, relative to the recipe's")
+    gate_learning_rate: float = Field(
+        1.0, gt=0, description="learning rate of the gate heads, relative to the recipe's"
+    )
     initial_logit: float = Field(2.0, description="mean initial logit of a gate")
     initial_spread: float = Field(0.5, ge=0, description="standard deviation of the initial logits within a layer")
     hidden: int = Field(16, ge=1, description="hidden width of a gate head")
@@ -217,9 +221,7 @@ class ConsensusGating(nn.Module):
             "steps": steps,
             "search_steps": self.search_steps,
             "channels": {g.name: part(g.units) for g in self.structure.groups if self.gated[g.start]},
-            "layers": {
-                b.name: part(slice(b.unit, b.unit + 1)) for b in self.structure.branches if self.gated[b.unit]
-            },
+            "layers": {b.name: part(slice(b.unit, b.unit + 1)) for b in self.structure.branches if self.gated[b.unit]},
         }
 
     def _stretch(self) -> str:

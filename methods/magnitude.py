@@ -9,12 +9,12 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from methods import budget, surgery
-from methods.base import Method, Options, Phase, Skip, step_of
+from methods.base import Method, MethodOptions, Phase, Skip, step_of
 from methods.macs import COUNTED
 from methods.structure import Structure, trace
 
 
-class MagnitudeOptions(Options):
+class MagnitudeOptions(MethodOptions):
     """Options of `magnitude`."""
 
     norm: Literal["l1", "l2"] = Field("l1", description="norm of a filter's weights (Li et al. use L1)")
@@ -41,7 +41,7 @@ class Magnitude(Method):
     Options = MagnitudeOptions
 
     @classmethod
-    def phases(cls, options: Options) -> tuple[Phase, ...]:
+    def phases(cls, options: MethodOptions) -> tuple[Phase, ...]:
         assert isinstance(options, MagnitudeOptions)
         return (
             Phase("train", options.train_share, peak=1.0),

@@ -272,9 +272,7 @@ def node_ancestors(graph: torch.fx.Graph) -> dict[torch.fx.Node, set[torch.fx.No
     return ancestors
 
 
-def branch_nodes(
-    node: torch.fx.Node, ancestors: dict[torch.fx.Node, set[torch.fx.Node]]
-) -> list[torch.fx.Node] | None:
+def branch_nodes(node: torch.fx.Node, ancestors: dict[torch.fx.Node, set[torch.fx.Node]]) -> list[torch.fx.Node] | None:
     """The nodes of the residual branch that ends in the addition `node`, in order; None when `node` is none.
 
     Of the two operands the branch is the one with more module calls of its own; the other is the shortcut, which stays.

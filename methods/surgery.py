@@ -43,9 +43,7 @@ def remove(
     return model
 
 
-def _cut_layer(
-    module: nn.Module, keep_out: Tensor, keep_in: Tensor, optimizer: torch.optim.Optimizer | None
-) -> None:
+def _cut_layer(module: nn.Module, keep_out: Tensor, keep_in: Tensor, optimizer: torch.optim.Optimizer | None) -> None:
     if keep_out.all() and keep_in.all():
         return
     rows, columns = keep_out.nonzero().flatten(), keep_in.nonzero().flatten()

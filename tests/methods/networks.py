@@ -8,8 +8,6 @@ from torch import Tensor, nn
 
 from bench.models import build
 
-IMAGE = (3, 16, 16)
-
 
 def network(name: str = "resnet20", classes: int = 10, seed: int = 0) -> nn.Module:
     """A network whose batch norms do something: statistics and affine parameters away from 0 and 1."""
@@ -36,7 +34,7 @@ def batches(steps: int, batch: int = 8, size: int = 16, seed: int = 2) -> list[t
     for _ in range(steps):
         y = torch.randint(10, (batch,), generator=generator)
         x = 0.5 * torch.randn(batch, 3, size, size, generator=generator)
-        x += F.one_hot(y, 10).float().repeat_interleave(2, 1)[:, None, None, :size]
+        x += (torch.arange(size) * 10 // size == y[:, None]).float()[:, None, None, :]
         result.append((x, y))
     return result
 

@@ -40,7 +40,9 @@ OPTIONS = [
 ]
 
 
-@pytest.mark.parametrize("options", OPTIONS, ids=lambda o: f"{o.execution}-{o.target}-{o.layers}-{o.channels}-{o.streams}")
+@pytest.mark.parametrize(
+    "options", OPTIONS, ids=lambda o: f"{o.execution}-{o.target}-{o.layers}-{o.channels}-{o.streams}"
+)
 def test_result_is_plain_smaller_and_on_budget(options):
     x = images(2, size=16)
     dense = build("resnet20", 10)
@@ -136,7 +138,10 @@ def test_the_projection_meets_the_budget_at_every_step():
 
 def test_polarization_makes_gates_agree():
     def undecided(weight: float) -> float:
-        gating = searched(GatingOptions(polarization_weight=weight, search_share=1.0, drift=200.0, consensus_momentum=0.5), until=STEPS - 1)
+        gating = searched(
+            GatingOptions(polarization_weight=weight, search_share=1.0, drift=200.0, consensus_momentum=0.5),
+            until=STEPS - 1,
+        )
         c = gating.consensus[gating.gated]
         return float((c * (1 - c)).mean())
 
@@ -188,5 +193,5 @@ def test_nothing_to_gate_says_why():
 
 def test_finish_before_the_search_is_over_says_what_is_missing():
     gating = searched(GatingOptions(), until=5)
-    with pytest.raises(RuntimeError, match="5 of 20 search steps.*15 more"):
+    with pytest.raises(RuntimeError, match=r"5 of 20 search steps.*15 more"):
         gating.finish()

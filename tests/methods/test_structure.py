@@ -117,7 +117,10 @@ def test_a_removed_branch_leaves_no_trace():
 
 
 def test_in_place_activations_after_a_removed_branch_still_train():
-    model, x = build("torchvision/resnet18", 10, seed=0), images(2)  # torchvision: `out += identity; relu(inplace=True)`
+    model, x = (
+        build("torchvision/resnet18", 10, seed=0),
+        images(2),
+    )  # torchvision: `out += identity; relu(inplace=True)`
     structure = trace(model, x)
     keep = torch.ones(structure.units, dtype=torch.bool)
     for branch in structure.branches:
