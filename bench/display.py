@@ -20,26 +20,24 @@ class Lines:
 
     def __init__(self, console: Console) -> None:
         self.console = console
-        self._epoch = 0
 
     def start(self, run: Run, number: int, total: int) -> None:
-        self._epoch = 0
-        self.console.print(f"[{number}/{total}] {run.key}", highlight=False, markup=False)
+        self._line(f"[{number}/{total}] {run.key}")
 
     def event(self, run: Run, event: dict[str, Any]) -> None:
-        if event["event"] == "progress":
-            ended = event["step"] * event["epochs"] == event["epoch"] * event["steps"]
-            if ended and event["epoch"] != self._epoch:
-                self._epoch = event["epoch"]
-                self.console.print("  " + describe(event), highlight=False, markup=False)
+        if event["event"] == "progress" and event["epoch_ended"]:
+            self._line("  " + describe(event))
         elif event["event"] in ("evaluating", "measuring"):
-            self.console.print(f"  {event['event']}", highlight=False, markup=False)
+            self._line(f"  {event['event']}")
 
     def finish(self, run: Run, record: Record) -> None:
-        self.console.print("  " + verdict(record), highlight=False, markup=False)
+        self._line("  " + verdict(record))
 
     def close(self) -> None:
         pass
+
+    def _line(self, text: str) -> None:
+        self.console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
 class Bars:

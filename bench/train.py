@@ -31,8 +31,9 @@ class DivergedError(RuntimeError):
 
 @dataclass(frozen=True)
 class Progress:
-    """What a progress bar shows."""
+    """What a progress bar shows. `epoch_ended` is True once for each epoch."""
 
+    epoch_ended: bool
     epoch: int
     epochs: int
     step: int
@@ -132,7 +133,7 @@ def train(
                     seen = batch * batches.batch_size
                     last = history[-1].holdout_accuracy if history else None
                     numbers = (float(loss_sum) / batch, float(correct) / seen, last, kept, meter.power_w(), left_s)
-                    report(Progress(epoch, recipe.epochs, step, steps, phase, *numbers))
+                    report(Progress(False, epoch, recipe.epochs, step, steps, phase, *numbers))
 
             epoch_s = time.perf_counter() - epoch_started_s
             with window.paused():
@@ -153,7 +154,7 @@ def train(
                 history.append(entry)
                 left_s = (time.perf_counter() - started_s) / step * (steps - step)
                 numbers = (entry.loss, entry.train_accuracy, accuracy, kept, meter.power_w(), left_s)
-                report(Progress(epoch, recipe.epochs, step, steps, phase, *numbers))
+                report(Progress(True, epoch, recipe.epochs, step, steps, phase, *numbers))
             ledger.resume_clock()
     assert window.reading is not None
     return Trained(method.finish(), tuple(history), ledger, window.reading)
