@@ -10,12 +10,14 @@ import random
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import get_args
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from bench.energy import EnergyMeter, Reading, SourceReading
+from bench.energy.reading import Kind
 from bench.record import Inference, Latency
 from bench.train import autocast_for
 
@@ -95,6 +97,13 @@ def compare(
         latency_ratio_high=high,
         energy=add_readings("inference", sides[0].readings),
         dense_energy=add_readings("inference, dense", sides[1].readings),
+        energy_ratio=energy_ratios(
+            sides[0].readings,
+            sides[1].readings,
+            images_per_block=calls[0] * batch_size,
+            dense_images_per_block=calls[1] * batch_size,
+            seed=seed,
+        ),
     )
 
 
@@ -136,6 +145,37 @@ def ratio_interval(
     draws = np.random.default_rng(seed).choice(logs, size=(resamples, len(logs))).mean(axis=1)
     low, high = np.percentile(draws, [2.5, 97.5])
     return float(np.exp(logs.mean())), float(np.exp(low)), float(np.exp(high))
+
+
+def energy_ratios(
+    readings: Sequence[Reading],
+    dense_readings: Sequence[Reading],
+    *,
+    images_per_block: int,
+    dense_images_per_block: int,
+    seed: int = 0,
+) -> dict[Kind, tuple[float, float, float]]:
+    """Joules per image, pruned / dense, as `ratio_interval` of each kind of energy.
+
+    A kind is left out where a block of either side has no valid joules of it, none above zero (a counter that stood
+    still gives no ratio), or not of the same sources as the others.
+
+    Args:
+        readings, dense_readings: of the blocks, in the order of the pairs.
+        images_per_block, dense_images_per_block: a block lasts equally long for both, so the faster side does more.
+    """
+    ratios: dict[Kind, tuple[float, float, float]] = {}
+    for kind in get_args(Kind):
+        blocks = (*readings, *dense_readings)
+        joules = [reading.energy_j(kind) for reading in blocks]
+        sources = {tuple(sorted(s.name for s in reading.sources if s.kind == kind)) for reading in blocks}
+        if len(sources) > 1 or any(j is None or j <= 0 for j in joules):
+            continue
+        known = [j for j in joules if j is not None]  # all of them; for the type checker
+        per_image = [j / images_per_block for j in known[: len(readings)]]
+        dense_per_image = [j / dense_images_per_block for j in known[len(readings) :]]
+        ratios[kind] = ratio_interval(per_image, dense_per_image, seed)
+    return ratios
 
 
 def add_readings(name: str, readings: Sequence[Reading]) -> Reading:

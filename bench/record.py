@@ -6,17 +6,21 @@ Plain data: importable without torch, so that `plots/` and other tools can read 
 from __future__ import annotations
 
 import json
+import math
 import os
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from bench.energy.reading import Reading
+from bench.energy.reading import Kind, Reading
 from bench.errors import UserError
 
 SCHEMA_VERSION = 1
 RECORD_FILE = "record.json"
+
+NEEDED_WHEN_DONE = ("valid", "cost", "ledger", "test_accuracy")
+"""What everything that reads a finished run relies on."""
 
 
 class Stored(BaseModel):
@@ -30,10 +34,10 @@ class Cost(Stored):
 
     budget: float  # fraction of the dense MACs that may be kept
     tolerance: float  # the achieved fraction must lie in [budget - tolerance, budget]
-    macs: int
-    macs_dense: int
-    params: int
-    params_dense: int
+    macs: int = Field(ge=0)
+    macs_dense: int = Field(ge=1)
+    params: int = Field(ge=0)
+    params_dense: int = Field(ge=1)
     widths: dict[str, int] = {}  # kept output channels by layer name, 0 for a removed layer
     widths_dense: dict[str, int] = {}
 
@@ -98,10 +102,10 @@ class Latency(Stored):
 class Inference(Stored):
     """The pruned network side by side with the dense one: blocks of the two interleaved in seeded random order."""
 
-    batch_size: int
-    blocks: int  # interleaved blocks measured of each network
-    images: int  # images the pruned network classified while measured
-    dense_images: int  # images the dense network classified while measured
+    batch_size: int = Field(ge=1)
+    blocks: int = Field(ge=1)  # interleaved blocks measured of each network
+    images: int = Field(ge=1)  # images the pruned network classified while measured
+    dense_images: int = Field(ge=1)  # images the dense network classified while measured
     latency: Latency
     dense_latency: Latency
     latency_ratio: float  # pruned / dense, geometric mean over paired blocks
@@ -109,6 +113,9 @@ class Inference(Stored):
     latency_ratio_high: float
     energy: Reading  # of all blocks of the pruned network together, for `images` images
     dense_energy: Reading  # for `dense_images` images
+    # By kind: joules per image, pruned / dense, geometric mean over paired blocks, and low and high end of its 95 %
+    # bootstrap interval. A kind is missing where a block has no valid joules of it above zero.
+    energy_ratio: dict[Kind, tuple[float, float, float]] = {}
 
 
 class Emissions(Stored):
@@ -163,9 +170,23 @@ class Record(Stored):
 
     failure: Failure | None = None
 
+    @model_validator(mode="after")
+    def _done_is_complete(self) -> Self:
+        missing = [name for name in NEEDED_WHEN_DONE if getattr(self, name) is None]
+        if self.status == "done" and missing:
+            raise ValueError(f'status is "done", but {missing[0]} is missing')
+        return self
+
 
 def write_record(record: Record, folder: Path) -> Path:
-    """Write `folder/record.json` atomically: a reader sees the old file or the new one, never half of one."""
+    """Write `folder/record.json` atomically: a reader sees the old file or the new one, never half of one.
+
+    Raises:
+        ValueError: a figure is NaN or infinite. JSON has no word for it, and no mean or ratio over it means anything.
+    """
+    bad = _first_not_finite(record.model_dump())
+    if bad:
+        raise ValueError(f"{folder / RECORD_FILE}: not written, {bad}")
     return write_atomically(folder / RECORD_FILE, record.model_dump_json(indent=1) + "\n")
 
 
@@ -208,9 +229,27 @@ def read_record(path: Path) -> Record:
         raise UserError(
             f"{path}: schema_version = {version} is older than this greenprune writes ({SCHEMA_VERSION}); run it again"
         )
+    bad = _first_not_finite(data)
+    if bad:
+        raise UserError(f"{path}: {bad}; run it again")
     try:
         return Record.model_validate(data)
     except ValidationError as e:
         first = e.errors()[0]
         where = ".".join(str(p) for p in first["loc"])
-        raise UserError(f"{path}: {where}: {first['msg'].lower()}; not a record of schema {SCHEMA_VERSION}") from None
+        what = first["msg"].removeprefix("Value error, ")  # pydantic's prefix to the sentences of our own validators
+        told = f"{where}: {what[:1].lower()}{what[1:]}" if where else what
+        raise UserError(f"{path}: {told}; not a record of schema {SCHEMA_VERSION}") from None
+
+
+def _first_not_finite(data: object, where: str = "") -> str | None:
+    """ "epochs.3.loss is nan" for the first number, at any depth, that is NaN or infinite; None when all are finite."""
+    if isinstance(data, float):
+        return None if math.isfinite(data) else f"{where} is {data}"
+    items: list[tuple[object, object]] = []
+    if isinstance(data, dict):
+        items = list(data.items())
+    elif isinstance(data, list | tuple):
+        items = list(enumerate(data))
+    parts = (_first_not_finite(value, f"{where}.{name}" if where else str(name)) for name, value in items)
+    return next((part for part in parts if part), None)

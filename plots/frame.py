@@ -137,7 +137,6 @@ def load(results: Path | Sequence[Path]) -> Results:
     for folder_name, path in found.values():
         try:
             record = read_record(path)
-            _require_figures(record, path)
         except UserError as e:
             what = str(e).removeprefix(f"{path}: ")
             problems.append(Problem("unreadable", str(path), what, "it is left out of everything here"))
@@ -186,20 +185,6 @@ def _record_files(folder: Path) -> list[Path]:
     return paths
 
 
-def _require_figures(record: Record, path: Path) -> None:
-    """Raise UserError when a record says "done" without the figures that everything else relies on."""
-    if record.status != "done":
-        return
-    for name in ("valid", "cost", "ledger", "test_accuracy"):
-        if getattr(record, name) is None:
-            raise UserError(f'{path}: status is "done", but {name} is missing')
-    assert record.cost is not None  # for the type checker
-    if min(record.cost.macs_dense, record.cost.params_dense) < 1:
-        raise UserError(f"{path}: cost: the dense network has no MACs or no parameters")
-    if any(min(measured.images, measured.dense_images) < 1 for measured in record.inference):
-        raise UserError(f"{path}: inference: images must be at least 1")
-
-
 def _latest_of_each(done: Sequence[tuple[str, Record]]) -> tuple[list[tuple[str, Record]], list[Problem]]:
     """Of runs that claim to be the same (method, budget, seed), keep the one that finished last.
 
@@ -226,7 +211,7 @@ def _latest_of_each(done: Sequence[tuple[str, Record]]) -> tuple[list[tuple[str,
 
 def _run_row(folder: str, record: Record) -> dict[str, Any]:
     cost, ledger = record.cost, record.ledger
-    assert cost is not None  # _require_figures has seen to both; for the type checker
+    assert cost is not None  # a Record that is done has both; for the type checker
     assert ledger is not None
     row: dict[str, Any] = {
         "folder": folder,
