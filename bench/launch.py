@@ -121,6 +121,7 @@ def run_job(job: Job, run: Run, display: Display) -> Record:
     folder.mkdir(parents=True, exist_ok=True)
     started_at = datetime.now(UTC).isoformat(timespec="seconds")
     output = folder / OUTPUT_FILE
+    reason = None
     with tempfile.NamedTemporaryFile("w", suffix=".json", delete=False, encoding="utf-8") as f:
         f.write(job.model_dump_json())
     try:
@@ -136,17 +137,25 @@ def run_job(job: Job, run: Run, display: Display) -> Record:
             try:
                 assert process.stdout is not None
                 for line in process.stdout:
-                    with contextlib.suppress(ValueError):
-                        display.event(run, json.loads(line))
+                    try:
+                        event = json.loads(line)
+                    except ValueError:  # half a line: the process was killed while it wrote
+                        continue
+                    if event["event"] == "failed":
+                        reason = event["reason"]
+                    else:
+                        display.event(run, event)
                 code = process.wait()
             except BaseException:
                 process.terminate()
                 process.wait()
                 raise
     finally:
-        os.unlink(f.name)
+        Path(f.name).unlink(missing_ok=True)
     if code == 0:
-        return state_after(run, folder)
+        found = state(run, folder.parent)
+        if found.record is not None and found.done:
+            return found.record
     record = Record(
         status="failed",
         suite=job.suite,
@@ -159,21 +168,17 @@ def run_job(job: Job, run: Run, display: Display) -> Record:
         command=job.command,
         started_at=started_at,
         finished_at=datetime.now(UTC).isoformat(timespec="seconds"),
-        failure=Failure(reason=exit_reason(code), last_output=tail(output)),
+        failure=Failure(reason=reason or exit_reason(code), last_output=tail(output)),
     )
     write_record(record, folder)
     return record
 
 
-def state_after(run: Run, folder: Path) -> Record:
-    found = state(run, folder.parent).record
-    assert found is not None, "a worker that ends well leaves a record"
-    return found
-
-
 def exit_reason(code: int) -> str:
     """In words, how a process ended: "exit code 1", "killed by signal 9 (SIGKILL)"."""
-    if code >= 0:
+    if code == 0:
+        return "exit code 0, but no result"
+    if code > 0:
         return f"exit code {code}"
     try:
         name = signal.Signals(-code).name

@@ -1,14 +1,19 @@
 """One run, in a process of its own: `python -m bench.worker JOB.json`.
 
-Standard output carries progress as JSON lines for the launcher; everything else goes to standard error.
+Standard output carries events as JSON lines for the launcher; everything else goes to standard error.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import faulthandler
 import json
+import os
+import select
 import sys
+import threading
 import warnings
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -21,35 +26,64 @@ from bench.batches import Batches, evaluation_batches
 from bench.data import load
 from bench.energy import EnergyMeter, Reading
 from bench.energy.carbon import gco2e, grid_intensity
+from bench.errors import UserError
 from bench.inference import add_readings, compare
 from bench.job import Job, Settings
 from bench.machine import describe_machine, describe_versions
 from bench.record import Cost, Emissions, Inference, Record, write_record
 from bench.store import save_model
-from bench.train import Progress, evaluate, train
-from methods import Method, count_macs, count_params, registry
+from bench.train import DivergedError, evaluate, train
+from methods import BudgetError, Method, Skip, count_macs, count_params, registry
 from methods.macs import COUNTED
 
 MASKED_TOLERANCE = 1e-4
 """Largest |delta logit| between the masked and the removed network that counts as equal."""
 
+EXPECTED = (UserError, Skip, BudgetError, DivergedError)
+"""Why a run can have no result without anything being broken: the message is a sentence for the user."""
+
+Emit = Callable[..., None]
+
 
 def main(argv: list[str]) -> int:
     job = Job.model_validate_json(Path(argv[0]).read_text(encoding="utf-8"))
+    emit = Events()
+    faulthandler.enable(all_threads=False)  # a crash in native code leaves a traceback too
     try:
-        run(job)
-    except BrokenPipeError:  # the launcher is gone: nobody will read the result of this process
+        run(job, emit)
+    except EXPECTED as e:
+        emit("failed", reason=str(e))
         return 1
     return 0
 
 
-def emit(event: str, **values: Any) -> None:
-    """One line for the launcher."""
-    print(json.dumps({"event": event, **values}), flush=True)
+class Events:
+    """The lines for the launcher, on what was standard output. Whatever else is printed goes to standard error."""
+
+    def __init__(self) -> None:
+        sys.stdout.flush()
+        self._lines = os.fdopen(os.dup(1), "w", encoding="utf-8")
+        os.dup2(2, 1)
+        sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr] # a crash must not swallow the last words
+        threading.Thread(target=self._end_with_launcher, daemon=True).start()
+
+    def __call__(self, event: str, **values: Any) -> None:
+        print(json.dumps({"event": event, **values}), file=self._lines, flush=True)
+
+    def _end_with_launcher(self) -> None:
+        """Wait until nobody reads the lines, then end this process: it would only disturb what is started next."""
+        poll = select.poll()
+        poll.register(self._lines, 0)  # no events asked for: what remains is that the other end was closed
+        poll.poll()
+        os._exit(1)
 
 
-def run(job: Job) -> Record:
-    """Train, evaluate once on the test set, measure inference, store the network and the record."""
+def run(job: Job, emit: Emit) -> Record:
+    """Train, evaluate once on the test set, measure inference, store the network and the record.
+
+    Raises:
+        UserError, Skip, BudgetError, DivergedError: there is no result; the message says why.
+    """
     started_at = datetime.now(UTC).isoformat(timespec="seconds")
     s = job.settings
     device = torch.device(s.device)
@@ -82,7 +116,10 @@ def run(job: Job) -> Record:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             model = fresh_model(s, data.classes, device)
-            trained = train(method, model, data, batches, s.training, device, meter, report_progress)
+            trained = train(
+                method, model, data, batches, s.training, device, meter,
+                report=lambda progress: emit("progress", **dataclasses.asdict(progress)),
+            )  # fmt: skip
             emit("evaluating")
             with meter.window("evaluation") as window:
                 test_accuracy = evaluate(trained.model, data.test, data, device)
@@ -195,10 +232,6 @@ def why_invalid(method: Method, cost: Cost) -> str | None:
 def total_inference(parts: tuple[Inference, ...]) -> Reading:
     """Energy of all inference measurements of this network together (the dense side not included)."""
     return add_readings("inference", [p.energy for p in parts])
-
-
-def report_progress(progress: Progress) -> None:
-    emit("progress", **dataclasses.asdict(progress))
 
 
 if __name__ == "__main__":
