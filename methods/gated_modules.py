@@ -132,6 +132,8 @@ def with_gradient_gain(value: Tensor, gain: float) -> Tensor:
 class GateHead(nn.Module):
     """Global average pool, Linear, ReLU, Linear: (B, C, ...) features to (B, units) logits.
 
+    The descriptor is normalised and the hidden layer scaled to about unit length, so that one step moves the logits of a
+    wide layer no further than those of a narrow one (without it the gates of short searches ran away).
     The features are detached (the gates learn from them, they do not learn for the gates) and pooled over every second
     row and column, which the mean hardly notices and memory traffic does.
     """
@@ -150,7 +152,8 @@ class GateHead(nn.Module):
         if x.ndim > 2:
             x = x.mean([d for d in range(1, x.ndim) if d != self.channel_dim % x.ndim])
         with torch.autocast(x.device.type, enabled=False):
-            return self.last(F.relu(self.first(x.float())))
+            descriptor = F.layer_norm(x.float(), x.shape[-1:])
+            return self.last(F.relu(self.first(descriptor)) * self.first.out_features**-0.5)
 
 
 class Gated(nn.Module):

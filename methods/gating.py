@@ -25,6 +25,14 @@ from methods.gates import annealed, budget_loss, polarization_loss
 from methods.structure import Structure, trace
 
 
+HISTORY_ROWS = 24
+"""How many times the consensus of all gates is noted over the search."""
+
+
+MAX_GAIN = 0.2
+"""Of a gate's gradient; keeps a gate from crossing from open to closed in a few steps when the search is short."""
+
+
 class GatingOptions(MethodOptions):
     """Options of consensus gating. Shares are fractions of the training steps unless they say otherwise."""
 
@@ -46,13 +54,13 @@ class GatingOptions(MethodOptions):
     open_share: float = Field(0.2, ge=0, lt=1, description="share of the search with all gates held open")
     settle_share: float = Field(0.2, ge=0, lt=1, description="share of the search, at its end, at the full budget")
     budget_weight: float = Field(20.0, ge=0, description="weight of the budget loss (target = loss)")
-    polarization_weight: float = Field(1.0, ge=0, description="weight of the polarization loss, annealed from 0")
+    polarization_weight: float = Field(2.0, ge=0, description="weight of the polarization loss, annealed from 0")
     noise: float = Field(0.5, ge=0, description="scale of the logistic noise on the logits, annealed to 0")
     balance: float = Field(
         1.0, ge=0, le=1, description="gradients of a gate are divided by its unit's cost to this power (0: not at all)"
     )
     drift: float = Field(
-        20.0,
+        80.0,
         gt=0,
         description="how far (in logits) a gate travels over the search when its gradient always points the same way; "
         "meant for SGD at a learning rate of 0.1 with momentum 0.9",
@@ -63,7 +71,9 @@ class GatingOptions(MethodOptions):
     initial_logit: float = Field(2.0, description="mean initial logit of a gate")
     initial_spread: float = Field(0.5, ge=0, description="standard deviation of the initial logits within a layer")
     hidden: int = Field(16, ge=1, description="hidden width of a gate head")
-    consensus_momentum: float = Field(0.98, ge=0, lt=1, description="momentum of the moving averages, per step")
+    consensus_share: float = Field(
+        0.02, gt=0, le=1, description="share of the search over which the consensus averages (at least 5 steps)"
+    )
     revisit_every: int = Field(8, ge=1, description="a closed layer runs once in so many steps, so that it can re-open")
 
 
@@ -126,7 +136,7 @@ class ConsensusGating(nn.Module):
         units = self.structure.units
         weights = price_weights(self._cost, units, device, self.options.balance)
         self._state = GateState(units, device, weights, self._noise_generator, per_sample=self._per_sample)
-        self._gain = self._state.gradients.gain = self.options.drift / self.search_steps
+        self._gain = self._state.gradients.gain = min(MAX_GAIN, self.options.drift / self.search_steps)
         wrap(model, self.structure, self.gated, self._state, self.options, example_inputs, generator)
         self.network = model
         self.register_buffer("logit_mean", torch.full((units,), self.options.initial_logit, device=device))
@@ -142,7 +152,7 @@ class ConsensusGating(nn.Module):
     def _initialise_means(self) -> None:
         for head in self.heads():
             self.logit_mean[head.units] = head.last.bias.detach().float()
-        self.consensus.copy_(torch.sigmoid(self.logit_mean))
+        self.consensus.copy_(torch.where(self._gated_device, torch.sigmoid(self.logit_mean), 1.0))
 
     def heads(self) -> list[GateHead]:
         """The gate heads that are left, in execution order."""
@@ -176,7 +186,7 @@ class ConsensusGating(nn.Module):
             return
         self._state.gradients.update()
         self._update_consensus()
-        if self.steps_done % max(1, self.search_steps // 40) == 0:
+        if self.steps_done % max(1, self.search_steps // HISTORY_ROWS) == 0:
             self._history.append((self.steps_done, self.consensus.tolist()))
         if self.steps_done >= self.search_steps:
             self._cut(optimizer)
@@ -215,7 +225,7 @@ class ConsensusGating(nn.Module):
         rows = [row for _, row in self._history]
 
         def part(units: slice) -> list[list[float]]:
-            return [[round(c, 3) for c in row[units]] for row in rows]
+            return [[round(c, 2) for c in row[units]] for row in rows]
 
         return {
             "steps": steps,
@@ -241,10 +251,11 @@ class ConsensusGating(nn.Module):
 
     @torch.no_grad()
     def _update_consensus(self) -> None:
-        means = self._state.logit_means(self.logit_mean)
-        m = self.options.consensus_momentum
+        means = self._state.logit_means(default=self.logit_mean)
+        votes = self._state.votes(default=self.consensus)
+        m = 1.0 - 1.0 / max(5.0, self.options.consensus_share * self.search_steps)
         self.logit_mean.mul_(m).add_(means, alpha=1.0 - m)
-        self.consensus.mul_(m).add_(self._state.votes(default=self.consensus).detach(), alpha=1.0 - m)
+        self.consensus.mul_(m).add_(votes, alpha=1.0 - m)
 
     @torch.no_grad()
     def _project(self) -> None:
@@ -258,7 +269,8 @@ class ConsensusGating(nn.Module):
             middle = (low + high) // 2
             opened = (self.logit_mean > candidates[middle]) | ~self._gated_device
             low, high = (low, middle) if float(self._cost(opened.float())) <= target else (middle + 1, high)
-        self.shift.copy_(candidates[low])
+        # Half-way between the last closed and the first open unit, so that polarization parts them both ways.
+        self.shift.copy_(candidates[low : low + 2].mean())
 
     def _cut(self, optimizer: torch.optim.Optimizer) -> None:
         """End of the search: rank what is undecided, meet the budget exactly, remove the rest."""

@@ -136,16 +136,30 @@ def test_the_projection_meets_the_budget_at_every_step():
     assert 0.3 <= gating.kept_cost() <= 0.5
 
 
+@pytest.mark.parametrize("target", ["projection", "loss"])
+def test_units_without_a_gate_stay_open(target):
+    gating = searched(GatingOptions(target=target, search_share=1.0), until=STEPS - 2)
+    assert (gating.consensus[~gating.gated] == 1.0).all()
+    assert (gating.consensus[gating.gated] < 1.0).all()
+
+
+def test_the_budget_loss_closes_units_until_the_budget_is_met():
+    gating = searched(GatingOptions(target="loss", search_share=1.0, drift=200.0), steps=80, until=78)
+    assert gating.kept_cost() < 0.7
+    idle = searched(GatingOptions(target="loss", budget_weight=0.0, search_share=1.0, drift=200.0), steps=80, until=78)
+    assert idle.kept_cost() > 0.9
+
+
 def test_polarization_makes_gates_agree():
     def undecided(weight: float) -> float:
         gating = searched(
-            GatingOptions(polarization_weight=weight, search_share=1.0, drift=200.0, consensus_momentum=0.5),
+            GatingOptions(polarization_weight=weight, search_share=1.0, drift=200.0),
             until=STEPS - 1,
         )
         c = gating.consensus[gating.gated]
         return float((c * (1 - c)).mean())
 
-    assert undecided(10.0) < 0.7 * undecided(0.0)
+    assert undecided(100.0) < 0.7 * undecided(0.0)
 
 
 def test_heads_cost_at_most_one_percent():
