@@ -132,10 +132,16 @@ def command_report(arguments: argparse.Namespace) -> int:
     from plots.tables import terminal_table
 
     console = Console()
-    console.print(terminal_table(load(arguments.results)))
+    results = load(arguments.results)
+    unreadable = [f"{problem.where}: {problem.what}" for problem in results.problems if problem.kind == "unreadable"]
+    if unreadable and not results.records:
+        raise UserError("\n".join(unreadable))
+    console.print(terminal_table(results))
     out = arguments.out or arguments.results[0]
     for path in write_report(arguments.results, out):
         console.print(f"wrote {path}", highlight=False, soft_wrap=True)
+    if unreadable:  # one bad file does not hide the others, but it is bad input all the same
+        raise UserError("\n".join(unreadable))
     return 0
 
 

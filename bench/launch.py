@@ -127,29 +127,28 @@ def run_job(job: Job, run: Run, display: Display) -> Record:
     try:
         with output.open("w", encoding="utf-8") as log:
             # The launcher only waits for lines: it must not use the processor while energy is measured.
-            process = subprocess.Popen(
+            with subprocess.Popen(
                 [sys.executable, "-m", "bench.worker", f.name],
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,
                 env=PATIENT_THREADS | os.environ,
-            )
-            try:
+            ) as process:
                 assert process.stdout is not None
-                for line in process.stdout:
-                    try:
-                        event = json.loads(line)
-                    except ValueError:  # half a line: the process was killed while it wrote
-                        continue
-                    if event["event"] == "failed":
-                        reason = event["reason"]
-                    else:
-                        display.event(run, event)
-                code = process.wait()
-            except BaseException:
-                process.terminate()
-                process.wait()
-                raise
+                try:
+                    for line in process.stdout:
+                        try:
+                            event = json.loads(line)
+                        except ValueError:  # half a line: the process was killed while it wrote
+                            continue
+                        if event["event"] == "failed":
+                            reason = event["reason"]
+                        else:
+                            display.event(run, event)
+                except BaseException:
+                    process.terminate()
+                    raise
+            code = process.returncode
     finally:
         Path(f.name).unlink(missing_ok=True)
     if code == 0:

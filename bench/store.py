@@ -45,13 +45,15 @@ def load_model(folder: str | Path) -> nn.Module:
         raise UserError(f"{path}: there is no stored network; run the suite again to make one")
     try:
         with safe_open(path, framework="pt") as stored:
-            about = stored.metadata()
+            about = stored.metadata() or {}
             tensors = {key: stored.get_tensor(key) for key in stored.keys()}  # noqa: SIM118 - it is no dict
     except SafetensorError as e:
         raise UserError(f"{path}: not a readable safetensors file ({e})") from None
+    if missing := {"model", "classes", "input_shape"} - about.keys():
+        raise UserError(f"{path}: its metadata lacks {', '.join(sorted(missing))}; greenprune did not write it")
     model = models.build(about["model"], int(about["classes"]), seed=0)
     example = torch.zeros(2, *json.loads(about["input_shape"]))
     try:
         return resize(model, trace(model, example), tensors).eval()
     except ValueError as e:
-        raise UserError(f"{path}: {e}") from None
+        raise UserError(f"{path}: {' '.join(str(e).split())}") from None

@@ -1,0 +1,170 @@
+"""A folder to work in with networks of a user's own, and one small suite that was killed and then finished."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import pytest
+
+NETWORKS = '''\
+"""A user's networks, some of them with a fate: what fate.json says about their seed happens to them."""
+
+import json
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+import torch
+from torch import nn
+
+import bench.inference
+
+
+class Fate(nn.Module):
+    """Hands its input on; at the third training step the fate comes true."""
+
+    def __init__(self):
+        super().__init__()
+        self.steps = 0
+
+    def forward(self, x):
+        self.steps += self.training
+        fate = Path("fate.json")
+        if self.steps != 3 or not fate.exists():
+            return x
+        match json.loads(fate.read_text()).get(str(torch.initial_seed())):
+            case "crash":
+                print("3")  # JSON, but no event
+                print("last words", file=sys.stderr, flush=True)
+                os.kill(os.getpid(), signal.SIGSEGV)
+            case "raise":
+                raise RuntimeError("no luck today")
+            case "hang":
+                Path("hanging").write_text(str(os.getpid()))
+                time.sleep(600)
+        return x
+
+
+def tiny(classes):
+    bench.inference.CPU_BLOCK_S = 0.01  # nothing here depends on how exact timings are
+    return nn.Sequential(
+        Fate(),
+        nn.Conv2d(3, 16, 3, stride=2, padding=1, bias=False),
+        nn.BatchNorm2d(16),
+        nn.ReLU(),
+        nn.Conv2d(16, 16, 3, stride=2, padding=1, bias=False),
+        nn.BatchNorm2d(16),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(16, classes),
+    )
+
+
+def flat(classes):
+    """Nothing to prune."""
+    return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, classes))
+'''
+
+SUITE = """\
+name = "tiny"
+dataset = "digits"
+model = "tiny_networks:tiny"
+budgets = [0.5]
+seeds = [0]
+
+[training]
+epochs = 2
+batch_size = 64
+
+[[methods]]
+name = "dense"
+
+[[methods]]
+name = "gated"
+
+[[methods]]
+name = "magnitude"
+
+[measurement]
+inference_seconds = 0.1
+inference_batch_sizes = [16]
+"""
+
+
+@pytest.fixture(scope="session")
+def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with tiny_networks.py and tiny.toml. To be the working directory, see `at_work`."""
+    folder = tmp_path_factory.mktemp("workplace")
+    (folder / "tiny_networks.py").write_text(NETWORKS, encoding="utf-8")
+    (folder / "tiny.toml").write_text(SUITE, encoding="utf-8")
+    return folder
+
+
+@pytest.fixture
+def at_work(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The workplace, as working directory of this process and of those that it starts."""
+    monkeypatch.chdir(workplace)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    return workplace
+
+
+@dataclass(frozen=True)
+class Story:
+    """What happened to the suite tiny.toml, and the folder with its results."""
+
+    folder: Path
+    complete_when_killed: dict[str, bytes]  # run and content of its record
+    orphan_ended: bool  # the process of the run that was training
+    exit_code: int  # of the second start
+    output: str
+
+
+@pytest.fixture(scope="session")
+def story(workplace: Path) -> Story:
+    """Start the suite, kill the launcher with SIGKILL while the second run trains, start it again and let it finish."""
+    command = [sys.executable, "-m", "bench", "run", "tiny.toml"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    folder, fate, hanging = workplace / "results" / "tiny", workplace / "fate.json", workplace / "hanging"
+    with (workplace / "first.log").open("w") as log:
+        launcher = subprocess.Popen(command, cwd=workplace, env=environment, stdout=log, stderr=log)
+        try:
+            wait_until(lambda: bool(records(folder)) or launcher.poll() is not None)
+            fate.write_text('{"0": "hang"}')
+            wait_until(lambda: bool(hanging.exists() and hanging.read_text()) or launcher.poll() is not None)
+        finally:
+            launcher.kill()
+            launcher.wait()
+    complete = records(folder)
+    orphan = int(hanging.read_text())
+    fate.unlink()
+    ended = wait_until(lambda: not is_running(orphan), limit_s=30)
+    if not ended:
+        os.kill(orphan, 9)
+    again = subprocess.run(command, cwd=workplace, env=environment, capture_output=True, text=True, check=False)
+    return Story(folder, complete, ended, again.returncode, again.stdout + again.stderr)
+
+
+def wait_until(true: Callable[[], bool], limit_s: float = 120) -> bool:
+    """Whether it came true."""
+    end_s = time.monotonic() + limit_s
+    while not true() and time.monotonic() < end_s:
+        time.sleep(0.02)
+    return true()
+
+
+def is_running(pid: int) -> bool:
+    return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+
+
+def records(folder: Path) -> dict[str, bytes]:
+    return {path.parent.name: path.read_bytes() for path in sorted(folder.glob("*/record.json"))}

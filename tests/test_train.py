@@ -1,0 +1,189 @@
+"""The training loop: what it looks at, what it charges, and that every method gets the same."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import bench.budget
+import bench.train
+from bench.batches import Batches
+from bench.data import Dataset, Split
+from bench.energy import Reading
+from bench.suite import Training
+from bench.train import DivergedError, Progress, Trained, train
+from methods import count_macs, registry
+
+METHODS = sorted(registry())
+EPOCHS, BATCH_SIZE, BATCHES = 3, 8, 5
+
+
+class Meter:
+    """Measures nothing, but knows whether its window runs."""
+
+    running = False
+
+    @contextlib.contextmanager
+    def window(self, name: str) -> Iterator[Meter]:
+        self.reading = Reading(name=name, duration_s=0.0)
+        self.running = True
+        yield self
+        self.running = False
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        self.running = False
+        yield
+        self.running = True
+
+    def power_w(self) -> None:
+        return None
+
+
+class Untouchable:
+    """A split that nobody may look at."""
+
+    def __getattribute__(self, name: str) -> Any:
+        raise AssertionError("the test set was looked at")
+
+
+class Spy(nn.Module):
+    """Hands on what it sees, and notes the sum of every batch that is trained on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[float] = []
+
+    def forward(self, x: Tensor) -> Tensor:
+        if torch.is_grad_enabled() and self.training:
+            self.seen.append(float(x.double().abs().sum()))
+        return x
+
+
+def dataset() -> Dataset:
+    """Noise, one image more than the batches of an epoch hold, and no test set."""
+    generator = torch.Generator().manual_seed(0)
+
+    def split(count: int) -> Split:
+        images = torch.randint(0, 256, (count, 3, 32, 32), dtype=torch.uint8, generator=generator)
+        return Split(images, torch.arange(count) % 10)
+
+    untouchable: Any = Untouchable()
+    middle = (0.5, 0.5, 0.5)
+    return Dataset("noise", 10, split(BATCHES * BATCH_SIZE + 1), split(10), untouchable, middle, middle)
+
+
+def network(spy: Spy) -> nn.Module:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return nn.Sequential(
+            spy,
+            nn.Conv2d(3, 16, 3, stride=4),
+            nn.BatchNorm2d(16),
+            nn.ReLU(),
+            nn.Conv2d(16, 16, 3),
+            nn.BatchNorm2d(16),
+            nn.ReLU(),
+            nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(),
+            nn.Linear(16, 10),
+        )
+
+
+@dataclasses.dataclass
+class Done:
+    trained: Trained
+    seen: list[float]
+    reports: list[Progress]
+    batches: Batches
+
+
+def run(name: str, meter: Any = None, spy: Spy | None = None, **recipe: Any) -> Done:
+    """Train the network with a method as the harness does."""
+    data, meter, spy, reports = dataset(), meter or Meter(), spy or Spy(), list[Progress]()
+    options = {"epochs": EPOCHS, "batch_size": BATCH_SIZE, "learning_rate": 0.05, "precision": "float32"} | recipe
+    training = Training(**options)
+    batches = Batches(
+        data.train, batch_size=BATCH_SIZE, mean=data.mean, std=data.std, device="cpu", seed=1, augment=True
+    )
+    method = registry()[name](keep=0.5, steps=EPOCHS * len(batches), tolerance=0.1, seed=1)
+    cpu = torch.device("cpu")
+    trained = train(method, network(spy), data, batches, training, cpu, meter, reports.append)
+    return Done(trained, spy.seen, reports, batches)
+
+
+@pytest.fixture(scope="module", params=METHODS)
+def done(request: pytest.FixtureRequest) -> Done:
+    return run(request.param)
+
+
+def test_every_method_sees_exactly_the_batches_and_never_the_test_set(done: Done) -> None:
+    expected = [float(x.double().abs().sum()) for epoch in range(1, EPOCHS + 1) for x, _ in done.batches.epoch(epoch)]
+    assert len(set(expected)) == EPOCHS * BATCHES
+    assert done.seen == expected
+
+
+def test_every_sample_is_charged(done: Done) -> None:
+    ledger = done.trained.ledger.stored()
+    assert ledger.samples == ledger.allowance_samples == EPOCHS * BATCHES * BATCH_SIZE
+
+
+def test_there_is_a_row_and_a_report_for_every_epoch(done: Done) -> None:
+    assert [entry.epoch for entry in done.trained.epochs] == [1, 2, 3]
+    ended = [report for report in done.reports if report.epoch_ended]
+    assert [(r.epoch, r.step, r.steps) for r in ended] == [(1, 5, 15), (2, 10, 15), (3, 15, 15)]
+    assert [r.holdout_accuracy for r in ended] == [entry.holdout_accuracy for entry in done.trained.epochs]
+
+
+def test_dense_is_charged_the_macs_of_the_dense_network_for_every_sample() -> None:
+    macs = count_macs(network(Spy()), torch.zeros(2, 3, 32, 32))
+    assert run("dense").trained.ledger.stored().forward_macs == macs * EPOCHS * BATCHES * BATCH_SIZE
+
+
+def test_magnitude_is_charged_less_after_it_removed_filters() -> None:
+    small = run("magnitude")
+    macs, left = (count_macs(m, torch.zeros(2, 3, 32, 32)) for m in (network(Spy()), small.trained.model))
+    assert left < macs
+    before, after = small.trained.ledger.stored().entries
+    assert (before.phase, before.forward_macs) == ("train", macs * before.samples)
+    assert (after.phase, after.forward_macs) == ("fine-tune", left * after.samples)
+
+
+def test_validation_costs_neither_time_nor_energy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a clock that stands still but for a second in every training step and an hour in every validation."""
+    now_s = 0.0
+    running: list[tuple[str, bool]] = []
+    meter = Meter()
+
+    def evaluate(*_: object) -> float:
+        nonlocal now_s
+        now_s += 3600.0
+        running.append(("validation", meter.running))
+        return 0.5
+
+    class Slow(Spy):
+        def forward(self, x: Tensor) -> Tensor:
+            nonlocal now_s
+            if torch.is_grad_enabled() and self.training:
+                now_s += 1.0
+                running.append(("step", meter.running))
+            return x
+
+    monkeypatch.setattr(bench.train, "evaluate", evaluate)
+    monkeypatch.setattr(bench.budget, "time", SimpleNamespace(perf_counter=lambda: now_s))
+    ledger = run("dense", meter, Slow()).trained.ledger.stored()
+    assert now_s == EPOCHS * (BATCHES + 3600.0)
+    assert sum(entry.duration_s for entry in ledger.entries) == EPOCHS * BATCHES
+    assert set(running) == {("step", True), ("validation", False)}
+
+
+def test_a_loss_that_is_no_number_ends_the_training() -> None:
+    with pytest.raises(DivergedError, match=r"the loss of epoch \d is (nan|inf): lower the learning rate"):
+        run("dense", learning_rate=1e30)
