@@ -9,8 +9,9 @@ from methods.gated import Gated
 from methods.gating import ConsensusGating, GatingOptions
 from methods.macs import MacMeter, count_macs, count_params
 from methods.magnitude import Magnitude
+from methods.uniform import Uniform
 
-_METHODS: tuple[type[Method], ...] = (Dense, Gated, Magnitude)
+_METHODS: tuple[type[Method], ...] = (Dense, Gated, Magnitude, Uniform)
 
 
 def registry() -> dict[str, type[Method]]:

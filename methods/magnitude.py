@@ -52,9 +52,7 @@ class Magnitude(Method):
         self._structure = trace(model, example_inputs)
         if not self._structure.groups:
             raise Skip("no channels of this network can be removed")
-        self._removable = torch.zeros(self._structure.units, dtype=torch.bool)
-        for group in self._structure.groups:
-            self._removable[group.units] = True
+        self._removable = self._structure.channel_units
         least = budget.floor(self._structure, self._removable)
         if self.keep < least:
             raise budget.BudgetError(f"keep = {self.keep:g} lies below the floor of this network, {least:.3f}")

@@ -98,6 +98,11 @@ class Structure:
         return sum(g.width for g in self.groups) + len(self.branches)
 
     @property
+    def channel_units(self) -> Tensor:
+        """(U,) bool: the units that are channels; the others are branches."""
+        return torch.arange(self.units) < self.units - len(self.branches)
+
+    @property
     def macs(self) -> int:
         """Multiply-accumulates of the dense network for one image."""
         return sum(layer.macs for layer in self.layers.values())

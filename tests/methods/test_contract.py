@@ -97,6 +97,27 @@ def test_a_budget_out_of_range_is_refused(keep):
             method(keep=keep, steps=10)
 
 
+def test_uniform_at_full_budget_is_the_dense_network_bit_for_bit():
+    dense, _ = run("dense", network(), keep=1.0)
+    uniform, _ = run("uniform", network(), keep=1.0)
+    a, b = dense.state_dict(), uniform.state_dict()
+    assert a.keys() == b.keys()
+    assert all(torch.equal(a[k], b[k]) for k in a)
+
+
+def test_uniform_cuts_every_layer_alike():
+    x = images(2)
+    result, _ = run("uniform", network(), keep=0.5)
+    shares = [
+        small.out_channels / large.out_channels
+        for (_, small), (_, large) in zip(result.named_modules(), network().named_modules(), strict=True)
+        if isinstance(small, nn.Conv2d)
+    ]
+    assert max(shares) - min(shares) <= 1 / 16  # one channel of the narrowest layer
+    assert 0.6 < min(shares) < 0.8  # a share s of channels costs about s squared
+    assert count_macs(result, x) < count_macs(network(), x)
+
+
 def test_the_library_stands_alone():
     """methods/ imports neither the harness nor the plots."""
     code = "import sys, methods; print([m for m in sys.modules if m.split('.')[0] in ('bench', 'plots')])"

@@ -1,0 +1,43 @@
+"""The control that pruning has to beat: the same network, narrower everywhere, trained from scratch.
+
+"Scratch" in Liu et al. 2019, "Rethinking the Value of Network Pruning" (arXiv 1810.05270): many a pruned network is no
+better than one of its size that was trained from the start.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from methods import budget, surgery
+from methods.base import Method, Skip
+from methods.structure import Structure, trace
+
+
+class Uniform(Method):
+    """Cuts the same share of the channels of every layer before the training starts, then trains.
+
+    The channels that stay keep their initial weights, so at `keep` = 1 this is the dense network, bit for bit.
+    """
+
+    name = "uniform"
+    source = "Liu et al. 2019, arXiv 1810.05270"
+
+    def prepare(self, model: nn.Module, example_inputs: Tensor) -> nn.Module:
+        structure = trace(model, example_inputs)
+        if not structure.groups:
+            raise Skip("no channels of this network can be removed")
+        keep = budget.select(structure, uniform_scores(structure), self.keep, self.tolerance, structure.channel_units)
+        self._model, self.masked_max_abs_diff = surgery.remove_checked(model, structure, keep, example_inputs)
+        return self._model
+
+    def finish(self) -> nn.Module:
+        return self._model
+
+
+def uniform_scores(structure: Structure) -> Tensor:
+    """(U,) scores that fall evenly from 1 to 0 over the channels of each group: any threshold cuts the same share of all."""
+    scores = torch.ones(structure.units)
+    for group in structure.groups:
+        scores[group.units] = 1.0 - (torch.arange(group.width) + 0.5) / group.width
+    return scores
