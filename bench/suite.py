@@ -89,7 +89,7 @@ class Training(Part):
     label_smoothing: float = Field(0.0, ge=0, lt=1, description="share of the target that is spread over all classes")
     augment: bool = Field(True, description="crop at random after padding, and flip where the data set allows it")
     precision: Literal["auto", "float32", "bfloat16"] = Field(
-        "auto", description="auto: bfloat16 where the device has instructions for it, else float32"
+        "auto", description="auto: bfloat16 where the device is faster with it, else float32"
     )
     channels_last: bool = Field(True, description="keep images and convolution weights in channels-last memory format")
 
