@@ -24,6 +24,11 @@ from bench.record import Failure, Record, write_record
 OUTPUT_FILE = "output.log"
 LAST_LINES = 30
 
+WORKER = (
+    "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from bench.worker import main; sys.exit(main(sys.argv[2:]))"
+)
+"""A worker imports from where the launcher did: `-m bench.worker` would prefer a folder `methods` or `plots` of the user's."""
+
 PATIENT_THREADS = {"GOMP_SPINCOUNT": "10000"}
 """Threads that wait for each other give their core away soon. GNU OpenMP's default is to spin for about a minute of CPU
 time: beside one other busy process on a machine of four cores, that made a training step 12 times slower."""
@@ -128,7 +133,7 @@ def run_job(job: Job, run: Run, display: Display) -> Record:
         with output.open("w", encoding="utf-8") as log:
             # The launcher only waits for lines: it must not use the processor while energy is measured.
             with subprocess.Popen(
-                [sys.executable, "-m", "bench.worker", f.name],
+                [sys.executable, "-P", "-c", WORKER, json.dumps(sys.path), f.name],
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,

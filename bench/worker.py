@@ -1,4 +1,4 @@
-"""One run, in a process of its own: `python -m bench.worker JOB.json`.
+"""One run, in a process of its own, started by `bench.launch` with the name of a JSON file that holds the `Job`.
 
 Standard output carries events as JSON lines for the launcher; everything else goes to standard error.
 """
@@ -233,7 +233,3 @@ def why_invalid(method: Method, cost: Cost) -> str | None:
 def total_inference(parts: tuple[Inference, ...]) -> Reading:
     """Energy of all inference measurements of this network together (the dense side not included)."""
     return add_readings("inference", [p.energy for p in parts])
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
