@@ -24,9 +24,7 @@ from bench.record import Failure, Record, write_record
 OUTPUT_FILE = "output.log"
 LAST_LINES = 30
 
-WORKER = (
-    "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from bench.worker import main; sys.exit(main(sys.argv[2:]))"
-)
+WORKER = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from bench.worker import main; sys.exit(main(sys.argv[2:]))"
 """A worker imports from where the launcher did: `-m bench.worker` would prefer a folder `methods` or `plots` of the user's."""
 
 PATIENT_THREADS = {"GOMP_SPINCOUNT": "10000"}

@@ -20,10 +20,10 @@ from torch import Tensor, nn
 
 from methods import budget, surgery
 from methods.base import MethodOptions, Skip, step_of
-from methods.gated_modules import GateHead, GateState, unwrap, with_gradient_gain, wrap
+from methods.gate_wiring import unwrap, wrap
+from methods.gated_modules import GateHead, GateState, with_gradient_gain
 from methods.gates import annealed, budget_loss, polarization_loss
 from methods.structure import Structure, trace
-
 
 HISTORY_ROWS = 24
 """How many times the consensus of all gates is noted over the search."""

@@ -6,6 +6,7 @@ import torch.nn.functional as F
 
 from bench.models import build
 from methods import BudgetError, ConsensusGating, GatingOptions, Skip, count_macs, count_params
+from methods.gate_wiring import unwrap
 from methods.gated_modules import Gated
 from methods.surgery import evaluate, masked
 from tests.methods.networks import OneLinear, PlainConvs, batches, images
@@ -75,8 +76,6 @@ def test_eval_mode_is_the_network_masked_by_its_consensus():
     assert not keep[gating.structure.branches[0].unit :].all()  # a layer is closed too
     got = evaluate(gating, x)
     plain = copy.deepcopy(gating.network)
-    from methods.gated_modules import unwrap
-
     unwrap(plain)
     with masked(plain, gating.structure, keep) as reference:
         expected = evaluate(reference, x)
