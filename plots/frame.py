@@ -77,7 +77,7 @@ INFERENCE_COLUMNS: dict[str, str] = {
     "latency_ratio_high": "upper end of its 95 % interval",
     **_per_kind("energy_{kind}_j_per_1000_images", "joules to classify 1,000 images"),
     **_per_kind("dense_energy_{kind}_j_per_1000_images", "joules of the dense network to classify 1,000 images"),
-    **_per_kind("energy_ratio_{kind}", "joules of this network / joules of the dense one"),
+    **_per_kind("energy_ratio_{kind}", "joules per image, this network / the dense one; 95 % interval"),
 }
 """Every column of `Results.inference` (one row per finished run and batch size)."""
 
@@ -259,7 +259,7 @@ def _inference_row(measured: Inference) -> dict[str, Any]:
         row |= _energy(measured.energy, kind, f"energy_{kind}_j_per_1000_images", 1000 / measured.images)
         name = f"dense_energy_{kind}_j_per_1000_images"
         row |= _energy(measured.dense_energy, kind, name, 1000 / measured.dense_images)
-        row |= _bounded(f"energy_ratio_{kind}", energy_ratio(measured, kind))
+        row |= _bounded(f"energy_ratio_{kind}", measured.energy_ratio.get(kind) or energy_ratio(measured, kind))
     return row
 
 

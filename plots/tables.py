@@ -134,6 +134,7 @@ class Column:
         number: what the column is sorted by (a column of `comparison`); None sorts by the text.
         short: the heading in a terminal; None: there is no room for the column there.
         group: one of `GROUPS`, for a page that shows a table for each; "" names the row and belongs to all of them.
+        brief: the text in a terminal, where `cell` is too wide.
     """
 
     heading: str
@@ -141,6 +142,7 @@ class Column:
     number: str | None = None
     short: str | None = None
     group: str = ""
+    brief: Callable[[dict[str, Any]], str] | None = None
 
 
 def readable(table: pd.DataFrame) -> list[Column]:
@@ -158,7 +160,14 @@ def readable(table: pd.DataFrame) -> list[Column]:
         _mean("MACs kept, %", "kept_macs_percent", 1, result, "MACs\nkept %"),
         _mean("Params kept, %", "kept_params_percent", 1, result),
         _mean("Test accuracy, %", "test_accuracy_percent", 2, result, "Test\nacc. %"),
-        Column("Against dense, points", _difference, "difference_to_dense_points_mean", "vs dense\npoints", result),
+        Column(
+            "Against dense, points",
+            _difference,
+            "difference_to_dense_points_mean",
+            "vs dense\npoints",
+            result,
+            brief=_brief_difference,
+        ),
         _mean("Training samples, × dense", "train_samples_ratio", 2, training),
         _mean("Training MACs, × dense", "train_forward_macs_ratio", 2, training),
         _mean("Training time, × dense", "train_duration_ratio", 2, training, "Train\ntime ×"),
@@ -173,7 +182,7 @@ def readable(table: pd.DataFrame) -> list[Column]:
         at = batch_label(batch, table)
         name, number = f"Inference time, × dense, {at}", f"{batch}_latency_ratio_mean"
         short = None if batch == "batch_1" else f"Infer.\ntime ×\n{at}"
-        columns.append(Column(name, _latency_ratio(batch), number, short, inference))
+        columns.append(Column(name, _latency_ratio(batch), number, short, inference, brief=_brief_ratio(batch)))
         for kind in KINDS:
             name = f"Inference energy, × dense, {at}, {kind}"
             columns.append(_mean(name, f"{batch}_energy_ratio_{kind}", 2, inference))
@@ -207,6 +216,13 @@ def _latency_ratio(batch: str) -> Callable[[dict[str, Any]], str]:
     return cell
 
 
+def _brief_ratio(batch: str) -> Callable[[dict[str, Any]], str]:
+    def cell(row: dict[str, Any]) -> str:
+        return mean_sd(row[f"{batch}_latency_ratio_mean"], row[f"{batch}_latency_ratio_sd"], 2)
+
+    return cell
+
+
 def _kilojoules(kind: str) -> Callable[[dict[str, Any]], str]:
     def cell(row: dict[str, Any]) -> str:
         mean, low, high = (row[f"train_energy_{kind}_j_{end}"] / 1000 for end in ("mean", "low", "high"))
@@ -220,6 +236,11 @@ def _difference(row: dict[str, Any]) -> str:
         return "ref."
     mean, low, high = (row[f"difference_to_dense_points_{end}"] for end in ("mean", "low", "high"))
     return bounded(mean, low, high, signed_points)
+
+
+def _brief_difference(row: dict[str, Any]) -> str:
+    mean = row["difference_to_dense_points_mean"]
+    return "ref." if row["method_name"] == REFERENCE else bounded(mean, UNKNOWN, UNKNOWN, signed_points)
 
 
 def csv_text(table: pd.DataFrame) -> str:
@@ -257,7 +278,7 @@ def terminal_table(results: Results) -> Table:
         pad_edge=False,
     )
     columns = [(column, column.short) for column in readable(numbers) if column.short]
-    cells = [[column.cell(row).replace("± ", "±") for column, _ in columns] for row in rows]
+    cells = [[(column.brief or column.cell)(row).replace("± ", "±") for column, _ in columns] for row in rows]
     for (column, heading), texts in zip(columns, zip(*cells, strict=True), strict=True):
         if column.number is None:
             table.add_column(heading, overflow="fold")
@@ -273,7 +294,8 @@ def _caption(results: Results, table: pd.DataFrame) -> str:
     """The legend, and a count of problems so that a table can't look better than the results are."""
     counts = pd.Series([problem.kind for problem in results.problems], dtype=str).value_counts(sort=False)
     problems = ", ".join(f"{count} {kind}" for kind, count in counts.items())
-    return legend(table) + (f"\nProblems: {problems}." if problems else "")
+    explained = "×: relative to the dense network. Intervals are in table.md."
+    return explained + (f"\nProblems: {problems}." if problems else "")
 
 
 WRITERS: dict[str, Callable[[pd.DataFrame], str]] = {"table.csv": csv_text, "table.md": markdown_text}

@@ -89,7 +89,7 @@ def test_energy_bars_and_bounds_are_those_of_the_table(tmp_path: Path) -> None:
     training, large_batch = energy_per_method(results).axes
     for axes, name, per in (
         (training, "train_energy_modelled_j", 1000),
-        (large_batch, "large_batch_energy_modelled_j_per_1000_images", 1),
+        (large_batch, "large_batch_energy_ratio_modelled", 1),
     ):
         np.testing.assert_allclose([bar.get_width() for bar in axes.patches], table[f"{name}_mean"] / per)
         (bounds,) = [c for c in axes.collections if isinstance(c, LineCollection)]
@@ -97,7 +97,7 @@ def test_energy_bars_and_bounds_are_those_of_the_table(tmp_path: Path) -> None:
         np.testing.assert_allclose(ends, table[[f"{name}_low", f"{name}_high"]] / per)
         assert axes.get_xlim()[0] == 0
     assert training.get_xlabel() == "Training energy, kJ\n(modelled)"
-    assert large_batch.get_xlabel() == "Inference energy, J per 1,000 images\n(modelled, batch 250)"
+    assert large_batch.get_xlabel() == "Inference energy, × dense side by side\n(modelled, batch 250)"
     assert [label.get_text() for label in training.get_yticklabels()] == ["dense", "gated 50 %", "magnitude 50 %"]
 
 
@@ -144,7 +144,7 @@ def test_figures_in_words(tmp_path: Path) -> None:
     )
     assert energy == (
         "Training energy in kJ, modelled. dense: 1.23; gated 50 %: 1.23. "
-        "Inference energy in J per 1,000 images, modelled. dense: 4.00; gated 50 %: 2.00."
+        "Inference energy relative to dense, modelled. dense: 1.00; gated 50 %: 0.500."
     )
 
 

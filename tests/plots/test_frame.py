@@ -228,3 +228,11 @@ def test_nothing_in_plots_imports_torch_or_pyplot() -> None:
     code = f"import sys, {', '.join(modules)}; print([m for m in ('torch', 'matplotlib.pyplot') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=package.parent)
     assert done.stdout.strip() == "[]"
+
+
+def test_the_energy_ratio_is_that_of_the_paired_blocks_where_a_record_has_it(tmp_path: Path) -> None:
+    paired = inference(250, 0.5).model_copy(update={"energy_ratio": {"modelled": (0.6, 0.55, 0.66)}})
+    results = load(store(tmp_path, record(), record("gated", inference=(paired,))))
+    row = results.inference[results.inference["method"] == "gated"].iloc[0]
+    figures = [row[f"energy_ratio_modelled{end}"] for end in ("", "_low", "_high")]
+    assert figures == [0.6, 0.55, 0.66]
