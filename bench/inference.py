@@ -33,7 +33,7 @@ class _Side:
 
     call: Callable[[], object]
     latencies_ms: list[float] = field(default_factory=list)
-    block_ms: list[float] = field(default_factory=list)  # mean latency of each block
+    block_ms: list[float] = field(default_factory=list)  # median latency of each block
     readings: list[Reading] = field(default_factory=list)
 
 
@@ -127,7 +127,7 @@ def _measure_block(side: _Side, calls: int, meter: EnergyMeter) -> None:
             side.call()
             latencies_ms.append((time.perf_counter() - started_s) * 1e3)
     side.latencies_ms += latencies_ms
-    side.block_ms.append(float(np.mean(latencies_ms)))
+    side.block_ms.append(float(np.median(latencies_ms)))  # a mean would be that of the machine's hiccups
     assert window.reading is not None
     side.readings.append(window.reading)
 

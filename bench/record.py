@@ -108,7 +108,7 @@ class Inference(Stored):
     dense_images: int = Field(ge=1)  # images the dense network classified while measured
     latency: Latency
     dense_latency: Latency
-    latency_ratio: float  # pruned / dense, geometric mean over paired blocks
+    latency_ratio: float  # pruned / dense: medians of each block, geometric mean over paired blocks
     latency_ratio_low: float  # 95 % bootstrap interval
     latency_ratio_high: float
     energy: Reading  # of all blocks of the pruned network together, for `images` images
