@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from bench.errors import UserError
 from bench.job import Settings
 from bench.suite import Suite, load_suite, schema, shipped
-from methods import Method, Options, registry
+from methods import Method, MethodOptions, registry
 from methods.magnitude import MagnitudeOptions
 
 GOOD = """\
@@ -77,7 +77,7 @@ def test_a_good_file_is_read_and_completed_with_defaults(write: Write) -> None:
     assert (suite.tolerance, suite.training.batch_size, suite.measurement.country) == (0.02, 128, None)
     gated, magnitude = suite.methods
     assert gated.label == "gated"
-    assert gated.options == registry()["gated"].Options()
+    assert gated.options == registry()["gated"].MethodOptions()
     assert magnitude.label == "l2"
     assert magnitude.options == MagnitudeOptions(norm="l2")
 
@@ -373,11 +373,11 @@ def test_the_schema_describes_every_key_and_every_option() -> None:
     assert all(field.get("description") for table in tables for field in table.get("properties", {}).values())
 
 
-class Inner(Options):
+class Inner(MethodOptions):
     depth: int = Field(1, ge=1, description="a number in a table of its own")
 
 
-class ToyOptions(Options):
+class ToyOptions(MethodOptions):
     """The kinds of options that no method has yet."""
 
     width: int | Literal["auto"] = Field("auto", description="a union")
@@ -388,7 +388,7 @@ class ToyOptions(Options):
 class Toy(Method):
     name = "toy"
     source = "these tests"
-    Options = ToyOptions
+    MethodOptions = ToyOptions
 
     def prepare(self, model: nn.Module, example_inputs: Tensor) -> nn.Module:
         return model
