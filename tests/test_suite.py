@@ -77,7 +77,7 @@ def test_a_good_file_is_read_and_completed_with_defaults(write: Write) -> None:
     assert (suite.tolerance, suite.training.batch_size, suite.measurement.country) == (0.02, 128, None)
     gated, magnitude = suite.methods
     assert gated.label == "gated"
-    assert gated.options == registry()["gated"].MethodOptions()
+    assert gated.options == registry()["gated"].Options()
     assert magnitude.label == "l2"
     assert magnitude.options == MagnitudeOptions(norm="l2")
 
@@ -388,7 +388,7 @@ class ToyOptions(MethodOptions):
 class Toy(Method):
     name = "toy"
     source = "these tests"
-    MethodOptions = ToyOptions
+    Options = ToyOptions
 
     def prepare(self, model: nn.Module, example_inputs: Tensor) -> nn.Module:
         return model
