@@ -88,6 +88,9 @@ class Training(Part):
     warmup_epochs: float = Field(1.0, ge=0, description="epochs over which the learning rate rises from 0")
     label_smoothing: float = Field(0.0, ge=0, lt=1, description="share of the target that is spread over all classes")
     augment: bool = Field(True, description="crop at random after padding, and flip where the data set allows it")
+    crop_padding: int | None = Field(
+        None, ge=0, le=16, description="pixels around the image for random crops; by default the data set's"
+    )
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="auto: bfloat16 where the device is faster with it, else float32"
     )

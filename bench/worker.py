@@ -99,7 +99,7 @@ def run(job: Job, emit: Emit) -> Record:
         device=device,
         seed=s.seed,
         augment=s.training.augment,
-        padding=data.padding,
+        padding=data.padding if s.training.crop_padding is None else s.training.crop_padding,
         flip=data.flip,
         channels_last=s.training.channels_last,
     )
