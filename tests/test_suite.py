@@ -122,7 +122,7 @@ METHODS = ", ".join(json.dumps(name) for name in registry())
 BUDGET = "a number above 0 and below 1"
 TRAINING_KEYS = (
     "epochs, batch_size, optimizer, learning_rate, momentum, nesterov, weight_decay, schedule, warmup_epochs, "
-    "label_smoothing, augment, precision, channels_last"
+    "label_smoothing, augment, crop_padding, precision, channels_last"
 )
 
 

@@ -199,11 +199,18 @@ for _ in range(3):
         errors.append(abs(gpu["energy_j"] / (300 * w.reading.duration_s) - 1))
         warnings += w.reading.warnings
     medians.append(sorted(errors)[2])
-say(medians=medians, warnings=warnings)
+late_s = []
+for _ in range(300):
+    start_s = time.perf_counter()
+    time.sleep(0.0005)
+    late_s.append(time.perf_counter() - start_s - 0.0005)
+say(medians=medians, warnings=warnings, late_s=sorted(late_s)[-6])
 """
     answer = gpu_script(source)
-    # A process that gets no core sees the tick late: the best of three medians is what the meter can do. Without
+    # A process that gets no core sees the tick late, so of three medians the best is what the meter can do. Without
     # alignment the errors are some 20 %, and no median of five comes near.
+    if min(answer["medians"]) > 0.01 and answer["late_s"] > 0.003:
+        pytest.skip(f"this machine is too busy: a sleep of 0.5 ms ends up to {answer['late_s'] * 1e3:.0f} ms late")
     assert min(answer["medians"]) <= 0.01
     assert answer["warnings"] == []
 
