@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from plots.comparison import REFERENCE, comparison
 from plots.frame import Results
 from plots.problems import Problem
-from plots.tables import REFERENCE, comparison
 from plots.text import listed
 
 ENOUGH_SEEDS = 3

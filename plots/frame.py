@@ -18,7 +18,6 @@ from bench.energy.reading import Kind, Reading
 from bench.errors import UserError
 from bench.record import RECORD_FILE, Inference, Record, read_record
 from plots.problems import Problem, problems_of
-from plots.ratios import energy_ratio
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
@@ -77,9 +76,13 @@ INFERENCE_COLUMNS: dict[str, str] = {
     "latency_ratio_high": "upper end of its 95 % interval",
     **_per_kind("energy_{kind}_j_per_1000_images", "joules to classify 1,000 images"),
     **_per_kind("dense_energy_{kind}_j_per_1000_images", "joules of the dense network to classify 1,000 images"),
-    **_per_kind("energy_ratio_{kind}", "joules per image, this network / the dense one; 95 % interval"),
+    **_per_kind("energy_ratio_{kind}", "joules per image, this network / the dense one, side by side"),
 }
-"""Every column of `Results.inference` (one row per finished run and batch size)."""
+"""Every column of `Results.inference` (one row per finished run and batch size).
+
+The bounds of `energy_ratio_*` are its 95 % interval over paired blocks. Where a record has no joules of single blocks,
+the ratio is that of the totals, and its bounds are unknown.
+"""
 
 
 @dataclass(frozen=True)
@@ -259,7 +262,7 @@ def _inference_row(measured: Inference) -> dict[str, Any]:
         row |= _energy(measured.energy, kind, f"energy_{kind}_j_per_1000_images", 1000 / measured.images)
         name = f"dense_energy_{kind}_j_per_1000_images"
         row |= _energy(measured.dense_energy, kind, name, 1000 / measured.dense_images)
-        row |= _bounded(f"energy_ratio_{kind}", measured.energy_ratio.get(kind) or energy_ratio(measured, kind))
+        row |= _bounded(f"energy_ratio_{kind}", _energy_ratio(measured, kind))
     return row
 
 
@@ -272,7 +275,17 @@ def _energy(reading: Reading | None, kind: Kind, name: str, factor: float = 1.0)
     return _bounded(name, (joules * factor, bounds[0] * factor, bounds[1] * factor))
 
 
-def _bounded(name: str, figure: tuple[float, float, float] | None) -> dict[str, float | None]:
+def _energy_ratio(measured: Inference, kind: Kind) -> tuple[float, float | None, float | None] | None:
+    """The ratio of joules per image and its 95 % interval; None where either side is unknown or dense took 0 J."""
+    if kind in measured.energy_ratio:
+        return measured.energy_ratio[kind]
+    ours_j, dense_j = measured.energy.energy_j(kind), measured.dense_energy.energy_j(kind)
+    if ours_j is None or dense_j is None or dense_j <= 0:
+        return None
+    return ours_j / measured.images / (dense_j / measured.dense_images), None, None
+
+
+def _bounded(name: str, figure: tuple[float, float | None, float | None] | None) -> dict[str, float | None]:
     value, low, high = figure if figure else (None, None, None)
     return {name: value, f"{name}_low": low, f"{name}_high": high}
 

@@ -21,11 +21,12 @@ import pandas as pd
 from bench.errors import UserError
 from bench.record import write_atomically
 from plots.checks import check
+from plots.comparison import comparison, rows_of
 from plots.figures import FIGURES, render
 from plots.frame import KINDS, Results, load
 from plots.problems import Problem
 from plots.summary import sentences
-from plots.tables import GROUPS, comparison, legend, readable, rows_of, write_tables
+from plots.tables import GROUPS, legend, readable, write_tables
 
 KIND_MEANINGS = {
     "measured": "read from an energy counter of the hardware (NVML, RAPL)",
@@ -64,7 +65,7 @@ def write_report(results_folders: Path | Sequence[Path], out: Path) -> list[Path
         sections = []
         for name, part in zip(_section_names(parts), parts, strict=True):
             table = comparison(part)
-            pictures, paths = _write_figures(part, table, out / "figures", f"{name}-" if len(parts) > 1 else "")
+            pictures, paths = _write_figures(part, out / "figures", f"{name}-" if len(parts) > 1 else "")
             written += paths
             sections.append(_section(part, table, name, pictures))
         problems = grouped((*results.problems, *check(results)))
@@ -97,15 +98,15 @@ def grouped(problems: Iterable[Problem]) -> list[dict[str, Any]]:
     ]
 
 
-def _write_figures(part: Results, table: pd.DataFrame, folder: Path, prefix: str) -> tuple[list[Picture], list[Path]]:
+def _write_figures(part: Results, folder: Path, prefix: str) -> tuple[list[Picture], list[Path]]:
     pictures, paths = [], []
-    for spec in FIGURES:
+    for spec in (spec for spec in FIGURES if spec.applies(part)):
         figure = spec.draw(part)
         svg = render(figure, "svg")
         stem = folder / f"{prefix}{spec.name}"
         paths.append(_write_bytes_atomically(stem.with_name(f"{stem.name}.png"), render(figure, "png")))
         paths.append(_write_bytes_atomically(stem.with_name(f"{stem.name}.svg"), svg))
-        pictures.append(Picture(paths[-1], spec.title, spec.describe(table), spec.caption, svg))
+        pictures.append(Picture(paths[-1], spec.title, spec.describe(part), spec.caption, svg))
     return pictures, paths
 
 
@@ -134,7 +135,7 @@ def _tables(table: pd.DataFrame) -> list[dict[str, Any]]:
         rows = [
             {
                 "valid": row["valid"],
-                "cells": [(c.cell(row), None if c.number is None else row[c.number]) for c in columns],
+                "cells": [(c.text(row), None if c.number is None else row[c.number]) for c in columns],
             }
             for row in rows_of(table)
         ]

@@ -6,8 +6,8 @@ from typing import Any
 
 import pandas as pd
 
+from plots.comparison import REFERENCE, batch_label, rows_of
 from plots.frame import KINDS, Results
-from plots.tables import REFERENCE, batch_label, rows_of
 from plots.text import listed, mean_sd, plural, signed_points
 
 

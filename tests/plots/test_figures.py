@@ -12,10 +12,12 @@ import pytest
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
-from plots.figures import FIGURES, INVALID_HATCH, accuracy_against_macs, energy_per_method, render
+from plots.comparison import comparison
+from plots.figures import FIGURES, render
+from plots.figures_accuracy import accuracy_against_macs
+from plots.figures_energy import INVALID_HATCH, energy_per_method
 from plots.frame import Results, load
 from plots.style import LOOKS, SPARE_LOOKS, looks
-from plots.tables import comparison
 from tests.plots.records import NINE, grid, inference, reading, record, source, store
 
 
@@ -38,7 +40,7 @@ def test_accuracy_shows_the_means_of_the_table(tmp_path: Path) -> None:
         np.testing.assert_allclose(line.get_xdata(), rows["kept_macs_percent_mean"])
         np.testing.assert_allclose(line.get_ydata(), rows["test_accuracy_percent_mean"])
         assert (line.get_color(), line.get_marker()) == (LOOKS[method].color, LOOKS[method].marker)
-        assert line.get_linestyle() == "-"
+        assert line.get_linestyle() == ("--" if method == "dense" else "-")
     (axes,) = figure.axes
     assert axes.get_xlabel() == "MACs kept, % of dense"
     assert axes.get_ylabel() == "Test accuracy, %"
@@ -71,8 +73,10 @@ def test_accuracy_axes_are_never_zoomed_into_noise(tmp_path: Path) -> None:
     (axes,) = accuracy_against_macs(results).axes
     low, high = axes.get_ylim()
     assert high - low == pytest.approx(2.0)
-    assert axes.get_xlim()[0] <= 45
-    assert axes.get_xlim()[1] >= 100
+    smallest = min(results.runs["kept_macs"]) * 100
+    left, right = axes.get_xlim()
+    assert smallest - 10 < left < smallest  # no empty space below the smallest network
+    assert right > 100  # and the dense one is always there
 
 
 def test_accuracy_marks_invalid_runs_and_leaves_them_out_of_the_line(tmp_path: Path) -> None:
@@ -83,22 +87,57 @@ def test_accuracy_marks_invalid_runs_and_leaves_them_out_of_the_line(tmp_path: P
     np.testing.assert_allclose(marked.get_offsets()[:, 1], [99])
 
 
-def test_energy_bars_and_bounds_are_those_of_the_table(tmp_path: Path) -> None:
+def _ends(axes) -> list[list[float]]:
+    """Both ends of every error bar of a panel, from the top down."""
+    collections = [c for c in axes.collections if isinstance(c, LineCollection)]
+    segments = [segment for collection in collections for segment in collection.get_segments() if len(segment)]
+    return [list(segment[:, 0]) for segment in sorted(segments, key=lambda segment: segment[0, 1])]
+
+
+def test_training_energy_is_that_of_the_table_in_kilojoules_with_its_bounds(tmp_path: Path) -> None:
     results = _load(tmp_path, *grid(seeds=2))
     table = comparison(results)
-    training, large_batch = energy_per_method(results).axes
-    for axes, name, per in (
-        (training, "train_energy_modelled_j", 1000),
-        (large_batch, "large_batch_energy_ratio_modelled", 1),
-    ):
-        np.testing.assert_allclose([bar.get_width() for bar in axes.patches], table[f"{name}_mean"] / per)
-        (bounds,) = [c for c in axes.collections if isinstance(c, LineCollection)]
-        ends = [segment[:, 0] for segment in bounds.get_segments()]
-        np.testing.assert_allclose(ends, table[[f"{name}_low", f"{name}_high"]] / per)
-        assert axes.get_xlim()[0] == 0
-    assert training.get_xlabel() == "Training energy, kJ\n(modelled)"
-    assert large_batch.get_xlabel() == "Inference energy, × dense side by side\n(modelled, batch 250)"
-    assert [label.get_text() for label in training.get_yticklabels()] == ["dense", "gated 50 %", "magnitude 50 %"]
+    axes, _ = energy_per_method(results).axes
+    name = "train_energy_modelled_j"
+    np.testing.assert_allclose([bar.get_width() for bar in axes.patches], table[f"{name}_mean"] / 1000)
+    np.testing.assert_allclose(_ends(axes), table[[f"{name}_low", f"{name}_high"]] / 1000)
+    assert axes.get_xlim()[1] > table[f"{name}_high"].max() / 1000  # nothing is cut off
+    dense = table[f"{name}_mean"].iloc[0] / 1000
+    assert [list(line.get_xdata()) for line in axes.lines if line.get_linestyle() == "--"] == [[dense, dense]]
+    assert axes.get_xlim()[0] == 0
+    assert axes.get_xlabel() == "Training energy, kJ\n(modelled)"
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["dense", "gated 50 %", "magnitude 50 %"]
+
+
+def _side_by_side(ratio: float, low: float, high: float, *, busy: float = 1.0):
+    """Inference on a machine that makes everything take `busy` times the joules at that moment."""
+    measured = inference(250, ratio, joules_per_1000=4.0 * busy)
+    return (measured.model_copy(update={"energy_ratio": {"modelled": (ratio, low, high)}}),)
+
+
+def test_inference_energy_is_relative_to_dense_side_by_side_whatever_the_machine_did_meanwhile(tmp_path: Path) -> None:
+    """gated runs while the machine is busy and takes more joules than dense took, yet 0.8 of those beside it."""
+    runs = [
+        record(inference=_side_by_side(1.02, 0.97, 1.08)),
+        record("gated", seed=0, inference=_side_by_side(0.7, 0.6, 0.85, busy=3)),
+        record("gated", seed=1, inference=_side_by_side(0.9, 0.8, 1.1, busy=5)),
+    ]
+    _, axes = energy_per_method(_load(tmp_path, *runs)).axes
+    assert axes.get_xlabel() == "Inference energy, × dense\n(modelled, side by side, batch 250)"
+    assert [bar.get_width() for bar in axes.patches] == pytest.approx([1.02, 0.8])
+    assert [list(line.get_xdata()) for line in axes.lines if line.get_linestyle() == "--"] == [[1.0, 1.0]]
+    assert axes.get_xlim()[0] == 0
+    np.testing.assert_allclose(_ends(axes), [[0.97, 1.08], [0.6, 0.85], [0.8, 1.1]])  # each run has its own interval
+    assert axes.get_xlim()[1] > 1.1
+    (dots,) = [c for c in axes.collections if not isinstance(c, LineCollection)]
+    np.testing.assert_allclose(dots.get_offsets()[:, 0], [0.7, 0.9])
+    assert np.ptp(dots.get_offsets()[:, 1]) > 0.2  # their intervals don't cover one another
+
+
+def test_without_joules_of_blocks_the_ratio_of_the_totals_has_no_interval(tmp_path: Path) -> None:
+    _, axes = energy_per_method(_load(tmp_path, record(), record("gated", inference=(inference(250, 0.5),)))).axes
+    assert [bar.get_width() for bar in axes.patches] == pytest.approx([1.0, 0.5])
+    assert np.isnan(_ends(axes)).all()
 
 
 def test_kinds_of_energy_are_never_mixed(tmp_path: Path) -> None:
@@ -133,18 +172,19 @@ def test_figures_in_words(tmp_path: Path) -> None:
     training = {"training": reading(source(1234.0))}
     runs = [
         record(energy=training, test_accuracy=0.9),
-        record("gated", energy=training, test_accuracy=0.85, inference=(inference(250, 0.5),)),
+        record("gated", energy=training, test_accuracy=0.85, inference=_side_by_side(0.5, 0.4, 0.6)),
     ]
-    table = comparison(_load(tmp_path, *runs))
-    accuracy, energy = (spec.describe(table) for spec in FIGURES)
-    kept = table["kept_macs_percent_mean"].iloc[1]
+    results = _load(tmp_path, *runs)
+    accuracy, energy = (spec.describe(results) for spec in FIGURES if spec.applies(results))
+    kept = comparison(results)["kept_macs_percent_mean"].iloc[1]
     assert accuracy == (
         "Test accuracy against kept MACs. dense: 90.00 % at 100.0 % of the MACs; "
         f"gated 50 %: 85.00 % at {kept:.1f} % of the MACs."
     )
     assert energy == (
         "Training energy in kJ, modelled. dense: 1.23; gated 50 %: 1.23. "
-        "Inference energy relative to dense, modelled. dense: 1.00; gated 50 %: 0.500."
+        "Inference energy as a multiple of the dense network's beside it, modelled, batch 250. "
+        "dense: 1.00; gated 50 %: 0.50 [0.40, 0.60]."
     )
 
 

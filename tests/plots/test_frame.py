@@ -14,11 +14,8 @@ import plots
 from bench.energy.reading import Kind
 from bench.errors import UserError
 from bench.record import RECORD_FILE, SCHEMA_VERSION
-from plots.frame import INFERENCE_COLUMNS, RUN_COLUMNS, load, machine_label
+from plots.frame import INFERENCE_COLUMNS, KINDS, RUN_COLUMNS, load, machine_label
 from tests.plots.records import failed, inference, reading, record, source, store
-
-Bounded = tuple[float, float, float]
-"""Joules, and the factors that give their bounds."""
 
 
 def test_every_column_is_documented_and_there(tmp_path: Path) -> None:
@@ -68,24 +65,18 @@ def test_inference_has_a_row_per_batch_size_in_joules_per_1000_images(tmp_path: 
     assert large["latency_ratio"] == 0.5
 
 
-def test_bounds_of_an_energy_ratio(tmp_path: Path) -> None:
-    """Assumptions of a model are common to both sides, errors of a counter are not."""
-
-    def ratio(kind: Kind, ours: list[Bounded], dense: list[Bounded]) -> list[float]:
-        energy, dense_energy = (
-            reading(*(source(joules, kind, f"source {i}", low, high) for i, (joules, low, high) in enumerate(side)))
-            for side in (ours, dense)
-        )
-        measured = inference(250, 1.0).model_copy(update={"energy": energy, "dense_energy": dense_energy})
-        row = load(store(tmp_path, record(inference=(measured,)))).inference.iloc[0]
-        return [row[f"energy_ratio_{kind}{end}"] for end in ("", "_low", "_high")]
-
-    assert ratio("modelled", [(10, 0.5, 2)], [(20, 0.5, 2)]) == pytest.approx([0.5, 0.5, 0.5])
-    assert ratio("measured", [(10, 0.9, 1.1)], [(20, 0.9, 1.1)]) == pytest.approx([0.5, 9 / 22, 11 / 18])
-    # Two modelled sources with ratios 1/2 and 1: the total lies between, nearer to whichever has the higher watts.
-    corners = [(10 * a + 10 * b) / (20 * a + 10 * b) for a in (0.5, 2) for b in (0.5, 2)]
-    found = ratio("modelled", [(10, 0.5, 2), (10, 0.5, 2)], [(20, 0.5, 2), (10, 0.5, 2)])
-    assert found == pytest.approx([20 / 30, min(corners), max(corners)])
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_energy_ratio_has_the_interval_of_its_record_or_none(tmp_path: Path, kind: Kind) -> None:
+    """Bounds of a counter or of a model's assumptions are no 95 % interval and never stand in for one."""
+    energy = reading(source(6.0, kind, low=0.5, high=2))
+    dense_energy = reading(source(2.0, kind, low=0.5, high=2))
+    update = {"images": 2_000, "dense_images": 500, "energy": energy, "dense_energy": dense_energy}
+    totals = inference(250, 0.5).model_copy(update=update)
+    blocks = totals.model_copy(update={"energy_ratio": {kind: (0.6, 0.55, 0.66)}})
+    rows = load(store(tmp_path, record(inference=(totals,)), record("gated", inference=(blocks,)))).inference
+    found = rows[[f"energy_ratio_{kind}{end}" for end in ("", "_low", "_high")]].to_numpy()
+    assert found[0] == pytest.approx([0.75, math.nan, math.nan], nan_ok=True)  # 6 J / 2,000 over 2 J / 500
+    assert list(found[1]) == [0.6, 0.55, 0.66]
 
 
 def test_an_energy_ratio_to_nothing_is_unknown(tmp_path: Path) -> None:
@@ -228,11 +219,3 @@ def test_nothing_in_plots_imports_torch_or_pyplot() -> None:
     code = f"import sys, {', '.join(modules)}; print([m for m in ('torch', 'matplotlib.pyplot') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=package.parent)
     assert done.stdout.strip() == "[]"
-
-
-def test_the_energy_ratio_is_that_of_the_paired_blocks_where_a_record_has_it(tmp_path: Path) -> None:
-    paired = inference(250, 0.5).model_copy(update={"energy_ratio": {"modelled": (0.6, 0.55, 0.66)}})
-    results = load(store(tmp_path, record(), record("gated", inference=(paired,))))
-    row = results.inference[results.inference["method"] == "gated"].iloc[0]
-    figures = [row[f"energy_ratio_modelled{end}"] for end in ("", "_low", "_high")]
-    assert figures == [0.6, 0.55, 0.66]

@@ -12,11 +12,11 @@ import pytest
 from bench.errors import UserError
 from bench.record import RECORD_FILE
 from plots.checks import check
+from plots.comparison import comparison
 from plots.frame import load
 from plots.problems import Problem
 from plots.report import grouped, write_report
 from plots.summary import sentences
-from plots.tables import comparison
 from tests.plots.records import failed, grid, reading, record, source, store
 
 FIGURE_FILES = [

@@ -14,8 +14,9 @@ from rich.console import Console
 
 from bench.energy.reading import Reading
 from bench.record import Ledger, LedgerEntry, Record
+from plots.comparison import comparison
 from plots.frame import Results, load
-from plots.tables import comparison, csv_text, markdown_text, readable, terminal_table, write_tables
+from plots.tables import csv_text, markdown_text, readable, terminal_table, write_tables
 from plots.text import bounded, listed, mean_sd, plural, signed_points, three_digits
 from tests.plots.records import NINE, failed, grid, inference, reading, record, source, store
 
@@ -126,7 +127,7 @@ def test_some_runs_without_inference(tmp_path: Path) -> None:
     assert math.isnan(row["large_batch_latency_ratio_mean"])
     assert _row(results, "dense")["large_batch_latency_ratio_mean"] == pytest.approx(1.0)
     (line,) = [line for line in markdown_text(comparison(results)).splitlines() if line.startswith("| gated")]
-    assert line.endswith("| – | – | – | – |")
+    assert line.endswith("| – | – | – | – | – | – |")
 
 
 def test_no_inference_at_all_leaves_its_columns_out(tmp_path: Path) -> None:
@@ -196,21 +197,63 @@ def test_markdown_is_rectangular(tmp_path: Path) -> None:
     assert len({len(re.findall(r"(?<!\\)\|", line)) for line in lines}) == 1
 
 
-@pytest.mark.parametrize("width", [80, 120])
+def _printed(results: Results, width: int) -> list[str]:
+    console = Console(width=width, file=io.StringIO(), force_terminal=False)
+    console.print(terminal_table(results))
+    lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    assert max(map(len, lines)) <= width
+    return [line.rstrip() for line in lines]
+
+
+@pytest.mark.parametrize("width", [70, 80, 120])
 @pytest.mark.parametrize("seeds", [1, 3])
 def test_terminal_table_never_breaks_a_number(tmp_path: Path, width: int, seeds: int) -> None:
     results = _load(tmp_path, *grid(NINE, (0.3, 0.5), seeds), failed("magnitude", seed=9))
-    console = Console(width=width, file=io.StringIO(), force_terminal=False)
-    console.print(terminal_table(results))
-    text = console.file.getvalue()  # type: ignore[attr-defined]
+    text = "\n".join(_printed(results, width))
     assert "…" not in text
-    assert max(map(len, text.splitlines())) <= width
     for row in comparison(results).to_dict("records"):
         assert f"{row['test_accuracy_percent_mean']:.2f}" in text
         assert f"{row['large_batch_latency_ratio_mean']:.2f}" in text
         assert signed_points(row["difference_to_dense_points_mean"]) in text or row["method"] == "dense"
     assert "Problems: 1 failed." in text
-    assert ("±" in text) == (seeds > 1)
+
+
+def test_a_terminal_shows_as_much_as_fits_on_one_line_and_says_what_it_leaves_out(tmp_path: Path) -> None:
+    measured = (inference(250, 0.7),)
+    runs = [record(seed=seed, test_accuracy=0.9, inference=measured) for seed in range(3)]
+    runs += [record("gated", seed=s, test_accuracy=0.89 - s / 100, inference=measured) for s in range(3)]
+    results = _load(tmp_path, *runs)
+    said = {}
+    for width in (120, 80, 70):
+        lines = _printed(results, width)
+        (gated,) = [line for line in lines if line.startswith("gated")]
+        said[width] = gated.split(), " ".join(lines[lines.index("") :])
+    # 88 on average with sd 1; differences -1, -2, -3: mean -2, half-width 4.302653 / sqrt(3) = 2.48
+    wide, middle, narrow = (said[width][0] for width in (120, 80, 70))
+    assert wide[5:9] == ["88.00", "±1.00", "−2.00", "[−4.48,"]
+    assert middle[4:7] == ["88.00", "±1.00", "−2.00"]
+    assert narrow[4:6] == ["88.00", "−2.00"]
+    assert "Brackets: 95 % intervals." in said[120][1]
+    assert "table.md" not in said[120][1]
+    assert "±: standard deviation over seeds. For 95 % intervals: table.md" in said[80][1]
+    assert "For standard deviations and 95 % intervals: table.md" in said[70][1]
+
+
+def test_a_terminal_says_when_there_is_no_finished_run(tmp_path: Path) -> None:
+    assert _printed(_load(tmp_path, failed()), 80) == ["There is no finished run. Problems: 1 failed."]
+
+
+def test_absolute_joules_of_inference_come_with_those_of_dense_beside_them(tmp_path: Path) -> None:
+    busy = inference(250, 0.5, joules_per_1000=12.0).model_copy(update={"energy_ratio": {"modelled": (0.5, 0.45, 0.6)}})
+    results = _load(tmp_path, record(inference=(inference(250, 1.0),)), record("gated", inference=(busy,)))
+    columns = {column.heading: column for column in readable(comparison(results))}
+    joules = columns["Inference energy, J per 1,000 images, batch 250, modelled"]
+    ratio = columns["Inference energy, × dense, batch 250, modelled"]
+    assert joules.text(_row(results, "gated")) == "6.00 [4.20, 8.40]; dense 12.0"
+    assert joules.text(_row(results, "dense")) == "4.00 [2.80, 5.60]; dense 4.00"
+    assert ratio.text(_row(results, "gated")) == "0.50 [0.45, 0.60]"
+    assert ratio.text(_row(results, "dense")) == "1.00"  # no joules of its blocks, no interval
+    assert "Joules of different runs were measured at different times" in markdown_text(comparison(results))
 
 
 @pytest.mark.parametrize(

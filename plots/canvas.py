@@ -1,0 +1,41 @@
+"""What every figure needs: an empty figure, and how it and its rows are called."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from plots.comparison import REFERENCE, comparison
+from plots.frame import Results
+from plots.text import plural
+
+
+def new_figure(width_in: float, height_in: float, rows: int = 1, columns: int = 1) -> tuple[Figure, list[Axes]]:
+    """A figure independent of pyplot and its global state, and its panels row by row."""
+    figure = Figure(figsize=(width_in, height_in), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure, list(figure.subplots(rows, columns, squeeze=False).flat)
+
+
+def comparison_of_one(results: Results) -> pd.DataFrame:
+    """The `comparison` of results that hold only one; anything else is an error of the caller."""
+    if len(results.comparisons()) != 1:
+        raise ValueError("a figure shows one comparison; draw each of results.comparisons() by itself")
+    return comparison(results)
+
+
+def title(results: Results, table: pd.DataFrame, statistic: str) -> str:
+    """The suite, and how many runs are behind a point."""
+    counts = sorted(set(table["runs"]))
+    seeds = plural(counts[0], "seed") if len(counts) == 1 else f"{counts[0]} to {counts[-1]} seeds"
+    return f"{results.runs['suite'].iloc[0]}: " + ("one seed" if counts == [1] else f"{statistic} {seeds}")
+
+
+def row_label(row: dict[str, Any]) -> str:
+    """`gated 50 %`, for a row of a `comparison` or of `Results.runs`."""
+    budget = "" if row["method_name"] == REFERENCE else f" {row['budget'] * 100:g} %"
+    return f"{row['method']}{budget}{'' if row['valid'] else ' (invalid)'}"
