@@ -26,7 +26,7 @@ from plots.frame import GROUP_COLUMNS, KINDS, Results
 from plots.text import bounded, listed, mean_sd, signed_points, three_digits
 
 UNKNOWN = float("nan")
-GROUPS = ("Accuracy and size", "Training", "Inference")
+GROUPS = ("Accuracy and size", "Training", "Inference", "Inference, absolute")
 
 
 class Detail(IntEnum):
@@ -66,7 +66,7 @@ def readable(table: pd.DataFrame) -> list[Column]:
         for name in GROUP_COLUMNS
         if table[name].nunique() > 1
     ]
-    result, training, inference = GROUPS
+    result, training, inference, absolute = GROUPS
     columns += [
         Column("Method", _method, short="Method"),
         Column("Budget, %", lambda row, _: f"{row['budget'] * 100:g}", "budget", "Budget\n%"),
@@ -94,7 +94,7 @@ def readable(table: pd.DataFrame) -> list[Column]:
             columns.append(_ratio(name, f"{batch}_energy_ratio_{kind}", inference))
             name, number = f"energy_{kind}_j_per_1000_images", f"{batch}_energy_{kind}_j_per_1000_images_mean"
             heading = f"Inference energy, J per 1,000 images, {at}, {kind}"
-            columns.append(Column(heading, _joules_beside_dense(batch, name), number, group=inference))
+            columns.append(Column(heading, _joules_beside_dense(batch, name), number, group=absolute))
     return [column for column in columns if column.number is None or table[column.number].notna().any()]
 
 

@@ -249,6 +249,7 @@ def test_absolute_joules_of_inference_come_with_those_of_dense_beside_them(tmp_p
     columns = {column.heading: column for column in readable(comparison(results))}
     joules = columns["Inference energy, J per 1,000 images, batch 250, modelled"]
     ratio = columns["Inference energy, × dense, batch 250, modelled"]
+    assert joules.group != ratio.group  # a page keeps what may be compared apart from what may not
     assert joules.text(_row(results, "gated")) == "6.00 [4.20, 8.40]; dense 12.0"
     assert joules.text(_row(results, "dense")) == "4.00 [2.80, 5.60]; dense 4.00"
     assert ratio.text(_row(results, "gated")) == "0.50 [0.45, 0.60]"
