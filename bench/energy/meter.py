@@ -33,8 +33,7 @@ class Window:
         self._align = align
         self._meter = meter
         self._pid = os.getpid()
-        self._spans: list[tuple[list[Mark], list[Mark]]] = []  # marks of every source at both ends of each stretch
-        self._duration_s = 0.0
+        self._spans: list[tuple[list[Mark], list[Mark], float]] = []  # marks at both ends of each stretch, its seconds
         self._problems: list[str] = []
         self._reading: Reading | None = None
         self._open: list[Mark] | None = None
@@ -52,7 +51,7 @@ class Window:
         if self._reading is None:
             if self._open is not None:
                 self._stop()
-            self._reading = self._meter._read(self.name, self._pid, self._spans, self._duration_s, self._problems)
+            self._reading = self._meter._read(self.name, self._pid, self._spans, self._problems)
         return self._reading
 
     @contextlib.contextmanager
@@ -79,8 +78,8 @@ class Window:
         end_s = time.perf_counter()
         marks = self._meter._marks_at_end(self._align)
         # An aligned window lasts until the counter moves, and what was used until then is in the figure.
-        self._duration_s += (time.perf_counter() if self._align else end_s) - self._start_s
-        self._spans.append((self._open, marks))
+        duration_s = (time.perf_counter() if self._align else end_s) - self._start_s
+        self._spans.append((self._open, marks, duration_s))
         self._open = None
 
 
@@ -259,14 +258,13 @@ class EnergyMeter:
         self,
         name: str,
         pid: int,
-        spans: Sequence[tuple[Sequence[Mark], Sequence[Mark]]],
-        duration_s: float,
+        spans: Sequence[tuple[Sequence[Mark], Sequence[Mark], float]],
         problems: Sequence[str],
     ) -> Reading:
         readings: list[SourceReading] = []
         warnings = list(dict.fromkeys(problems))
         for i, source in enumerate(self._sources):
-            segments = [Segment(start[i], end[i]) for start, end in spans]
+            segments = [Segment(start[i], end[i], duration_s) for start, end, duration_s in spans]
             reason = "the window was opened in another process" if pid != os.getpid() else fault(segments)
             try:
                 with self._lock:
@@ -277,6 +275,7 @@ class EnergyMeter:
                 reading, found = invalid(source.name, source.kind, f"{type(e).__name__}: {e}"), []
             readings.append(reading)
             warnings += found
+        duration_s = sum(span_s for _, _, span_s in spans)
         return Reading(name=name, duration_s=duration_s, sources=tuple(readings), warnings=tuple(warnings))
 
     def _power_between(self, before: Sequence[Mark], after: Sequence[Mark]) -> float | None:

@@ -31,6 +31,8 @@ class Segment(NamedTuple):
 
     start: Mark
     end: Mark
+    window_s: float | None = None
+    """How much of it belongs to the window. Marks that were read late, on a busy machine, enclose more."""
 
     @property
     def duration_s(self) -> float:
@@ -69,7 +71,7 @@ class Source(Protocol):
 
 def fault(segments: Sequence[Segment]) -> str | None:
     """Why the segments cannot be trusted, None when they can."""
-    for start, end in segments:
+    for start, end, _ in segments:
         if math.isnan(start.total_j):
             return start.reason or "the sensor failed"
         if math.isnan(end.total_j):
@@ -80,11 +82,14 @@ def fault(segments: Sequence[Segment]) -> str | None:
 
 
 def edge_error_s(segments: Sequence[Segment]) -> tuple[float, float]:
-    """Seconds of energy that may be too much and too little because totals were stale when they were read.
+    """Seconds of energy that may be too much and too little because totals were stale, or read late.
 
     What was still unread at the start of a segment was counted in it; what was still unread at its end was not.
     """
-    return sum(s.start.stale_s for s in segments), sum(s.end.stale_s for s in segments)
+    excess_s = [0.0 if s.window_s is None else s.duration_s - s.window_s for s in segments]
+    over_s = sum(s.start.stale_s + max(0.0, excess) for s, excess in zip(segments, excess_s, strict=True))
+    under_s = sum(s.end.stale_s + max(0.0, -excess) for s, excess in zip(segments, excess_s, strict=True))
+    return over_s, under_s
 
 
 def invalid(name: str, kind: Kind, reason: str) -> SourceReading:

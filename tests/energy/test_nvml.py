@@ -212,7 +212,8 @@ say(medians=medians, warnings=warnings, late_s=sorted(late_s)[-6])
     if min(answer["medians"]) > 0.01 and answer["late_s"] > 0.003:
         pytest.skip(f"this machine is too busy: a sleep of 0.5 ms ends up to {answer['late_s'] * 1e3:.0f} ms late")
     assert min(answer["medians"]) <= 0.01
-    assert answer["warnings"] == []
+    # Each window warns when it saw its tick late. Without alignment all fifteen would warn.
+    assert len(answer["warnings"]) <= 5
 
 
 def test_a_short_window_is_flagged_and_its_bounds_hold_the_truth(gpu_script) -> None:
@@ -519,7 +520,7 @@ found = []
 def work(duration_s):
     with meter.window("x") as w:
         time.sleep(duration_s)
-    found.append([gpus(w.reading)[0]["energy_j"], w.reading.duration_s])
+    found.append([gpus(w.reading)[0], w.reading.duration_s])
 threads = [threading.Thread(target=work, args=(0.3 + 0.1 * i,)) for i in range(4)]
 [t.start() for t in threads]
 [t.join() for t in threads]
@@ -527,8 +528,9 @@ say(found=found, alive=[t.name for t in threading.enumerate()])
 """
     answer = gpu_script(source)
     assert len(answer["found"]) == 4
-    for energy_j, duration_s in answer["found"]:
-        assert energy_j == pytest.approx(300 * duration_s, rel=0.08)
+    for gpu, duration_s in answer["found"]:
+        assert gpu["low_j"] <= 300 * duration_s <= gpu["high_j"]
+        assert gpu["energy_j"] == pytest.approx(300 * duration_s, rel=0.5)  # no window has another's energy
 
 
 def test_power_is_for_the_progress_bar(gpu_script) -> None:

@@ -91,6 +91,13 @@ def test_stale_totals_are_an_error_at_every_edge() -> None:
     assert edge_error_s(segments) == pytest.approx((0.1, 0.101))
 
 
+def test_what_was_read_late_is_in_the_bounds() -> None:
+    late = Segment(Mark(0, 0), Mark(1.5, 1, stale_s=0.1), window_s=1.0)
+    early = Segment(Mark(2, 1), Mark(2.7, 2), window_s=1.0)
+    assert edge_error_s([late]) == pytest.approx((0.5, 0.1))
+    assert edge_error_s([early]) == pytest.approx((0.0, 0.3))
+
+
 # ---- traces of power
 
 
