@@ -22,6 +22,7 @@ from bench.plan import Run, State, state
 from bench.record import Failure, Record, write_record
 
 OUTPUT_FILE = "output.log"
+JOB_FILE = "job.json"  # there while a run goes on; one that was left by a killed launcher is overwritten
 LAST_LINES = 30
 
 WORKER = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from bench.worker import main; sys.exit(main(sys.argv[2:]))"
@@ -55,9 +56,10 @@ def launch(
     """Run everything in `runs` that has no complete record in `folder` (results/<suite>).
 
     Raises:
-        UserError: `folder` cannot be written, another process works in it, or it holds records of other settings.
+        UserError: `folder` cannot be written or has a file where a run's folder goes, another process works in it, or it holds records of other settings.
     """
     make_writable(folder)
+    refuse_files(folder, runs)
     with locked(folder):
         states = {run.key: state(run, folder) for run in runs}
         refuse_changed(states, folder)
@@ -97,6 +99,13 @@ def make_writable(folder: Path) -> None:
         ) from None
 
 
+def refuse_files(folder: Path, runs: list[Run]) -> None:
+    """Raise UserError where a file stands in the place of a run's folder."""
+    for run in runs:
+        if (folder / run.key).exists() and not (folder / run.key).is_dir():
+            raise UserError(f"--out: {folder / run.key} is a file, and the run needs a folder there; move it away")
+
+
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Hold `folder` for this process, so that two suites never write the same records or disturb each other's timing."""
@@ -125,13 +134,13 @@ def run_job(job: Job, run: Run, display: Display) -> Record:
     started_at = datetime.now(UTC).isoformat(timespec="seconds")
     output = folder / OUTPUT_FILE
     reason = None
-    with tempfile.NamedTemporaryFile("w", suffix=".json", delete=False, encoding="utf-8") as f:
-        f.write(job.model_dump_json())
+    job_file = folder / JOB_FILE
+    job_file.write_text(job.model_dump_json(), encoding="utf-8")
     try:
         with output.open("w", encoding="utf-8") as log:
             # The launcher only waits for lines: it must not use the processor while energy is measured.
             with subprocess.Popen(
-                [sys.executable, "-P", "-c", WORKER, json.dumps(sys.path), f.name],
+                [sys.executable, "-P", "-c", WORKER, json.dumps(sys.path), str(job_file)],
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,
@@ -153,7 +162,7 @@ def run_job(job: Job, run: Run, display: Display) -> Record:
                     raise
             code = process.returncode
     finally:
-        Path(f.name).unlink(missing_ok=True)
+        job_file.unlink(missing_ok=True)
     if code == 0:
         found = state(run, folder.parent)
         if found.record is not None and found.done:

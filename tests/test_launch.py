@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import io
+import os
 import shutil
+import signal
 import stat
+import subprocess
 import sys
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
+from subprocess import PIPE
 
 import pytest
 import torch
@@ -21,6 +25,8 @@ from bench.plan import plan
 from bench.record import Failure, read_record
 from bench.suite import load_suite
 from tests.conftest import SUITE, Story, records
+
+ROOT = Path(__file__).parent.parent
 
 RUNS = {"dense-1-s0", "gated-0.5-s0", "magnitude-0.5-s0"}
 
@@ -79,6 +85,25 @@ def fated(workplace: Path, tmp_path_factory: pytest.TempPathFactory) -> Fated:
 
 
 # From start to end
+
+
+def test_ctrl_c_ends_the_suite_with_130_and_without_a_traceback(at_work: Path, tmp_path: Path) -> None:
+    (tmp_path / "long.toml").write_text(changed(("epochs = 2", "epochs = 1000"), *without("gated", "magnitude")))
+    command = [sys.executable, "-m", "bench", "run", str(tmp_path / "long.toml"), "--out", str(tmp_path)]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(command, stdout=PIPE, stderr=PIPE, text=True, env=environment, start_new_session=True) as run:
+        assert run.stdout is not None
+        assert run.stderr is not None
+        assert "[1/1] dense-1-s0" in run.stdout.readline()
+        while "epoch 1/1000" not in run.stdout.readline():
+            assert run.poll() is None
+        os.killpg(run.pid, signal.SIGINT)  # as a terminal does: the launcher and its worker
+        run.wait(timeout=60)
+        assert run.returncode == 130
+        err = run.stderr.read()
+    assert err == "greenprune: interrupted; what was finished is kept, start it again to go on\n"
+    assert not (tmp_path / "tiny/dense-1-s0/record.json").exists()
+    assert not (tmp_path / "tiny/dense-1-s0/job.json").exists()
 
 
 def test_a_suite_killed_in_the_middle_goes_on_where_it_stopped(story: Story) -> None:
@@ -144,6 +169,18 @@ def test_two_launches_in_one_folder_are_refused(
         assert main(["run", "tiny.toml"]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert "another greenprune is running this suite" in line
+
+
+def test_a_file_where_a_run_needs_a_folder_is_refused_and_left_alone(
+    at_work: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "tiny/dense-1-s0"
+    file.parent.mkdir()
+    file.write_text("mine")
+    assert main(["run", "tiny.toml", "--out", str(tmp_path)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"{file} is a file" in line
+    assert file.read_text() == "mine"
 
 
 # Runs that fail
