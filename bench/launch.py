@@ -56,7 +56,8 @@ def launch(
     """Run everything in `runs` that has no complete record in `folder` (results/<suite>).
 
     Raises:
-        UserError: `folder` cannot be written or has a file where a run's folder goes, another process works in it, or it holds records of other settings.
+        UserError: `folder` cannot be written, has a file where a run needs a folder, is in use by another process, or
+            holds records of other settings.
     """
     make_writable(folder)
     refuse_files(folder, runs)
