@@ -118,6 +118,7 @@ def train(
                 task_loss = F.cross_entropy(logits.float(), y, label_smoothing=recipe.label_smoothing)
                 loss = task_loss + method.penalty()
                 loss.backward()
+                method.after_backward()
                 optimizer.step()
                 optimizer.zero_grad(set_to_none=True)
                 ledger.charge(phase, samples=len(x), forward_macs=macs.total)

@@ -5,13 +5,19 @@ from __future__ import annotations
 from methods.base import Method, MethodOptions, Phase, Skip
 from methods.budget import BudgetError
 from methods.dense import Dense
+from methods.depgraph import DepGraph
 from methods.gated import Gated
 from methods.gating import ConsensusGating, GatingOptions
 from methods.macs import MacMeter, count_macs, count_params
 from methods.magnitude import Magnitude
+from methods.magnitude_unstructured import MagnitudeUnstructured
+from methods.random_channels import Random
+from methods.slimming import Slimming
 from methods.uniform import Uniform
 
-_METHODS: tuple[type[Method], ...] = (Dense, Gated, Magnitude, Uniform)
+_METHODS: tuple[type[Method], ...] = (
+    Dense, DepGraph, Gated, Magnitude, MagnitudeUnstructured, Random, Slimming, Uniform,
+)  # fmt: skip
 
 
 def registry() -> dict[str, type[Method]]:

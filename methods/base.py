@@ -6,7 +6,8 @@ A method never runs the training loop and the loop never knows which method it r
     network = method.prepare(model, example_inputs)        # what is trained
     for each step:
         loss = task_loss(network(x), y) + method.penalty()
-        loss.backward(); optimizer.step()
+        loss.backward()
+        method.after_backward(); optimizer.step()          # may add to the gradients
         method.after_step(optimizer)                       # may remove channels and layers, in place
     small = method.finish()                                # a plain nn.Module, physically smaller
 """
@@ -15,7 +16,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict
@@ -55,11 +56,14 @@ class Method(ABC):
         name: how suites call the method.
         source: the paper (or reason) it comes from.
         prunes: False for controls that ignore the budget (`dense`).
+        budget_unit: what the budget counts. "macs": the result is plain and physically smaller. "connections": nonzero
+            weights of a network that keeps its shape, so neither MACs nor time fall. "mean_macs": mean over images of
+            a network that keeps its gates and skips work.
         Options: a frozen pydantic model with the method's options.
 
     Args:
         options: an instance of `Options`, or None for the defaults.
-        keep: the budget, the fraction of the dense MACs that the result may cost, in (0, 1].
+        keep: the budget, the fraction of the dense cost (see `budget_unit`) that the result may have, in (0, 1].
         steps: optimizer steps of the whole training, all phases together.
         tolerance: the result costs at least `keep - tolerance` (and never more than `keep`).
         seed: seeds whatever the method draws itself.
@@ -71,6 +75,7 @@ class Method(ABC):
     name: ClassVar[str]
     source: ClassVar[str]
     prunes: ClassVar[bool] = True
+    budget_unit: ClassVar[Literal["macs", "connections", "mean_macs"]] = "macs"
     Options: ClassVar[type[MethodOptions]] = MethodOptions
 
     def __init__(
@@ -113,6 +118,10 @@ class Method(ABC):
         """What the method adds to the loss of the current batch; called after the forward pass."""
         return 0.0
 
+    def after_backward(self) -> None:
+        """Called between `backward` and the optimizer step; may add to the gradients (a subgradient, for example)."""
+        return
+
     def after_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Called after every optimizer step. May change the network and the optimizer's parameters in place.
 
@@ -122,7 +131,8 @@ class Method(ABC):
 
     @abstractmethod
     def finish(self) -> nn.Module:
-        """The result: a plain module without gates, masks or hooks. Called once, after the last step."""
+        """The result, called once, after the last step: a plain module without masks or hooks, and without gates
+        unless `budget_unit` is "mean_macs"."""
 
     def kept_cost(self) -> float | None:
         """The cost of the network as it stands (expected, while gates are open), as a fraction of the dense MACs.

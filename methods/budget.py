@@ -80,6 +80,13 @@ def floor(structure: Structure, removable: Tensor | None = None) -> float:
     return float(MacCost(structure)(openness))
 
 
+def check_reachable(structure: Structure, keep: float, removable: Tensor | None = None) -> None:
+    """Raise BudgetError, naming the floor, when removing all that `removable` allows would still cost more than `keep`."""
+    least = floor(structure, removable)
+    if keep < least:
+        raise BudgetError(f"keep = {keep:g} lies below the floor of this network, {least:.3f} of the dense MACs")
+
+
 def select(
     structure: Structure, scores: Tensor, keep: float, tolerance: float, removable: Tensor | None = None
 ) -> Tensor:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from methods import budget, surgery
 from methods.base import Method, MethodOptions, Phase, Skip, step_of
 from methods.macs import COUNTED
+from methods.slot import Slot
 from methods.structure import Structure, trace
 
 
@@ -53,10 +54,8 @@ class Magnitude(Method):
         if not self._structure.groups:
             raise Skip("no channels of this network can be removed")
         self._removable = self._structure.channel_units
-        least = budget.floor(self._structure, self._removable)
-        if self.keep < least:
-            raise budget.BudgetError(f"keep = {self.keep:g} lies below the floor of this network, {least:.3f}")
-        self._network = _Slot(model)
+        budget.check_reachable(self._structure, self.keep, self._removable)
+        self._network = Slot(model)
         self._example_inputs = example_inputs
         return self._network
 
@@ -71,17 +70,6 @@ class Magnitude(Method):
 
     def finish(self) -> nn.Module:
         return self._network.model
-
-
-class _Slot(nn.Module):
-    """Holds the network, so that surgery may replace it."""
-
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        return self.model(inputs)
 
 
 @torch.no_grad()

@@ -27,6 +27,7 @@ class Uniform(Method):
         structure = trace(model, example_inputs)
         if not structure.groups:
             raise Skip("no channels of this network can be removed")
+        budget.check_reachable(structure, self.keep, structure.channel_units)
         keep = budget.select(structure, uniform_scores(structure), self.keep, self.tolerance, structure.channel_units)
         self._model, self.masked_max_abs_diff = surgery.remove_checked(model, structure, keep, example_inputs)
         return self._model

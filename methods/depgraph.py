@@ -1,0 +1,133 @@
+"""Group-norm sparsity, then removal: DepGraph with Torch-Pruning's own regulariser and importance.
+
+Fang et al. 2023, "DepGraph: Towards Any Structural Pruning" (arXiv 2301.12900), the variant with sparsity learning
+("full" in its tables). Settings of the authors' CIFAR script (reproduce/main.py of Torch-Pruning): reg 5e-4, group L2
+norm divided by its maximum, global ranking.
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import torch
+import torch_pruning as tp
+from pydantic import Field
+from torch import Tensor, nn
+
+from methods import budget, surgery
+from methods.base import Method, MethodOptions, Phase, Skip, step_of
+from methods.slot import Slot
+from methods.structure import FIXED, Structure, trace
+
+
+class DepGraphOptions(MethodOptions):
+    """Options of `depgraph`."""
+
+    strength: float = Field(
+        5e-4, ge=0, description="weight of the group-norm penalty (the authors' CIFAR script: 5e-4)"
+    )
+    contrast: float = Field(
+        4.0,
+        ge=0,
+        description="the least important channel of a group is shrunk 2 ** contrast times as much as the most",
+    )
+    train_share: float = Field(0.3, gt=0, lt=1, description="share of the training before the penalty acts")
+    sparsify_share: float = Field(0.3, gt=0, lt=1, description="share of the training under the penalty")
+    fine_tune_peak: float = Field(
+        0.2, gt=0, description="learning rate at the start of fine-tuning, relative to the recipe's"
+    )
+
+
+class DepGraph(Method):
+    """Trains, pulls the groups of coupled parameters towards 0 by their importance, removes the least important.
+
+    Torch-Pruning has no MAC target. So its importance ranks, and `budget.select` goes down the ranking until the budget
+    is met exactly.
+    """
+
+    name = "depgraph"
+    source = "Fang et al. 2023, arXiv 2301.12900"
+    Options = DepGraphOptions
+
+    @classmethod
+    def phases(cls, options: MethodOptions) -> tuple[Phase, ...]:
+        assert isinstance(options, DepGraphOptions)
+        rest = 1.0 - options.train_share - options.sparsify_share
+        if rest <= 0:
+            raise ValueError("train_share + sparsify_share leave nothing for fine-tuning; allowed is a sum below 1")
+        return (
+            Phase("train", options.train_share, peak=1.0),
+            Phase("sparsify", options.sparsify_share),
+            Phase("fine-tune", rest, peak=options.fine_tune_peak),
+        )
+
+    def prepare(self, model: nn.Module, example_inputs: Tensor) -> nn.Module:
+        self._structure = trace(model, example_inputs)
+        if not self._structure.groups:
+            raise Skip("no channels of this network can be removed")
+        budget.check_reachable(self._structure, self.keep, self._structure.channel_units)
+        self._network = Slot(model)
+        self._example_inputs = example_inputs
+        self._begin = step_of(self.options.train_share, self.steps)
+        self._cut_at = step_of(self.options.train_share + self.options.sparsify_share, self.steps)
+        self._pruner: Any = make_pruner(
+            model, self._structure, example_inputs, self.options.strength, self.options.contrast
+        )
+        return self._network
+
+    def after_backward(self) -> None:
+        if self._begin <= self.step < self._cut_at:
+            self._pruner.regularize(self._network.model, alpha=2**self.options.contrast)
+
+    def after_step(self, optimizer: torch.optim.Optimizer) -> None:
+        super().after_step(optimizer)
+        if self.step == self._cut_at:
+            scores = group_scores(self._pruner, self._network.model, self._structure)
+            removable = scores.isfinite()
+            self._pruner = None  # its graph is that of the network before the cut
+            keep = budget.select(self._structure, scores, self.keep, self.tolerance, removable)
+            self._network.model, self.masked_max_abs_diff = surgery.remove_checked(
+                self._network.model, self._structure, keep, self._example_inputs, optimizer
+            )
+
+    def finish(self) -> nn.Module:
+        return self._network.model
+
+
+def make_pruner(
+    model: nn.Module, structure: Structure, example_inputs: Tensor, strength: float, contrast: float
+) -> Any:
+    """Torch-Pruning's `GroupNormPruner`, used for its penalty and its importance; it removes nothing here."""
+    modules = dict(model.named_modules())
+    modes = [(m, m.training) for m in model.modules()]
+    with torch.enable_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of parameters it does not know: those groups are left out below
+        pruner = tp.pruner.GroupNormPruner(
+            model.eval(),
+            example_inputs,
+            importance=tp.importance.GroupMagnitudeImportance(p=2, normalizer="max"),
+            reg=strength,
+            alpha=contrast,
+            global_pruning=True,
+            ignored_layers=[modules[name] for name, _ in structure.fixed],
+        )
+    for module, mode in modes:
+        module.training = mode
+    producers = {modules[name] for group in structure.groups for name in group.producers if group.width > 1}
+    # A group of one channel has no contrast: the regulariser would divide 0 by 0.
+    pruner._groups = [group for group in pruner._groups if group[0].dep.target.module in producers]
+    return pruner
+
+
+@torch.no_grad()
+def group_scores(pruner: Any, model: nn.Module, structure: Structure) -> Tensor:
+    """(U,) Torch-Pruning's importance of every channel unit; infinite where it has none (the unit stays)."""
+    names = {module: name for name, module in model.named_modules()}
+    scores = torch.full((structure.units,), float("inf"))
+    for group in pruner._groups:
+        importance = pruner.estimate_importance(group)
+        units = structure.layers[names[group[0].dep.target.module]].out_units[group[0].idxs]
+        if importance is not None and (units != FIXED).all():
+            scores[units] = importance.detach().float().cpu()
+    return scores

@@ -1,0 +1,72 @@
+"""Single weights masked by magnitude: train, zero the smallest, fine-tune (Han et al. 2015, arXiv 1506.02626).
+
+The network keeps its shape: connections fall, multiply-accumulates, time and energy do not. It stands here to show that.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn.utils import prune
+
+from methods.base import Method, MethodOptions, Phase, Skip, step_of
+from methods.macs import COUNTED
+
+
+class UnstructuredOptions(MethodOptions):
+    """Options of `magnitude_unstructured`."""
+
+    train_share: float = Field(0.6, gt=0, lt=1, description="share of the training before the weights are masked")
+    fine_tune_peak: float = Field(
+        0.2, gt=0, description="learning rate at the start of fine-tuning, relative to the recipe's"
+    )
+
+
+class MagnitudeUnstructured(Method):
+    """Masks the smallest weights of all convolution and linear layers together (`torch.nn.utils.prune`, global).
+
+    Here the budget is the fraction of the *connections* (nonzero weights) that stay. Biases and norms are left alone. The
+    masks hold during fine-tuning and are made permanent at the end: zeros in tensors of the dense network's shapes.
+    """
+
+    name = "magnitude_unstructured"
+    source = "Han et al. 2015, arXiv 1506.02626"
+    budget_unit = "connections"
+    Options = UnstructuredOptions
+
+    @classmethod
+    def phases(cls, options: MethodOptions) -> tuple[Phase, ...]:
+        assert isinstance(options, UnstructuredOptions)
+        return (
+            Phase("train", options.train_share, peak=1.0),
+            Phase("fine-tune", 1.0 - options.train_share, peak=options.fine_tune_peak),
+        )
+
+    def prepare(self, model: nn.Module, example_inputs: Tensor) -> nn.Module:
+        if not prunable_weights(model):
+            raise Skip("there is no convolution and no linear layer whose weights could be masked")
+        self._model = model
+        return model
+
+    def after_step(self, optimizer: torch.optim.Optimizer) -> None:
+        super().after_step(optimizer)
+        if self.step == step_of(self.options.train_share, self.steps):
+            weights = prunable_weights(self._model)
+            total = sum(getattr(module, name).numel() for module, name in weights)
+            closed = math.ceil((1.0 - self.keep) * total - 1e-9)  # rounded so that the budget is never exceeded
+            # The parameter stays the same object, so the optimizer and its momentum go on with it.
+            prune.global_unstructured(weights, pruning_method=prune.L1Unstructured, amount=closed)
+
+    def finish(self) -> nn.Module:
+        for module, name in prunable_weights(self._model):
+            if prune.is_pruned(module):
+                prune.remove(module, name)
+        return self._model
+
+
+def prunable_weights(model: nn.Module) -> list[tuple[nn.Module, str]]:
+    """(module, "weight") of every convolution and linear layer."""
+    return [(module, "weight") for module in model.modules() if isinstance(module, COUNTED)]
