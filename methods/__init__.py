@@ -6,6 +6,7 @@ from methods.base import Method, MethodOptions, Phase, Skip
 from methods.budget import BudgetError
 from methods.dense import Dense
 from methods.depgraph import DepGraph
+from methods.dynamic import Dynamic
 from methods.gated import Gated
 from methods.gating import ConsensusGating, GatingOptions
 from methods.macs import MacMeter, count_macs, count_params
@@ -16,7 +17,7 @@ from methods.slimming import Slimming
 from methods.uniform import Uniform
 
 _METHODS: tuple[type[Method], ...] = (
-    Dense, DepGraph, Gated, Magnitude, MagnitudeUnstructured, Random, Slimming, Uniform,
+    Dense, DepGraph, Dynamic, Gated, Magnitude, MagnitudeUnstructured, Random, Slimming, Uniform,
 )  # fmt: skip
 
 

@@ -46,6 +46,8 @@ class MacMeter:
     def _count(self, module: nn.Module, inputs: object, output: object) -> None:
         if isinstance(module, COUNTED) and isinstance(output, Tensor):
             self.total += layer_macs(module, output)
+        else:  # a wrapper that called a part of its layer says what that cost
+            self.total += getattr(module, "executed_macs", 0)
 
 
 @torch.no_grad()
