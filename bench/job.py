@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict
 
-from bench.suite import Measurement, MethodEntry, Training
+from bench.suite import Allowance, Measurement, MethodEntry, Training
 
 
 class Settings(BaseModel):
@@ -22,6 +22,7 @@ class Settings(BaseModel):
     training: Training
     measurement: Measurement
     device: str
+    allowance: Allowance | None = None
 
 
 class Job(BaseModel):

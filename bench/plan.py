@@ -11,12 +11,13 @@ import torch
 import torch.nn.functional as F
 
 from bench import models
+from bench.budget import refuse_small_allowances
 from bench.data import Dataset
 from bench.job import Settings
 from bench.record import RECORD_FILE, Record, read_record
 from bench.suite import MethodEntry, Suite
 from bench.train import autocast_for
-from methods import registry
+from methods import find
 
 ORDER_SEED = 0
 STARTUP_S = 15.0  # interpreter, imports and data of a fresh process
@@ -31,11 +32,16 @@ class Run:
 
 
 def plan(suite: Suite, data: Dataset, device: str) -> list[Run]:
-    """Every run of `suite`, shuffled by a fixed seed so that no method always runs first (or on the warmest machine)."""
+    """Every run of `suite`, shuffled by a fixed seed so that no method always runs first (or on the warmest machine).
+
+    Raises:
+        UserError: the allowance cannot suffice for a method.
+    """
     images = {"train": len(data.train.labels), "holdout": len(data.holdout.labels), "test": len(data.test.labels)}
+    refuse_small_allowances(suite, steps_per_epoch=len(data.train.labels) // suite.training.batch_size)
     runs = []
     for entry in suite.methods:
-        for budget in suite.budgets if registry()[entry.name].prunes else [1.0]:
+        for budget in suite.budgets if find(entry.name).prunes else [1.0]:
             for seed in suite.seeds:
                 settings = Settings(
                     dataset=suite.dataset,
@@ -48,6 +54,7 @@ def plan(suite: Suite, data: Dataset, device: str) -> list[Run]:
                     training=suite.training,
                     measurement=suite.measurement,
                     device=device,
+                    allowance=suite.allowance,
                 )
                 runs.append(Run(run_key(entry, budget, seed), settings))
     random.Random(ORDER_SEED).shuffle(runs)

@@ -29,6 +29,18 @@ class Stored(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+class SampleMacs(Stored):
+    """MACs that single test images really executed, gate heads included, as fractions of the dense network's."""
+
+    images: int = Field(ge=1)  # the first of the test set
+    mean: float
+    std: float
+    low: float
+    high: float
+    edges: tuple[float, ...]  # of the bins
+    counts: tuple[int, ...]  # images in each
+
+
 class Cost(Stored):
     """Requested and achieved budget. MACs: multiply-accumulates of conv and linear layers for one image."""
 
@@ -40,6 +52,9 @@ class Cost(Stored):
     params_dense: int = Field(ge=1)
     widths: dict[str, int] = {}  # kept output channels by layer name, 0 for a removed layer
     widths_dense: dict[str, int] = {}
+    connections: int | None = None  # nonzero weights of conv and linear layers; where the budget counts them
+    connections_dense: int | None = None
+    sample_macs: SampleMacs | None = None  # where images cost differently; `macs` is then the mean
 
     @property
     def kept_macs(self) -> float:
@@ -74,12 +89,15 @@ class LedgerEntry(Stored):
         int  # multiply-accumulates of the forward passes really executed (backward costs about twice that again)
     )
     duration_s: float
+    energy_j: dict[Kind, float] = {}  # by kind, where it could be read
 
 
 class Ledger(Stored):
     """What the run was allowed and what it spent. Every phase of a method is charged."""
 
     allowance_samples: int
+    allowance_forward_macs: int | None = None
+    allowance_j: float | None = None
     entries: tuple[LedgerEntry, ...]
 
     @property

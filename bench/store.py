@@ -12,6 +12,7 @@ from torch import nn
 
 from bench import models
 from bench.errors import UserError
+from methods.skipping import SkippingNetwork, rebuild
 from methods.structure import trace
 from methods.surgery import resize
 
@@ -28,6 +29,8 @@ def save_model(model: nn.Module, folder: Path, *, name: str, classes: int, input
     path = folder / MODEL_FILE
     tensors = {key: tensor.detach().cpu().contiguous().clone() for key, tensor in model.state_dict().items()}
     about = {"model": name, "classes": str(classes), "input_shape": json.dumps(input_shape)}
+    if isinstance(model, SkippingNetwork):
+        about["gates"] = model.layout.model_dump_json()  # it keeps its gates
     temporary = path.with_suffix(".tmp")
     save_file(tensors, temporary, metadata=about)
     temporary.replace(path)
@@ -35,7 +38,9 @@ def save_model(model: nn.Module, folder: Path, *, name: str, classes: int, input
 
 
 def load_model(folder: str | Path) -> nn.Module:
-    """The network of one run, `results/<suite>/<key>`: plain, pruned, on the CPU, in eval mode.
+    """The network of one run, `results/<suite>/<key>`: pruned, on the CPU, in eval mode.
+
+    It is a plain module, but for `dynamic`, whose network keeps its gates and skips.
 
     Raises:
         UserError: there is no stored network, or it does not fit the model it says it came from.
@@ -54,6 +59,8 @@ def load_model(folder: str | Path) -> nn.Module:
     model = models.build(about["model"], int(about["classes"]), seed=0)
     example = torch.zeros(2, *json.loads(about["input_shape"]))
     try:
+        if "gates" in about:
+            return rebuild(model, about["gates"], tensors).eval()
         return resize(model, trace(model, example), tensors).eval()
     except ValueError as e:
         raise UserError(f"{path}: {' '.join(str(e).split())}") from None

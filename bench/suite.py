@@ -29,7 +29,8 @@ from bench.data import DATASETS
 from bench.energy.carbon import check_country
 from bench.errors import UserError, did_you_mean
 from bench.validation import REFUSED, REPEATED, sentences
-from methods import MethodOptions, registry
+from methods import Method, MethodError, MethodOptions, find, plugins, registry
+from methods.plugins import REFERENCE
 
 
 def _refuse_repeats(values: Any, inner: ValidatorFunctionWrapHandler) -> Any:
@@ -121,7 +122,7 @@ def _without_default(schema: dict[str, Any]) -> None:
 class MethodEntry(Part):
     """A method and its options. The same method may occur several times, under different labels."""
 
-    name: str = Field(description="a registered method")
+    name: str = Field(description="a registered method, or module:Class")
     label: str = Field(
         "",
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$",
@@ -136,18 +137,25 @@ class MethodEntry(Part):
     @classmethod
     def _label_defaults_to_name(cls, entry: Any) -> Any:
         if isinstance(entry, dict) and isinstance(entry.get("name"), str):
-            return {"label": entry["name"], **entry}
+            return {"label": entry["name"].rpartition(":")[2], **entry}
         return entry
 
     @field_validator("name")
     @classmethod
     def _is_registered(cls, name: str) -> str:
-        return _one_of(registry(), name)
+        if _method(name) is not None:
+            return name
+        try:
+            find(name)  # of a name that is known it says what is wrong with the method
+        except MethodError as e:
+            if ":" in name or name in plugins.merged({})[1]:
+                raise _refused(f'name = "{name}": {e}') from None
+        return _one_of((), name)
 
     @field_validator("options", mode="plain")
     @classmethod
     def _are_the_methods_own(cls, options: Any, info: ValidationInfo) -> Any:
-        method = registry().get(info.data.get("name", ""))
+        method = _method(info.data.get("name", ""))
         if method is None or isinstance(options, method.Options):
             return options  # nothing can be said about the options of an unknown method; its name is refused already
         if not isinstance(options, dict):
@@ -174,6 +182,22 @@ class Measurement(Part):
             raise _refused(str(e)) from None
 
 
+class Allowance(Part):
+    """What a run may spend on training, all phases of its method together. A run that overdraws it stops and fails."""
+
+    samples: int | None = Field(
+        None, ge=1, description="training images, repeats counted; by default those of the recipe's epochs"
+    )
+    macs: float | None = Field(
+        None,
+        gt=0,
+        description="forward multiply-accumulates, as a multiple of what the dense network takes for the epochs",
+    )
+    joules: float | None = Field(
+        None, gt=0, description="joules of the training: measured where there is a counter, else sampled, else modelled"
+    )
+
+
 class Suite(Part):
     """What a suite file holds."""
 
@@ -189,6 +213,9 @@ class Suite(Part):
     )
     seeds: EachOnce[Seed] = Field((0,), description="seeds of weights, data order and augmentation: one run for each")
     training: Training = Field(description="the recipe, the same for every method")
+    allowance: Allowance | None = Field(
+        None, description="what each run may spend; by default the images of the recipe's epochs"
+    )
     methods: EachOnce[MethodEntry] = Field(description="what is compared")
     measurement: Measurement = Field(Measurement(), description="what is measured on the finished networks")
 
@@ -213,19 +240,40 @@ def _one_of(known: Iterable[str], name: str) -> str:
     return name
 
 
+def _method(name: str) -> type[Method] | None:
+    """The method that a suite calls `name`; None where there is none that can be used."""
+    known = registry().get(name)
+    if known is not None:
+        return known
+    try:
+        return find(name)
+    except MethodError:
+        return None
+
+
 def _refused(sentence: str) -> PydanticCustomError:
     return PydanticCustomError(REFUSED, sentence)
 
 
-def schema() -> dict[str, Any]:
-    """The JSON schema of a suite file, with the names and the options of all registered methods."""
+def schema(references: Iterable[str] = ()) -> dict[str, Any]:
+    """The JSON schema of a suite file, with the names and the options of all registered methods.
+
+    Args:
+        references: methods given as `module:Class` whose options are to be described too.
+    """
     result = Suite.model_json_schema()
     definitions = result["$defs"]
     result["properties"]["dataset"]["enum"] = list(DATASETS)
     entry = definitions["MethodEntry"]
-    entry["properties"]["name"]["enum"] = list(registry())
+    described = entry["properties"]["name"].pop("description")
+    entry["properties"]["name"] = {
+        "anyOf": [{"type": "string", "enum": list(registry())}, {"type": "string", "pattern": REFERENCE}],
+        "description": described,
+        "title": "Name",
+    }
     entry["allOf"] = []
-    for name, method in registry().items():
+    named_otherwise = {name: method for name in references if (method := _method(name)) is not None}
+    for name, method in {**named_otherwise, **registry()}.items():
         options = method.Options.model_json_schema(ref_template="#/$defs/{model}")
         definitions |= options.pop("$defs", {})
         named = {"properties": {"name": {"const": name}}, "required": ["name"]}
@@ -253,7 +301,9 @@ def load_suite(name_or_path: str) -> Suite:
     try:
         return Suite.model_validate(data)
     except ValidationError as e:
-        lines = sentences(e, schema(), data)
+        entries = data.get("methods")
+        names = [m.get("name") for m in entries if isinstance(m, dict)] if isinstance(entries, list) else []
+        lines = sentences(e, schema(n for n in names if isinstance(n, str) and ":" in n), data)
         raise UserError("\n".join(f"{name_or_path}: {line}" for line in lines)) from None
 
 

@@ -19,7 +19,7 @@ from bench.data import Dataset, Split
 from bench.energy import EnergyMeter, Reading
 from bench.record import Epoch
 from bench.schedule import cycles, phase_at, rate_at
-from bench.suite import Training
+from bench.suite import Allowance, Training
 from methods import MacMeter, Method, count_macs
 
 EVALUATION_BATCH = 500
@@ -66,6 +66,7 @@ def train(
     device: torch.device,
     meter: EnergyMeter,
     report: Callable[[Progress], None] = lambda progress: None,
+    allowance: Allowance | None = None,
 ) -> Trained:
     """Train `model` with `method` for exactly the recipe's epochs.
 
@@ -74,10 +75,15 @@ def train(
         model: the dense network, on `device`, in its memory format.
         batches: the training batches; the same for every method at equal seed.
         report: called about twice a second and at the end of each epoch.
+        allowance: what the training may spend; by default the images of its epochs.
 
     Returns:
         The finished network (plain and physically smaller), the history by epoch, the ledger, and the energy of the
         training steps alone: validation is paused out.
+
+    Raises:
+        OverdrawnError: the training took more than its allowance.
+        DivergedError: the loss is no longer a number.
     """
     images, _ = next(batches.epoch(0))
     example = images[:2]
@@ -90,7 +96,7 @@ def train(
     phases = method.phases(method.options)
     rates = cycles(phases, steps, recipe.learning_rate, round(recipe.warmup_epochs * steps_per_epoch))
     autocast = autocast_for(device, recipe.precision)
-    ledger = Ledger(allowance_samples=steps * batches.batch_size)
+    ledger = open_ledger(allowance, steps * batches.batch_size, dense_macs)
 
     def kept_macs() -> float:
         kept = method.kept_cost()
@@ -107,8 +113,12 @@ def train(
             loss_sum = torch.zeros((), device=device)
             correct = torch.zeros((), device=device)
             kept = kept_macs()
+            phase = phase_at(phases, steps, step).name
+            stretch = meter.begin("stretch")  # of one phase within one epoch, for the ledger
             for batch, (x, y) in enumerate(batches.epoch(epoch), start=1):
-                phase = phase_at(phases, steps, step).name
+                if (now := phase_at(phases, steps, step).name) != phase:
+                    ledger.charge_energy(phase, stretch.end())
+                    phase, stretch = now, meter.begin("stretch")
                 rate = rate_at(rates, step, recipe.schedule)
                 for group in optimizer.param_groups:
                     group["lr"] = rate * group["learning_rate_scale"]
@@ -121,8 +131,9 @@ def train(
                 method.after_backward()
                 optimizer.step()
                 optimizer.zero_grad(set_to_none=True)
-                ledger.charge(phase, samples=len(x), forward_macs=macs.total)
-                method.after_step(optimizer)
+                with MacMeter() as own:  # what the method itself executes, such as trying a network that it cut
+                    method.after_step(optimizer)
+                ledger.charge(phase, samples=len(x), forward_macs=macs.total + own.total)
 
                 step += 1
                 loss_sum += task_loss.detach()
@@ -136,6 +147,7 @@ def train(
                     numbers = (float(loss_sum) / batch, float(correct) / seen, last, kept, meter.power_w(), left_s)
                     report(Progress(False, epoch, recipe.epochs, step, steps, phase, *numbers))
 
+            ledger.charge_energy(phase, stretch.end())
             epoch_s = time.perf_counter() - epoch_started_s
             with window.paused():
                 kept = kept_macs()
@@ -159,6 +171,14 @@ def train(
             ledger.resume_clock()
     assert window.reading is not None
     return Trained(method.finish(), tuple(history), ledger, window.reading)
+
+
+def open_ledger(allowance: Allowance | None, samples: int, dense_macs: int) -> Ledger:
+    """The ledger of a training over `samples` images of a network that dense takes `dense_macs` per image."""
+    if allowance is None:
+        return Ledger(samples)
+    macs = None if allowance.macs is None else round(allowance.macs * samples * dense_macs)
+    return Ledger(allowance.samples or samples, macs, allowance.joules)
 
 
 def make_optimizer(groups: list[dict[str, Any]], recipe: Training) -> torch.optim.Optimizer:

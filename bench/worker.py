@@ -13,8 +13,9 @@ import select
 import sys
 import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ from torch import nn
 
 from bench import models
 from bench.batches import Batches, evaluation_batches
+from bench.budget import OverdrawnError
+from bench.cost import SAMPLED_IMAGES, count_connections, sample_macs
 from bench.data import load
 from bench.energy import EnergyMeter, Reading
 from bench.energy.carbon import gco2e, grid_intensity
@@ -33,13 +36,13 @@ from bench.machine import describe_machine, describe_versions
 from bench.record import Cost, Emissions, Inference, Record, write_record
 from bench.store import save_model
 from bench.train import DivergedError, evaluate, train
-from methods import BudgetError, Method, Skip, count_macs, count_params, registry
+from methods import BudgetError, Method, MethodError, Skip, count_macs, count_params, find
 from methods.macs import COUNTED
 
 MASKED_TOLERANCE = 1e-4
 """Largest |delta logit| between the masked and the removed network that counts as equal."""
 
-EXPECTED = (UserError, Skip, BudgetError, DivergedError)
+EXPECTED = (UserError, Skip, BudgetError, DivergedError, OverdrawnError, MethodError)
 """Why a run can have no result without anything being broken: the message is a sentence for the user."""
 
 Emit = Callable[..., None]
@@ -103,7 +106,7 @@ def run(job: Job, emit: Emit) -> Record:
         flip=data.flip,
         channels_last=s.training.channels_last,
     )
-    method_class = registry()[s.method.name]
+    method_class = find(s.method.name)
     method = method_class(
         s.method.options,
         keep=s.budget,
@@ -120,6 +123,7 @@ def run(job: Job, emit: Emit) -> Record:
             trained = train(
                 method, model, data, batches, s.training, device, meter,
                 report=lambda progress: emit("progress", **dataclasses.asdict(progress)),
+                allowance=s.allowance,
             )  # fmt: skip
             emit("evaluating")
             with meter.window("evaluation") as window:
@@ -130,7 +134,11 @@ def run(job: Job, emit: Emit) -> Record:
                 data.test, batch_size=256, mean=data.mean, std=data.std, device=device,
                 channels_last=s.training.channels_last,
             ))[0]  # fmt: skip
-            cost = measure_cost(s, trained.model, dense, images[:2])
+            singly = evaluation_batches(
+                data.test, batch_size=1, mean=data.mean, std=data.std, device=device,
+                channels_last=s.training.channels_last,
+            )  # fmt: skip
+            cost = measure_cost(s, method, trained.model, dense, images[:2], (x for x, _ in singly))
             emit("measuring")
             inference = tuple(
                 compare(
@@ -196,24 +204,47 @@ def fresh_model(settings: Settings, classes: int, device: torch.device) -> nn.Mo
     return model.to(memory_format=torch.channels_last) if settings.training.channels_last else model
 
 
-def measure_cost(settings: Settings, pruned: nn.Module, dense: nn.Module, example: torch.Tensor) -> Cost:
-    """Achieved cost, counted on the finished network, not reported by the method."""
+def measure_cost(
+    settings: Settings,
+    method: Method,
+    pruned: nn.Module,
+    dense: nn.Module,
+    example: torch.Tensor,
+    singly: Iterator[torch.Tensor],
+) -> Cost:
+    """Achieved cost, counted on the finished network, not reported by the method.
+
+    Args:
+        example: (2, C, H, W).
+        singly: test images, (1, C, H, W) each, for networks whose cost depends on the image.
+    """
+    macs_dense = count_macs(dense, example)
+    sampled = None
+    if method.budget_unit == "mean_macs":
+        sampled = sample_macs(pruned, islice(singly, SAMPLED_IMAGES), macs_dense)
+    connections = method.budget_unit == "connections"
+    found = widths(pruned)
     return Cost(
         budget=settings.budget,
         tolerance=settings.tolerance,
-        macs=count_macs(pruned, example),
-        macs_dense=count_macs(dense, example),
+        macs=count_macs(pruned, example) if sampled is None else round(sampled.mean * macs_dense),
+        macs_dense=macs_dense,
         params=count_params(pruned),
         params_dense=count_params(dense),
-        widths={name: widths(pruned).get(name, 0) for name in widths(dense)},
+        widths={name: found.get(name, 0) for name in widths(dense)},
         widths_dense=widths(dense),
+        connections=count_connections(pruned) if connections else None,
+        connections_dense=count_connections(dense) if connections else None,
+        sample_macs=sampled,
     )
 
 
 def widths(model: nn.Module) -> dict[str, int]:
-    """Output channels of every convolution and linear layer, by name."""
+    """Output channels of every convolution and linear layer, by its name in the dense network."""
     return {
-        name: m.out_features if isinstance(m, nn.Linear) else m.out_channels  # type: ignore[misc]
+        name.removeprefix("network.").replace(".inner", ""): m.out_features
+        if isinstance(m, nn.Linear)
+        else m.out_channels  # type: ignore[misc]
         for name, m in model.named_modules()
         if isinstance(m, COUNTED)
     }
@@ -222,8 +253,15 @@ def widths(model: nn.Module) -> dict[str, int]:
 def why_invalid(method: Method, cost: Cost) -> str | None:
     """The rule that the run broke, or None."""
     low, high = cost.budget - cost.tolerance, cost.budget
-    if method.prunes and not low <= cost.kept_macs <= high:
-        return f"kept {cost.kept_macs:.4f} of the dense MACs, outside [{low:g}, {high:g}]"
+    kept, what = cost.kept_macs, "MACs"
+    if method.budget_unit == "connections":
+        assert cost.connections is not None
+        assert cost.connections_dense is not None
+        kept, what = cost.connections / cost.connections_dense, "connections"
+    elif method.budget_unit == "mean_macs":
+        what = "MACs on average over test images"
+    if method.prunes and not low <= kept <= high:
+        return f"kept {kept:.4f} of the dense {what}, outside [{low:g}, {high:g}]"
     diff = method.masked_max_abs_diff
     if diff is not None and diff > MASKED_TOLERANCE:
         return f"masked and removed network differ by {diff:.2e} in their logits, more than {MASKED_TOLERANCE:g}"

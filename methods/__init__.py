@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from methods import plugins
 from methods.base import Method, MethodOptions, Phase, Skip
 from methods.budget import BudgetError
 from methods.dense import Dense
@@ -12,6 +13,7 @@ from methods.gating import ConsensusGating, GatingOptions
 from methods.macs import MacMeter, count_macs, count_params
 from methods.magnitude import Magnitude
 from methods.magnitude_unstructured import MagnitudeUnstructured
+from methods.plugins import MethodError
 from methods.random_channels import Random
 from methods.slimming import Slimming
 from methods.uniform import Uniform
@@ -22,8 +24,24 @@ _METHODS: tuple[type[Method], ...] = (
 
 
 def registry() -> dict[str, type[Method]]:
-    """Every method by its name."""
-    return {method.name: method for method in _METHODS}
+    """Every method by its name: those here, and those of installed packages (entry point group `greenprune.methods`)."""
+    return plugins.merged({method.name: method for method in _METHODS})[0]
+
+
+def find(name: str) -> type[Method]:
+    """The method called `name`, or the class `module:Class`.
+
+    Raises:
+        MethodError: there is none, or it cannot be used; one sentence.
+    """
+    known, broken = plugins.merged({method.name: method for method in _METHODS})
+    if name in broken:
+        raise MethodError(broken[name])
+    if name in known:
+        return known[name]
+    if ":" in name:
+        return plugins.load(name)
+    raise MethodError(f'there is no method "{name}"; known are {", ".join(known)}, and module:Class')
 
 
 __all__ = [
@@ -32,10 +50,12 @@ __all__ = [
     "GatingOptions",
     "MacMeter",
     "Method",
+    "MethodError",
     "MethodOptions",
     "Phase",
     "Skip",
     "count_macs",
     "count_params",
+    "find",
     "registry",
 ]

@@ -37,6 +37,9 @@ class Meter:
         yield self
         self.running = False
 
+    def begin(self, name: str) -> Any:
+        return SimpleNamespace(end=lambda: Reading(name=name, duration_s=0.0))
+
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
         self.running = False
@@ -152,7 +155,9 @@ def test_magnitude_is_charged_less_after_it_removed_filters() -> None:
     macs, left = (count_macs(m, torch.zeros(2, 3, 32, 32)) for m in (network(Spy()), small.trained.model))
     assert left < macs
     before, after = small.trained.ledger.stored().entries
-    assert (before.phase, before.forward_macs) == ("train", macs * before.samples)
+    assert before.phase == "train"
+    tried = before.forward_macs - macs * before.samples  # when it cut, it compared the network before and after
+    assert 0 < tried <= 6 * macs
     assert (after.phase, after.forward_macs) == ("fine-tune", left * after.samples)
 
 

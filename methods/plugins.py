@@ -1,0 +1,127 @@
+"""Methods of third parties: installed with an entry point, or named as `module:Class`.
+
+A package makes its methods known without any change here, in its pyproject.toml:
+
+    [project.entry-points."greenprune.methods"]
+    mine = "my_package.my_module:Mine"
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import re
+import sys
+from collections.abc import Iterator, Mapping
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+
+from methods.base import Method, MethodOptions
+
+GROUP = "greenprune.methods"
+REFERENCE = r"^[A-Za-z_][A-Za-z0-9_.]*:[A-Za-z_][A-Za-z0-9_]*$"
+"""The form of `module:Class`."""
+
+
+class MethodError(ValueError):
+    """A method that cannot be used; the message is one sentence that says why."""
+
+
+@cache
+def installed() -> tuple[dict[str, type[Method]], dict[str, str]]:
+    """The methods of installed packages by name, and by name what is wrong with those that cannot be used.
+
+    One broken package spoils nothing for suites that do not ask for its methods.
+    """
+    return collect(tuple(entry_points(group=GROUP)))
+
+
+def collect(found: tuple[EntryPoint, ...]) -> tuple[dict[str, type[Method]], dict[str, str]]:
+    """As `installed`, of these entry points."""
+    good: dict[str, type[Method]] = {}
+    bad: dict[str, str] = {}
+    for entry in sorted(found, key=lambda e: (e.name, e.value)):
+        try:
+            method = load(entry.value)
+        except MethodError as e:
+            bad[entry.name] = str(e)
+            continue
+        if method.name in good and good[method.name] is not method:
+            bad[method.name] = two_of_one_name(method.name, good[method.name], method)
+            continue
+        good[method.name] = method
+    return {name: method for name, method in good.items() if name not in bad}, bad
+
+
+def merged(own: Mapping[str, type[Method]]) -> tuple[dict[str, type[Method]], dict[str, str]]:
+    """`own` and the installed methods by name, and by name what is wrong with those that cannot be used."""
+    good, bad = installed()
+    bad = dict(bad)
+    for name, method in good.items():
+        if name in own:
+            bad[name] = two_of_one_name(name, own[name], method)
+    return {**good, **{name: method for name, method in own.items() if name not in bad}}, bad
+
+
+def two_of_one_name(name: str, first: type[Method], second: type[Method]) -> str:
+    paths = (f"{m.__module__}:{m.__qualname__}" for m in (first, second))
+    return f'two methods are called "{name}": {" and ".join(paths)}; rename one of them, or uninstall its package'
+
+
+def load(reference: str) -> type[Method]:
+    """The class `module:Class`; the working directory is searched too.
+
+    Raises:
+        MethodError: it cannot be imported, or is no complete method.
+    """
+    module_name, _, attribute = reference.partition(":")
+    if not re.match(REFERENCE, reference):
+        raise MethodError(f'"{reference}" is not of the form module:Class')
+    with _importable_working_directory():
+        try:
+            module = importlib.import_module(module_name)
+        except ModuleNotFoundError as e:
+            raise MethodError(
+                f'there is no module "{e.name or module_name}" in the working directory or among the installed packages'
+            ) from e
+        except Exception as e:  # importing runs the author's code
+            first_line = (str(e).strip().splitlines() or [""])[0]
+            raise MethodError(f'importing "{module_name}" failed with {type(e).__name__}: {first_line}') from e
+    found = getattr(module, attribute, None)
+    if found is None:
+        raise MethodError(f'module "{module_name}" has no "{attribute}"')
+    problem = what_lacks(found)
+    if problem is not None:
+        raise MethodError(f"{reference} {problem}")
+    return found
+
+
+def what_lacks(candidate: object) -> str | None:
+    """What is missing in `candidate` for a method, to follow its name in a sentence; None when it is complete."""
+    if not isinstance(candidate, type) or not issubclass(candidate, Method):
+        return (
+            f"is not a subclass of methods.Method; it lacks the hooks {', '.join(sorted(Method.__abstractmethods__))}"
+        )
+    if missing := sorted(candidate.__abstractmethods__):
+        return f"lacks the hook{'s' if len(missing) > 1 else ''} {', '.join(missing)}"
+    for name in ("name", "source"):
+        if not isinstance(getattr(candidate, name, None), str):
+            return f'lacks the class attribute "{name}", a text'
+    if not isinstance(candidate.Options, type) or not issubclass(candidate.Options, MethodOptions):
+        return "has Options that are not a subclass of methods.MethodOptions"
+    without = [name for name, field in candidate.Options.model_fields.items() if field.is_required()]
+    if without:
+        return f"has options without a default: {', '.join(without)}"
+    return None
+
+
+@contextlib.contextmanager
+def _importable_working_directory() -> Iterator[None]:
+    folder = str(Path.cwd())
+    sys.path.insert(0, folder)
+    importlib.invalidate_caches()
+    try:
+        yield
+    finally:
+        sys.path.remove(folder)
