@@ -157,7 +157,8 @@ class _Counter:
     def cost(self) -> float:
         share = self._count / self._width
         share[self._depthwise, 0] = 1.0
-        return float((self._macs * self._alive * share[:, 0] * share[:, 1]).sum())
+        # Rounded: a sum of shares just above 1 would cost the whole network a channel at keep = 1.
+        return round(float((self._macs * self._alive * share[:, 0] * share[:, 1]).sum()), 12)
 
     def closable(self, unit: int) -> bool:
         if not self.open[unit]:

@@ -20,7 +20,7 @@ from pathlib import Path
 from methods.base import Method, MethodOptions
 
 GROUP = "greenprune.methods"
-REFERENCE = r"^[A-Za-z_][A-Za-z0-9_.]*:[A-Za-z_][A-Za-z0-9_]*$"
+REFERENCE = r"^[\w.]+:\w+$"
 """The form of `module:Class`."""
 
 

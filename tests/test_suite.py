@@ -118,7 +118,7 @@ def test_a_suite_and_its_parts_survive_storage(write: Write) -> None:
     assert isinstance(again.method.options, MagnitudeOptions)
 
 
-METHODS = ", ".join(json.dumps(name) for name in registry())
+METHODS = ", ".join(json.dumps(name) for name in registry()) + r" or text of the form [\w.]+:\w+"
 BUDGET = "a number above 0 and below 1"
 TRAINING_KEYS = (
     "epochs, batch_size, optimizer, learning_rate, momentum, nesterov, weight_decay, schedule, warmup_epochs, "
@@ -133,7 +133,7 @@ TRAINING_KEYS = (
         (
             "seeds = [0, 1]",
             "seed = 0",
-            "seed = 0: unknown key; allowed: name, description, dataset, model, budgets, tolerance, seeds, training, "
+            "seed = 0: unknown key; allowed: name, description, dataset, model, budgets, tolerance, seeds, training, allowance, "
             'methods, measurement (did you mean "seeds"?)',
         ),
         (
