@@ -29,8 +29,8 @@ from bench.data import DATASETS
 from bench.energy.carbon import check_country
 from bench.errors import UserError, did_you_mean
 from bench.validation import REFUSED, REPEATED, sentences
-from methods import Method, MethodError, MethodOptions, find, plugins, registry
-from methods.plugins import REFERENCE
+from methods import Method, MethodError, MethodOptions, find, registry
+from methods.plugins import REFERENCE, UnknownMethodError
 
 
 def _refuse_repeats(values: Any, inner: ValidatorFunctionWrapHandler) -> Any:
@@ -143,14 +143,15 @@ class MethodEntry(Part):
     @field_validator("name")
     @classmethod
     def _is_registered(cls, name: str) -> str:
-        if _method(name) is not None:
+        if name in registry():
             return name
         try:
-            find(name)  # of a name that is known it says what is wrong with the method
+            find(name)
+        except UnknownMethodError:
+            raise PydanticCustomError("unknown_name", "is unknown") from None
         except MethodError as e:
-            if ":" in name or name in plugins.merged({})[1]:
-                raise _refused(f'name = "{name}": {e}') from None
-        return _one_of((), name)
+            raise _refused(f'name = "{name}": {e}') from None
+        return name
 
     @field_validator("options", mode="plain")
     @classmethod

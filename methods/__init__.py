@@ -32,7 +32,8 @@ def find(name: str) -> type[Method]:
     """The method called `name`, or the class `module:Class`.
 
     Raises:
-        MethodError: there is none, or it cannot be used; one sentence.
+        UnknownMethodError: there is none.
+        MethodError: it cannot be used. Either message is one sentence.
     """
     known, broken = plugins.merged({method.name: method for method in _METHODS})
     if name in broken:
@@ -41,7 +42,7 @@ def find(name: str) -> type[Method]:
         return known[name]
     if ":" in name:
         return plugins.load(name)
-    raise MethodError(f'there is no method "{name}"; known are {", ".join(known)}, and module:Class')
+    raise plugins.UnknownMethodError(f'there is no method "{name}"; known are {", ".join(known)}, and module:Class')
 
 
 __all__ = [

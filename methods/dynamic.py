@@ -24,7 +24,8 @@ from methods.gates import annealed
 from methods.skipping import Layout, Skipper, SkippingCost, SkippingNetwork, find_gates, install
 from methods.structure import Structure, trace
 
-CALIBRATION_IMAGES = 512
+CALIBRATION_IMAGES = 256
+CALIBRATION_ROUNDS = 24
 SHIFT_RANGE = 12.0
 SHIFT_GAIN = 1.0  # logits per step and unit of excess cost: some ten steps to follow a change, without overshooting
 MAX_GRADIENT_GAIN = 0.2
@@ -57,7 +58,7 @@ class Dynamic(Method):
     """Trains network and gates together; the result keeps its gates and really skips, see `methods.skipping`.
 
     The budget counts the mean over images, gate heads included. It cannot be guaranteed for images that nobody has seen: at
-    the end the threshold is set so that the mean over the last training batches (at least 512 images where there are as
+    the end the threshold is set so that the mean over the last training batches (at least 256 images where there are as
     many) lies in the middle of [keep - tolerance, keep]. What a run then really costs is counted on its test images.
     """
 
@@ -145,13 +146,16 @@ class Dynamic(Method):
         """Set the threshold by bisection on the last training batches; the mean cost there, as a fraction of dense."""
         skipper, network = self._skipper, self._network
         target = self.keep - self.tolerance / 2
-        low, high = -SHIFT_RANGE * 2, SHIFT_RANGE * 2
+        low, high, radius = (
+            -math.inf,
+            math.inf,
+            0.25,
+        )  # where the threshold lies; how far to look while one side is open
         best, kept = skipper.shift, math.inf
         skipper.hold_open = False
         with evaluating(network), torch.no_grad():
             skipper.skip = False  # the cost is that of the gates, so that all of them have to speak
-            for _ in range(24):
-                skipper.shift = (low + high) / 2
+            for _ in range(CALIBRATION_ROUNDS):
                 costs = []
                 for images in network.seen:
                     network.network(images)
@@ -159,9 +163,14 @@ class Dynamic(Method):
                 mean = float(torch.cat(costs).mean())
                 if abs(mean - target) < abs(kept - target):
                     best, kept = skipper.shift, mean
-                if abs(mean - target) < self.tolerance / 20:
+                if abs(mean - target) < self.tolerance / 8:
                     break
                 low, high = (skipper.shift, high) if mean > target else (low, skipper.shift)
+                radius *= 2
+                if math.isinf(high) or math.isinf(low):
+                    skipper.shift += radius if math.isinf(high) else -radius
+                else:
+                    skipper.shift = (low + high) / 2
             skipper.skip = True
         skipper.shift = best
         return kept

@@ -54,11 +54,9 @@ class MagnitudeUnstructured(Method):
     def after_step(self, optimizer: torch.optim.Optimizer) -> None:
         super().after_step(optimizer)
         if self.step == step_of(self.options.train_share, self.steps):
-            weights = prunable_weights(self._model)
-            total = sum(getattr(module, name).numel() for module, name in weights)
-            closed = math.ceil((1.0 - self.keep) * total - 1e-9)  # rounded so that the budget is never exceeded
             # The parameter stays the same object, so the optimizer and its momentum go on with it.
-            prune.global_unstructured(weights, pruning_method=prune.L1Unstructured, amount=closed)
+            for (module, name), mask in smallest_masked(prunable_weights(self._model), self.keep):
+                prune.custom_from_mask(module, name, mask)
 
     def finish(self) -> nn.Module:
         for module, name in prunable_weights(self._model):
@@ -70,3 +68,19 @@ class MagnitudeUnstructured(Method):
 def prunable_weights(model: nn.Module) -> list[tuple[nn.Module, str]]:
     """(module, "weight") of every convolution and linear layer."""
     return [(module, "weight") for module in model.modules() if isinstance(module, COUNTED)]
+
+
+@torch.no_grad()
+def smallest_masked(weights: list[tuple[nn.Module, str]], keep: float) -> list[tuple[tuple[nn.Module, str], Tensor]]:
+    """A 0/1 mask for each of `weights`, so that of all of them together the fraction `keep` of largest magnitude stays.
+
+    What `prune.global_unstructured` computes, which refuses weights in channels_last format. The number of closed weights
+    is rounded up: the budget is never exceeded.
+    """
+    tensors = [getattr(module, name) for module, name in weights]
+    magnitudes = torch.cat([tensor.detach().abs().reshape(-1).float() for tensor in tensors])
+    closed = math.ceil((1.0 - keep) * len(magnitudes) - 1e-9)
+    mask = torch.ones_like(magnitudes)
+    mask[magnitudes.topk(closed, largest=False).indices] = 0.0
+    parts = mask.split([tensor.numel() for tensor in tensors])
+    return [(own, part.reshape(t.shape).to(t)) for own, part, t in zip(weights, parts, tensors, strict=True)]

@@ -28,6 +28,10 @@ class MethodError(ValueError):
     """A method that cannot be used; the message is one sentence that says why."""
 
 
+class UnknownMethodError(MethodError):
+    """No method has this name."""
+
+
 @cache
 def installed() -> tuple[dict[str, type[Method]], dict[str, str]]:
     """The methods of installed packages by name, and by name what is wrong with those that cannot be used.
@@ -61,7 +65,7 @@ def merged(own: Mapping[str, type[Method]]) -> tuple[dict[str, type[Method]], di
     for name, method in good.items():
         if name in own:
             bad[name] = two_of_one_name(name, own[name], method)
-    return {**good, **{name: method for name, method in own.items() if name not in bad}}, bad
+    return {name: method for name, method in {**good, **own}.items() if name not in bad}, bad
 
 
 def two_of_one_name(name: str, first: type[Method], second: type[Method]) -> str:

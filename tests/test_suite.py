@@ -133,8 +133,8 @@ TRAINING_KEYS = (
         (
             "seeds = [0, 1]",
             "seed = 0",
-            "seed = 0: unknown key; allowed: name, description, dataset, model, budgets, tolerance, seeds, training, allowance, "
-            'methods, measurement (did you mean "seeds"?)',
+            "seed = 0: unknown key; allowed: name, description, dataset, model, budgets, tolerance, seeds, training, "
+            'allowance, methods, measurement (did you mean "seeds"?)',
         ),
         (
             "epochs = 2",

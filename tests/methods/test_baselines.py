@@ -1,0 +1,186 @@
+"""What is particular to each baseline; what they share is in test_contract."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from bench.cost import count_connections
+from methods import Skip, registry
+from methods.depgraph import DepGraph, DepGraphOptions
+from methods.magnitude import filter_scores
+from methods.magnitude_unstructured import MagnitudeUnstructured, prunable_weights, smallest_masked
+from methods.random_channels import random_scores
+from methods.slimming import Slimming, SlimmingOptions, histogram, scale_scores, scales
+from methods.structure import trace
+from methods.surgery import evaluate
+from tests.methods.contract import run
+from tests.methods.networks import PlainConvs, batches, images, network
+
+# random
+
+
+def test_random_depends_on_the_seed_alone() -> None:
+    structure = trace(network(), images(2, 16))
+    assert torch.equal(random_scores(structure, 3), random_scores(structure, 3))
+    assert not torch.equal(random_scores(structure, 3), random_scores(structure, 4))
+
+
+def test_random_removes_layers_only_when_told_to() -> None:
+    def branches(layers: bool) -> int:
+        result, _ = run("random", network(), 0.3, steps=2, options={"layers": layers})
+        return sum(isinstance(m, nn.Conv2d) for m in result.modules())
+
+    assert branches(False) == branches(False) == sum(isinstance(m, nn.Conv2d) for m in network().modules())
+    assert branches(True) < branches(False)
+
+
+# magnitude
+
+
+@pytest.mark.parametrize(("norm", "expected"), [("l1", [3.0, 4.0]), ("l2", [3.0, 2.0])])
+def test_magnitude_ranks_by_the_norm_asked_for(norm: str, expected: list[float]) -> None:
+    model = PlainConvs()
+    with torch.no_grad():
+        model.first.weight.zero_()
+        model.first.weight[0].view(-1)[0] = 3.0  # one large weight
+        model.first.weight[1].view(-1)[:4] = 1.0  # four small ones
+    scores = filter_scores(model, trace(model, images(2, 16)), norm, "global")[:2]
+    assert float(scores[0] / scores[1]) == pytest.approx(expected[0] / expected[1])
+
+
+# magnitude_unstructured
+
+
+def test_the_largest_weights_of_all_layers_stay() -> None:
+    model = network().to(memory_format=torch.channels_last)
+    weights = prunable_weights(model)
+    masks = smallest_masked(weights, 0.25)
+    tensors = [getattr(m, name).detach() for m, name in weights]
+    kept = torch.cat([t[mask.bool()].abs() for t, (_, mask) in zip(tensors, masks, strict=True)])
+    gone = torch.cat([t[~mask.bool()].abs() for t, (_, mask) in zip(tensors, masks, strict=True)])
+    assert kept.min() >= gone.max()
+    assert len(kept) / (len(kept) + len(gone)) == pytest.approx(0.25, abs=1e-4)
+
+
+def test_masked_weights_stay_zero_while_the_others_train() -> None:
+    """Momentum from before the masks moves nothing back."""
+    result, _ = run("magnitude_unstructured", network().to(memory_format=torch.channels_last), 0.25, steps=20)
+    assert 0.23 <= count_connections(result) / count_connections(network()) <= 0.25
+
+
+def test_nothing_to_mask_is_said() -> None:
+    with pytest.raises(Skip, match="no convolution and no linear layer"):
+        MagnitudeUnstructured(keep=0.5, steps=10).prepare(nn.Flatten(), images(2, 16))
+
+
+# slimming
+
+
+def test_scales_shrink_by_the_subgradient_alone() -> None:
+    method = Slimming(SlimmingOptions(strength=0.01, drift=0.0), keep=0.5, steps=10)
+    trained = method.prepare(network(), images(2, 16))
+    for p in trained.parameters():
+        p.grad = torch.zeros_like(p)
+    method.after_backward()
+    for p in scales(trained):
+        assert torch.allclose(p.grad, 0.01 * p.detach().sign())
+    rest = [p for p in trained.parameters() if all(p is not s for s in scales(trained))]
+    assert all((p.grad == 0).all() for p in rest)
+    weights, own = method.param_groups(trained)
+    assert own["weight_decay"] == 0.0
+    assert "weight_decay" not in weights
+    assert {id(p) for p in own["params"]} == {id(p) for p in scales(trained)}
+    assert len(weights["params"]) + len(own["params"]) == len(list(trained.parameters()))
+
+
+def test_the_penalty_ends_with_its_phase() -> None:
+    method = Slimming(keep=0.5, steps=10)
+    trained = method.prepare(network(), images(2, 16))
+    optimizer = torch.optim.SGD(trained.parameters(), lr=0.0)
+    for _ in range(6):
+        method.after_step(optimizer)
+    for p in trained.parameters():
+        p.grad = torch.zeros_like(p)
+    method.after_backward()
+    assert all((p.grad == 0).all() for p in trained.parameters())
+
+
+def test_the_penalty_makes_scales_sparse() -> None:
+    """The histogram of |γ| has mass near 0, and without the penalty it has none."""
+
+    def near_zero(**options: float) -> float:
+        _, method = run("slimming", network(), 0.5, steps=60, batch=16, options={"train_share": 0.8, **options})
+        found = method.history()["scale_histogram"]
+        assert len(found["edges"]) == len(found["counts"]) + 1
+        low = [n for n, edge in zip(found["counts"], found["edges"][1:], strict=True) if edge <= 0.1]
+        return sum(low) / sum(found["counts"])
+
+    assert near_zero(drift=1.0) > 0.2
+    assert near_zero(strength=0.0, drift=0.0) < 0.02
+
+
+def test_coupled_channels_are_ranked_by_their_mean_scale() -> None:
+    model = network()
+    structure = trace(model, images(2, 16))
+    inner = next(g for g in structure.groups if g.name == "layer1.0.conv1")
+    stream = next(g for g in structure.groups if g.name == "conv1")
+    scores = scale_scores(model, structure)
+    assert torch.allclose(scores[inner.units], model.layer1[0].bn1.weight.abs())
+    norms = [model.bn1, *(block.bn2 for block in model.layer1)]
+    assert torch.allclose(scores[stream.units], torch.stack([n.weight for n in norms]).mean(0))
+
+
+def test_a_network_without_norms_is_refused() -> None:
+    with pytest.raises(Skip, match="batch norm"):
+        Slimming(keep=0.5, steps=10).prepare(PlainConvs(), images(2, 16))
+
+
+def test_histogram_by_hand() -> None:
+    found = histogram(torch.tensor([0.0, 0.01, 1.0]))
+    assert (found["counts"][0], found["counts"][-1], sum(found["counts"])) == (2, 1, 3)
+    assert (found["edges"][0], found["edges"][-1]) == (0.0, 1.0)
+
+
+# depgraph
+
+
+def test_the_regulariser_acts_in_its_phase_alone_and_shrinks_the_least_important_most() -> None:
+    method = DepGraph(DepGraphOptions(strength=0.01), keep=0.5, steps=10)
+    trained = method.prepare(network(), images(2, 16))
+    conv = trained.model.layer1[0].conv1
+    with torch.no_grad():
+        conv.weight[3] *= 0.1
+
+    def pulled() -> torch.Tensor:
+        for p in trained.parameters():
+            p.grad = torch.zeros_like(p)
+        method.after_backward()
+        return (conv.weight.grad / conv.weight.detach()).flatten(1).mean(1)
+
+    assert (pulled() == 0).all()  # train
+    method.step = 4
+    strength = pulled()
+    assert strength.min() > 0
+    assert strength.argmax() == 3
+    assert float(strength.max() / strength.min()) == pytest.approx(16.0, rel=0.01)
+    method.step = 7
+    assert (pulled() == 0).all()  # fine-tune
+
+
+def test_shares_that_leave_no_fine_tuning_are_refused() -> None:
+    with pytest.raises(ValueError, match="leave nothing for fine-tuning"):
+        DepGraph.phases(DepGraphOptions(train_share=0.5, sparsify_share=0.5))
+
+
+# all
+
+
+@pytest.mark.parametrize("name", ["random", "magnitude", "slimming", "depgraph", "dynamic", "magnitude_unstructured"])
+def test_it_learns(name: str) -> None:
+    result, _ = run(name, network(), 0.5, steps=60, batch=16)
+    x, y = batches(1, batch=200, size=16, seed=9)[0]
+    accuracy = float((evaluate(result, x).argmax(1) == y).float().mean())
+    assert accuracy > 0.3  # chance is 0.1
+    assert registry()[name].source
