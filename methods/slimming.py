@@ -28,7 +28,7 @@ class SlimmingOptions(MethodOptions):
         description="weight of the L1 penalty on the scales, at least (Liu et al., section 4.2: 1e-4 or 1e-5)",
     )
     drift: float = Field(
-        1.0,
+        0.4,
         ge=0,
         description="how far the penalty alone would move a scale while it acts; it raises `strength` in trainings that are "
         "too short for the paper's value, 0: never; meant for SGD at a learning rate of 0.1 with momentum 0.9",
