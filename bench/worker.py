@@ -23,6 +23,7 @@ from torch import nn
 
 from bench import models
 from bench.batches import Batches, evaluation_batches
+from bench.contention import contention, usage
 from bench.data import load
 from bench.energy import EnergyMeter, Reading
 from bench.energy.carbon import gco2e, grid_intensity
@@ -117,10 +118,12 @@ def run(job: Job, emit: Emit) -> Record:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             model = fresh_model(s, data.classes, device)
+            before = usage()
             trained = train(
                 method, model, data, batches, s.training, device, meter,
                 report=lambda progress: emit("progress", **dataclasses.asdict(progress)),
             )  # fmt: skip
+            shared = contention(before, usage(), "training") if device.type == "cpu" else []
             emit("evaluating")
             with meter.window("evaluation") as window:
                 test_accuracy = evaluate(trained.model, data.test, data, device)
@@ -132,6 +135,7 @@ def run(job: Job, emit: Emit) -> Record:
             ))[0]  # fmt: skip
             cost = measure_cost(s, trained.model, dense, images[:2])
             emit("measuring")
+            before = usage()
             inference = tuple(
                 compare(
                     trained.model, dense, images, batch_size=size, seconds=s.measurement.inference_seconds,
@@ -139,6 +143,8 @@ def run(job: Job, emit: Emit) -> Record:
                 )
                 for size in s.measurement.inference_batch_sizes
             )  # fmt: skip
+            # Inference is compared side by side: what others take falls on both networks.
+            shared += contention(before, usage(), "inference") if device.type == "cpu" else []
         energy = {"training": trained.energy, "evaluation": window.reading, "inference": total_inference(inference)}
     finally:
         meter.close()
@@ -179,7 +185,7 @@ def run(job: Job, emit: Emit) -> Record:
             },
         ),
         history=method.history(),
-        warnings=(*data.notes, *dict.fromkeys(str(w.message) for w in caught)),
+        warnings=(*data.notes, *shared, *dict.fromkeys(str(w.message) for w in caught)),
     )
     folder = Path(job.folder)
     folder.mkdir(parents=True, exist_ok=True)
