@@ -35,14 +35,15 @@ class GateState:
         self.searching = False
         self.closed: set[int] = set()  # branch units that the batch skips
         self.skippable: set[int] = set()  # branch units whose modules may be left out; found by trying
+        self.batch = 0
         self.input_shape: tuple[int, ...] = ()  # of one image
-        self.end_shapes: dict[tuple[int, tuple[int, ...]], tuple[int, ...]] = {}  # (branch unit, input) -> its output
+        self.end_shapes: dict[tuple[int, tuple[int, ...]], tuple[int, ...]] = {}  # (branch unit, input) -> its output's
         self.gradients = GradientScale(scale)
         self._logits: list[tuple[Tensor, Tensor]] = []
 
     def begin(self, batch: int, *, searching: bool, shift: Tensor, consensus: Tensor) -> None:
         """Start a forward pass. The gates are the consensus; while `searching` until the heads have spoken."""
-        self.searching, self.shift = searching, shift
+        self.searching, self.shift, self.batch = searching, shift, batch
         self._logits = []
         self.closed = set()
         gates = torch.cat([consensus.float(), consensus.new_ones(1, dtype=torch.float32)])
@@ -179,12 +180,13 @@ class Gated(nn.Module):
         if self.head is not None and state.searching and not self._skipped(state):
             state.decide(self.head.units, self.decided_branches, self.head(x))
         if self._skipped(state):  # the branch adds nothing: do nothing
-            if self.ends is None:
-                return x
-            return x.new_zeros(len(x), *state.end_shapes[self.ends, state.input_shape])
+            if self.ends is not None:
+                rows, *shape = state.end_shapes[self.ends, state.input_shape]
+                return x.new_zeros(rows * state.batch, *shape)
+            return x.new_zeros((1,) * x.ndim)  # not x: what follows may work in place
         y = self._masked(x, self._mask(state))
-        if self.ends is not None:
-            state.end_shapes[self.ends, state.input_shape] = tuple(y.shape[1:])
+        if self.ends is not None and len(y) % state.batch == 0:
+            state.end_shapes[self.ends, state.input_shape] = (len(y) // state.batch, *y.shape[1:])
         return y
 
     def _masked(self, x: Tensor, mask: Tensor | None) -> Tensor:
