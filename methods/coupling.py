@@ -52,17 +52,18 @@ def find_couplings(
             p.requires_grad_(True)  # the graph is read off autograd's
         with torch.enable_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the graph warns of parameters it does not know; we look at those below
-            graph = tp.DependencyGraph().build_dependency(model, example_inputs=(example_inputs,), verbose=False)
+            # Through an operation: what has no gradient is not in the graph, and a concatenation would miss a part.
+            inputs = example_inputs.detach().clone().requires_grad_() * 1.0
+            graph = tp.DependencyGraph().build_dependency(model, example_inputs=(inputs,), verbose=False)
             groups = list(graph.get_all_groups(root_module_types=[*CONVOLUTIONS, nn.Linear]))
+            refusal = _Refusals(model, input_shapes)
+            return _merge([_coupling(graph, group, refusal) for group in groups], dict(model.named_modules())), None
     except Exception as error:  # somebody else's tracing of the user's code: anything may come out
         why = str(error).strip().splitlines()
         return [], f"no dependency graph could be built ({type(error).__name__}: {why[0] if why else ''})"
     finally:
         for p in frozen:
             p.requires_grad_(False)
-    refusal = _Refusals(model, input_shapes)
-    found = [_coupling(graph, group, refusal) for group in groups]
-    return _merge(found, dict(model.named_modules())), None
 
 
 def _coupling(graph: tp.DependencyGraph, group: Sequence, refusal: _Refusals) -> Coupling:

@@ -56,16 +56,22 @@ def wrap(
                     head.last.bias[len(decided) - len(wrapper.decided_branches) :] = options.initial_logit
             wrapper.head = head.to(device)
         wrapper.train(inner.training)
-        parent, _, leaf = name.rpartition(".")
-        setattr(model.get_submodule(parent), leaf, wrapper)
+        _replace(model, inner, wrapper)
 
 
 def unwrap(model: nn.Module) -> None:
     """Take every `Gated` away again, in place; the layers themselves stay."""
-    for name, module in list(model.named_modules()):
+    for module in list(model.modules()):
         if isinstance(module, Gated):
-            parent, _, leaf = name.rpartition(".")
-            setattr(model.get_submodule(parent), leaf, module.inner)
+            _replace(model, module, module.inner)
+
+
+def _replace(model: nn.Module, old: nn.Module, new: nn.Module) -> None:
+    """Put `new` wherever `old` is, under all its names."""
+    for parent in list(model.modules()):
+        for leaf, child in parent._modules.items():
+            if child is old and parent is not new:
+                parent._modules[leaf] = new
 
 
 def _decision_sites(structure: Structure, gated: Tensor) -> dict[str, tuple[Tensor, tuple[int, ...]]]:
