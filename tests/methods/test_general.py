@@ -1,6 +1,7 @@
 """Gating on networks of every kind: what the search computes is what removal leaves."""
 
 import copy
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from methods.budget import floor, select
 from methods.gate_wiring import unwrap
 from methods.gated_modules import Gated
 from methods.gating import gated_units
-from methods.structure import trace
+from methods.structure import Structure, trace
 from methods.surgery import evaluate, masked, remove
 from tests.methods.networks import batches, calibrated, images, network
 
@@ -38,6 +39,15 @@ def executions(name: str) -> list[str]:
     return [("majority", "per_sample")[NETWORKS.index(name) % 2]]
 
 
+README = Path(__file__).parents[2] / "methods" / "README.md"
+
+
+def table_row(name: str, structure: Structure) -> str:
+    """The network's row in the table of floors in methods/README.md."""
+    floors = [floor(structure, gated_units(structure, GatingOptions(streams=s))) for s in (False, True)]
+    return f"| {name} | {len(structure.groups)} | {len(structure.branches)} | {floors[0]:.3f} | {floors[1]:.3f} |"
+
+
 BUDGETS = {  # all three for the small ones
     "torchvision/resnet50": (0.5,),
     "torchvision/mobilenet_v2": (0.3,),
@@ -55,6 +65,7 @@ def test_the_consensus_computes_what_removal_leaves(name, execution, record_prop
     assert dense.abs().max() < 100  # so that 1e-4 is no matter of rounding
     options = GatingOptions(execution=execution, streams=True)
     gating = ConsensusGating(model, x, keep=0.3, steps=10, options=options)
+    assert table_row(name, gating.structure) in README.read_text(encoding="utf-8").splitlines()
     gating.steps_done = 3  # the gates have been released
     generator = torch.Generator().manual_seed(1)
     for keep in BUDGETS.get(name, (0.3, 0.5, 0.7)):

@@ -249,7 +249,11 @@ def test_a_reused_activation_module():
 
 def test_concatenation():
     model = Net(
-        lambda m, x: m.head(m.c(torch.cat([m.a(x), m.b(x)], 1))), a=conv(3, 8), b=conv(3, 6), c=conv(14, 8), head=head(8)
+        lambda m, x: m.head(m.c(torch.cat([m.a(x), m.b(x)], 1))),
+        a=conv(3, 8),
+        b=conv(3, 6),
+        c=conv(14, 8),
+        head=head(8),
     )
     assert groups(exact(model, images(2, 8))) == ["a", "b", "c"]
 
