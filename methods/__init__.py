@@ -5,6 +5,7 @@ from __future__ import annotations
 from methods.base import Method, MethodOptions, Phase, Skip
 from methods.budget import BudgetError
 from methods.dense import Dense
+from methods.describe import Ungateable, describe, ungateable
 from methods.gated import Gated
 from methods.gating import ConsensusGating, GatingOptions
 from methods.macs import MacMeter, count_macs, count_params
@@ -28,7 +29,10 @@ __all__ = [
     "MethodOptions",
     "Phase",
     "Skip",
+    "Ungateable",
     "count_macs",
     "count_params",
+    "describe",
     "registry",
+    "ungateable",
 ]

@@ -13,7 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from methods.gates import binarize, majority, straight_through
-from methods.structure import BATCH_NORMS
+from methods.masking import along, masked_layer_norm
+from methods.units import BATCH_NORMS, channel_dim
 
 
 class GateState:
@@ -33,12 +34,16 @@ class GateState:
         self.visit_closed = False  # execute closed branches, so that their gates see a gradient
         self.searching = False
         self.closed: set[int] = set()  # branch units that the batch skips
+        self.skippable: set[int] = set()  # branch units whose modules may be left out; found by trying
+        self.batch = 0
+        self.input_shape: tuple[int, ...] = ()  # of one image
+        self.end_shapes: dict[tuple[int, tuple[int, ...]], tuple[int, ...]] = {}  # (branch unit, input) -> its output's
         self.gradients = GradientScale(scale)
         self._logits: list[tuple[Tensor, Tensor]] = []
 
     def begin(self, batch: int, *, searching: bool, shift: Tensor, consensus: Tensor) -> None:
         """Start a forward pass. The gates are the consensus; while `searching` until the heads have spoken."""
-        self.searching, self.shift = searching, shift
+        self.searching, self.shift, self.batch = searching, shift, batch
         self._logits = []
         self.closed = set()
         gates = torch.cat([consensus.float(), consensus.new_ones(1, dtype=torch.float32)])
@@ -64,7 +69,9 @@ class GateState:
             self._close(branches, opened[-len(branches) :])
 
     def _close(self, units: Iterable[int], opened: Tensor) -> None:
-        self.closed |= {unit for unit, is_open in zip(units, opened.tolist(), strict=True) if not is_open}
+        closed = {unit for unit, is_open in zip(units, opened.tolist(), strict=True) if not is_open} & self.skippable
+        # A branch is skipped once it is known what shape it would have given; until then it runs, masked.
+        self.closed |= {unit for unit in closed if (unit, self.input_shape) in self.end_shapes}
 
     def votes(self, default: Tensor) -> Tensor:
         """(U,) mean over the batch of each unit's p; `default` where no head spoke."""
@@ -161,21 +168,35 @@ class Gated(nn.Module):
         self.decided_branches: tuple[int, ...] = ()  # branch units the head decides on
         self.branches: tuple[int, ...] = ()  # branch units this layer lies in
         self.ends: int | None = None  # branch unit that ends here
+        self.channel_dim = channel_dim(inner)
         self._state = (state,)  # a tuple: the state is no submodule
         self.register_buffer("channel_units", channel_units, persistent=False)
+        self.register_buffer("input_units", None, persistent=False)  # where closed channels do not arrive as zeros
 
     def forward(self, x: Tensor) -> Tensor:
         state = self._state[0]
+        if self.input_units is not None and not self._skipped(state):
+            x = x * along(state.gates.index_select(-1, self.input_units), x, self.channel_dim)
         if self.head is not None and state.searching and not self._skipped(state):
             state.decide(self.head.units, self.decided_branches, self.head(x))
-        if self._skipped(state):
-            return x.new_zeros(()) if self.ends is not None else x  # the branch adds nothing: do nothing
-        mask = self._mask(state)
+        if self._skipped(state):  # the branch adds nothing: do nothing
+            if self.ends is not None:
+                rows, *shape = state.end_shapes[self.ends, state.input_shape]
+                return x.new_zeros(rows * state.batch, *shape)
+            return x.new_zeros((1,) * x.ndim)  # not x: what follows may work in place
+        y = self._masked(x, self._mask(state))
+        if self.ends is not None and len(y) % state.batch == 0:
+            state.end_shapes[self.ends, state.input_shape] = (len(y) // state.batch, *y.shape[1:])
+        return y
+
+    def _masked(self, x: Tensor, mask: Tensor | None) -> Tensor:
         if mask is None:
             return self.inner(x)
+        if isinstance(self.inner, nn.LayerNorm):
+            return masked_layer_norm(self.inner, x, mask, self.channel_dim)
         if mask.ndim == 2:
             y = self.inner(x)
-            return y * _per_image(mask.to(y.dtype), y, self.inner)
+            return y * along(mask, y, self.channel_dim)
         return masked_call(self.inner, x, mask)
 
     def _skipped(self, state: GateState) -> bool:
@@ -187,12 +208,6 @@ class Gated(nn.Module):
             gate = state.gates[..., self.ends : self.ends + 1]
             mask = gate if mask is None else mask * gate
         return mask
-
-
-def _per_image(mask: Tensor, y: Tensor, layer: nn.Module) -> Tensor:
-    if isinstance(layer, nn.Linear):
-        return mask.view(mask.shape[0], *(1 for _ in range(y.ndim - 2)), mask.shape[1])
-    return mask.view(*mask.shape, *(1 for _ in range(y.ndim - 2)))
 
 
 def masked_call(layer: nn.Module, x: Tensor, mask: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from methods import budget, surgery
 from methods.base import MethodOptions, Skip, step_of
-from methods.gate_wiring import unwrap, wrap
+from methods.gate_wiring import find_skippable, unwrap, wrap
 from methods.gated_modules import GateHead, GateState, with_gradient_gain
 from methods.gates import annealed, budget_loss, polarization_loss
 from methods.structure import Structure, trace
@@ -138,6 +138,7 @@ class ConsensusGating(nn.Module):
         self._state = GateState(units, device, weights, self._noise_generator, per_sample=self._per_sample)
         self._gain = self._state.gradients.gain = min(MAX_GAIN, self.options.drift / self.search_steps)
         wrap(model, self.structure, self.gated, self._state, self.options, example_inputs, generator)
+        find_skippable(model, self.structure, self.gated, self._state, example_inputs)
         self.network = model
         self.register_buffer("logit_mean", torch.full((units,), self.options.initial_logit, device=device))
         self.register_buffer("consensus", torch.sigmoid(self.logit_mean))
@@ -161,6 +162,7 @@ class ConsensusGating(nn.Module):
     def forward(self, inputs: Tensor) -> Tensor:
         """Logits of the network under its gates (training mode) or under its consensus (eval mode)."""
         if self.searching:
+            self._state.input_shape = tuple(inputs.shape[1:])
             self._state.begin(len(inputs), searching=self.training, shift=self.shift, consensus=self._open())
         return self.network(inputs)
 
