@@ -12,7 +12,7 @@ from methods.macs import CONVOLUTIONS, COUNTED
 from methods.structure import BATCH_NORMS, FIXED, Structure
 
 if TYPE_CHECKING:
-    from methods.gating import GatingOptions
+    from methods.gating_options import GatingOptions
 
 
 def wrap(

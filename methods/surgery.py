@@ -6,7 +6,7 @@ is replaced by its torch.fx trace without the branch (a plain `nn.Module` with g
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -33,13 +33,16 @@ def remove(
     """
     padded = torch.cat([keep.cpu(), torch.ones(1, dtype=torch.bool)])  # FIXED is -1: the last entry
     modules = dict(model.named_modules())
+    # By the parameters themselves: the id of a dead one may be handed out again while new ones are made.
+    before = list(model.parameters())
     for layer in structure.layers.values():
         _cut_layer(modules[layer.name], padded[layer.out_units], padded[layer.in_units], optimizer)
     for branch in structure.branches:
         if not keep[branch.unit]:
             model = remove_branch(model, branch)
     if optimizer is not None:
-        _forget_removed(optimizer, model)
+        left = {id(p) for p in model.parameters()}
+        forget(optimizer, [p for p in before if id(p) not in left])
     return model
 
 
@@ -98,13 +101,21 @@ def _cut_parameter(
         }
 
 
-def _forget_removed(optimizer: torch.optim.Optimizer, model: nn.Module) -> None:
-    alive = {id(p) for p in model.parameters()}
+def cut_rows(module: nn.Linear, rows: Tensor, optimizer: torch.optim.Optimizer | None) -> None:
+    """Keep the outputs `rows` (indices) of a linear layer, in place, with the optimizer's state for them."""
+    _cut_parameter(module, "weight", {0: rows}, optimizer)
+    _cut_parameter(module, "bias", {0: rows}, optimizer)
+    module.out_features = len(rows)
+
+
+def forget(optimizer: torch.optim.Optimizer, parameters: Iterable[nn.Parameter]) -> None:
+    """Take `parameters` and their state out of `optimizer`; groups stay (maybe empty), and so does what else they hold."""
+    gone = {id(p) for p in parameters}
     for group in optimizer.param_groups:
         for p in group["params"]:
-            if id(p) not in alive:
+            if id(p) in gone:
                 optimizer.state.pop(p, None)
-        group["params"] = [p for p in group["params"] if id(p) in alive]
+        group["params"] = [p for p in group["params"] if id(p) not in gone]
 
 
 def remove_branch(model: nn.Module, branch: Branch) -> nn.Module:
@@ -123,6 +134,7 @@ def remove_branch(model: nn.Module, branch: Branch) -> nn.Module:
         raise ValueError(f"no residual branch that ends in {branch.end} was found in {branch.name or 'the network'}")
     graph.eliminate_dead_code()
     replacement = torch.fx.GraphModule(holder, graph, class_name=type(holder).__name__)
+    _in_order_of(replacement, holder)
     for module in replacement.modules():
         if getattr(module, "inplace", False):
             module.inplace = False  # type: ignore[assignment]  # it would now overwrite the block's own input
@@ -131,6 +143,18 @@ def remove_branch(model: nn.Module, branch: Branch) -> nn.Module:
     parent, _, leaf = branch.name.rpartition(".")
     setattr(model.get_submodule(parent), leaf, replacement)
     return model
+
+
+def _in_order_of(model: nn.Module, original: nn.Module) -> None:
+    """Register the submodules of `model` in the order of `original`: torch.fx uses the order of execution, and an
+    optimizer's stored state finds its parameters by their order alone."""
+    if model is original:
+        return
+    order = {name: i for i, name in enumerate(original._modules)}
+    model._modules = dict(sorted(model._modules.items(), key=lambda item: order.get(item[0], len(order))))
+    for name, child in model._modules.items():
+        if child is not None and original._modules.get(name) is not None:
+            _in_order_of(child, original._modules[name])  # type: ignore[arg-type]
 
 
 @contextmanager

@@ -124,7 +124,7 @@ def test_each_image_has_its_own_mask_when_asked():
     gating = searched(GatingOptions(execution="per_sample", noise=2.0), until=10)
     gating.train()
     gating(images(8, size=16))
-    gates = gating._state.gates.detach()
+    gates = gating.state.gates.detach()
     assert gates.shape == (8, gating.structure.units + 1)
     assert (gates != gates[:1]).any()
 
