@@ -39,6 +39,7 @@ class GateState:
         self._spoken: list[tuple[Tensor, Tensor, Tensor]] = []  # this forward pass: units, their logits, their votes
         self._tally = torch.zeros(3, units, device=device)  # since the last step: sums of votes, of logits, and images
         self._noise: Tensor | None = None
+        self.shift = torch.zeros((), device=device)
 
     def begin(self, batch: int, *, searching: bool, shift: Tensor, consensus: Tensor) -> None:
         """Start a forward pass. The gates are the consensus; while `searching` until the heads have spoken."""
