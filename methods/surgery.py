@@ -33,10 +33,9 @@ def remove(
     """
     padded = torch.cat([keep.cpu(), torch.ones(1, dtype=torch.bool)])  # FIXED is -1: the last entry
     modules = dict(model.named_modules())
-    # By the parameters themselves: the id of a dead one may be handed out again while new ones are made.
-    before = list(model.parameters())
     for layer in structure.layers.values():
         _cut_layer(modules[layer.name], padded[layer.out_units], padded[layer.in_units], optimizer)
+    before = list(model.parameters())  # after the cut, which replaced them
     for branch in structure.branches:
         if not keep[branch.unit]:
             model = remove_branch(model, branch)
