@@ -90,7 +90,8 @@ def test_forward_passes_without_gradient_do_not_vote():
     with torch.no_grad():
         gating(images(4, size=8))
     gating.step(optimizer)
-    assert torch.equal(gating.logit_mean, before)
+    assert torch.allclose(gating.logit_mean, before)
+    assert gating.state.gradients.rms == 0.0
 
 
 def test_bfloat16_autocast():
@@ -111,6 +112,7 @@ def test_bfloat16_autocast():
     )
 
 
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")  # of torch's compiler itself
 def test_compiled_gating_learns_the_same_and_is_compiled_as_a_whole_after_the_cut():
     compiled_frames = []
 
