@@ -20,13 +20,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from methods import budget, checkpoint, ranks, surgery
-from methods.base import Skip, step_of
+from methods import budget, checkpoint, gating_record, ranks, surgery
+from methods.base import step_of
 from methods.gate_wiring import unwrap, wrap
 from methods.gated_modules import GateHead, GateState, with_gradient_gain
 from methods.gates import annealed, budget_loss, polarization_loss, threshold
 from methods.gating_options import GatingOptions
-from methods.gating_setup import check_inputs, gated_units, price_weights
+from methods.gating_setup import check_arguments, check_budget, check_inputs, gated_units, price_weights
 from methods.shrinking import GONE, OPEN, UNDECIDED, agreed, agreement, present, remove_units
 from methods.structure import trace
 
@@ -35,9 +35,6 @@ HISTORY_ROWS = 24
 
 MAX_GAIN = 0.2
 """Of a gate's gradient; keeps a gate from crossing from open to closed in a few steps when the search is short."""
-
-POLARIZED = 0.1
-"""A consensus below this, or above 1 minus this, counts as polarized in the record, whatever the options say."""
 
 
 class ConsensusGating(nn.Module):
@@ -94,12 +91,7 @@ class ConsensusGating(nn.Module):
         options: GatingOptions | None = None,
     ) -> None:
         super().__init__()
-        if not 0.0 < keep <= 1.0:
-            raise ValueError(f"keep = {keep}: allowed is a fraction of the dense cost above 0 and at most 1")
-        if steps < 1:
-            raise ValueError(f"steps = {steps}: allowed is at least 1")
-        if cost != "macs":
-            raise ValueError(f"cost = {cost!r}: allowed is 'macs'")
+        check_arguments(keep, steps, cost)
         check_inputs(model, example_inputs)
         self.options = options or GatingOptions()
         self.keep, self.steps, self.tolerance = keep, steps, tolerance
@@ -116,12 +108,7 @@ class ConsensusGating(nn.Module):
 
         self.structure = trace(model, example_inputs)
         self.gated = gated_units(self.structure, self.options)
-        if not self.gated.any():
-            reasons = "; ".join(f"{name}: {why}" for name, why in self.structure.fixed[:3])
-            raise Skip(f"nothing in this network can be gated ({reasons or 'no convolution, no residual branch'})")
-        least = budget.floor(self.structure, self.gated)
-        if keep < least:
-            raise budget.BudgetError(f"keep = {keep:g} lies below what cannot be gated: the floor is {least:.3f}")
+        check_budget(self.structure, self.gated, keep)
         self.left = self.structure  # the network as it is now, numbered as `structure`
 
         device = example_inputs.device
@@ -243,19 +230,7 @@ class ConsensusGating(nn.Module):
         `polarized_share`: fraction of the gates with a consensus below 0.1 or above 0.9 at the end of the search (a channel
         that went with its layer counts as 0); None before.
         """
-        steps = [step for step, _ in self.rows]
-        rows = [row for _, row in self.rows]
-
-        def part(units: slice) -> list[list[float]]:
-            return [[round(c, 2) for c in row[units]] for row in rows]
-
-        return {
-            "steps": steps,
-            "search_steps": self.search_steps,
-            "channels": {g.name: part(g.units) for g in self.structure.groups if self.gated[g.start]},
-            "layers": {b.name: part(slice(b.unit, b.unit + 1)) for b in self.structure.branches if self.gated[b.unit]},
-            "polarized_share": self.polarized_share,
-        }
+        return gating_record.history(self)
 
     def _stretch(self) -> str:
         return "open" if self.steps_done < self.options.open_share * self.search_steps else "tighten"
@@ -333,8 +308,7 @@ class ConsensusGating(nn.Module):
 
     def _cut(self, optimizer: torch.optim.Optimizer) -> None:
         """End of the search: rank what is undecided, meet the budget exactly, remove the rest."""
-        c = self.consensus[self.gated.to(self.consensus.device)]
-        self.polarized_share = float(((c < POLARIZED) | (c > 1.0 - POLARIZED)).float().mean())
+        self.polarized_share = gating_record.polarized_share(self.consensus.cpu()[self.gated])
         self.kept = self._select()
         surgery.forget(optimizer, [p for head in self.heads() for p in head.parameters()])
         unwrap(self.network)

@@ -6,8 +6,37 @@ import torch
 from torch import Tensor, nn
 
 from methods import budget, surgery
+from methods.base import Skip
 from methods.gating_options import GatingOptions
 from methods.structure import Structure
+
+
+def check_arguments(keep: float, steps: int, cost: str) -> None:
+    """Raise a ValueError that names the argument out of range and what is allowed."""
+    if not 0.0 < keep <= 1.0:
+        raise ValueError(f"keep = {keep}: allowed is a fraction of the dense cost above 0 and at most 1")
+    if steps < 1:
+        raise ValueError(f"steps = {steps}: allowed is at least 1")
+    if cost != "macs":
+        raise ValueError(f"cost = {cost!r}: allowed is 'macs'")
+
+
+def check_budget(structure: Structure, gated: Tensor, keep: float) -> None:
+    """Whether there is something to gate, and enough of it.
+
+    Args:
+        gated: (U,) bool, see `gated_units`.
+
+    Raises:
+        Skip: nothing in the network can be gated.
+        BudgetError: `keep` lies below what the rest of the network costs; names the floor.
+    """
+    if not gated.any():
+        reasons = "; ".join(f"{name}: {why}" for name, why in structure.fixed[:3])
+        raise Skip(f"nothing in this network can be gated ({reasons or 'no convolution, no residual branch'})")
+    least = budget.floor(structure, gated)
+    if keep < least:
+        raise budget.BudgetError(f"keep = {keep:g} lies below what cannot be gated: the floor is {least:.3f}")
 
 
 def check_inputs(model: nn.Module, example_inputs: Tensor) -> None:
