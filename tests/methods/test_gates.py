@@ -3,7 +3,16 @@ import math
 import pytest
 import torch
 
-from methods.gates import annealed, binarize, budget_loss, logistic_noise, majority, polarization_loss, straight_through
+from methods.gates import (
+    annealed,
+    binarize,
+    budget_loss,
+    logistic_noise,
+    majority,
+    polarization_loss,
+    straight_through,
+    threshold,
+)
 
 
 def test_binarize_is_a_step_forward_and_a_sigmoid_backward():
@@ -56,3 +65,14 @@ def test_budget_loss_is_one_sided_unless_asked():
 
 def test_annealing_goes_from_start_to_end_and_stays():
     assert [annealed(t, 1.0, 0.5) for t in (-1, 0, 0.5, 1, 2)] == pytest.approx([1, 1, 0.75, 0.5, 0.5])
+
+
+def test_the_threshold_is_the_lowest_that_meets_the_target():
+    cost = lambda openness: openness @ torch.tensor([0.4, 0.3, 0.2, 0.1])  # noqa: E731
+    scores = torch.tensor([4.0, 3.0, 2.0, 1.0])
+    undecided, opened = torch.tensor([True, True, True, False]), torch.tensor([False, False, False, True])
+    assert (
+        float(threshold(cost, scores, undecided, opened, 0.85)) == 2.5
+    )  # the unit of 0.2 closes, half-way to the next
+    assert float(threshold(cost, scores, undecided, opened, 0.75)) == 3.5
+    assert threshold(cost, scores, torch.zeros(4, dtype=torch.bool), opened, 0.5) is None

@@ -129,6 +129,15 @@ def test_each_image_has_its_own_mask_when_asked():
     assert (gates != gates[:1]).any()
 
 
+@pytest.mark.parametrize("execution", ["majority", "per_sample"])
+def test_the_gradient_of_every_gate_is_brought_to_scale(execution):
+    gating = searched(GatingOptions(execution=execution, noise=0.0, open_share=0.0, polarization_weight=0.0), until=3)
+    assert not gating.state.hold_open
+    F.cross_entropy(gating(images(8, size=16)), torch.arange(8)).backward()
+    assert gating.state.gradients.rms > 0.0
+    assert (gating.state.gradients.sums[gating.gated] != 0.0).float().mean() > 0.5
+
+
 def test_the_projection_meets_the_budget_at_every_step():
     gating = searched(GatingOptions(search_share=1.0), until=STEPS - 2)
     assert gating.target() == pytest.approx(0.5)
