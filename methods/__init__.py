@@ -7,7 +7,8 @@ from methods.budget import BudgetError
 from methods.dense import Dense
 from methods.describe import Ungateable, describe, ungateable
 from methods.gated import Gated
-from methods.gating import ConsensusGating, GatingOptions
+from methods.gating import ConsensusGating
+from methods.gating_options import GatingOptions
 from methods.macs import MacMeter, count_macs, count_params
 from methods.magnitude import Magnitude
 from methods.uniform import Uniform

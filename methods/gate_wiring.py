@@ -12,7 +12,7 @@ from methods.macs import CONVOLUTIONS
 from methods.structure import Structure
 
 if TYPE_CHECKING:
-    from methods.gating import GatingOptions
+    from methods.gating_options import GatingOptions
 
 
 def wrap(
@@ -56,17 +56,17 @@ def wrap(
                     head.last.bias[len(decided) - len(wrapper.decided_branches) :] = options.initial_logit
             wrapper.head = head.to(device)
         wrapper.train(inner.training)
-        _replace(model, inner, wrapper)
+        put(model, inner, wrapper)
 
 
 def unwrap(model: nn.Module) -> None:
     """Take every `Gated` away again, in place; the layers themselves stay."""
     for module in list(model.modules()):
         if isinstance(module, Gated):
-            _replace(model, module, module.inner)
+            put(model, module, module.inner)
 
 
-def _replace(model: nn.Module, old: nn.Module, new: nn.Module) -> None:
+def put(model: nn.Module, old: nn.Module, new: nn.Module) -> None:
     """Put `new` wherever `old` is, under all its names."""
     for parent in list(model.modules()):
         for leaf, child in parent._modules.items():

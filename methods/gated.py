@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from methods.base import Method, MethodOptions, Phase
 from methods.gated_modules import GateHead
-from methods.gating import ConsensusGating, GatingOptions
+from methods.gating import ConsensusGating
+from methods.gating_options import GatingOptions
 
 
 class Gated(Method):

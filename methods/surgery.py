@@ -6,7 +6,7 @@ is replaced by its torch.fx trace without the branch (a plain `nn.Module` with g
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -47,9 +47,11 @@ def remove(
         _cut_layer(modules[layer.name], padded[layer.out_units], padded[layer.in_units], optimizer)
     for parameter in structure.parameters:
         _cut_channel_parameter(model, parameter, padded[parameter.units], optimizer)
+    before = list(model.parameters())  # after the cut, which replaced them
     model = _remove_branches(model, [b for b in structure.branches if not keep[b.unit]])
     if optimizer is not None:
-        _forget_removed(optimizer, model)
+        left = {id(p) for p in model.parameters()}
+        forget(optimizer, [p for p in before if id(p) not in left])
     return model
 
 
@@ -126,13 +128,21 @@ def _cut_parameter(
         }
 
 
-def _forget_removed(optimizer: torch.optim.Optimizer, model: nn.Module) -> None:
-    alive = {id(p) for p in model.parameters()}
+def cut_rows(module: nn.Linear, rows: Tensor, optimizer: torch.optim.Optimizer | None) -> None:
+    """Keep the outputs `rows` (indices) of a linear layer, in place, with the optimizer's state for them."""
+    _cut_parameter(module, "weight", {0: rows}, optimizer)
+    _cut_parameter(module, "bias", {0: rows}, optimizer)
+    module.out_features = len(rows)
+
+
+def forget(optimizer: torch.optim.Optimizer, parameters: Iterable[nn.Parameter]) -> None:
+    """Take `parameters` and their state out of `optimizer`; groups stay (maybe empty), and so does what else they hold."""
+    gone = {id(p) for p in parameters}
     for group in optimizer.param_groups:
         for p in group["params"]:
-            if id(p) not in alive:
+            if id(p) in gone:
                 optimizer.state.pop(p, None)
-        group["params"] = [p for p in group["params"] if id(p) in alive]
+        group["params"] = [p for p in group["params"] if id(p) not in gone]
 
 
 def _remove_branches(model: nn.Module, branches: list[Branch]) -> nn.Module:
@@ -150,6 +160,7 @@ def remove_branch(model: nn.Module, branch: Branch) -> nn.Module:
     graph = without_branch(holder, branch.end.removeprefix(f"{branch.name}." if branch.name else ""))
     replacement = torch.fx.GraphModule(holder, graph, class_name=type(holder).__name__)
     replacement.train(holder.training)
+    _in_order_of(replacement, holder)
     for module in replacement.modules():
         if getattr(module, "inplace", False):
             module.inplace = False  # type: ignore[assignment]  # it would now overwrite the block's own input
@@ -158,6 +169,18 @@ def remove_branch(model: nn.Module, branch: Branch) -> nn.Module:
     parent, _, leaf = branch.name.rpartition(".")
     setattr(model.get_submodule(parent), leaf, replacement)
     return model
+
+
+def _in_order_of(model: nn.Module, original: nn.Module) -> None:
+    """Register the submodules of `model` in the order of `original`: torch.fx uses the order of execution, and an
+    optimizer's stored state finds its parameters by their order alone."""
+    if model is original:
+        return
+    order = {name: i for i, name in enumerate(original._modules)}
+    model._modules = dict(sorted(model._modules.items(), key=lambda item: order.get(item[0], len(order))))
+    for name, child in model._modules.items():
+        if child is not None and original._modules.get(name) is not None:
+            _in_order_of(child, original._modules[name])  # type: ignore[arg-type]
 
 
 @contextmanager
