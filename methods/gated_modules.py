@@ -32,6 +32,8 @@ class GateState:
         self.units, self.device, self.generator = units, device, generator
         self.per_sample = per_sample
         self.noise = 0.0
+        self.memory = 0.0  # how much of the moving average a batch executes, see `gates.majority`
+        self.standing = torch.zeros(units, device=device)  # the moving average, after the shift
         self.hold_open = True  # ignore what the heads say, but let them learn
         self.visit_closed = False  # execute closed branches, so that their gates see a gradient
         self.searching = False
@@ -76,7 +78,7 @@ class GateState:
         elif self.per_sample:
             gates = binarize(logits, noise)
         else:
-            gates = majority(vote, noise)
+            gates = majority(vote, noise, standing=self.standing[units], memory=self.memory)
         gates = self.gradients.apply(gates, units)
         self.gates = self.gates.index_copy(-1, units, gates)
         if branches and not self.visit_closed and not self.hold_open:

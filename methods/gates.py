@@ -45,11 +45,22 @@ def logistic_noise(shape: tuple[int, ...], scale: float, generator: torch.Genera
     return scale * torch.logit(u)
 
 
-def majority(votes: Tensor, noise: Tensor | None = None) -> Tensor:
-    """What the batch executes: 1[vote > 1/2] for each unit, straight-through to the vote; `noise` is on the vote's logit."""
-    if noise is None:
-        return straight_through(votes.detach() > 0.5, votes)
-    return straight_through(torch.logit(votes.detach().float(), eps=1e-6) + noise > 0, votes)
+def majority(
+    votes: Tensor, noise: Tensor | None = None, *, standing: Tensor | None = None, memory: float = 0.0
+) -> Tensor:
+    """What the batch executes: 1[vote > 1/2] for each unit, with the gradient of the vote (straight-through).
+
+    Args:
+        votes: (U,), in [0, 1].
+        noise: (U,), on the votes' logits; None for none.
+        standing: (U,), logits of what the batches before this one voted for, as a moving average.
+        memory: how much they count, from 0 (this batch decides alone) to 1 (it executes the consensus). Without it gates
+            near the threshold flip from batch to batch, and the network never trains as what it will be.
+    """
+    logits = torch.logit(votes.detach().float(), eps=1e-6)
+    if standing is not None:
+        logits = torch.lerp(logits, standing, memory)
+    return straight_through((logits if noise is None else logits + noise) > 0, votes)
 
 
 def polarization_loss(votes: Tensor) -> Tensor:

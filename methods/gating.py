@@ -145,6 +145,7 @@ class ConsensusGating(nn.Module):
     @torch.compiler.disable
     def _search(self, inputs: Tensor) -> Tensor:
         self.state.input_shape = tuple(inputs.shape[1:])
+        self.state.standing = self.logit_mean - self.shift
         self.state.begin(len(inputs), searching=self.training, shift=self.shift, consensus=self._open())
         output = self.network(inputs)
         return self.state.tied_to(output) if self.training and ranks.several() else output
@@ -156,7 +157,8 @@ class ConsensusGating(nn.Module):
             return 0.0
         every = self.state.votes(default=self.consensus)
         votes = every[self.gated.to(every.device)]
-        ramp = 1.0 - annealed(self._progress(), 1.0, 0.0)
+        settling = max(0.0, self._progress() - 1.0)  # the full budget is reached, what is left is to agree
+        ramp = annealed(self._progress(), 0.0, 1.0) + self.options.settle_polarization * settling
         polarization = self.options.polarization_weight * ramp * polarization_loss(votes)
         # A mean over units: each unit feels 1 / len(votes) of it, while the task's gradient is brought to `gain` per unit.
         total = with_gradient_gain(polarization, self._gain * len(votes))
@@ -200,6 +202,7 @@ class ConsensusGating(nn.Module):
         """How the next forward pass treats the gates; follows from the steps done."""
         is_open = self._stretch() == "open"
         self.state.noise = 0.0 if is_open else annealed(self._progress(), self.options.noise, 0.0)
+        self.state.memory = 0.0 if is_open else annealed(self._progress(), 0.0, self.options.memory)
         self.state.hold_open = is_open
         self.state.visit_closed = self.steps_done % self.options.revisit_every == 0
 

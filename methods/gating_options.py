@@ -31,7 +31,17 @@ class GatingOptions(MethodOptions):
     settle_share: float = Field(0.2, ge=0, lt=1, description="share of the search, at its end, at the full budget")
     budget_weight: float = Field(20.0, ge=0, description="weight of the budget loss (target = loss)")
     polarization_weight: float = Field(2.0, ge=0, description="weight of the polarization loss, annealed from 0")
+    settle_polarization: float = Field(
+        10.0, ge=0, description="how fast the weight of the polarization loss grows once the full budget is reached"
+    )
     noise: float = Field(0.5, ge=0, description="scale of the logistic noise on the logits, annealed to 0")
+    memory: float = Field(
+        1.0,
+        ge=0,
+        le=1,
+        description="how far a batch executes the consensus of those before it instead of its own majority once the full "
+        "budget is reached, annealed from 0 (majority)",
+    )
     balance: float = Field(
         1.0, ge=0, le=1, description="gradients of a gate are divided by its unit's cost to this power (0: not at all)"
     )

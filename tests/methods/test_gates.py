@@ -38,6 +38,17 @@ def test_majority_follows_the_vote_and_passes_the_gradient_on():
     assert votes.grad.tolist() == [3, 5]
 
 
+def test_a_batch_with_a_memory_executes_what_the_batches_before_it_voted_for():
+    votes = torch.tensor([0.4, 0.6], requires_grad=True)
+    standing = torch.tensor([3.0, -3.0])
+    assert majority(votes, standing=standing, memory=0.0).tolist() == [0, 1]
+    g = majority(votes, standing=standing, memory=1.0)
+    assert g.tolist() == [1, 0]
+    g.sum().backward()
+    assert votes.grad.tolist() == [1, 1]
+    assert majority(votes, standing=standing, memory=0.05).tolist() == [0, 1]  # logits of 0.4 and 0.6 are -0.41 and 0.41
+
+
 def test_noise_overrules_a_majority_as_often_as_the_vote_says():
     votes = torch.full((40_000,), 0.7)
     g = majority(votes, logistic_noise(votes.shape, 1.0, torch.Generator().manual_seed(0)))
