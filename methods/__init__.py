@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from methods.base import Method, MethodOptions, Phase, Skip
 from methods.budget import BudgetError
+from methods.calibration import calibrate
+from methods.costs import CostKind
 from methods.dense import Dense
 from methods.gated import Gated
 from methods.gating import ConsensusGating, GatingOptions
 from methods.macs import MacMeter, count_macs, count_params
 from methods.magnitude import Magnitude
+from methods.measured_cost import CostTable
 from methods.uniform import Uniform
 
 _METHODS: tuple[type[Method], ...] = (Dense, Gated, Magnitude, Uniform)
@@ -22,12 +25,15 @@ def registry() -> dict[str, type[Method]]:
 __all__ = [
     "BudgetError",
     "ConsensusGating",
+    "CostKind",
+    "CostTable",
     "GatingOptions",
     "MacMeter",
     "Method",
     "MethodOptions",
     "Phase",
     "Skip",
+    "calibrate",
     "count_macs",
     "count_params",
     "registry",

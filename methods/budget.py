@@ -8,14 +8,15 @@ closes bundles of channels.
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from methods import budget_steps
 from methods.choice import Choice
-from methods.costs import COST_NAMES, Cost, MacCost, ParamCost, ProductCost
+from methods.costs import COST_NAMES, MEASURED, Cost, CostKind, MacCost, ParamCost, ProductCost
+from methods.measured_cost import CostTable, TableCost
 from methods.structure import Structure
 
-__all__ = ["BudgetError", "Cost", "MacCost", "ParamCost", "ProductCost", "floor", "lowest", "select"]
+__all__ = ["BudgetError", "Cost", "MacCost", "ParamCost", "ProductCost", "floor", "lowest", "make_cost", "select"]
 
 COARSE_TOLERANCE = 0.1
 """Where only whole steps can be closed, and none ends within the tolerance: how far below the budget the result may end,

@@ -20,9 +20,11 @@ from torch import Tensor, nn
 
 from methods import budget, surgery
 from methods.base import MethodOptions, Skip, step_of
+from methods.costs import CostKind
 from methods.gate_wiring import unwrap, wrap
 from methods.gated_modules import GateHead, GateState, with_gradient_gain
 from methods.gates import annealed, budget_loss, polarization_loss
+from methods.measured_cost import CostTable
 from methods.structure import Structure, trace
 
 HISTORY_ROWS = 24
@@ -83,14 +85,17 @@ class ConsensusGating(nn.Module):
     Args:
         model: the dense network; taken over, and cut in place at the end of the search.
         example_inputs: one small batch on the model's device, for tracing.
-        keep: fraction of the dense MACs that the result may cost, in (0, 1].
+        keep: fraction of the dense cost that the result may cost, in (0, 1].
         steps: optimizer steps of the whole training.
         tolerance: the result costs at least `keep - tolerance`.
         seed: of the initial logits and of the noise.
         options: a `GatingOptions`; default all defaults.
+        cost: what `keep` is a fraction of: "macs", "params", "latency" or "energy".
+        table: measured by `methods.calibrate`, for latency and energy.
+        round_to: groups of channels keep a multiple of so many, or stay as they are.
 
     Raises:
-        ValueError: `keep` or `steps` out of range.
+        ValueError: `keep`, `steps` or `round_to` out of range, or no table for a measured cost.
         Skip: nothing in the network can be gated.
         BudgetError: `keep` lies below what the rest of the network costs.
     """
@@ -105,12 +110,20 @@ class ConsensusGating(nn.Module):
         tolerance: float = 0.02,
         seed: int = 0,
         options: GatingOptions | None = None,
+        cost: CostKind = "macs",
+        table: CostTable | None = None,
+        round_to: int = 1,
     ) -> None:
         super().__init__()
         if not 0.0 < keep <= 1.0:
             raise ValueError(f"keep = {keep}: allowed is a fraction of the dense cost above 0 and at most 1")
         if steps < 1:
             raise ValueError(f"steps = {steps}: allowed is at least 1")
+        if round_to < 1:
+            raise ValueError(f"round_to = {round_to}: allowed is at least 1")
+        budget.check_table(cost, table)
+        self.round_to = round_to
+        self.predicted_cost: float | None = None  # fraction of the dense cost, set where the network is cut
         self.options = options or GatingOptions()
         self.keep, self.steps, self.tolerance = keep, steps, tolerance
         self.search_steps = max(1, step_of(self.options.search_share, steps))
@@ -125,16 +138,17 @@ class ConsensusGating(nn.Module):
         if not self.gated.any():
             reasons = "; ".join(f"{name}: {why}" for name, why in self.structure.fixed[:3])
             raise Skip(f"nothing in this network can be gated ({reasons or 'no convolution, no residual branch'})")
-        least = budget.floor(self.structure, self.gated)
+        device = example_inputs.device
+        self._cost = budget.make_cost(cost, self.structure, model, table, device)
+        least = budget.floor(self.structure, self.gated, self._cost, round_to)
         if keep < least:
             raise budget.BudgetError(f"keep = {keep:g} lies below what cannot be gated: the floor is {least:.3f}")
 
-        device = example_inputs.device
         generator = torch.Generator().manual_seed(seed)
         self._noise_generator = torch.Generator(device).manual_seed(seed + 1)
-        self._cost = budget.MacCost(self.structure, device)
+        self._macs = budget.MacCost(self.structure, device)
         units = self.structure.units
-        weights = price_weights(self._cost, units, device, self.options.balance)
+        weights = price_weights(self._cost, self.options.balance)
         self._state = GateState(units, device, weights, self._noise_generator, per_sample=self._per_sample)
         self._gain = self._state.gradients.gain = min(MAX_GAIN, self.options.drift / self.search_steps)
         wrap(model, self.structure, self.gated, self._state, self.options, example_inputs, generator)
@@ -144,6 +158,10 @@ class ConsensusGating(nn.Module):
         self.register_buffer("shift", torch.zeros((), device=device))
         self._gated_device = self.gated.to(device)
         self._initialise_means()
+
+    @property
+    def _bundles(self) -> bool:
+        return self._cost.staircase or self.round_to > 1
 
     @property
     def _per_sample(self) -> bool:
@@ -216,8 +234,8 @@ class ConsensusGating(nn.Module):
         return annealed(self._progress(), 1.0, self.keep)
 
     def kept_cost(self) -> float | None:
-        """Cost of the units open now, as a fraction of the dense MACs; None after the search (count the network)."""
-        return float(self._cost(self._open().float())) if self.searching else None
+        """MACs of the units open now, as a fraction of dense, whatever the budget is stated in; None after the search (count the network)."""
+        return float(self._macs(self._open().float())) if self.searching else None
 
     def history(self) -> dict[str, Any]:
         """Consensus of every gated unit over the search: steps, and per group or branch one row per recorded step."""
@@ -274,7 +292,10 @@ class ConsensusGating(nn.Module):
 
     def _cut(self, optimizer: torch.optim.Optimizer) -> None:
         """End of the search: rank what is undecided, meet the budget exactly, remove the rest."""
-        keep = budget.select(self.structure, self.logit_mean, self.keep, self.tolerance, self.gated)
+        # A unit hurts the more the likelier it is open; with bundles of channels these add up.
+        scores = torch.sigmoid(self.logit_mean - self.shift) if self._bundles else self.logit_mean
+        keep = budget.select(self.structure, scores, self.keep, self.tolerance, self.gated, self._cost, self.round_to)
+        self.predicted_cost = float(self._cost(keep.float().to(self._cost.device)))
         unwrap(self.network)
         self.network, self.masked_max_abs_diff = surgery.remove_checked(
             self.network, self.structure, keep, self._example_inputs, optimizer
@@ -294,14 +315,12 @@ def gated_units(structure: Structure, options: GatingOptions) -> Tensor:
     return gated
 
 
-def price_weights(cost: budget.MacCost, units: int, device: torch.device, balance: float) -> Tensor:
+def price_weights(cost: budget.Cost, balance: float) -> Tensor:
     """(U,) weight of each gate's gradient: (median cost of a unit / cost of this unit) ** balance.
 
     A layer's gate collects the gradient of all its channels, so it would always decide first; and of two units that
     matter equally the dearer one should go.
     """
-    openness = torch.ones(units, device=device, requires_grad=True)
-    with torch.enable_grad():
-        (prices,) = torch.autograd.grad(cost(openness), openness)
+    prices = cost.prices()
     prices = prices.clamp_min(1e-12)
     return (prices.median() / prices).pow(balance)
