@@ -27,6 +27,43 @@ class BudgetError(ValueError):
     """The budget cannot be met by this network; the message states the reachable floor."""
 
 
+def make_cost(
+    kind: CostKind,
+    structure: Structure,
+    model: nn.Module,
+    table: CostTable | None = None,
+    device: torch.device | str = "cpu",
+    reference: float | None = None,
+) -> Cost:
+    """The cost of this kind.
+
+    Args:
+        structure: of `model` as it is.
+        table: measured on the target device; for latency and energy.
+        reference: cost of the dense network, where `model` is a partly cut one, in MACs, parameters, s or J; default
+            that of `model` (of the network that was calibrated).
+
+    Raises:
+        ValueError: `kind` is unknown, or there is no table of this kind.
+    """
+    check_table(kind, table)
+    if kind == "macs":
+        return MacCost(structure, device, reference)
+    if kind == "params":
+        return ParamCost(structure, model, device, reference)
+    assert table is not None
+    return TableCost(structure, table, device, reference)
+
+
+def check_table(kind: CostKind, table: CostTable | None) -> None:
+    """Raise ValueError unless `kind` is known and, where it is measured, `table` is one of it."""
+    if kind not in COST_NAMES:
+        raise ValueError(f"cost = {kind!r}: allowed are {', '.join(COST_NAMES)}")
+    if kind in MEASURED and (table is None or table.kind != kind):
+        given = "there is none" if table is None else f"this one is of {table.kind}"
+        raise ValueError(f"cost = {kind!r}: needs a table of it from methods.calibrate, and {given}")
+
+
 def floor(structure: Structure, removable: Tensor | None = None, cost: Cost | None = None, round_to: int = 1) -> float:
     """The smallest fraction of the dense cost that removal can reach: every branch gone, one channel left per group.
 

@@ -234,7 +234,7 @@ class ConsensusGating(nn.Module):
         return annealed(self._progress(), 1.0, self.keep)
 
     def kept_cost(self) -> float | None:
-        """MACs of the units open now, as a fraction of dense, whatever the budget is stated in; None after the search (count the network)."""
+        """MACs of the units open now, as a fraction of dense; None after the search (count the network)."""
         return float(self._macs(self._open().float())) if self.searching else None
 
     def history(self) -> dict[str, Any]:

@@ -112,7 +112,9 @@ class TableCost(Cost):
         parts, shapes = [], []
         for name, calls in table.layers.items():
             layer = structure.layers.get(name)
-            for shape in (table.shapes[i] for i in calls) if layer is not None else ():
+            if layer is None:  # it was removed
+                continue
+            for shape in (table.shapes[i] for i in calls):
                 # One width: it never changes, or this side does not matter (a depthwise convolution, a norm).
                 into = layer.in_units if len(shape.inputs) > 1 else ALWAYS_OPEN
                 out = layer.out_units if len(shape.outputs) > 1 else ALWAYS_OPEN
