@@ -250,7 +250,7 @@ class _Buffer:
         for n in shape:
             count *= n
         if count > len(self._memory):
-            self._memory = torch.rand(count, device=self._device) * 0.1
+            self._memory = torch.linspace(0.01, 0.1, count, device=self._device)  # no draw from a generator
         flat = self._memory[:count]
         if self._last and len(shape) == 4:
             return flat.view(shape[0], shape[2], shape[3], shape[1]).permute(0, 3, 1, 2)
