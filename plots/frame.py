@@ -295,7 +295,7 @@ def _bounded(name: str, figure: tuple[float, float | None, float | None] | None)
 def _frame(rows: list[dict[str, Any]], columns: dict[str, str]) -> pd.DataFrame:
     """The rows with exactly these columns; None becomes NaN in columns of numbers."""
     frame = pd.DataFrame(rows, columns=list(columns))
-    text = {*GROUP_COLUMNS, "key", "method", "method_name", "greenprune_version", "torch_version"}
+    text = {*GROUP_COLUMNS, "key", "method", "method_name", "budget_cost", "greenprune_version", "torch_version"}
     for name in frame.columns:
         if name not in text and name != "valid":
             frame[name] = pd.to_numeric(frame[name])

@@ -10,7 +10,6 @@ from plots.comparison import REFERENCE, batch_label, rows_of
 from plots.frame import KINDS, Results
 from plots.text import listed, mean_sd, plural, signed_points
 
-
 BUDGETS = {"macs": "MACs", "params": "parameters", "latency": "inference time", "energy": "inference energy"}
 """What a budget is stated in."""
 
