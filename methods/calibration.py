@@ -4,8 +4,7 @@
     gating = ConsensusGating(model, example_inputs, keep=0.5, steps=steps, cost="latency", table=table)
 
 MACs are not time: between two multiples of a vector's width a narrower layer often saves nothing (method.md, section 5).
-So every distinct layer shape is run at multiples of 4, 8 or more channels and at one channel more, all in one shuffled
-order, several times over; the median counts. The whole dense network is measured in between, and all layers are scaled so
+So every distinct layer shape is run at multiples of 4, 8 or more channels and at some odd widths, all in one shuffled order, several times over; the median counts. The whole dense network is measured in between, and all layers are scaled so
 that together they take what it takes.
 """
 
@@ -158,13 +157,13 @@ def _finish(device: torch.device, run: Run) -> None:
 
 
 def grid(width: int, steps: int = 8) -> list[int]:
-    """Widths worth measuring up to `width`, ascending: 1, multiples of a step, one more than each, and `width`.
+    """Widths worth measuring up to `width`, ascending: 1, multiples of a step, one more than every second of them, `width`.
 
     The step is 4 up to a width of 16; above, a multiple of 8 that divides `width` into at most `steps`.
     """
     step = 4 if width <= 16 else -(-width // (8 * steps)) * 8
     multiples = range(step, width, step)
-    return sorted({1, width, *multiples, *(m + 1 for m in multiples if m + 1 <= width)})
+    return sorted({1, width, *multiples, *(m + 1 for m in multiples if m % (2 * step) == 0)})
 
 
 def _plan(

@@ -6,6 +6,7 @@ they find its output in the cache.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -177,6 +178,9 @@ def find_segments(model: nn.Module, inputs: Tensor) -> list[Segment]:
         elif root is not None and node.op in ("call_module", "call_function", "call_method"):
             owner[node] = root
             after[root].append(node)
+    for nodes in after.values():
+        while nodes and nodes[-1].target is operator.getitem:  # a view, free of charge
+            nodes.pop()
     return [
         Segment(
             str(root.target), modules[str(root.target)], tuple(shapes[root.all_input_nodes[0]]),

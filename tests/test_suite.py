@@ -132,8 +132,7 @@ TRAINING_KEYS = (
         (
             "seeds = [0, 1]",
             'cost = "latncy"',
-            'cost = "latncy": is none of what is allowed; allowed: "macs", "params", "latency", "energy" '
-            '(did you mean "latency"?)',
+            'cost = "latncy": is unknown; allowed: "macs", "params", "latency", "energy" (did you mean "latency"?)',
         ),
         (
             "seeds = [0, 1]",
