@@ -4,7 +4,8 @@
     gating = ConsensusGating(model, example_inputs, keep=0.5, steps=steps, cost="latency", table=table)
 
 MACs are not time: between two multiples of a vector's width a narrower layer often saves nothing (method.md, section 5).
-So every distinct layer shape is run at multiples of 4, 8 or more channels and at some odd widths, all in one shuffled order, several times over; the median counts. The whole dense network is measured in between, and all layers are scaled so
+So every distinct layer shape is run at multiples of 4, 8 or more channels and at some odd widths, all in one shuffled
+order, several times over; the median counts. The whole dense network is measured in between, and all layers are scaled so
 that together they take what it takes.
 """
 
