@@ -14,6 +14,9 @@ from rich.table import Table
 
 from bench.errors import UserError
 
+BUDGET_NAMES = {"macs": "MACs", "params": "parameters", "latency": "latency", "energy": "energy"}
+"""What a budget is stated in, as a heading."""
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code: 0 well, 1 a run failed, 2 bad input, 130 interrupted."""
@@ -105,8 +108,9 @@ def command_plan(arguments: argparse.Namespace) -> int:
     console = Console()
     each = estimate(suite, data, device)
     table = Table(title=f"{suite.name}: {suite.dataset}, {suite.model}, on {device}")
-    for column in ("#", "run", "method", "MACs to keep", "seed", "state"):
-        table.add_column(column, justify="right" if column in ("#", "MACs to keep", "seed") else "left")
+    budget = f"{BUDGET_NAMES[suite.cost]} to keep"
+    for column in ("#", "run", "method", budget, "seed", "state"):
+        table.add_column(column, justify="right" if column in ("#", budget, "seed") else "left")
     todo = 0
     for number, run in enumerate(runs, start=1):
         found = state(run, arguments.out / suite.name)
@@ -117,6 +121,8 @@ def command_plan(arguments: argparse.Namespace) -> int:
         s = run.settings
         table.add_row(str(number), run.key, s.method.name, f"{s.budget:.0%}", str(s.seed), what)
     console.print(table)
+    if suite.round_to > 1:
+        console.print(f"channels in multiples of {suite.round_to}", highlight=False)
     console.print(
         f"{todo} to run, about {duration(each.run_s)} each, {duration(each.run_s * todo)} in all (from "
         f"{suite.training.epochs} epochs of dense training steps of {each.step_s * 1e3:.0f} ms, timed just now)",

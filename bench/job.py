@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import BaseModel, ConfigDict
 
 from bench.suite import Measurement, MethodEntry, Training
+from methods import CostKind
 
 
 class Settings(BaseModel):
@@ -22,6 +23,8 @@ class Settings(BaseModel):
     training: Training
     measurement: Measurement
     device: str
+    cost: CostKind = "macs"
+    round_to: int = 1
 
 
 class Job(BaseModel):

@@ -29,11 +29,41 @@ class Stored(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Cost(Stored):
-    """Requested and achieved budget. MACs: multiply-accumulates of conv and linear layers for one image."""
+class Calibration(Stored):
+    """The measurement of all layers that a budget of latency or energy rests on. Units: s or J for one batch."""
 
-    budget: float  # fraction of the dense MACs that may be kept
-    tolerance: float  # the achieved fraction must lie in [budget - tolerance, budget]
+    unit: Literal["s", "J"]
+    energy_kind: Kind | None = None  # of the joules
+    device: str
+    threads: int
+    dtype: str
+    memory_format: str
+    batch_size: int
+    torch_version: str
+    rounds: int
+    points: int  # (shape, widths) that were measured
+    duration_s: float  # that it took, before the training; not part of the ledger
+    whole: float  # the dense network
+    layers_sum: float  # all its layers, measured alone
+    scale: float  # whole / layers_sum
+    unexplained: float  # whole - layers_sum
+
+
+class Cost(Stored):
+    """Requested and achieved budget. MACs: multiply-accumulates of conv and linear layers for one image.
+
+    Of MACs and parameters the achieved fraction must lie in [budget - tolerance, budget], of latency and energy within a
+    tenth of the budget.
+    """
+
+    budget: float  # fraction of the dense cost that may be kept
+    tolerance: float
+    kind: Literal["macs", "params", "latency", "energy"] = "macs"  # what the budget is stated in
+    round_to: int = 1  # groups of channels keep a multiple of so many
+    predicted: float | None = None  # fraction of the dense cost by which the units were chosen
+    kept_latency: float | None = None  # measured side by side with dense, at the calibration's batch size
+    kept_energy: float | None = None  # of the same kind of joules as the calibration's
+    calibration: Calibration | None = None  # for latency and energy
     macs: int = Field(ge=0)
     macs_dense: int = Field(ge=1)
     params: int = Field(ge=0)
@@ -48,6 +78,16 @@ class Cost(Stored):
     @property
     def kept_params(self) -> float:
         return self.params / self.params_dense
+
+    @property
+    def kept(self) -> float | None:
+        """The achieved fraction of what the budget is stated in; None where it could not be measured."""
+        return {
+            "macs": self.kept_macs,
+            "params": self.kept_params,
+            "latency": self.kept_latency,
+            "energy": self.kept_energy,
+        }[self.kind]
 
 
 class Epoch(Stored):

@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from bench import models
+from bench import calibration, models
 from bench.batches import Batches, evaluation_batches
 from bench.contention import contention, usage
 from bench.data import load
@@ -34,11 +34,15 @@ from bench.machine import describe_machine, describe_versions
 from bench.record import Cost, Emissions, Inference, Record, write_record
 from bench.store import save_model
 from bench.train import DivergedError, evaluate, train
-from methods import BudgetError, Method, Skip, count_macs, count_params, registry
+from methods import BudgetError, Method, Skip, budget, count_macs, count_params, registry
+from methods.costs import COST_NAMES, MEASURED
 from methods.macs import COUNTED
 
 MASKED_TOLERANCE = 1e-4
 """Largest |delta logit| between the masked and the removed network that counts as equal."""
+
+MEASURED_TOLERANCE = 0.1
+"""How far from the budget a measured time or energy may end, as a fraction of the budget."""
 
 EXPECTED = (UserError, Skip, BudgetError, DivergedError)
 """Why a run can have no result without anything being broken: the message is a sentence for the user."""
@@ -105,19 +109,26 @@ def run(job: Job, emit: Emit) -> Record:
         channels_last=s.training.channels_last,
     )
     method_class = registry()[s.method.name]
-    method = method_class(
-        s.method.options,
-        keep=s.budget,
-        steps=s.training.epochs * len(batches),
-        tolerance=s.tolerance,
-        seed=s.seed,
-    )
     intensity = grid_intensity(s.measurement.country)
     meter = EnergyMeter(device=s.device, synchronise=torch.cuda.synchronize if device.type == "cuda" else None)
     try:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             model = fresh_model(s, data.classes, device)
+            table = energy_kind = None
+            if method_class.prunes and s.cost in MEASURED:
+                emit("calibrating")
+                table, energy_kind = calibration.measure(s, model, next(batches.epoch(0))[0][:1], meter)
+            method = method_class(
+                s.method.options,
+                keep=s.budget,
+                steps=s.training.epochs * len(batches),
+                tolerance=s.tolerance,
+                seed=s.seed,
+                cost=s.cost,
+                table=table,
+                round_to=s.round_to,
+            )
             before = usage()
             trained = train(
                 method, model, data, batches, s.training, device, meter,
@@ -148,6 +159,10 @@ def run(job: Job, emit: Emit) -> Record:
         energy = {"training": trained.energy, "evaluation": window.reading, "inference": total_inference(inference)}
     finally:
         meter.close()
+    summary = None if table is None else calibration.summary(table, energy_kind)
+    cost = cost.model_copy(
+        update=calibration.achieved(inference, summary) | {"predicted": method.predicted_cost, "calibration": summary}
+    )
     invalid = why_invalid(method, cost)
     record = Record(
         status="done",
@@ -207,6 +222,8 @@ def measure_cost(settings: Settings, pruned: nn.Module, dense: nn.Module, exampl
     return Cost(
         budget=settings.budget,
         tolerance=settings.tolerance,
+        kind=settings.cost,
+        round_to=settings.round_to,
         macs=count_macs(pruned, example),
         macs_dense=count_macs(dense, example),
         params=count_params(pruned),
@@ -227,13 +244,24 @@ def widths(model: nn.Module) -> dict[str, int]:
 
 def why_invalid(method: Method, cost: Cost) -> str | None:
     """The rule that the run broke, or None."""
-    low, high = cost.budget - cost.tolerance, cost.budget
-    if method.prunes and not low <= cost.kept_macs <= high:
-        return f"kept {cost.kept_macs:.4f} of the dense MACs, outside [{low:g}, {high:g}]"
+    if method.prunes and (broken := _broken_budget(cost)):
+        return broken
     diff = method.masked_max_abs_diff
     if diff is not None and diff > MASKED_TOLERANCE:
         return f"masked and removed network differ by {diff:.2e} in their logits, more than {MASKED_TOLERANCE:g}"
     return None
+
+
+def _broken_budget(cost: Cost) -> str | None:
+    if cost.kept is None:
+        return f"the {COST_NAMES[cost.kind]} could not be compared with the dense network's"
+    if cost.kind in MEASURED:  # a measurement has an error, to both sides
+        low, high = cost.budget * (1.0 - MEASURED_TOLERANCE), cost.budget * (1.0 + MEASURED_TOLERANCE)
+    else:
+        low, high = budget.lowest(cost.budget, cost.tolerance, coarse=cost.round_to > 1), cost.budget
+    if low <= cost.kept <= high:
+        return None
+    return f"kept {cost.kept:.4f} of the dense {COST_NAMES[cost.kind]}, outside [{low:g}, {high:g}]"
 
 
 def total_inference(parts: tuple[Inference, ...]) -> Reading:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from methods.base import Method, MethodOptions, Phase, Skip
 from methods.budget import BudgetError
+from methods.calibration import calibrate
+from methods.costs import CostKind
 from methods.dense import Dense
 from methods.describe import Ungateable, describe, ungateable
 from methods.gated import Gated
@@ -11,6 +13,7 @@ from methods.gating import ConsensusGating
 from methods.gating_options import GatingOptions
 from methods.macs import MacMeter, count_macs, count_params
 from methods.magnitude import Magnitude
+from methods.measured_cost import CostTable
 from methods.uniform import Uniform
 
 _METHODS: tuple[type[Method], ...] = (Dense, Gated, Magnitude, Uniform)
@@ -24,6 +27,8 @@ def registry() -> dict[str, type[Method]]:
 __all__ = [
     "BudgetError",
     "ConsensusGating",
+    "CostKind",
+    "CostTable",
     "GatingOptions",
     "MacMeter",
     "Method",
@@ -31,6 +36,7 @@ __all__ = [
     "Phase",
     "Skip",
     "Ungateable",
+    "calibrate",
     "count_macs",
     "count_params",
     "describe",

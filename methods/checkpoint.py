@@ -25,6 +25,7 @@ def collect(gating: ConsensusGating) -> dict[str, Any]:
         "gradient_rms": gating.state.gradients.rms,
         "masked_max_abs_diff": gating.masked_max_abs_diff,
         "polarized_share": gating.polarized_share,
+        "predicted_cost": gating.predicted_cost,
         "history": [(step, list(row)) for step, row in gating.rows],
     }
 
@@ -36,6 +37,7 @@ def restore(gating: ConsensusGating, stored: dict[str, Any]) -> None:
     gating.state.generator.set_state(stored["noise"].cpu())
     gating.state.gradients.rms = stored["gradient_rms"]
     gating.masked_max_abs_diff, gating.polarized_share = stored["masked_max_abs_diff"], stored["polarized_share"]
+    gating.predicted_cost = stored["predicted_cost"]
     gating.rows = [(step, list(row)) for step, row in stored["history"]]
 
 
@@ -44,6 +46,8 @@ def _made_with(gating: ConsensusGating) -> dict[str, Any]:
         "keep": gating.keep,
         "steps": gating.steps,
         "tolerance": gating.tolerance,
+        "cost": gating.cost,
+        "round_to": gating.round_to,
         "units": gating.structure.units,
         "options": gating.options.model_dump(),
     }

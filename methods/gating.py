@@ -22,11 +22,13 @@ from torch import Tensor, nn
 
 from methods import budget, checkpoint, gating_record, ranks, surgery
 from methods.base import step_of
+from methods.costs import CostKind
 from methods.gate_wiring import find_skippable, unwrap, wrap
 from methods.gated_modules import GateHead, GateState, with_gradient_gain
 from methods.gates import annealed, budget_loss, polarization_loss, threshold
 from methods.gating_options import GatingOptions
 from methods.gating_setup import check_arguments, check_budget, check_inputs, gated_units, price_weights
+from methods.measured_cost import CostTable
 from methods.shrinking import GONE, OPEN, UNDECIDED, agreed, agreement, present, remove_units
 from methods.structure import trace
 
@@ -67,13 +69,16 @@ class ConsensusGating(nn.Module):
         example_inputs: one small batch on the model's device, for tracing.
         keep: fraction of the dense cost that the result may have, in (0, 1].
         steps: optimizer steps of the whole training.
-        cost: what the budget counts: "macs".
         tolerance: the result costs at least `keep - tolerance`.
         seed: of the initial logits and of the noise.
         options: a `GatingOptions`; default all defaults.
+        cost: what `keep` is a fraction of: "macs", "params", "latency" or "energy".
+        table: measured by `methods.calibrate`, for latency and energy.
+        round_to: groups of channels keep a multiple of so many, or stay as they are.
 
     Raises:
-        ValueError: `keep`, `steps` or `cost` out of range; `example_inputs` that the model does not take; a compiled model.
+        ValueError: `keep`, `steps` or `round_to` out of range; no table for a measured cost; `example_inputs` that the
+            model does not take; a compiled model.
         Skip: nothing in the network can be gated.
         BudgetError: `keep` lies below what the rest of the network costs.
     """
@@ -85,14 +90,19 @@ class ConsensusGating(nn.Module):
         *,
         keep: float,
         steps: int,
-        cost: str = "macs",
         tolerance: float = 0.02,
         seed: int = 0,
         options: GatingOptions | None = None,
+        cost: CostKind = "macs",
+        table: CostTable | None = None,
+        round_to: int = 1,
     ) -> None:
         super().__init__()
-        check_arguments(keep, steps, cost)
+        check_arguments(keep, steps, round_to)
+        budget.check_table(cost, table)
         check_inputs(model, example_inputs)
+        self.cost, self.round_to = cost, round_to
+        self.predicted_cost: float | None = None  # fraction of the dense cost, set where the network is cut
         self.options = options or GatingOptions()
         self.keep, self.steps, self.tolerance = keep, steps, tolerance
         self.search_steps = max(1, step_of(self.options.search_share, steps))
@@ -108,15 +118,16 @@ class ConsensusGating(nn.Module):
 
         self.structure = trace(model, example_inputs)
         self.gated = gated_units(self.structure, self.options)
-        check_budget(self.structure, self.gated, keep)
         self.left = self.structure  # the network as it is now, numbered as `structure`
-
         device = example_inputs.device
+        self._cost = budget.make_cost(cost, self.structure, model, table, device)
+        check_budget(self.structure, self.gated, keep, self._cost, round_to)
+
         generator = torch.Generator().manual_seed(seed)
         self._noise_generator = torch.Generator(device).manual_seed(seed + 1)
-        self._cost = budget.MacCost(self.structure, device)
+        self._macs = budget.MacCost(self.structure, device)
         units = self.structure.units
-        weights = price_weights(self._cost, units, device, self.options.balance)
+        weights = price_weights(self._cost, self.options.balance)
         per_sample = self.options.execution == "per_sample"
         self.state = GateState(units, device, weights, self._noise_generator, per_sample=per_sample)
         self._gain = self.state.gradients.gain = min(MAX_GAIN, self.options.drift / self.search_steps)
@@ -225,8 +236,8 @@ class ConsensusGating(nn.Module):
         return annealed(self._progress(), 1.0, self.keep)
 
     def kept_cost(self) -> float | None:
-        """Cost of the units open now, as a fraction of the dense MACs; None after the search (count the network)."""
-        return float(self._cost(self._open().float())) if self.searching else None
+        """MACs of the units open now, as a fraction of dense; None after the search (count the network)."""
+        return float(self._macs(self._open().float())) if self.searching else None
 
     def history(self) -> dict[str, Any]:
         """Consensus of every gated unit over the search: steps, and per group or branch one row per recorded step.
@@ -277,14 +288,21 @@ class ConsensusGating(nn.Module):
     def _select(self) -> Tensor:
         """(U,) bool, on the CPU: what the budget keeps when the search ends now."""
         gone = (self.decided == GONE).cpu()
-        scores = self.logit_mean.cpu().masked_fill(gone, -torch.inf)
+        bundles = self._cost.staircase or self.round_to > 1
+        # A unit hurts the more the likelier it is open; with bundles of channels these add up.
+        scores = (torch.sigmoid(self.logit_mean - self.shift) if bundles else self.logit_mean).cpu()
+        scores = scores.masked_fill(gone, -1.0 if bundles else -torch.inf)
+        removable = (self.decided <= UNDECIDED).cpu()
         try:
-            keep = budget.select(self.structure, scores, self.keep, self.tolerance, (self.decided <= UNDECIDED).cpu())
+            keep = budget.select(
+                self.structure, scores, self.keep, self.tolerance, removable, self._cost, self.round_to
+            )
         except budget.BudgetError:
             if self.reachable is None:
                 raise
-            keep = self.reachable  # coarse units: the ranking of now leads past the budget, an earlier one met it
-        return keep & ~gone
+            return self.reachable  # coarse units: the ranking of now leads past the budget, an earlier one met it
+        # Bundles may want something back that is gone; what was decided lies within the selection of that time.
+        return self.reachable if self.reachable is not None and (keep & gone).any() else keep & ~gone
 
     @torch.no_grad()
     def _shrink(self, optimizer: torch.optim.Optimizer) -> bool:
@@ -319,6 +337,7 @@ class ConsensusGating(nn.Module):
         """End of the search: rank what is undecided, meet the budget exactly, remove the rest."""
         self.polarized_share = gating_record.polarized_share(self.consensus.cpu()[self.gated])
         self.kept = self._select()
+        self.predicted_cost = float(self._cost(self.kept.float().to(self._cost.device)))
         surgery.forget(optimizer, [p for head in self.heads() for p in head.parameters()])
         unwrap(self.network)
         self.network, difference = surgery.remove_checked(

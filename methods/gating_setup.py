@@ -7,21 +7,22 @@ from torch import Tensor, nn
 
 from methods import budget, surgery
 from methods.base import Skip
+from methods.costs import Cost
 from methods.gating_options import GatingOptions
 from methods.structure import Structure
 
 
-def check_arguments(keep: float, steps: int, cost: str) -> None:
+def check_arguments(keep: float, steps: int, round_to: int) -> None:
     """Raise a ValueError that names the argument out of range and what is allowed."""
     if not 0.0 < keep <= 1.0:
         raise ValueError(f"keep = {keep}: allowed is a fraction of the dense cost above 0 and at most 1")
     if steps < 1:
         raise ValueError(f"steps = {steps}: allowed is at least 1")
-    if cost != "macs":
-        raise ValueError(f"cost = {cost!r}: allowed is 'macs'")
+    if round_to < 1:
+        raise ValueError(f"round_to = {round_to}: allowed is at least 1")
 
 
-def check_budget(structure: Structure, gated: Tensor, keep: float) -> None:
+def check_budget(structure: Structure, gated: Tensor, keep: float, cost: Cost, round_to: int) -> None:
     """Whether there is something to gate, and enough of it.
 
     Args:
@@ -34,7 +35,7 @@ def check_budget(structure: Structure, gated: Tensor, keep: float) -> None:
     if not gated.any():
         reasons = "; ".join(f"{name}: {why}" for name, why in structure.fixed[:3])
         raise Skip(f"nothing in this network can be gated ({reasons or 'no convolution, no residual branch'})")
-    least = budget.floor(structure, gated)
+    least = budget.floor(structure, gated, cost, round_to)
     if keep < least:
         raise budget.BudgetError(f"keep = {keep:g} lies below what cannot be gated: the floor is {least:.3f}")
 
@@ -68,14 +69,11 @@ def gated_units(structure: Structure, options: GatingOptions) -> Tensor:
     return gated
 
 
-def price_weights(cost: budget.MacCost, units: int, device: torch.device, balance: float) -> Tensor:
+def price_weights(cost: Cost, balance: float) -> Tensor:
     """(U,) weight of each gate's gradient: (median cost of a unit / cost of this unit) ** balance.
 
     A layer's gate collects the gradient of all its channels, so it would always decide first; and of two units that
     matter equally the dearer one should go.
     """
-    openness = torch.ones(units, device=device, requires_grad=True)
-    with torch.enable_grad():
-        (prices,) = torch.autograd.grad(cost(openness), openness)
-    prices = prices.clamp_min(1e-12)
+    prices = cost.prices().clamp_min(1e-12)
     return (prices.median() / prices).pow(balance)

@@ -53,7 +53,8 @@ class Magnitude(Method):
         if not self._structure.groups:
             raise Skip("no channels of this network can be removed")
         self._removable = self._structure.channel_units
-        least = budget.floor(self._structure, self._removable)
+        cost = budget.make_cost(self.cost, self._structure, model, self.table)
+        least = budget.floor(self._structure, self._removable, cost, self.round_to)
         if self.keep < least:
             raise budget.BudgetError(f"keep = {self.keep:g} lies below the floor of this network, {least:.3f}")
         self._network = _Slot(model)
@@ -64,7 +65,7 @@ class Magnitude(Method):
         super().after_step(optimizer)
         if self.step == step_of(self.options.train_share, self.steps):
             scores = filter_scores(self._network.model, self._structure, self.options.norm, self.options.scope)
-            keep = budget.select(self._structure, scores, self.keep, self.tolerance, self._removable)
+            keep = self.select(self._network.model, self._structure, scores, self._removable)
             self._network.model, self.masked_max_abs_diff = surgery.remove_checked(
                 self._network.model, self._structure, keep, self._example_inputs, optimizer
             )

@@ -120,7 +120,12 @@ def remove_units(
             continue
         before = structure.layers[name]
         _narrow(wrapper, keep[before.out_units], keep[before.in_units], undecided, optimizer)
-        if wrapper.head is not None or wrapper.channel_units is not None or wrapper.input_units is not None or wrapper.branches:
+        if (
+            wrapper.head is not None
+            or wrapper.channel_units is not None
+            or wrapper.input_units is not None
+            or wrapper.branches
+        ):
             put(network, wrapper.inner, wrapper)
     if optimizer is not None:
         kept = {id(p) for p in network.parameters()}

@@ -46,7 +46,10 @@ def test_a_batch_with_a_memory_executes_what_the_batches_before_it_voted_for():
     assert g.tolist() == [1, 0]
     g.sum().backward()
     assert votes.grad.tolist() == [1, 1]
-    assert majority(votes, standing=standing, memory=0.05).tolist() == [0, 1]  # logits of 0.4 and 0.6 are -0.41 and 0.41
+    assert majority(votes, standing=standing, memory=0.05).tolist() == [
+        0,
+        1,
+    ]  # logits of 0.4 and 0.6 are -0.41 and 0.41
 
 
 def test_noise_overrules_a_majority_as_often_as_the_vote_says():

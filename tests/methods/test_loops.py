@@ -39,7 +39,7 @@ def test_the_loop_of_the_documentation():
 
 @pytest.mark.parametrize("cost", ["time", "MACs", ""])
 def test_an_unknown_cost_is_refused(cost):
-    with pytest.raises(ValueError, match=r"cost = .*allowed is 'macs'"):
+    with pytest.raises(ValueError, match=r"cost = .*allowed "):
         ConsensusGating(SmallResidual(), images(2, size=8), keep=0.5, cost=cost, steps=10)
 
 
