@@ -191,7 +191,7 @@ def test_the_same_seed_gives_the_same_weights():
 
 
 def test_history_holds_a_row_for_each_recorded_step():
-    history = searched(GatingOptions()).history()
+    history = searched(GatingOptions(search_share=0.5)).history()
     assert history["search_steps"] == STEPS // 2
     assert len(history["channels"]["layer1.0.conv1"]) == len(history["steps"]) > 5
     assert len(history["channels"]["layer3.2.conv1"][0]) == 64
@@ -215,6 +215,6 @@ def test_nothing_to_gate_says_why():
 
 
 def test_finish_before_the_search_is_over_says_what_is_missing():
-    gating = searched(GatingOptions(), until=5)
+    gating = searched(GatingOptions(search_share=0.5), until=5)
     with pytest.raises(RuntimeError, match=r"5 of 20 search steps.*15 more"):
         gating.finish()
