@@ -6,7 +6,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bench.energy.nvml import Card, Nvml, NvmlError, NvmlSource
+from bench.energy.nvml import NvmlSource
+from bench.energy.nvml_library import Card, Nvml, NvmlError
 from bench.energy.source import Missing, SensorError, Source
 from bench.energy.visible import MIG, Gpu, Visible, by_uuid, order_is_certain, visible_gpus
 

@@ -66,6 +66,13 @@ class RaplSource:
         short = f"{self.name}: {duration_s * 1e3:.1f} ms is only {periods:.0f} periods of the energy counter"
         return reading, [short] if periods < 50 else []
 
+    def power_now_w(self) -> float | None:
+        return None
+
+    def expected_uncertainty(self, window_s: float) -> float | None:
+        """One update of the counter in `window_s`."""
+        return min(1.0, PERIOD_S / window_s)
+
     def describe(self) -> dict[str, Any]:
         return {
             "source": self.name,

@@ -59,6 +59,12 @@ class Source(Protocol):
     def reading(self, segments: Sequence[Segment]) -> tuple[SourceReading, list[str]]:
         """Energy of the segments together, and warnings about it. Only called when `fault(segments)` is None."""
 
+    def power_now_w(self) -> float | None:
+        """What a power register said last, None for a source without one. Reads nothing."""
+
+    def expected_uncertainty(self, window_s: float) -> float | None:
+        """`uncertainty_j / energy_j` of a window of `window_s` at constant power; None when it cannot be read."""
+
     def describe(self) -> dict[str, Any]:
         """One row of `EnergyMeter.describe`."""
 
@@ -175,6 +181,12 @@ class Missing:
 
     def reading(self, segments: Sequence[Segment]) -> tuple[SourceReading, list[str]]:
         return invalid(self.name, self.kind, self._reason), []
+
+    def power_now_w(self) -> float | None:
+        return None
+
+    def expected_uncertainty(self, window_s: float) -> float | None:
+        return None
 
     def describe(self) -> dict[str, Any]:
         return {
