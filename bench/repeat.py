@@ -89,7 +89,7 @@ def repeat_until(
         over = pairs >= max_pairs or (pairs >= min_pairs and time.perf_counter() - started_s >= limit_s)
         if pairs < ask_at and not over:
             continue
-        interval = ratio_interval(*([value(block) for block in side] for side in sides), seed=seed)
+        interval = ratio_interval([value(block) for block in sides[0]], [value(block) for block in sides[1]], seed)
         reached = half_width(interval) <= ci
         if reached or over:
             return Repeated(tuple(sides[0]), tuple(sides[1]), *interval, reached=reached)
