@@ -82,7 +82,7 @@ def examine(intensity: GridIntensity, *, idle_s: float, powercap: Path = POWERCA
 def table(sources: Sequence[dict[str, Any]]) -> Table:
     """A row for each source, what cannot be read last."""
     made = Table(title="Sources of energy figures on this machine")
-    for name in ("source", "kind", "updates every", "idle, W", *(f"± in {s:g} s" for s in WINDOWS_S)):
+    for name in ("source", "kind", "period", "idle, W", *(f"± {s:g} s" for s in WINDOWS_S)):
         made.add_column(name, justify="left" if name in ("source", "kind") else "right", no_wrap=True)
     for row in _missing_last(sources):
         period_s, idle_w = row.get("period_s"), row.get("idle_power_w")

@@ -204,6 +204,8 @@ def add_readings(name: str, readings: Sequence[Reading]) -> Reading:
     for first in readings[0].sources:
         parts = [next((s for s in r.sources if s.name == first.name), None) for r in readings]
         bad = next((s for s in parts if s is None or not s.valid), first)
+        if any(s is not None and s.kind != first.kind for s in parts):
+            bad = first.model_copy(update={"valid": False, "reason": "measured in another way in one of the blocks"})
         if bad is None or not bad.valid:
             reason = "missing in one of the blocks" if bad is None else bad.reason
             nothing = dict.fromkeys(SUMMED)

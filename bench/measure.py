@@ -128,7 +128,7 @@ def measure(
         if plot_path:
             from plots.power import plot_power  # matplotlib takes half a second
 
-            plot_power(power, plot_path, title=shlex.join(command)[:60])
+            plot_power(power, plot_path, title=" ".join(shlex.join(command).split())[:60])
     except OSError as e:
         print(f"greenprune: {e.filename}: cannot be written ({e.strerror})", file=sys.stderr)
         return exit_code or 1
@@ -140,9 +140,9 @@ def arguments_country(intensity: GridIntensity) -> str | None:
     return None if intensity.country == "world" else intensity.country
 
 
-def totals(reading: Reading, intensity: GridIntensity) -> dict[str, dict[str, float | None]]:
+def totals(reading: Reading, intensity: GridIntensity) -> dict[str, dict[str, float]]:
     """By kind: joules, kilowatt-hours and grams of CO2 equivalent with bounds. Kinds that are invalid are left out."""
-    found: dict[str, dict[str, float | None]] = {}
+    found: dict[str, dict[str, float]] = {}
     for kind in get_args(Kind):
         energy_j, bounds_j = reading.energy_j(kind), reading.bounds_j(kind)
         if energy_j is None or bounds_j is None:
@@ -151,13 +151,15 @@ def totals(reading: Reading, intensity: GridIntensity) -> dict[str, dict[str, fl
             "energy_j": energy_j,
             "low_j": bounds_j[0],
             "high_j": bounds_j[1],
-            "uncertainty_j": reading.uncertainty_j(kind),
-            "net_j": reading.net_j(kind),
+            "uncertainty_j": max(energy_j - bounds_j[0], bounds_j[1] - energy_j, 0.0),
             "energy_kwh": energy_j / J_PER_KWH,
             "gco2e": gco2e(energy_j, intensity),
             "gco2e_low": gco2e(bounds_j[0], intensity),
             "gco2e_high": gco2e(bounds_j[1], intensity),
         }
+        net_j = reading.net_j(kind)
+        if net_j is not None:
+            found[kind]["net_j"] = net_j
     return found
 
 
@@ -224,7 +226,7 @@ def _print(
 ) -> None:
     console = Console(stderr=True)
     table = Table(title=f"Energy of {reading.duration_s:.2f} s")
-    for column in ("source", "kind", "J", "from … to", "net J", "kWh", "gCO2e", "from … to"):
+    for column in ("source", "kind", "J", "from … to", "net J"):
         table.add_column(column, justify="left" if column in ("source", "kind") else "right", no_wrap=True)
     told = []
     for source in reading.sources:
@@ -234,18 +236,19 @@ def _print(
             continue
         low_j = source.energy_j if source.low_j is None else source.low_j
         high_j = source.energy_j if source.high_j is None else source.high_j
-        low_g, energy_g, high_g = (gco2e(joules, intensity) for joules in (low_j, source.energy_j, high_j))
         table.add_row(
             source.name,
             source.kind,
             _short(source.energy_j),
             f"{_short(low_j)} … {_short(high_j)}",
             "–" if source.net_j is None else _short(source.net_j),
-            _short(source.energy_j / J_PER_KWH),
-            _short(energy_g),
-            f"{_short(low_g)} … {_short(high_g)}",
         )
     console.print(table)
+    for kind, total in totals(reading, intensity).items():
+        told.append(
+            f"{kind}: {_short(total['energy_j'])} J = {_short(total['energy_kwh'])} kWh, "
+            f"{_short(total['gco2e'])} gCO2e ({_short(total['gco2e_low'])} to {_short(total['gco2e_high'])})"
+        )
     told += [
         f"CO2 by {intensity.gco2e_per_kwh:g} g/kWh ({intensity.source}); what is measured and what is modelled are "
         "not added up",

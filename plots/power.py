@@ -28,8 +28,7 @@ def plot_power(columns: Mapping[str, Sequence[Any]], path: Path, title: str = ""
         raise ValueError(f"{path}: the suffix must be one of {', '.join('.' + f for f in FORMATS)}")
     rows = list(zip(*(columns[name] for name in ("source", "kind", "time_s", "power_w")), strict=True))
     panels_of = [
-        list(dict.fromkeys(row[0] for row in rows if (row[1] == "modelled") == modelled))
-        for modelled in (False, True)
+        list(dict.fromkeys(row[0] for row in rows if (row[1] == "modelled") == modelled)) for modelled in (False, True)
     ]
     panels_of = [names for names in panels_of if names] or [[]]
     figure, panels = new_figure(9.0, 1.2 + 2.4 * len(panels_of), rows=len(panels_of))

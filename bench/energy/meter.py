@@ -263,9 +263,11 @@ class EnergyMeter:
             reason = "the window was opened in another process" if pid != os.getpid() else fault(segments)
             try:
                 with self._lock:
-                    reading, found = (
-                        source.reading(segments) if reason is None else (invalid(source.name, source.kind, reason), [])
-                    )
+                    if reason is None:
+                        reading, found = source.reading(segments)
+                    else:
+                        rescued = source.rescued(segments, reason) if pid == os.getpid() else None
+                        reading, found = rescued or (invalid(source.name, source.kind, reason), [])
             except Exception as e:
                 reading, found = invalid(source.name, source.kind, f"{type(e).__name__}: {e}"), []
             readings.append(with_idle(reading, duration_s, self._idle))

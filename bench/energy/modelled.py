@@ -146,6 +146,9 @@ class CpuSource:
             note=f"{cpu_s:.3f} s of CPU time x {_per_core(power)}",
         ), []
 
+    def rescued(self, segments: Sequence[Segment], reason: str) -> None:
+        return None
+
     def power_now_w(self) -> float | None:
         return None
 
@@ -201,6 +204,9 @@ class RamSource:
             high_j=energy_j * RAM_HIGH_W_PER_GB / RAM_W_PER_GB,
             note=f"{mean_gb:.2f} GB resident x {RAM_W_PER_GB} W per GB ({RAM_LOW_W_PER_GB} to {RAM_HIGH_W_PER_GB})",
         ), []
+
+    def rescued(self, segments: Sequence[Segment], reason: str) -> None:
+        return None
 
     def power_now_w(self) -> float | None:
         return None

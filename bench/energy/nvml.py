@@ -8,6 +8,7 @@ it cancels in a ratio of two readings of the same card, and repeating does not r
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -129,6 +130,25 @@ class NvmlSource:
         common["sensor_error_j"] = self._sensor_error * energy_j
         return SourceReading(energy_j=energy_j, low_j=low_j, high_j=high_j, **common), warnings
 
+    def rescued(self, segments: Sequence[Segment], reason: str) -> tuple[SourceReading, list[str]] | None:
+        """After a reset of the counter: integrated power, and so marked. Not for a card that failed or has no power."""
+        spans = [(s.start.time_s, s.end.time_s) for s in segments]
+        totals_j = [total_j for s in segments for total_j in (s.start.total_j, s.end.total_j)]
+        if self.kind != "measured" or any(map(math.isnan, totals_j)) or not self._covered(spans):
+            return None
+        energy_j = sum(self._trace.energy_j(*span) for span in spans)
+        error_j = len(spans) * (self._averaging_s + self.poll_interval_s) * max(map(self._peak_w, spans))
+        return SourceReading(
+            name=self.name,
+            kind="sampled",
+            energy_j=energy_j,
+            low_j=max(0.0, energy_j - error_j),
+            high_j=energy_j + error_j,
+            note=f"{self._card.gpu.name}, integrated power ({self._power_name}); {reason}; {self._card.gpu.uuid}",
+            sensor_error_j=self._sensor_error * energy_j,
+            card=self._observer.state(spans),
+        ), [f"{self.name}: {reason}; its joules in this window are integrated power"]
+
     def describe(self) -> dict[str, Any]:
         """What was found when the meter was made, and the card's state now."""
         optional = self._card.optional
@@ -169,16 +189,22 @@ class NvmlSource:
         self._trace.add(now_s, power_w)
         return now_s
 
-    def _mismatch(self, energy_j: float, error_j: float, segments: Sequence[Segment]) -> list[str]:
+    def _peak_w(self, span: tuple[float, float]) -> float:
+        return self._trace.peak_w(*span)
+
+    def _covered(self, spans: Sequence[tuple[float, float]]) -> bool:
+        """Whether there are power samples nearly all the time."""
         if not len(self._trace) or self._power_problem:
-            return []
-        spans = [(s.start.time_s, s.end.time_s) for s in segments]
+            return False
         uncovered_s = sum(self._trace.uncovered_s(*span, LONGEST_HOLD_S) for span in spans)
-        if uncovered_s > MAX_UNCOVERED * sum(s.duration_s for s in segments):
+        return uncovered_s <= MAX_UNCOVERED * sum(end_s - start_s for start_s, end_s in spans)
+
+    def _mismatch(self, energy_j: float, error_j: float, segments: Sequence[Segment]) -> list[str]:
+        spans = [(s.start.time_s, s.end.time_s) for s in segments]
+        if not self._covered(spans):
             return []
         sampled_j = sum(self._trace.energy_j(*span) for span in spans)
-        lag_s = len(segments) * (self._averaging_s + self.poll_interval_s)
-        slack_j = error_j + lag_s * max(self._trace.peak_w(*span) for span in spans)
+        slack_j = error_j + len(spans) * (self._averaging_s + self.poll_interval_s) * max(map(self._peak_w, spans))
         if abs(sampled_j - energy_j) <= MAX_MISMATCH * energy_j + slack_j:
             return []
         return [f"the energy counter says {energy_j:.1f} J, the integrated power {sampled_j:.1f} J"]

@@ -70,6 +70,9 @@ class RaplSource:
         short = f"{self.name}: {duration_s * 1e3:.1f} ms is only {periods:.0f} periods of the energy counter"
         return reading, [short] if periods < 50 else []
 
+    def rescued(self, segments: Sequence[Segment], reason: str) -> None:
+        return None
+
     def power_now_w(self) -> float | None:
         return None
 

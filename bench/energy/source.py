@@ -59,6 +59,9 @@ class Source(Protocol):
     def reading(self, segments: Sequence[Segment]) -> tuple[SourceReading, list[str]]:
         """Energy of the segments together, and warnings about it. Only called when `fault(segments)` is None."""
 
+    def rescued(self, segments: Sequence[Segment], reason: str) -> tuple[SourceReading, list[str]] | None:
+        """For segments whose totals cannot be trusted (`reason`): the energy found in another way, None without one."""
+
     def power_now_w(self) -> float | None:
         """What a power register said last, None for a source without one. Reads nothing."""
 
@@ -181,6 +184,9 @@ class Missing:
 
     def reading(self, segments: Sequence[Segment]) -> tuple[SourceReading, list[str]]:
         return invalid(self.name, self.kind, self._reason), []
+
+    def rescued(self, segments: Sequence[Segment], reason: str) -> None:
+        return None
 
     def power_now_w(self) -> float | None:
         return None

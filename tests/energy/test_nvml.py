@@ -255,7 +255,7 @@ say(found=found, aligned=gpus(w.reading)[0], duration_s=w.reading.duration_s)
     assert answer["aligned"]["energy_j"] == pytest.approx(300 * answer["duration_s"], rel=0.05)
 
 
-def test_a_reset_in_the_window_makes_it_invalid_and_the_next_window_is_right(gpu_script) -> None:
+def test_a_reset_in_the_window_makes_it_sampled_and_marked_and_the_next_window_is_right(gpu_script) -> None:
     source = """
 begin(TRACE=300, PERIOD_MS=10)
 meter = EnergyMeter()
@@ -266,13 +266,33 @@ with meter.window("outer") as outer:
     with meter.window("after") as after:
         time.sleep(0.6)
 say(hit=gpus(hit.reading)[0], outer=gpus(outer.reading)[0], after=gpus(after.reading)[0],
-    duration_s=after.reading.duration_s)
+    duration_s=after.reading.duration_s, hit_s=hit.reading.duration_s, outer_s=outer.reading.duration_s,
+    warnings=hit.reading.warnings, quiet=after.reading.warnings)
 """
     answer = gpu_script(source)
     for name in ("hit", "outer"):
-        assert answer[name]["energy_j"] is None
-        assert "reset" in answer[name]["reason"]
+        assert answer[name]["kind"] == "sampled"
+        assert "reset" in answer[name]["note"]
+        assert answer[name]["energy_j"] == pytest.approx(300 * answer[f"{name}_s"], rel=0.05)
+        assert answer[name]["low_j"] < 300 * answer[f"{name}_s"] < answer[name]["high_j"]
+    assert any("reset" in warning for warning in answer["warnings"])
+    assert not any("reset" in warning for warning in answer["quiet"])
+    assert answer["after"]["kind"] == "measured"
     assert answer["after"]["energy_j"] == pytest.approx(300 * answer["duration_s"], rel=0.05)
+
+
+def test_a_reset_without_power_samples_makes_the_window_invalid(gpu_script) -> None:
+    source = """
+begin(TRACE=300, PERIOD_MS=10, ERRORS="nvmlDeviceGetFieldValues@0-1e9=3;nvmlDeviceGetPowerUsage@0-1e9=3")
+meter = EnergyMeter()
+os.environ["STANDIN_RESET_AT"] = str(clock() + 0.3)
+with meter.window("x") as w:
+    time.sleep(0.6)
+say(gpu=gpus(w.reading)[0])
+"""
+    gpu = gpu_script(source)["gpu"]
+    assert gpu["energy_j"] is None
+    assert "reset" in gpu["reason"]
 
 
 def test_a_reset_is_seen_although_the_counter_has_passed_its_old_value_at_the_end(gpu_script) -> None:
@@ -282,11 +302,11 @@ meter = EnergyMeter()
 os.environ["STANDIN_RESET_AT"] = str(clock() + 0.3)
 with meter.window("x") as w:
     time.sleep(1.5)
-say(gpu=gpus(w.reading)[0])
+say(gpu=gpus(w.reading)[0], duration_s=w.reading.duration_s)
 """
-    gpu = gpu_script(source)["gpu"]
-    assert gpu["energy_j"] is None
-    assert "reset" in gpu["reason"]
+    answer = gpu_script(source)
+    assert "reset" in answer["gpu"]["note"]
+    assert answer["gpu"]["energy_j"] == pytest.approx(300 * answer["duration_s"], rel=0.05)
 
 
 @pytest.mark.parametrize(("code", "text"), [(15, "the GPU is lost"), (16, "the GPU must be reset"), (999, "Unknown")])
