@@ -564,3 +564,54 @@ say(first=first, power_w=meter.power_w())
     answer = gpu_script(source)
     assert answer["first"] is None
     assert answer["power_w"] == pytest.approx(300, rel=0.05)
+
+
+def test_the_state_of_the_card_is_in_the_reading(gpu_script) -> None:
+    source = """
+begin(PERIOD_MS=5, THROTTLE=0x44, PIDS="99999999", CLOCK_MHZ=1410, TEMPERATURE_C=71)
+meter = EnergyMeter()
+with meter.window("x") as w:
+    time.sleep(0.2)
+    os.environ["STANDIN_CLOCK_MHZ"], os.environ["STANDIN_TEMPERATURE_C"] = "900", "80"
+    time.sleep(1.5)
+say(card=gpus(w.reading)[0]["card"], warnings=w.reading.warnings)
+"""
+    answer = gpu_script(source)
+    assert answer["card"] == {
+        "sm_clock_min_mhz": 900,
+        "sm_clock_max_mhz": 1410,
+        "temperature_max_c": 80,
+        "power_limit_w": 400,
+        "throttled": ["its power limit", "heat"],
+        "other_pids": [99999999],
+    }
+    # A card at its power limit is at work, not in trouble.
+    assert [w for w in answer["warnings"] if "slowed" in w] == ["nvml:0: slowed down by heat"]
+
+
+def test_what_a_card_does_not_tell_is_none(gpu_script) -> None:
+    source = """
+names = ("Temperature", "ClockInfo", "CurrentClocksThrottleReasons", "ComputeRunningProcesses_v3", "EnforcedPowerLimit")
+begin(PERIOD_MS=5, ERRORS=";".join(f"nvmlDeviceGet{name}@0-1e9=3" for name in names))
+with EnergyMeter().window("x") as w:
+    time.sleep(0.2)
+say(gpu=gpus(w.reading)[0])
+"""
+    gpu = gpu_script(source)["gpu"]
+    assert gpu["valid"]
+    assert set(map(str, gpu["card"].values())) == {"None", "[]"}
+
+
+@pytest.mark.parametrize(("architecture", "fraction"), [(7, 0.06), (6, 0.13)])
+def test_the_systematic_error_is_told_apart(gpu_script, architecture, fraction) -> None:
+    source = f"""
+begin(PERIOD_MS=5, TRACE=300, ARCH={architecture})
+with EnergyMeter().window("x") as w:
+    time.sleep(0.2)
+say(gpu=gpus(w.reading)[0], uncertainty_j=next(s.uncertainty_j for s in w.reading.sources))
+"""
+    answer = gpu_script(source)
+    assert answer["gpu"]["sensor_error_j"] == pytest.approx(fraction * answer["gpu"]["energy_j"])
+    assert answer["uncertainty_j"] == pytest.approx(
+        max(answer["gpu"]["high_j"] - answer["gpu"]["energy_j"], answer["gpu"]["energy_j"] - answer["gpu"]["low_j"])
+    )

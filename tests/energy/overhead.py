@@ -1,0 +1,112 @@
+"""What measuring costs, against the stand-in of the NVML library.
+
+    python -m tests.energy.overhead --out results/energy-meter
+
+writes overhead.json. Costs are CPU time of the thread or process that pays them, which a busy machine does not change,
+except the training ratio, which is wall-clock time of interleaved blocks with and without an open window.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tests.energy.conftest import ROOT, build_standin
+
+SCRIPT = """
+import json, os, statistics, sys, time
+os.environ["STANDIN_EPOCH"] = repr(time.monotonic())
+from bench.energy import EnergyMeter
+what, amount = sys.argv[1], float(sys.argv[2])
+meter = EnergyMeter("cuda")
+assert meter.describe()[0]["kind"] == "measured"
+
+def window_s():
+    costs_s, walls_s = [], []
+    with meter.window("open all the time"):  # so that the sampler runs beside, as in a nested window
+        for _ in range(int(amount)):
+            begun_s, wall_s = time.thread_time(), time.perf_counter()
+            with meter.window("x"):
+                pass
+            costs_s.append(time.thread_time() - begun_s)
+            walls_s.append(time.perf_counter() - wall_s)
+            time.sleep(0.002)
+    return {"cpu_s": statistics.median(costs_s), "wall_s": statistics.median(walls_s)}
+
+def sampler_share():
+    with meter.window("x"):
+        time.sleep(0.3)
+        begun_s, wall_s = time.process_time(), time.perf_counter()
+        time.sleep(amount)
+        used_s, wall_s = time.process_time() - begun_s, time.perf_counter() - wall_s
+    return {"share": used_s / wall_s, "seconds": wall_s}
+
+def training():
+    import torch
+    from bench.repeat import repeat_until
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    network = torch.nn.Sequential(torch.nn.Conv2d(3, 16, 3), torch.nn.ReLU(), torch.nn.Conv2d(16, 16, 3),
+                                  torch.nn.Flatten(), torch.nn.Linear(16 * 28 * 28, 10))
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.01)
+    x, y = torch.randn(32, 3, 32, 32), torch.randint(10, (32,))
+    def steps(count):
+        begun_s = time.perf_counter()
+        for _ in range(count):
+            torch.nn.functional.cross_entropy(network(x), y).backward()
+            optimizer.step()
+            optimizer.zero_grad()
+        return time.perf_counter() - begun_s
+    steps(5)
+    count = max(1, round(0.5 / (steps(10) / 10)))
+    def metered():
+        begun_s = time.perf_counter()
+        with meter.window("training"):
+            steps(count)
+        return time.perf_counter() - begun_s
+    found = repeat_until(metered, lambda: steps(count), float, ci=0.003, min_pairs=10, limit_s=amount)
+    return {"ratio": found.ratio, "low": found.low, "high": found.high, "pairs": found.pairs}
+
+print(json.dumps({"window": window_s, "sampler": sampler_share, "training": training}[what]()))
+"""
+
+
+def cost(what: str, amount: float, standin: Path) -> dict[str, Any]:
+    """Run one of the three parts. `amount`: windows, seconds of sampling, or the limit of training in seconds."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("CUDA_", "STANDIN_"))}
+    search = f"{standin}:{kept.get('LD_LIBRARY_PATH', '')}"
+    environment = {**kept, "LD_LIBRARY_PATH": search, "PYTHONPATH": str(ROOT), "STANDIN_TRACE": "300"}
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT, what, str(amount)], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--out", type=Path, default=Path("results/energy-meter"))
+    arguments = parser.parse_args(argv)
+    with tempfile.TemporaryDirectory() as name:
+        standin = build_standin(Path(name))
+        amounts = {"window": 500.0, "sampler": 20.0, "training": 90.0}
+        found: dict[str, Any] = {what: cost(what, amount, standin) for what, amount in amounts.items()}
+    found["command"] = "python -m tests.energy.overhead"
+    found["versions"] = {name: importlib.metadata.version(name) for name in ("greenprune", "torch", "nvidia-ml-py")}
+    found["versions"]["python"] = platform.python_version()
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    (arguments.out / "overhead.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    print(json.dumps(found, indent=1))
+
+
+if __name__ == "__main__":
+    main()
