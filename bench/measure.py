@@ -195,7 +195,7 @@ def _signals(process: subprocess.Popen[bytes]) -> Iterator[None]:
 
 def _not_started(name: str, error: OSError) -> int:
     # A file that is there and "not found" names an interpreter in its first line that is not there.
-    if isinstance(error, FileNotFoundError) and ("/" not in name or not Path(name).exists()):
+    if not name or (isinstance(error, FileNotFoundError) and ("/" not in name or not Path(name).exists())):
         print(f"greenprune: {name}: command not found", file=sys.stderr)
         return NOT_FOUND
     print(f"greenprune: {name}: cannot be executed ({error.strerror})", file=sys.stderr)

@@ -27,7 +27,9 @@ LONGEST_HOLD_S = 2.0  # a power sample older than this says nothing about now
 class Track:
     """Power of one source as steps."""
 
-    def __init__(self, start_s: float, kind: Kind, max_rows: int = MAX_ROWS) -> None:
+    def __init__(
+        self, start_s: float, kind: Kind, max_rows: int = MAX_ROWS, unknown_until_s: float | None = None
+    ) -> None:
         self.kind = kind
         self.ends_s = array("d")
         self.power_w = array("d")  # NaN: unknown
@@ -36,6 +38,8 @@ class Track:
         self._max_rows = max_rows
         self._interval_s = INTERVAL_S
         self._pending_j = 0.0  # since the last row
+        if unknown_until_s is not None and unknown_until_s > start_s:
+            self._append(unknown_until_s, math.nan, "")
 
     def add(self, until_s: float, energy_j: float, phase: str) -> None:
         """`energy_j` since the last call was used until `until_s`; NaN when unknown. Becomes a row when it is due."""
@@ -43,12 +47,15 @@ class Track:
         step_s = until_s - (self.ends_s[-1] if self.ends_s else self._start_s)
         if step_s < 0.9 * self._interval_s:  # a tenth less, or jitter would skip every other turn
             return
-        self.ends_s.append(until_s)
-        self.power_w.append(self._pending_j / step_s)
-        self.phases.append(phase)
+        self._append(until_s, self._pending_j / step_s, phase)
         self._pending_j = 0.0
         if len(self.ends_s) >= self._max_rows:
             self._thin()
+
+    def _append(self, until_s: float, power_w: float, phase: str) -> None:
+        self.ends_s.append(until_s)
+        self.power_w.append(power_w)
+        self.phases.append(phase)
 
     def _thin(self) -> None:
         """Make one row of every two neighbours of one phase; their energy stays."""
@@ -62,9 +69,7 @@ class Track:
             for j in range(i, last + 1):
                 energy_j += power_w[j] * (ends_s[j] - from_s)
                 from_s = ends_s[j]
-            self.ends_s.append(from_s)
-            self.power_w.append(energy_j / (from_s - start_s))
-            self.phases.append(phases[last])
+            self._append(from_s, energy_j / (from_s - start_s), phases[last])
             start_s, i = from_s, last + 1
         self._interval_s *= 2
         if len(self.ends_s) > 0.9 * self._max_rows:  # phases that change with every row cannot be joined
@@ -117,9 +122,7 @@ class PowerLog:
 
     def _track(self, source: str, kind: Kind, start_s: float) -> Track:
         if source not in self._tracks:
-            track = self._tracks[source] = Track(self.start_s, kind)
-            if start_s - self.start_s >= INTERVAL_S:
-                track.add(start_s, math.nan, "")
+            self._tracks[source] = Track(self.start_s, kind, unknown_until_s=start_s)
         return self._tracks[source]
 
 

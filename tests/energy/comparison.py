@@ -247,9 +247,9 @@ def available(tool: str) -> bool:
 
 
 def smallest(outcomes: Sequence[Outcome]) -> str:
-    """The tool with the smallest mean absolute error among the outcomes of one case."""
-    known = [o for o in outcomes if o.error_j is not None]
-    return min(known, key=lambda o: o.error_j or 0.0).tool if known else "none"
+    """The tools with the smallest mean absolute error among the outcomes of one case."""
+    known = {o.tool: o.error_j for o in outcomes if o.error_j is not None}
+    return ", ".join(tool for tool, error_j in known.items() if error_j == min(known.values())) or "none"
 
 
 def markdown(outcomes: Sequence[Outcome], about: str) -> str:

@@ -2,8 +2,9 @@
 
     python -m tests.energy.overhead --out results/energy-meter
 
-writes overhead.json. Costs are CPU time of the thread or process that pays them, which a busy machine does not change,
-except the training ratio, which is wall-clock time of interleaved blocks with and without an open window.
+writes overhead.json. Costs are CPU time of the thread or process that pays them, which a busy machine changes least.
+Training is compared in interleaved blocks with and without an open window: CPU time of the process, sampler included,
+and wall-clock time beside it. Ratios have their 95 % intervals.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from typing import Any
 from tests.energy.conftest import ROOT, build_standin
 
 SCRIPT = """
-import json, os, statistics, sys, time
+import contextlib, json, os, statistics, sys, time
 os.environ["STANDIN_EPOCH"] = repr(time.monotonic())
 from bench.energy import EnergyMeter
 what, amount = sys.argv[1], float(sys.argv[2])
@@ -43,16 +44,18 @@ def window_s():
     return {"cpu_s": statistics.median(costs_s), "wall_s": statistics.median(walls_s)}
 
 def sampler_share():
+    shares = []
     with meter.window("x"):
         time.sleep(0.3)
-        begun_s, wall_s = time.process_time(), time.perf_counter()
-        time.sleep(amount)
-        used_s, wall_s = time.process_time() - begun_s, time.perf_counter() - wall_s
-    return {"share": used_s / wall_s, "seconds": wall_s}
+        for _ in range(5):
+            begun_s, wall_s = time.process_time(), time.perf_counter()
+            time.sleep(amount / 5)
+            shares.append((time.process_time() - begun_s) / (time.perf_counter() - wall_s))
+    return {"share": statistics.median(shares), "best": min(shares), "worst": max(shares), "seconds": amount}
 
 def training():
     import torch
-    from bench.repeat import repeat_until
+    from bench.repeat import ratio_interval, repeat_until
     torch.set_num_threads(1)
     torch.manual_seed(0)
     network = torch.nn.Sequential(torch.nn.Conv2d(3, 16, 3), torch.nn.ReLU(), torch.nn.Conv2d(16, 16, 3),
@@ -68,13 +71,16 @@ def training():
         return time.perf_counter() - begun_s
     steps(5)
     count = max(1, round(0.5 / (steps(10) / 10)))
-    def metered():
-        begun_s = time.perf_counter()
-        with meter.window("training"):
+    def block(context):
+        wall_s, cpu_s = time.perf_counter(), time.process_time()
+        with context():
             steps(count)
-        return time.perf_counter() - begun_s
-    found = repeat_until(metered, lambda: steps(count), float, ci=0.003, min_pairs=10, limit_s=amount)
-    return {"ratio": found.ratio, "low": found.low, "high": found.high, "pairs": found.pairs}
+        return time.perf_counter() - wall_s, time.process_time() - cpu_s
+    found = repeat_until(lambda: block(lambda: meter.window("training")), lambda: block(contextlib.nullcontext),
+                         lambda block: block[1], ci=0.002, min_pairs=20, limit_s=amount)
+    wall = ratio_interval([w for w, _ in found.a], [w for w, _ in found.b])
+    return {"cpu_ratio": [found.ratio, found.low, found.high], "wall_ratio": wall, "pairs": found.pairs,
+            "block_s": statistics.median(w for w, _ in found.a)}
 
 print(json.dumps({"window": window_s, "sampler": sampler_share, "training": training}[what]()))
 """
