@@ -18,7 +18,7 @@ from bench.energy.modelled import CpuSource, RamSource, this_core_power
 from bench.energy.power_log import PowerLog
 from bench.energy.rapl import POWERCAP, find_rapl
 from bench.energy.reading import Reading, SourceReading
-from bench.energy.source import Mark, Segment, SensorError, Source, fault, invalid
+from bench.energy.source import Mark, Segment, Source, describe_source, fault, invalid, read_mark
 from bench.energy.trace import Sampler
 from bench.energy.window import Window
 
@@ -125,7 +125,7 @@ class EnergyMeter:
     def describe(self) -> list[dict[str, Any]]:
         """One dict for each source: `source`, `kind`, `available`, and `detail`, or `reason` and `remedy`."""
         with self._lock:
-            rows = [_describe(source) for source in self._sources]
+            rows = [describe_source(source) for source in self._sources]
         for row in rows:
             idle = self._idle.get(row["source"])
             row["idle_power_w"] = idle.power_w if idle else None
@@ -163,7 +163,7 @@ class EnergyMeter:
 
     def _marks(self) -> list[Mark]:
         with self._lock:
-            return [_mark(source) for source in self._sources]
+            return [read_mark(source) for source in self._sources]
 
     def _marks_at_tick(self) -> list[Mark]:
         """Marks just after each counter has moved; as they are where one does not move in time."""
@@ -179,7 +179,7 @@ class EnergyMeter:
             time.sleep(TICK_POLL_S)
             for i in list(waiting):
                 with self._lock:
-                    now = _mark(self._sources[i])
+                    now = read_mark(self._sources[i])
                 if now.total_j != latest[i].total_j:  # moved, or failed: NaN differs from everything
                     marks[i] = dataclasses.replace(now, stale_s=now.time_s - latest[i].time_s)
                     waiting.discard(i)
@@ -218,11 +218,11 @@ class EnergyMeter:
             self._log_source(source, mark, phase)
 
     def _log_source(self, source: Source, mark: Mark, phase: str) -> None:
-        power_w = source.power_now_w()
-        if power_w is None:
+        sample = source.last_sample()
+        if sample is None:
             self.power_log.total(source.name, source.kind, mark, phase)
         else:
-            self.power_log.sample(source.name, time.perf_counter(), power_w, phase)
+            self.power_log.sample(source.name, *sample, phase)
 
     def _new_sampler(self) -> Sampler:
         alive = weakref.ref(self)  # the thread must not keep a forgotten meter alive
@@ -245,7 +245,7 @@ class EnergyMeter:
                 # A failed poll is not a failed window: the marks at its edges and the gaps in the samples decide.
                 with self._lock, contextlib.suppress(Exception):
                     source.poll()
-                    mark = Mark(now_s, 0.0) if source.power_now_w() is not None else source.mark()
+                    mark = Mark(now_s, 0.0) if source.last_sample() else source.mark()
                     self._log_source(source, mark, self._phase())
 
     def _read(
@@ -259,7 +259,7 @@ class EnergyMeter:
         warnings = list(dict.fromkeys(problems))
         duration_s = sum(span_s for _, _, span_s in spans)
         for i, source in enumerate(self._sources):
-            segments = [Segment(start[i], end[i], duration_s) for start, end, duration_s in spans]
+            segments = [Segment(start[i], end[i], span_s) for start, end, span_s in spans]
             reason = "the window was opened in another process" if pid != os.getpid() else fault(segments)
             try:
                 with self._lock:
@@ -292,22 +292,6 @@ class EnergyMeter:
             source.restart()
         # Read nothing yet: most children, such as those that load data, never ask, and NVML takes long to start.
         self._power = (time.perf_counter(), None, None)
-
-
-def _mark(source: Source) -> Mark:
-    try:
-        return source.mark()
-    except Exception as e:
-        reason = str(e) if isinstance(e, SensorError) else f"{type(e).__name__}: {e}"
-        return Mark(time.perf_counter(), float("nan"), reason=reason)
-
-
-def _describe(source: Source) -> dict[str, Any]:
-    try:
-        return source.describe()
-    except Exception as e:
-        reason = str(e) if isinstance(e, SensorError) else f"{type(e).__name__}: {e}"
-        return {"source": source.name, "kind": source.kind, "available": False, "reason": reason, "remedy": None}
 
 
 def _restart_meters() -> None:

@@ -168,9 +168,9 @@ class NvmlSource:
             "warnings": list(self._warnings),
         }
 
-    def power_now_w(self) -> float | None:
-        """The last sample of the power register; None where there is none yet. Costs nothing."""
-        return self._trace.power_w[-1] if len(self._trace) else None
+    def last_sample(self) -> tuple[float, float] | None:
+        """Of the power register; None where there is none yet. Costs nothing."""
+        return (self._trace.times_s[-1], self._trace.power_w[-1]) if len(self._trace) else None
 
     def expected_uncertainty(self, window_s: float) -> float | None:
         """One counter period, or the lag of sampled power, in `window_s`."""

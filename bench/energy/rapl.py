@@ -73,7 +73,7 @@ class RaplSource:
     def rescued(self, segments: Sequence[Segment], reason: str) -> None:
         return None
 
-    def power_now_w(self) -> float | None:
+    def last_sample(self) -> None:
         return None
 
     def expected_uncertainty(self, window_s: float) -> float | None:

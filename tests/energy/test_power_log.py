@@ -115,6 +115,25 @@ say(columns=meter.power_log.columns(), offset_s=offset_s)
     assert all(power_w == pytest.approx(100) for time_s, power_w in rows if time_s < 1.9)
 
 
+def test_a_gpu_that_is_lost_has_no_power_from_then_on(gpu_script) -> None:
+    source = """
+begin(TRACE=300, PERIOD_MS=10)
+meter = EnergyMeter()
+with meter.window("x"):
+    time.sleep(0.5)
+    names = ("GetTotalEnergyConsumption", "GetFieldValues", "GetPowerUsage")
+    os.environ["STANDIN_ERRORS"] = ";".join(f"nvmlDevice{name}@0-1e9=15" for name in names)
+    lost_s = time.perf_counter() - meter.power_log.start_s
+    time.sleep(0.6)
+say(columns=meter.power_log.columns(), lost_s=lost_s)
+"""
+    answer = gpu_script(source)
+    columns = answer["columns"]
+    times_s = [t for name, t in zip(columns["source"], columns["time_s"], strict=True) if name == "nvml:0"]
+    assert times_s
+    assert max(times_s) <= answer["lost_s"] + 0.1
+
+
 def test_a_folder_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError, match="file"):
