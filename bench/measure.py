@@ -30,7 +30,7 @@ from bench.record import write_atomically
 from plots.text import three_digits
 
 NOT_EXECUTABLE, NOT_FOUND = 126, 127  # as a shell has it
-_PR_SET_CHILD_SUBREAPER = 36  # <linux/prctl.h>
+_PR_SET_CHILD_SUBREAPER, _PR_GET_CHILD_SUBREAPER = 36, 37  # <linux/prctl.h>
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
@@ -94,9 +94,8 @@ def measure(
     powercap: Path = POWERCAP,
 ) -> int:
     """Run `command`, print its energy on standard error (standard output is the command's), return its exit code."""
-    _adopt_orphans()
     check: CrossCheck | None = None
-    with EnergyMeter(powercap=powercap) as meter:
+    with _orphans_adopted(), EnergyMeter(powercap=powercap) as meter:
         if idle_s:
             meter.measure_idle(idle_s)
         started_at = datetime.now(UTC).isoformat(timespec="seconds")
@@ -202,11 +201,21 @@ def _not_started(name: str, error: OSError) -> int:
     return NOT_EXECUTABLE
 
 
-def _adopt_orphans() -> None:
+@contextlib.contextmanager
+def _orphans_adopted() -> Iterator[None]:
     """On Linux, descendants whose parent has ended become children of this process, and so stay in its tree."""
-    if sys.platform == "linux":
-        with contextlib.suppress(OSError, AttributeError):
-            ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    before = ctypes.c_int()
+    try:
+        prctl = ctypes.CDLL(None).prctl
+        prctl(_PR_GET_CHILD_SUBREAPER, ctypes.byref(before), 0, 0, 0)
+        prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    except (OSError, AttributeError):  # no Linux: there they leave the tree
+        yield
+        return
+    try:
+        yield
+    finally:
+        prctl(_PR_SET_CHILD_SUBREAPER, before.value, 0, 0, 0)
 
 
 def _check_outputs(*paths: Path | None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import signal
@@ -98,7 +99,7 @@ def test_a_command_that_a_signal_ended(number: signal.Signals, capfd) -> None:
 def test_a_termination_is_handed_on_and_what_was_used_is_told(tmp_path: Path) -> None:
     ready = tmp_path / "ready"
     process = subprocess.Popen(
-        [sys.executable, "-m", "bench", "energy", "--json", "e.json", "--", "/bin/sh", "-c", f"echo > {ready}; sleep 60"],
+        [sys.executable, "-m", "bench", "energy", "--json", "e.json", "--", "/bin/sh", "-c", f"echo > {ready}; exec sleep 60"],
         cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     while not ready.exists():
@@ -108,6 +109,18 @@ def test_a_termination_is_handed_on_and_what_was_used_is_told(tmp_path: Path) ->
     process.communicate(timeout=60)
     assert process.returncode == 128 + signal.SIGTERM
     assert json.loads((tmp_path / "e.json").read_text())["exit_code"] == 143
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs Linux's prctl")
+def test_this_process_adopts_orphans_no_longer_than_the_command_runs(capfd) -> None:
+    def adopts() -> int:
+        value = ctypes.c_int(-1)
+        ctypes.CDLL(None).prctl(37, ctypes.byref(value), 0, 0, 0)
+        return value.value
+
+    before = adopts()
+    assert measure([sys.executable, "-c", ""], WORLD) == 0
+    assert adopts() == before
 
 
 def cpu_s(path: Path) -> float:
