@@ -191,7 +191,7 @@ def test_a_gpu_is_measured_with_its_net_energy(standin: Path, tmp_path: Path) ->
 )
 def test_bad_input_is_one_sentence_and_runs_nothing(arguments, message, tmp_path, monkeypatch, capfd) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("bench.measure.subprocess.Popen", lambda *_: pytest.fail("the command was started"))
+    monkeypatch.setattr("bench.measure._run", lambda _: pytest.fail("the command was started"))
     assert main(["energy", *arguments]) == 2
     captured = capfd.readouterr()
     (line,) = captured.err.splitlines()
