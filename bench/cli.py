@@ -20,7 +20,12 @@ BUDGET_NAMES = {"macs": "MACs", "params": "parameters", "latency": "latency", "e
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code: 0 well, 1 a run failed, 2 bad input, 130 interrupted."""
+    from bench.measure import split_command
+
+    argv, measured = split_command(sys.argv[1:] if argv is None else argv)
     arguments = parser().parse_args(argv)
+    if measured is not None:
+        arguments.measured = measured
     try:
         return int(arguments.call(arguments))
     except UserError as e:
@@ -33,6 +38,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def parser() -> argparse.ArgumentParser:
+    from bench import doctor, measure
+
     top = argparse.ArgumentParser(
         prog="greenprune", description="Settle with measured joules which way of pruning a neural network is worth it."
     )
@@ -53,6 +60,9 @@ def parser() -> argparse.ArgumentParser:
 
     schema = commands.add_parser("schema", help="print the JSON schema of suite files, for editors")
     schema.set_defaults(call=command_schema)
+
+    doctor.add_arguments(commands.add_parser("doctor", help="what of this machine's energy can be measured, how well"))
+    measure.add_arguments(commands.add_parser("energy", help="measure any command with its whole process tree"))
     return top
 
 

@@ -132,11 +132,13 @@ class Ledger(Stored):
 
 
 class Latency(Stored):
-    """Latency of one forward pass of a whole batch."""
+    """Latency of one forward pass of a whole batch, and the throughput that it makes."""
 
     median_ms: float
     p05_ms: float
     p95_ms: float
+    p99_ms: float | None = None
+    throughput_images_per_s: float | None = None  # over all passes, hiccups included
 
 
 class Inference(Stored):
@@ -156,6 +158,9 @@ class Inference(Stored):
     # By kind: joules per image, pruned / dense, geometric mean over paired blocks, and low and high end of its 95 %
     # bootstrap interval. A kind is missing where a block has no valid joules of it above zero.
     energy_ratio: dict[Kind, tuple[float, float, float]] = {}
+    # By kind: joules per 1,000 images, and their low and high bound (as of `energy`, not statistical).
+    energy_j_per_1000_images: dict[Kind, tuple[float, float, float]] = {}
+    dense_energy_j_per_1000_images: dict[Kind, tuple[float, float, float]] = {}
 
 
 class Emissions(Stored):
@@ -203,6 +208,7 @@ class Record(Stored):
     test_accuracy: float | None = None  # evaluated once, after training
     masked_max_abs_diff: float | None = None  # masked against removed network, max |delta logit| when it was removed
     energy: dict[str, Reading] = {}  # by phase: "training", "evaluation"
+    energy_sources: tuple[dict[str, Any], ...] = ()  # what `EnergyMeter.describe` found, idle power included
     inference: tuple[Inference, ...] = ()
     emissions: Emissions | None = None
     history: dict[str, Any] = {}  # what a method wants to tell, e.g. gate consensus over time

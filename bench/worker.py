@@ -27,6 +27,7 @@ from bench.contention import contention, usage
 from bench.data import load
 from bench.energy import EnergyMeter, Reading
 from bench.energy.carbon import gco2e, grid_intensity
+from bench.energy.power_log import POWER_FILE
 from bench.errors import UserError
 from bench.inference import add_readings, compare
 from bench.job import Job, Settings
@@ -115,6 +116,8 @@ def run(job: Job, emit: Emit) -> Record:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             model = fresh_model(s, data.classes, device)
+            if device.type == "cuda":
+                meter.measure_idle()
             table = energy_kind = None
             if method_class.prunes and s.cost in MEASURED:
                 emit("calibrating")
@@ -157,6 +160,7 @@ def run(job: Job, emit: Emit) -> Record:
             # Inference is compared side by side: what others take falls on both networks.
             shared += contention(before, usage(), "inference") if device.type == "cpu" else []
         energy = {"training": trained.energy, "evaluation": window.reading, "inference": total_inference(inference)}
+        energy_sources = meter.describe()
     finally:
         meter.close()
     summary = None if table is None else calibration.summary(table, energy_kind)
@@ -188,6 +192,7 @@ def run(job: Job, emit: Emit) -> Record:
         test_accuracy=test_accuracy,
         masked_max_abs_diff=method.masked_max_abs_diff,
         energy=energy,
+        energy_sources=tuple(energy_sources),
         inference=inference,
         emissions=Emissions(
             country=intensity.country,
@@ -206,6 +211,7 @@ def run(job: Job, emit: Emit) -> Record:
     folder.mkdir(parents=True, exist_ok=True)
     shape = (int(images.shape[1]), int(images.shape[2]), int(images.shape[3]))
     save_model(trained.model, folder, name=s.model, classes=data.classes, input_shape=shape)
+    meter.power_log.write(folder / POWER_FILE)
     write_record(record, folder)  # last: a complete record means that everything is there
     emit("done", test_accuracy=test_accuracy, kept_macs=cost.kept_macs)
     return record
