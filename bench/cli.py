@@ -14,10 +14,18 @@ from rich.table import Table
 
 from bench.errors import UserError
 
+BUDGET_NAMES = {"macs": "MACs", "params": "parameters", "latency": "latency", "energy": "energy"}
+"""What a budget is stated in, as a heading."""
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code: 0 well, 1 a run failed, 2 bad input, 130 interrupted."""
+    from bench.measure import split_command
+
+    argv, measured = split_command(sys.argv[1:] if argv is None else argv)
     arguments = parser().parse_args(argv)
+    if measured is not None:
+        arguments.measured = measured
     try:
         return int(arguments.call(arguments))
     except UserError as e:
@@ -30,6 +38,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def parser() -> argparse.ArgumentParser:
+    from bench import doctor, measure
+
     top = argparse.ArgumentParser(
         prog="greenprune", description="Settle with measured joules which way of pruning a neural network is worth it."
     )
@@ -50,6 +60,9 @@ def parser() -> argparse.ArgumentParser:
 
     schema = commands.add_parser("schema", help="print the JSON schema of suite files, for editors")
     schema.set_defaults(call=command_schema)
+
+    doctor.add_arguments(commands.add_parser("doctor", help="what of this machine's energy can be measured, how well"))
+    measure.add_arguments(commands.add_parser("energy", help="measure any command with its whole process tree"))
     return top
 
 
@@ -105,8 +118,9 @@ def command_plan(arguments: argparse.Namespace) -> int:
     console = Console()
     each = estimate(suite, data, device)
     table = Table(title=f"{suite.name}: {suite.dataset}, {suite.model}, on {device}")
-    for column in ("#", "run", "method", "MACs to keep", "seed", "state"):
-        table.add_column(column, justify="right" if column in ("#", "MACs to keep", "seed") else "left")
+    budget = f"{BUDGET_NAMES[suite.cost]} to keep"
+    for column in ("#", "run", "method", budget, "seed", "state"):
+        table.add_column(column, justify="right" if column in ("#", budget, "seed") else "left")
     todo = 0
     for number, run in enumerate(runs, start=1):
         found = state(run, arguments.out / suite.name)
@@ -117,6 +131,8 @@ def command_plan(arguments: argparse.Namespace) -> int:
         s = run.settings
         table.add_row(str(number), run.key, s.method.name, f"{s.budget:.0%}", str(s.seed), what)
     console.print(table)
+    if suite.round_to > 1:
+        console.print(f"channels in multiples of {suite.round_to}", highlight=False)
     console.print(
         f"{todo} to run, about {duration(each.run_s)} each, {duration(each.run_s * todo)} in all (from "
         f"{suite.training.epochs} epochs of dense training steps of {each.step_s * 1e3:.0f} ms, timed just now)",

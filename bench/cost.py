@@ -1,18 +1,105 @@
-"""What a finished network costs, where multiply-accumulates of one forward pass do not tell it."""
+"""What a finished network costs, counted on the network itself, and whether it kept its budget."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import islice
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from bench.record import SampleMacs
+from bench.job import Settings
+from bench.record import Cost, SampleMacs
+from methods import Method, budget, count_macs, count_params
+from methods.costs import COST_NAMES, MEASURED
 from methods.macs import COUNTED, MacMeter
+
+MASKED_TOLERANCE = 1e-4
+"""Largest |delta logit| between the masked and the removed network that counts as equal."""
+
+MEASURED_TOLERANCE = 0.1
+"""How far from the budget a measured time or energy may end, as a fraction of the budget."""
 
 SAMPLED_IMAGES = 1000
 BINS = 40
+
+
+def measure_cost(
+    settings: Settings,
+    method: Method,
+    pruned: nn.Module,
+    dense: nn.Module,
+    example: Tensor,
+    singly: Iterable[Tensor],
+) -> Cost:
+    """Achieved cost, counted on the finished network, not reported by the method.
+
+    Args:
+        example: (2, C, H, W).
+        singly: test images, (1, C, H, W) each, for networks whose cost depends on the image.
+    """
+    macs_dense = count_macs(dense, example)
+    sampled = None
+    if method.budget_unit == "mean_macs":
+        sampled = sample_macs(pruned, islice(singly, SAMPLED_IMAGES), macs_dense)
+    connections = method.budget_unit == "connections"
+    found = widths(pruned)
+    return Cost(
+        budget=settings.budget,
+        tolerance=settings.tolerance,
+        kind=settings.cost,
+        round_to=settings.round_to,
+        macs=count_macs(pruned, example) if sampled is None else round(sampled.mean * macs_dense),
+        macs_dense=macs_dense,
+        params=count_params(pruned),
+        params_dense=count_params(dense),
+        widths={name: found.get(name, 0) for name in widths(dense)},
+        widths_dense=widths(dense),
+        connections=count_connections(pruned) if connections else None,
+        connections_dense=count_connections(dense) if connections else None,
+        sample_macs=sampled,
+    )
+
+
+def widths(model: nn.Module) -> dict[str, int]:
+    """Output channels of every convolution and linear layer, by its name in the dense network."""
+    return {
+        name.removeprefix("network.").replace(".inner", ""): m.out_features
+        if isinstance(m, nn.Linear)
+        else m.out_channels  # type: ignore[misc]
+        for name, m in model.named_modules()
+        if isinstance(m, COUNTED)
+    }
+
+
+def why_invalid(method: Method, cost: Cost) -> str | None:
+    """The rule that the run broke, or None."""
+    if method.prunes and (broken := broken_budget(cost)):
+        return broken
+    diff = method.masked_max_abs_diff
+    if diff is not None and diff > MASKED_TOLERANCE:
+        return f"masked and removed network differ by {diff:.2e} in their logits, more than {MASKED_TOLERANCE:g}"
+    return None
+
+
+def broken_budget(cost: Cost) -> str | None:
+    """How the achieved cost misses the budget, or None."""
+    what = COST_NAMES[cost.kind]
+    if cost.kept is None:
+        return f"the {what} could not be compared with the dense network's"
+    low, high = cost.budget - cost.tolerance, cost.budget
+    if cost.connections is not None:
+        what = "connections"
+    elif cost.sample_macs is not None:
+        what = "MACs on average over test images"
+    elif cost.kind in MEASURED:  # a measurement has an error, to both sides
+        low, high = cost.budget * (1.0 - MEASURED_TOLERANCE), cost.budget * (1.0 + MEASURED_TOLERANCE)
+    else:
+        low = budget.lowest(cost.budget, cost.tolerance, coarse=cost.round_to > 1)
+    return (
+        None if low <= cost.kept <= high else f"kept {cost.kept:.4f} of the dense {what}, outside [{low:g}, {high:g}]"
+    )
 
 
 def count_connections(model: nn.Module) -> int:

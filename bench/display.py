@@ -27,7 +27,7 @@ class Lines:
     def event(self, run: Run, event: dict[str, Any]) -> None:
         if event["event"] == "progress" and event["epoch_ended"]:
             self._line("  " + describe(event))
-        elif event["event"] in ("evaluating", "measuring"):
+        elif event["event"] in ("calibrating", "evaluating", "measuring"):
             self._line(f"  {event['event']}")
 
     def finish(self, run: Run, record: Record) -> None:
@@ -63,7 +63,7 @@ class Bars:
         assert self._task is not None
         if event["event"] == "progress":
             self._progress.update(self._task, completed=event["step"], total=event["steps"], status=describe(event))
-        elif event["event"] in ("evaluating", "measuring"):
+        elif event["event"] in ("calibrating", "evaluating", "measuring"):
             self._progress.update(self._task, status=event["event"])
 
     def finish(self, run: Run, record: Record) -> None:

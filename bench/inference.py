@@ -1,15 +1,14 @@
 """Latency and energy of the pruned network side by side with the dense one.
 
-The machine is shared and noisy, so the two are never measured one after the other: short blocks of both alternate in a
-seeded random order, and the ratio is formed block pair by block pair.
+Blocks of the two alternate, see `bench.repeat`. A comparison whose latency ratio is not yet known to 2 % after the
+seconds that were asked for goes on, for at most as long again.
 """
 
 from __future__ import annotations
 
-import random
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import get_args
 
 import numpy as np
@@ -17,24 +16,31 @@ import torch
 from torch import Tensor, nn
 
 from bench.energy import EnergyMeter, Reading, SourceReading
-from bench.energy.reading import Kind
+from bench.energy.reading import Kind, merge_cards
 from bench.record import Inference, Latency
+from bench.repeat import ratio_interval, repeat_until
 from bench.train import autocast_for
 
 CPU_BLOCK_S = 0.25
 GPU_BLOCK_S = 5.0  # at least 50 periods of a 100 ms energy counter
 MIN_BLOCKS = 5
 WARM_UP_CALLS = 3
+RATIO_CI = 0.02  # half width of the latency ratio's 95 % interval, as a fraction, that is narrow enough
+SUMMED = ("energy_j", "low_j", "high_j", "sensor_error_j", "idle_j", "idle_uncertainty_j")
+LONGER = 2  # times `seconds` at most, to get there
 
 
-@dataclass
-class _Side:
-    """One of the two networks while it is measured."""
+@dataclass(frozen=True)
+class _Block:
+    """Some calls of one network, in one window."""
 
-    call: Callable[[], object]
-    latencies_ms: list[float] = field(default_factory=list)
-    block_ms: list[float] = field(default_factory=list)  # median latency of each block
-    readings: list[Reading] = field(default_factory=list)
+    latencies_ms: tuple[float, ...]
+    reading: Reading
+
+    @property
+    def median_ms(self) -> float:
+        """A mean would be that of the machine's hiccups."""
+        return float(np.median(self.latencies_ms))
 
 
 def compare(
@@ -53,7 +59,7 @@ def compare(
     Args:
         pruned, dense: on the device of `images`.
         images: (N, C, H, W), normalised; repeated when N < batch_size.
-        seconds: measured for each of the two networks, warm-up not counted.
+        seconds: measured for each of the two networks at least, `LONGER` times that at most; warm-up not counted.
         precision: as in training, "auto", "float32" or "bfloat16".
     """
     device = images.device
@@ -75,35 +81,43 @@ def compare(
 
         return call
 
-    sides = (_Side(caller(pruned)), _Side(caller(dense)))
+    callers = (caller(pruned), caller(dense))
     block_s = GPU_BLOCK_S if device.type == "cuda" else CPU_BLOCK_S
-    calls = [calls_per_block(side.call, block_s) for side in sides]
+    calls = [calls_per_block(call, block_s) for call in callers]
     blocks = max(MIN_BLOCKS, round(seconds / block_s))
-    order = random.Random(seed)
-    for _ in range(blocks):
-        for i in order.sample((0, 1), 2):
-            _measure_block(sides[i], calls[i], meter)
-
-    ratio, low, high = ratio_interval(sides[0].block_ms, sides[1].block_ms, seed)
+    measured = repeat_until(
+        lambda: _measure_block(callers[0], calls[0], meter, "inference"),
+        lambda: _measure_block(callers[1], calls[1], meter, "inference, dense"),
+        lambda block: block.median_ms,
+        ci=RATIO_CI,
+        min_pairs=blocks,
+        max_pairs=LONGER * blocks,
+        seed=seed,
+    )
+    readings, dense_readings = ([block.reading for block in side] for side in (measured.a, measured.b))
+    energy, dense_energy = add_readings("inference", readings), add_readings("inference, dense", dense_readings)
+    classified, dense_classified = (measured.pairs * n * batch_size for n in calls)
     return Inference(
         batch_size=batch_size,
-        blocks=blocks,
-        images=blocks * calls[0] * batch_size,
-        dense_images=blocks * calls[1] * batch_size,
-        latency=_summary(sides[0].latencies_ms),
-        dense_latency=_summary(sides[1].latencies_ms),
-        latency_ratio=ratio,
-        latency_ratio_low=low,
-        latency_ratio_high=high,
-        energy=add_readings("inference", sides[0].readings),
-        dense_energy=add_readings("inference, dense", sides[1].readings),
+        blocks=measured.pairs,
+        images=classified,
+        dense_images=dense_classified,
+        latency=_summary(measured.a, batch_size),
+        dense_latency=_summary(measured.b, batch_size),
+        latency_ratio=measured.ratio,
+        latency_ratio_low=measured.low,
+        latency_ratio_high=measured.high,
+        energy=energy,
+        dense_energy=dense_energy,
         energy_ratio=energy_ratios(
-            sides[0].readings,
-            sides[1].readings,
+            readings,
+            dense_readings,
             images_per_block=calls[0] * batch_size,
             dense_images_per_block=calls[1] * batch_size,
             seed=seed,
         ),
+        energy_j_per_1000_images=per_1000_images(energy, classified),
+        dense_energy_j_per_1000_images=per_1000_images(dense_energy, dense_classified),
     )
 
 
@@ -119,32 +133,38 @@ def calls_per_block(call: Callable[[], object], block_s: float) -> int:
     return max(1, round(block_s * done / (time.perf_counter() - started_s)))
 
 
-def _measure_block(side: _Side, calls: int, meter: EnergyMeter) -> None:
+def _measure_block(call: Callable[[], object], calls: int, meter: EnergyMeter, name: str) -> _Block:
     latencies_ms = []
-    with meter.window("inference") as window:
+    with meter.window(name) as window:
         for _ in range(calls):
             started_s = time.perf_counter()
-            side.call()
+            call()
             latencies_ms.append((time.perf_counter() - started_s) * 1e3)
-    side.latencies_ms += latencies_ms
-    side.block_ms.append(float(np.median(latencies_ms)))  # a mean would be that of the machine's hiccups
     assert window.reading is not None
-    side.readings.append(window.reading)
+    return _Block(tuple(latencies_ms), window.reading)
 
 
-def _summary(latencies_ms: Sequence[float]) -> Latency:
-    p05, median, p95 = np.percentile(latencies_ms, [5, 50, 95])
-    return Latency(median_ms=float(median), p05_ms=float(p05), p95_ms=float(p95))
+def _summary(blocks: Sequence[_Block], batch_size: int) -> Latency:
+    latencies_ms = np.concatenate([block.latencies_ms for block in blocks])
+    p05, median, p95, p99 = np.percentile(latencies_ms, [5, 50, 95, 99])
+    return Latency(
+        median_ms=float(median),
+        p05_ms=float(p05),
+        p95_ms=float(p95),
+        p99_ms=float(p99),
+        throughput_images_per_s=float(batch_size * len(latencies_ms) / (latencies_ms.sum() / 1e3)),
+    )
 
 
-def ratio_interval(
-    numerators: Sequence[float], denominators: Sequence[float], seed: int = 0, resamples: int = 2000
-) -> tuple[float, float, float]:
-    """Geometric mean of the paired ratios, and its 95 % bootstrap interval over the pairs."""
-    logs = np.log(np.asarray(numerators) / np.asarray(denominators))
-    draws = np.random.default_rng(seed).choice(logs, size=(resamples, len(logs))).mean(axis=1)
-    low, high = np.percentile(draws, [2.5, 97.5])
-    return float(np.exp(logs.mean())), float(np.exp(low)), float(np.exp(high))
+def per_1000_images(reading: Reading, images: int) -> dict[Kind, tuple[float, float, float]]:
+    """By kind: joules per 1,000 images with their low and high bound; kinds that are not there or invalid are not."""
+    found: dict[Kind, tuple[float, float, float]] = {}
+    for kind in get_args(Kind):
+        energy_j, bounds_j = reading.energy_j(kind), reading.bounds_j(kind)
+        if energy_j is not None and bounds_j is not None:
+            low, middle, high = (1000 * value / images for value in (bounds_j[0], energy_j, bounds_j[1]))
+            found[kind] = (middle, low, high)
+    return found
 
 
 def energy_ratios(
@@ -184,13 +204,17 @@ def add_readings(name: str, readings: Sequence[Reading]) -> Reading:
     for first in readings[0].sources:
         parts = [next((s for s in r.sources if s.name == first.name), None) for r in readings]
         bad = next((s for s in parts if s is None or not s.valid), first)
+        if any(s is not None and s.kind != first.kind for s in parts):
+            bad = first.model_copy(update={"valid": False, "reason": "measured in another way in one of the blocks"})
         if bad is None or not bad.valid:
             reason = "missing in one of the blocks" if bad is None else bad.reason
-            sources.append(first.model_copy(update={"energy_j": None, "valid": False, "reason": reason}))
+            nothing = dict.fromkeys(SUMMED)
+            sources.append(first.model_copy(update={**nothing, "valid": False, "reason": reason}))
             continue
         valid = [s for s in parts if s is not None]
-        total = {key: _sum([getattr(s, key) for s in valid]) for key in ("energy_j", "low_j", "high_j")}
-        sources.append(SourceReading.model_validate(first.model_dump() | total))
+        total = {key: _sum([getattr(s, key) for s in valid]) for key in SUMMED}
+        card = merge_cards(s.card for s in valid)
+        sources.append(SourceReading.model_validate(first.model_dump() | total | {"card": card}))
     warnings = tuple(dict.fromkeys(w for r in readings for w in r.warnings))
     duration_s = sum(r.duration_s for r in readings)
     return Reading(name=name, duration_s=duration_s, sources=tuple(sources), warnings=warnings)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import BaseModel, ConfigDict
 
 from bench.suite import Allowance, Measurement, MethodEntry, Training
+from methods import CostKind
 
 
 class Settings(BaseModel):
@@ -23,6 +24,8 @@ class Settings(BaseModel):
     measurement: Measurement
     device: str
     allowance: Allowance | None = None
+    cost: CostKind = "macs"
+    round_to: int = 1
 
 
 class Job(BaseModel):

@@ -6,6 +6,7 @@ import random
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -20,6 +21,7 @@ from bench.train import autocast_for
 from methods import find
 
 ORDER_SEED = 0
+CALIBRATION_S = {"latency": 60.0, "energy": 120.0}  # of ResNet-20 on one core, at a batch size of 64
 STARTUP_S = 15.0  # interpreter, imports and data of a fresh process
 
 
@@ -41,7 +43,8 @@ def plan(suite: Suite, data: Dataset, device: str) -> list[Run]:
     refuse_small_allowances(suite, steps_per_epoch=len(data.train.labels) // suite.training.batch_size)
     runs = []
     for entry in suite.methods:
-        for budget in suite.budgets if find(entry.name).prunes else [1.0]:
+        prunes = find(entry.name).prunes
+        for budget in suite.budgets if prunes else [1.0]:
             for seed in suite.seeds:
                 settings = Settings(
                     dataset=suite.dataset,
@@ -55,6 +58,9 @@ def plan(suite: Suite, data: Dataset, device: str) -> list[Run]:
                     measurement=suite.measurement,
                     device=device,
                     allowance=suite.allowance,
+                    # A control that ignores the budget is the same run whatever the budget is stated in.
+                    cost=suite.cost if prunes else "macs",
+                    round_to=suite.round_to if prunes else 1,
                 )
                 runs.append(Run(run_key(entry, budget, seed), settings))
     random.Random(ORDER_SEED).shuffle(runs)
@@ -89,8 +95,14 @@ def state(run: Run, folder: Path) -> State:
         return State(None)
     record = read_record(path)
     wanted = run.settings.model_dump(mode="json")
-    changed = differences(record.settings, wanted) if record.status == "done" else ()
+    changed = differences(completed(record.settings), wanted) if record.status == "done" else ()
     return State(record, changed)
+
+
+def completed(settings: dict[str, Any]) -> dict[str, Any]:
+    """Stored settings with what was added to `Settings` later, at its default: older records stay those of the same run."""
+    added = {name: field.default for name, field in Settings.model_fields.items() if not field.is_required()}
+    return added | settings
 
 
 def differences(old: object, new: object, path: str = "") -> tuple[str, ...]:
@@ -138,4 +150,5 @@ def estimate(suite: Suite, data: Dataset, device: str, timed_steps: int = 3) -> 
     evaluated = recipe.epochs * len(data.holdout.labels) + len(data.test.labels) + len(data.train.labels)
     evaluation_s = 0.5 * step_s * evaluated / recipe.batch_size
     inference_s = 2.5 * suite.measurement.inference_seconds * len(suite.measurement.inference_batch_sizes)
-    return Estimate(step_s, steps * step_s + evaluation_s + inference_s + STARTUP_S)
+    calibration_s = CALIBRATION_S.get(suite.cost, 0.0)
+    return Estimate(step_s, steps * step_s + evaluation_s + inference_s + calibration_s + STARTUP_S)

@@ -41,11 +41,41 @@ class SampleMacs(Stored):
     counts: tuple[int, ...]  # images in each
 
 
-class Cost(Stored):
-    """Requested and achieved budget. MACs: multiply-accumulates of conv and linear layers for one image."""
+class Calibration(Stored):
+    """The measurement of all layers that a budget of latency or energy rests on. Units: s or J for one batch."""
 
-    budget: float  # fraction of the dense MACs that may be kept
-    tolerance: float  # the achieved fraction must lie in [budget - tolerance, budget]
+    unit: Literal["s", "J"]
+    energy_kind: Kind | None = None  # of the joules
+    device: str
+    threads: int
+    dtype: str
+    memory_format: str
+    batch_size: int
+    torch_version: str
+    rounds: int
+    points: int  # (shape, widths) that were measured
+    duration_s: float  # that it took, before the training; not part of the ledger
+    whole: float  # the dense network
+    layers_sum: float  # all its layers, measured alone
+    scale: float  # whole / layers_sum
+    unexplained: float  # whole - layers_sum
+
+
+class Cost(Stored):
+    """Requested and achieved budget. MACs: multiply-accumulates of conv and linear layers for one image.
+
+    Of MACs and parameters the achieved fraction must lie in [budget - tolerance, budget], of latency and energy within a
+    tenth of the budget.
+    """
+
+    budget: float  # fraction of the dense cost that may be kept
+    tolerance: float
+    kind: Literal["macs", "params", "latency", "energy"] = "macs"  # what the budget is stated in
+    round_to: int = 1  # groups of channels keep a multiple of so many
+    predicted: float | None = None  # fraction of the dense cost by which the units were chosen
+    kept_latency: float | None = None  # measured side by side with dense, at the calibration's batch size
+    kept_energy: float | None = None  # of the same kind of joules as the calibration's
+    calibration: Calibration | None = None  # for latency and energy
     macs: int = Field(ge=0)
     macs_dense: int = Field(ge=1)
     params: int = Field(ge=0)
@@ -63,6 +93,18 @@ class Cost(Stored):
     @property
     def kept_params(self) -> float:
         return self.params / self.params_dense
+
+    @property
+    def kept(self) -> float | None:
+        """The achieved fraction of what the budget counts; None where it could not be measured."""
+        if self.connections is not None and self.connections_dense:
+            return self.connections / self.connections_dense
+        return {
+            "macs": self.kept_macs,
+            "params": self.kept_params,
+            "latency": self.kept_latency,
+            "energy": self.kept_energy,
+        }[self.kind]
 
 
 class Epoch(Stored):
@@ -110,11 +152,13 @@ class Ledger(Stored):
 
 
 class Latency(Stored):
-    """Latency of one forward pass of a whole batch."""
+    """Latency of one forward pass of a whole batch, and the throughput that it makes."""
 
     median_ms: float
     p05_ms: float
     p95_ms: float
+    p99_ms: float | None = None
+    throughput_images_per_s: float | None = None  # over all passes, hiccups included
 
 
 class Inference(Stored):
@@ -134,6 +178,9 @@ class Inference(Stored):
     # By kind: joules per image, pruned / dense, geometric mean over paired blocks, and low and high end of its 95 %
     # bootstrap interval. A kind is missing where a block has no valid joules of it above zero.
     energy_ratio: dict[Kind, tuple[float, float, float]] = {}
+    # By kind: joules per 1,000 images, and their low and high bound (as of `energy`, not statistical).
+    energy_j_per_1000_images: dict[Kind, tuple[float, float, float]] = {}
+    dense_energy_j_per_1000_images: dict[Kind, tuple[float, float, float]] = {}
 
 
 class Emissions(Stored):
@@ -181,6 +228,7 @@ class Record(Stored):
     test_accuracy: float | None = None  # evaluated once, after training
     masked_max_abs_diff: float | None = None  # masked against removed network, max |delta logit| when it was removed
     energy: dict[str, Reading] = {}  # by phase: "training", "evaluation"
+    energy_sources: tuple[dict[str, Any], ...] = ()  # what `EnergyMeter.describe` found, idle power included
     inference: tuple[Inference, ...] = ()
     emissions: Emissions | None = None
     history: dict[str, Any] = {}  # what a method wants to tell, e.g. gate consensus over time

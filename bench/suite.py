@@ -29,7 +29,7 @@ from bench.data import DATASETS
 from bench.energy.carbon import check_country
 from bench.errors import UserError, did_you_mean
 from bench.validation import REFUSED, REPEATED, sentences
-from methods import Method, MethodError, MethodOptions, find, registry
+from methods import CostKind, Method, MethodError, MethodOptions, find, registry
 from methods.plugins import REFERENCE, UnknownMethodError
 
 
@@ -208,9 +208,17 @@ class Suite(Part):
     model: str = Field(
         description="network to prune: resnet20, vgg16_bn, torchvision/<name>, or package.module:factory"
     )
-    budgets: EachOnce[Budget] = Field(description="fractions of the dense network's MACs to keep")
+    budgets: EachOnce[Budget] = Field(description="fractions of the dense network's cost to keep")
+    cost: CostKind = Field(
+        "macs",
+        description="what budgets are stated in: multiply-accumulates, parameters, or time or energy of inference, which "
+        "each run measures layer by layer before it trains",
+    )
+    round_to: int = Field(
+        1, ge=1, le=1024, description="groups of channels keep a multiple of so many, or stay as they are"
+    )
     tolerance: float = Field(
-        0.02, gt=0, lt=1, description="how far below its budget a network may end, as a fraction of the dense MACs"
+        0.02, gt=0, lt=1, description="how far below its budget a network may end, as a fraction of the dense cost"
     )
     seeds: EachOnce[Seed] = Field((0,), description="seeds of weights, data order and augmentation: one run for each")
     training: Training = Field(description="the recipe, the same for every method")

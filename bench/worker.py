@@ -13,34 +13,32 @@ import select
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from bench import models
+from bench import calibration, models
 from bench.batches import Batches, evaluation_batches
 from bench.budget import OverdrawnError
-from bench.cost import SAMPLED_IMAGES, count_connections, sample_macs
+from bench.contention import contention, usage
+from bench.cost import measure_cost, why_invalid
 from bench.data import load
 from bench.energy import EnergyMeter, Reading
 from bench.energy.carbon import gco2e, grid_intensity
+from bench.energy.power_log import POWER_FILE
 from bench.errors import UserError
 from bench.inference import add_readings, compare
 from bench.job import Job, Settings
 from bench.machine import describe_machine, describe_versions
-from bench.record import Cost, Emissions, Inference, Record, write_record
+from bench.record import Emissions, Inference, Record, write_record
 from bench.store import save_model
 from bench.train import DivergedError, evaluate, train
-from methods import BudgetError, Method, MethodError, Skip, count_macs, count_params, find
-from methods.macs import COUNTED
-
-MASKED_TOLERANCE = 1e-4
-"""Largest |delta logit| between the masked and the removed network that counts as equal."""
+from methods import BudgetError, MethodError, Skip, find
+from methods.costs import MEASURED
 
 EXPECTED = (UserError, Skip, BudgetError, DivergedError, OverdrawnError, MethodError)
 """Why a run can have no result without anything being broken: the message is a sentence for the user."""
@@ -85,7 +83,7 @@ def run(job: Job, emit: Emit) -> Record:
     """Train, evaluate once on the test set, measure inference, store the network and the record.
 
     Raises:
-        UserError, Skip, BudgetError, DivergedError: there is no result; the message says why.
+        UserError, Skip, BudgetError, DivergedError, OverdrawnError, MethodError: there is no result; the message says why.
     """
     started_at = datetime.now(UTC).isoformat(timespec="seconds")
     s = job.settings
@@ -107,24 +105,35 @@ def run(job: Job, emit: Emit) -> Record:
         channels_last=s.training.channels_last,
     )
     method_class = find(s.method.name)
-    method = method_class(
-        s.method.options,
-        keep=s.budget,
-        steps=s.training.epochs * len(batches),
-        tolerance=s.tolerance,
-        seed=s.seed,
-    )
     intensity = grid_intensity(s.measurement.country)
     meter = EnergyMeter(device=s.device, synchronise=torch.cuda.synchronize if device.type == "cuda" else None)
     try:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             model = fresh_model(s, data.classes, device)
+            if device.type == "cuda":
+                meter.measure_idle()
+            table = energy_kind = None
+            if method_class.prunes and s.cost in MEASURED:
+                emit("calibrating")
+                table, energy_kind = calibration.measure(s, model, next(batches.epoch(0))[0][:1], meter)
+            method = method_class(
+                s.method.options,
+                keep=s.budget,
+                steps=s.training.epochs * len(batches),
+                tolerance=s.tolerance,
+                seed=s.seed,
+                cost=s.cost,
+                table=table,
+                round_to=s.round_to,
+            )
+            before = usage()
             trained = train(
                 method, model, data, batches, s.training, device, meter,
                 report=lambda progress: emit("progress", **dataclasses.asdict(progress)),
                 allowance=s.allowance,
             )  # fmt: skip
+            shared = contention(before, usage(), "training") if device.type == "cpu" else []
             emit("evaluating")
             with meter.window("evaluation") as window:
                 test_accuracy = evaluate(trained.model, data.test, data, device)
@@ -140,6 +149,7 @@ def run(job: Job, emit: Emit) -> Record:
             )  # fmt: skip
             cost = measure_cost(s, method, trained.model, dense, images[:2], (x for x, _ in singly))
             emit("measuring")
+            before = usage()
             inference = tuple(
                 compare(
                     trained.model, dense, images, batch_size=size, seconds=s.measurement.inference_seconds,
@@ -147,9 +157,16 @@ def run(job: Job, emit: Emit) -> Record:
                 )
                 for size in s.measurement.inference_batch_sizes
             )  # fmt: skip
+            # Inference is compared side by side: what others take falls on both networks.
+            shared += contention(before, usage(), "inference") if device.type == "cpu" else []
         energy = {"training": trained.energy, "evaluation": window.reading, "inference": total_inference(inference)}
+        energy_sources = meter.describe()
     finally:
         meter.close()
+    summary = None if table is None else calibration.summary(table, energy_kind)
+    cost = cost.model_copy(
+        update=calibration.achieved(inference, summary) | {"predicted": method.predicted_cost, "calibration": summary}
+    )
     invalid = why_invalid(method, cost)
     record = Record(
         status="done",
@@ -175,6 +192,7 @@ def run(job: Job, emit: Emit) -> Record:
         test_accuracy=test_accuracy,
         masked_max_abs_diff=method.masked_max_abs_diff,
         energy=energy,
+        energy_sources=tuple(energy_sources),
         inference=inference,
         emissions=Emissions(
             country=intensity.country,
@@ -187,12 +205,13 @@ def run(job: Job, emit: Emit) -> Record:
             },
         ),
         history=method.history(),
-        warnings=(*data.notes, *dict.fromkeys(str(w.message) for w in caught)),
+        warnings=(*data.notes, *shared, *dict.fromkeys(str(w.message) for w in caught)),
     )
     folder = Path(job.folder)
     folder.mkdir(parents=True, exist_ok=True)
     shape = (int(images.shape[1]), int(images.shape[2]), int(images.shape[3]))
     save_model(trained.model, folder, name=s.model, classes=data.classes, input_shape=shape)
+    meter.power_log.write(folder / POWER_FILE)
     write_record(record, folder)  # last: a complete record means that everything is there
     emit("done", test_accuracy=test_accuracy, kept_macs=cost.kept_macs)
     return record
@@ -202,70 +221,6 @@ def fresh_model(settings: Settings, classes: int, device: torch.device) -> nn.Mo
     """The dense network as every method starts from it at this seed."""
     model = models.build(settings.model, classes, seed=settings.seed).to(device)
     return model.to(memory_format=torch.channels_last) if settings.training.channels_last else model
-
-
-def measure_cost(
-    settings: Settings,
-    method: Method,
-    pruned: nn.Module,
-    dense: nn.Module,
-    example: torch.Tensor,
-    singly: Iterator[torch.Tensor],
-) -> Cost:
-    """Achieved cost, counted on the finished network, not reported by the method.
-
-    Args:
-        example: (2, C, H, W).
-        singly: test images, (1, C, H, W) each, for networks whose cost depends on the image.
-    """
-    macs_dense = count_macs(dense, example)
-    sampled = None
-    if method.budget_unit == "mean_macs":
-        sampled = sample_macs(pruned, islice(singly, SAMPLED_IMAGES), macs_dense)
-    connections = method.budget_unit == "connections"
-    found = widths(pruned)
-    return Cost(
-        budget=settings.budget,
-        tolerance=settings.tolerance,
-        macs=count_macs(pruned, example) if sampled is None else round(sampled.mean * macs_dense),
-        macs_dense=macs_dense,
-        params=count_params(pruned),
-        params_dense=count_params(dense),
-        widths={name: found.get(name, 0) for name in widths(dense)},
-        widths_dense=widths(dense),
-        connections=count_connections(pruned) if connections else None,
-        connections_dense=count_connections(dense) if connections else None,
-        sample_macs=sampled,
-    )
-
-
-def widths(model: nn.Module) -> dict[str, int]:
-    """Output channels of every convolution and linear layer, by its name in the dense network."""
-    return {
-        name.removeprefix("network.").replace(".inner", ""): m.out_features
-        if isinstance(m, nn.Linear)
-        else m.out_channels  # type: ignore[misc]
-        for name, m in model.named_modules()
-        if isinstance(m, COUNTED)
-    }
-
-
-def why_invalid(method: Method, cost: Cost) -> str | None:
-    """The rule that the run broke, or None."""
-    low, high = cost.budget - cost.tolerance, cost.budget
-    kept, what = cost.kept_macs, "MACs"
-    if method.budget_unit == "connections":
-        assert cost.connections is not None
-        assert cost.connections_dense is not None
-        kept, what = cost.connections / cost.connections_dense, "connections"
-    elif method.budget_unit == "mean_macs":
-        what = "MACs on average over test images"
-    if method.prunes and not low <= kept <= high:
-        return f"kept {kept:.4f} of the dense {what}, outside [{low:g}, {high:g}]"
-    diff = method.masked_max_abs_diff
-    if diff is not None and diff > MASKED_TOLERANCE:
-        return f"masked and removed network differ by {diff:.2e} in their logits, more than {MASKED_TOLERANCE:g}"
-    return None
 
 
 def total_inference(parts: tuple[Inference, ...]) -> Reading:

@@ -5,14 +5,19 @@ from __future__ import annotations
 from methods import plugins
 from methods.base import Method, MethodOptions, Phase, Skip
 from methods.budget import BudgetError
+from methods.calibration import calibrate
+from methods.costs import CostKind
 from methods.dense import Dense
 from methods.depgraph import DepGraph
+from methods.describe import Ungateable, describe, ungateable
 from methods.dynamic import Dynamic
 from methods.gated import Gated
-from methods.gating import ConsensusGating, GatingOptions
+from methods.gating import ConsensusGating
+from methods.gating_options import GatingOptions
 from methods.macs import MacMeter, count_macs, count_params
 from methods.magnitude import Magnitude
 from methods.magnitude_unstructured import MagnitudeUnstructured
+from methods.measured_cost import CostTable
 from methods.plugins import MethodError
 from methods.random_channels import Random
 from methods.slimming import Slimming
@@ -48,6 +53,8 @@ def find(name: str) -> type[Method]:
 __all__ = [
     "BudgetError",
     "ConsensusGating",
+    "CostKind",
+    "CostTable",
     "GatingOptions",
     "MacMeter",
     "Method",
@@ -55,8 +62,12 @@ __all__ = [
     "MethodOptions",
     "Phase",
     "Skip",
+    "Ungateable",
+    "calibrate",
     "count_macs",
     "count_params",
+    "describe",
     "find",
     "registry",
+    "ungateable",
 ]

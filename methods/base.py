@@ -22,6 +22,11 @@ import torch
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
+from methods import budget
+from methods.costs import CostKind
+from methods.measured_cost import CostTable
+from methods.structure import Structure
+
 
 class MethodOptions(BaseModel):
     """Base of every method's options: immutable, unknown keys refused, every field with a default and a description."""
@@ -58,18 +63,22 @@ class Method(ABC):
         prunes: False for controls that ignore the budget (`dense`).
         budget_unit: what the budget counts. "macs": the result is plain and physically smaller. "connections": nonzero
             weights of a network that keeps its shape, so neither MACs nor time fall. "mean_macs": mean over images of
-            a network that keeps its gates and skips work.
+            a network that keeps its gates and skips work. Only with "macs" a budget can be stated in another `cost`.
         Options: a frozen pydantic model with the method's options.
 
     Args:
         options: an instance of `Options`, or None for the defaults.
-        keep: the budget, the fraction of the dense cost (see `budget_unit`) that the result may have, in (0, 1].
+        keep: the budget, the fraction of the dense cost (see `budget_unit` and `cost`) that the result may have, in (0, 1].
         steps: optimizer steps of the whole training, all phases together.
         tolerance: the result costs at least `keep - tolerance` (and never more than `keep`).
         seed: seeds whatever the method draws itself.
+        cost: what the budget is stated in: "macs", "params", "latency" or "energy".
+        table: measured by `methods.calibrate`, for latency and energy.
+        round_to: groups of channels keep a multiple of so many, or stay as they are.
 
     Raises:
-        ValueError: `keep` outside (0, 1], or `steps` below 1.
+        ValueError: `keep` outside (0, 1], `steps` or `round_to` below 1, no table for a measured cost, or a cost that
+            this method cannot keep a budget of.
     """
 
     name: ClassVar[str]
@@ -79,16 +88,51 @@ class Method(ABC):
     Options: ClassVar[type[MethodOptions]] = MethodOptions
 
     def __init__(
-        self, options: MethodOptions | None = None, *, keep: float, steps: int, tolerance: float = 0.02, seed: int = 0
+        self,
+        options: MethodOptions | None = None,
+        *,
+        keep: float,
+        steps: int,
+        tolerance: float = 0.02,
+        seed: int = 0,
+        cost: CostKind = "macs",
+        table: CostTable | None = None,
+        round_to: int = 1,
     ) -> None:
         if not 0.0 < keep <= 1.0:
             raise ValueError(f"keep = {keep}: allowed is a fraction of the dense cost above 0 and at most 1")
         if steps < 1:
             raise ValueError(f"steps = {steps}: allowed is at least 1")
+        if round_to < 1:
+            raise ValueError(f"round_to = {round_to}: allowed is at least 1")
+        if self.prunes:
+            budget.check_table(cost, table)
+            self.check_cost(cost)
+        self.cost, self.table, self.round_to = cost, table, round_to
+        self.predicted_cost: float | None = None  # fraction of the dense cost, set where the network is cut
         self.options: Any = options if options is not None else self.Options()
         self.keep, self.steps, self.tolerance, self.seed = keep, steps, tolerance, seed
         self.step = 0  # optimizer steps taken so far
         self.masked_max_abs_diff: float | None = None  # set where the network is cut, see `surgery`
+
+    @classmethod
+    def check_cost(cls, cost: CostKind) -> None:
+        """Raise ValueError where the method cannot keep a budget stated in `cost`."""
+        if cls.prunes and cls.budget_unit != "macs" and cost != "macs":
+            counted = {"connections": "connections", "mean_macs": "MACs on average over images"}[cls.budget_unit]
+            raise ValueError(f'{cls.name} cannot keep a budget of cost = "{cost}": its budget counts {counted}')
+
+    def select(self, model: nn.Module, structure: Structure, scores: Tensor, removable: Tensor) -> Tensor:
+        """(U,) bool: the units to keep for the method's budget, see `budget.select`; notes the predicted cost."""
+        cost = budget.make_cost(self.cost, structure, model, self.table)
+        keep = budget.select(structure, scores, self.keep, self.tolerance, removable, cost, self.round_to)
+        self.predicted_cost = float(cost(keep.float()))
+        return keep
+
+    def check_reachable(self, model: nn.Module, structure: Structure, removable: Tensor) -> None:
+        """Raise BudgetError where the method's budget lies below the floor, see `budget.check_reachable`."""
+        cost = budget.make_cost(self.cost, structure, model, self.table)
+        budget.check_reachable(structure, self.keep, removable, cost, self.round_to)
 
     @classmethod
     def phases(cls, options: MethodOptions) -> tuple[Phase, ...]:

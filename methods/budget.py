@@ -1,105 +1,136 @@
-"""The cost of a partly removed network, and meeting a budget exactly.
+"""Meeting a budget: which units to keep so that the network costs what was asked for.
 
-Cost model: a layer's multiply-accumulates scale with the share of its input channels that are open, with the share of
-its output channels that are open, and with the gates of the residual branches it lies in. Exact for 0/1 gates,
-differentiable in between (method.md calls it cost(p); the formulation is ours, arXiv 2302.10798 prints none).
+`select` closes units one by one in ascending order of score. Where that makes no sense, because only whole steps of the
+width save time (`costs.Cost.steps`) or because the hardware wants multiples of 8 or 16 (`round_to`), `budget_steps`
+closes bundles of channels.
 """
 
 from __future__ import annotations
 
-import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from methods.structure import FIXED, Structure
+from methods import budget_steps
+from methods.choice import Choice
+from methods.costs import COST_NAMES, MEASURED, Cost, CostKind, MacCost, ParamCost, ProductCost
+from methods.measured_cost import CostTable, TableCost
+from methods.structure import Structure
 
+__all__ = [
+    "BudgetError", "Cost", "MacCost", "ParamCost", "ProductCost", "check_reachable", "floor", "lowest", "make_cost",
+    "select",
+]  # fmt: skip
 
-class MacCost:
-    """Multiply-accumulates as a function of which units are open, as a fraction of the dense network's.
-
-    Args:
-        structure: of the network.
-        device: where `__call__` computes.
-    """
-
-    def __init__(self, structure: Structure, device: torch.device | str = "cpu") -> None:
-        layers = [layer for layer in structure.layers.values() if layer.macs]
-        units = structure.units
-        self.structure = structure
-        # Rows: layers. Columns: units, and a last one for channels that are always open. Entry: share of the channels.
-        self._into = torch.stack([_shares(layer.in_units, units) for layer in layers]).to(device)
-        self._out = torch.stack([_shares(layer.out_units, units) for layer in layers]).to(device)
-        # A depthwise convolution has one input channel per output channel: its cost is linear in them, not quadratic.
-        for i, layer in enumerate(layers):
-            if layer.depthwise:
-                self._into[i] = 0.0
-                self._into[i, -1] = 1.0
-        inside = torch.zeros(len(layers), len(structure.branches), dtype=torch.bool)
-        for i, layer in enumerate(layers):
-            for unit in layer.branches:
-                inside[i, unit - (units - len(structure.branches))] = True
-        self._outside = ~inside.to(device)
-        self._base = torch.tensor([layer.macs / structure.macs for layer in layers], device=device)
-
-    def __call__(self, openness: Tensor) -> Tensor:
-        """Cost as a fraction of dense.
-
-        Args:
-            openness: (U,) or (B, U), each unit's gate, in [0, 1]. Differentiable.
-
-        Returns:
-            () or (B,).
-        """
-        always = openness.new_ones(*openness.shape[:-1], 1)
-        padded = torch.cat([openness, always], dim=-1)
-        gates = openness[..., openness.shape[-1] - self._outside.shape[1] :]
-        branch = torch.where(self._outside, 1.0, gates.unsqueeze(-2)).prod(-1)
-        return (self._base * (padded @ self._into.T) * (padded @ self._out.T) * branch).sum(-1)
-
-
-def _shares(channel_units: Tensor, units: int) -> Tensor:
-    """(U + 1,): share of a layer's channels that belong to each unit; the last entry is for FIXED channels."""
-    index = torch.where(channel_units == FIXED, units, channel_units)
-    return torch.bincount(index, minlength=units + 1).float() / len(channel_units)
+COARSE_TOLERANCE = 0.1
+"""Where only whole steps can be closed, and none ends within the tolerance: how far below the budget the result may end,
+as a fraction of the budget."""
 
 
 class BudgetError(ValueError):
     """The budget cannot be met by this network; the message states the reachable floor."""
 
 
-def floor(structure: Structure, removable: Tensor | None = None) -> float:
-    """The smallest fraction of the dense MACs that removal can reach: every branch gone, one channel left per group.
+def make_cost(
+    kind: CostKind,
+    structure: Structure,
+    model: nn.Module,
+    table: CostTable | None = None,
+    device: torch.device | str = "cpu",
+    reference: float | None = None,
+) -> Cost:
+    """The cost of this kind.
+
+    Args:
+        structure: of `model` as it is.
+        table: measured on the target device; for latency and energy.
+        reference: cost of the dense network, where `model` is a partly cut one, in MACs, parameters, s or J; default
+            that of `model` (of the network that was calibrated).
+
+    Raises:
+        ValueError: `kind` is unknown, or there is no table of this kind.
+    """
+    check_table(kind, table)
+    if kind == "macs":
+        return MacCost(structure, device, reference)
+    if kind == "params":
+        return ParamCost(structure, model, device, reference)
+    assert table is not None
+    return TableCost(structure, table, device, reference)
+
+
+def check_table(kind: CostKind, table: CostTable | None) -> None:
+    """Raise ValueError unless `kind` is known and, where it is measured, `table` is one of it."""
+    if kind not in COST_NAMES:
+        raise ValueError(f"cost = {kind!r}: allowed are {', '.join(COST_NAMES)}")
+    if kind in MEASURED and (table is None or table.kind != kind):
+        given = "there is none" if table is None else f"this one is of {table.kind}"
+        raise ValueError(f"cost = {kind!r}: needs a table of it from methods.calibrate, and {given}")
+
+
+def floor(structure: Structure, removable: Tensor | None = None, cost: Cost | None = None, round_to: int = 1) -> float:
+    """The smallest fraction of the dense cost that removal can reach: every branch gone, one channel left per group.
 
     Args:
         removable: (U,) bool, the units that may be removed; default all.
+        cost: what counts; default MACs.
+        round_to: channels left per group, or all of a narrower group.
     """
     openness = torch.zeros(structure.units) if removable is None else (~removable).float()
     for group in structure.groups:
-        if not openness[group.units].any():
-            openness[group.start] = 1.0
-    return float(MacCost(structure)(openness))
+        closed = (openness[group.units] == 0).nonzero().flatten()
+        missing = min(round_to, group.width) - (group.width - len(closed))
+        openness[group.start + closed[: max(0, missing)]] = 1.0
+    choice = Choice(structure, cost or MacCost(structure))
+    for unit in (openness == 0).nonzero().flatten().tolist():
+        choice.close(unit)
+    return choice.cost()
 
 
-def check_reachable(structure: Structure, keep: float, removable: Tensor | None = None) -> None:
+def lowest(keep: float, tolerance: float, *, coarse: bool) -> float:
+    """The least that the result may cost, as a fraction of dense; `coarse`: only whole steps of the width can be closed."""
+    return min(keep - tolerance, keep * (1.0 - COARSE_TOLERANCE)) if coarse else keep - tolerance
+
+
+def check_reachable(
+    structure: Structure,
+    keep: float,
+    removable: Tensor | None = None,
+    cost: Cost | None = None,
+    round_to: int = 1,
+) -> None:
     """Raise BudgetError, naming the floor, when removing all that `removable` allows would still cost more than `keep`."""
-    least = floor(structure, removable)
+    least = floor(structure, removable, cost, round_to)
     if keep < least:
-        raise BudgetError(f"keep = {keep:g} lies below the floor of this network, {least:.3f} of the dense MACs")
+        name = COST_NAMES["macs" if cost is None else cost.kind]
+        raise BudgetError(f"keep = {keep:g} lies below the floor of this network, {least:.3f} of the dense {name}")
 
 
 def select(
-    structure: Structure, scores: Tensor, keep: float, tolerance: float, removable: Tensor | None = None
+    structure: Structure,
+    scores: Tensor,
+    keep: float,
+    tolerance: float,
+    removable: Tensor | None = None,
+    cost: Cost | None = None,
+    round_to: int = 1,
 ) -> Tensor:
     """The units to keep so that the cost lies in [keep - tolerance, keep]: the highest scores, as far as the budget goes.
 
     Units are closed in ascending order of score until the budget is met. A unit is passed over when closing it would
     undershoot `keep - tolerance`, or empty a group of channels (only a branch's gate removes a layer).
 
+    With `round_to` above 1, or a cost with steps (latency, energy), bundles of channels are closed instead, see
+    `budget_steps.select_steps`. The result may then end `COARSE_TOLERANCE` below the budget when no choice ends within
+    the tolerance; never above the budget.
+
     Args:
         structure: of the network.
-        scores: (U,), higher is kept longer. Units of different groups are compared: normalise before if need be.
-        keep, tolerance: fractions of the dense MACs.
+        scores: (U,), higher is kept longer. Units of different groups are compared: normalise before if need be. For
+            bundles, scores are added up and must be the greater the more it hurts to lose the unit, with 0 for nothing.
+        keep, tolerance: fractions of the dense cost.
         removable: (U,) bool, the units that may be closed; default all.
+        cost: what the budget is stated in; default MACs.
+        round_to: every group keeps a multiple of so many channels, or all of a narrower group.
 
     Returns:
         (U,) bool.
@@ -107,80 +138,31 @@ def select(
     Raises:
         BudgetError: no selection reaches the interval.
     """
-    count = _Counter(structure)
-    for unit in torch.argsort(scores.detach().float().cpu(), stable=True).tolist():
-        if count.cost() <= keep:
-            break
-        if (
-            (removable is None or removable[unit])
-            and count.closable(unit)
-            and count.cost_without(unit) >= keep - tolerance
-        ):
-            count.close(unit)
-    if not keep - tolerance <= count.cost() <= keep:
-        raise BudgetError(
-            f"a budget of {keep:g} cannot be met within {tolerance:g}: the nearest selection costs {count.cost():.3f} of "
-            f"the dense MACs; the floor of this network is {floor(structure, removable):.3f}"
+    cost = cost or MacCost(structure)
+    coarse = round_to > 1 or cost.staircase
+    least = lowest(keep, tolerance, coarse=coarse)
+    if coarse:
+        kept, reached = budget_steps.select_steps(
+            structure, scores, keep, keep - tolerance, least, removable, cost, round_to
         )
-    return torch.from_numpy(count.open)
+    else:
+        kept, reached = _select_units(structure, scores, keep, keep - tolerance, removable, cost)
+    if not least <= reached <= keep:
+        raise BudgetError(
+            f"a budget of {keep:g} cannot be met within {keep - least:.3g}: the nearest selection costs {reached:.3f} of "
+            f"the dense {COST_NAMES[cost.kind]}; the floor of this network is "
+            f"{floor(structure, removable, cost, round_to):.3f}"
+        )
+    return kept
 
 
-class _Counter:
-    """Open channels per layer, kept up to date while units close one by one (exact cost in O(layers) per question)."""
-
-    def __init__(self, structure: Structure) -> None:
-        layers = [layer for layer in structure.layers.values() if layer.macs]
-        self.open = np.ones(structure.units, dtype=bool)
-        self._first_branch = structure.units - len(structure.branches)
-        self._macs = np.array([layer.macs / structure.macs for layer in layers])
-        self._width = np.array([[len(layer.in_units), len(layer.out_units)] for layer in layers])
-        self._depthwise = np.array([layer.depthwise for layer in layers])
-        self._count = self._width.copy()
-        self._branches = [list(layer.branches) for layer in layers]
-        self._alive = np.ones(len(layers), dtype=bool)
-        self._touches: list[list[tuple[int, int, int]]] = [
-            [] for _ in range(structure.units)
-        ]  # (layer, side, channels)
-        self._inside: dict[int, list[int]] = {b.unit: [] for b in structure.branches}
-        for i, layer in enumerate(layers):
-            for side, table in enumerate((layer.in_units, layer.out_units)):
-                for unit, n in zip(*np.unique(table.numpy(), return_counts=True), strict=True):
-                    if unit != FIXED:
-                        self._touches[unit].append((i, side, int(n)))
-            for branch in layer.branches:
-                self._inside[branch].append(i)
-        self._group = np.empty(self._first_branch, dtype=int)
-        for i, group in enumerate(structure.groups):
-            self._group[group.units] = i
-        self._left = np.array([group.width for group in structure.groups])
-
-    def cost(self) -> float:
-        share = self._count / self._width
-        share[self._depthwise, 0] = 1.0
-        # Rounded: a sum of shares just above 1 would cost the whole network a channel at keep = 1.
-        return round(float((self._macs * self._alive * share[:, 0] * share[:, 1]).sum()), 12)
-
-    def closable(self, unit: int) -> bool:
-        if not self.open[unit]:
-            return False
-        return unit >= self._first_branch or self._left[self._group[unit]] > 1
-
-    def cost_without(self, unit: int) -> float:
-        self.close(unit)
-        cost = self.cost()
-        self._change(unit, opening=True)
-        return cost
-
-    def close(self, unit: int) -> None:
-        self._change(unit, opening=False)
-
-    def _change(self, unit: int, *, opening: bool) -> None:
-        self.open[unit] = opening
-        sign = 1 if opening else -1
-        if unit >= self._first_branch:
-            for layer in self._inside[unit]:
-                self._alive[layer] = all(self.open[self._branches[layer]])
-            return
-        self._left[self._group[unit]] += sign
-        for layer, side, n in self._touches[unit]:
-            self._count[layer, side] += sign * n
+def _select_units(
+    structure: Structure, scores: Tensor, keep: float, least: float, removable: Tensor | None, cost: Cost
+) -> tuple[Tensor, float]:
+    choice = Choice(structure, cost)
+    for unit in torch.argsort(scores.detach().float().cpu(), stable=True).tolist():
+        if choice.cost() <= keep:
+            break
+        if (removable is None or removable[unit]) and choice.closable(unit) and choice.cost_without(unit) >= least:
+            choice.close(unit)
+    return torch.from_numpy(choice.open), choice.cost()

@@ -15,7 +15,7 @@ import torch_pruning as tp
 from pydantic import Field
 from torch import Tensor, nn
 
-from methods import budget, surgery
+from methods import surgery
 from methods.base import Method, MethodOptions, Phase, Skip, step_of
 from methods.slot import Slot
 from methods.structure import FIXED, Structure, trace
@@ -66,7 +66,7 @@ class DepGraph(Method):
         self._structure = trace(model, example_inputs)
         if not self._structure.groups:
             raise Skip("no channels of this network can be removed")
-        budget.check_reachable(self._structure, self.keep, self._structure.channel_units)
+        self.check_reachable(model, self._structure, self._structure.channel_units)
         self._network = Slot(model)
         self._example_inputs = example_inputs
         self._begin = step_of(self.options.train_share, self.steps)
@@ -86,7 +86,7 @@ class DepGraph(Method):
             scores = group_scores(self._pruner, self._network.model, self._structure)
             removable = scores.isfinite()
             self._pruner = None  # its graph is that of the network before the cut
-            keep = budget.select(self._structure, scores, self.keep, self.tolerance, removable)
+            keep = self.select(self._network.model, self._structure, scores, removable)
             self._network.model, self.masked_max_abs_diff = surgery.remove_checked(
                 self._network.model, self._structure, keep, self._example_inputs, optimizer
             )

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from methods.gated_modules import Gated, GateHead, GateState
-from methods.macs import CONVOLUTIONS, COUNTED
-from methods.structure import BATCH_NORMS, FIXED, Structure
+from methods.macs import CONVOLUTIONS
+from methods.structure import Structure
 
 if TYPE_CHECKING:
-    from methods.gating import GatingOptions
+    from methods.gating_options import GatingOptions
 
 
 def wrap(
@@ -27,19 +27,21 @@ def wrap(
     """Put a `Gated` around every layer that masks, skips or decides, in place."""
     device = example_inputs.device
     sites = _decision_sites(structure, gated)
-    masked_layers = _masked_layers(model, structure, gated)
+    masked_layers = _masked_layers(structure, gated)
     ends = {b.end: b.unit for b in structure.branches if gated[b.unit]}
     modules = dict(model.named_modules())
     for name, layer in structure.layers.items():
         branches = tuple(b for b in layer.branches if gated[b])
-        if not (name in sites or name in masked_layers or branches):
+        into = _own_units(layer.in_units, gated) if layer.masks_input else None
+        if not (name in sites or name in masked_layers or branches or into is not None):
             continue
         inner = modules[name]
-        units = torch.where(layer.out_units == FIXED, structure.units, layer.out_units)
-        units[units < structure.units] = torch.where(
-            gated[units[units < structure.units]], units[units < structure.units], structure.units
-        )
-        wrapper = Gated(inner, state, units.to(device) if name in masked_layers else None)
+        units = _own_units(layer.out_units, gated) if name in masked_layers else None
+        wrapper = Gated(inner, state, None if units is None else units.to(device))
+        if isinstance(inner, nn.LayerNorm):
+            wrapper.channel_dim = layer.channel_dim
+        if into is not None:
+            wrapper.input_units = into.to(device)
         wrapper.branches, wrapper.ends = branches, ends.get(name)
         if name in sites:
             decided, wrapper.decided_branches = sites[name]
@@ -54,16 +56,22 @@ def wrap(
                     head.last.bias[len(decided) - len(wrapper.decided_branches) :] = options.initial_logit
             wrapper.head = head.to(device)
         wrapper.train(inner.training)
-        parent, _, leaf = name.rpartition(".")
-        setattr(model.get_submodule(parent), leaf, wrapper)
+        put(model, inner, wrapper)
 
 
 def unwrap(model: nn.Module) -> None:
     """Take every `Gated` away again, in place; the layers themselves stay."""
-    for name, module in list(model.named_modules()):
+    for module in list(model.modules()):
         if isinstance(module, Gated):
-            parent, _, leaf = name.rpartition(".")
-            setattr(model.get_submodule(parent), leaf, module.inner)
+            put(model, module, module.inner)
+
+
+def put(model: nn.Module, old: nn.Module, new: nn.Module) -> None:
+    """Put `new` wherever `old` is, under all its names."""
+    for parent in list(model.modules()):
+        for leaf, child in parent._modules.items():
+            if child is old and parent is not new:
+                parent._modules[leaf] = new
 
 
 def _decision_sites(structure: Structure, gated: Tensor) -> dict[str, tuple[Tensor, tuple[int, ...]]]:
@@ -84,21 +92,50 @@ def _decision_sites(structure: Structure, gated: Tensor) -> dict[str, tuple[Tens
     }
 
 
-def _masked_layers(model: nn.Module, structure: Structure, gated: Tensor) -> set[str]:
-    """Layers whose output carries the masks: every batch norm of gated channels, and producers no norm follows."""
-    modules = dict(model.named_modules())
-    result = set()
-    normed: set[int] = set()
+def _own_units(units: Tensor, gated: Tensor) -> Tensor | None:
+    """The gate of each channel, the last one (always open) where it has none; None when no channel has one."""
+    padded = torch.cat([gated, gated.new_zeros(1)])  # FIXED is -1: the last entry
+    return torch.where(padded[units], units, len(gated)) if padded[units].any() else None
+
+
+def _masked_layers(structure: Structure, gated: Tensor) -> set[str]:
+    """Layers whose output carries the masks of gated units."""
+    result = {branch.end for branch in structure.branches if gated[branch.unit]}
     for name, layer in structure.layers.items():
-        if isinstance(modules[name], BATCH_NORMS):
-            units = layer.out_units[layer.out_units != FIXED]
-            if gated[units].any():
-                result.add(name)
-                normed |= set(units.tolist())
-    for group in structure.groups:
-        if gated[group.start] and group.start not in normed:
-            result |= set(group.producers)
-    for branch in structure.branches:
-        if gated[branch.unit]:
-            result.add(branch.end)
-    return {name for name in result if isinstance(modules[name], (*BATCH_NORMS, *COUNTED))}
+        if layer.masks_output and _own_units(layer.out_units, gated) is not None:
+            result.add(name)
+    return result
+
+
+def find_skippable(network: nn.Module, structure: Structure, gated: Tensor, state: GateState, inputs: Tensor) -> None:
+    """Fill in `state.skippable`: the branches that can be left out instead of masked, found by trying on `inputs`.
+
+    What is left of a branch between its layers (a reshape to a fixed size, say) need not take what comes instead.
+    """
+    consensus = torch.ones(structure.units, dtype=torch.bool, device=inputs.device)
+    state.input_shape = tuple(inputs.shape[1:])
+
+    def run(closed: list[int]) -> Tensor:
+        opened = consensus.clone()
+        opened[closed] = False
+        state.begin(len(inputs), searching=False, shift=inputs.new_zeros(()), consensus=opened)
+        return network(inputs)
+
+    def same(units: list[int]) -> bool:
+        state.skippable = set()
+        expected = run(units)
+        state.skippable = set(units)
+        try:
+            got = run(units)
+        except Exception:  # the user's forward, on shapes it was not made for
+            return False
+        return got.shape == expected.shape and torch.allclose(got, expected, rtol=1e-3, atol=1e-4)
+
+    branches = [b.unit for b in structure.branches if gated[b.unit]]
+    training = [(m, m.training) for m in network.modules()]
+    network.eval()
+    with torch.no_grad():
+        good = set(branches) if same(branches) else {unit for unit in branches if same([unit])}
+    for module, mode in training:
+        module.training = mode
+    state.skippable = good

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from methods.base import Method, MethodOptions, Phase
 from methods.gated_modules import GateHead
-from methods.gating import ConsensusGating, GatingOptions
+from methods.gating import ConsensusGating
+from methods.gating_options import GatingOptions
 
 
 class Gated(Method):
@@ -39,6 +40,9 @@ class Gated(Method):
             tolerance=self.tolerance,
             seed=self.seed,
             options=self.options,
+            cost=self.cost,
+            table=self.table,
+            round_to=self.round_to,
         )
         return self.gating
 
@@ -60,6 +64,7 @@ class Gated(Method):
 
     def finish(self) -> nn.Module:
         self.masked_max_abs_diff = self.gating.masked_max_abs_diff
+        self.predicted_cost = self.gating.predicted_cost
         return self.gating.finish()
 
     def kept_cost(self) -> float | None:

@@ -12,21 +12,22 @@ Pass Training"). The paper's equations are not public beyond its claims; the for
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 
-def binarize(logits: Tensor, noise_scale: float = 0.0, generator: torch.Generator | None = None) -> Tensor:
+def binarize(logits: Tensor, noise: Tensor | None = None) -> Tensor:
     """0/1 gates: 1[z + noise > 0] forward, the gradient of sigmoid(z) backward (straight-through).
 
     Args:
         logits: any shape.
-        noise_scale: scale of logistic noise on the logits, 0 for none.
-        generator: draws the noise.
+        noise: on the logits, same shape; None for none.
     """
     p = torch.sigmoid(logits)
-    return straight_through(_noisy(logits.detach(), noise_scale, generator) > 0, p)
+    z = logits.detach()
+    return straight_through((z if noise is None else z + noise) > 0, p)
 
 
 def straight_through(hard: Tensor, soft: Tensor) -> Tensor:
@@ -34,20 +35,32 @@ def straight_through(hard: Tensor, soft: Tensor) -> Tensor:
     return hard.to(soft.dtype) + (soft - soft.detach())
 
 
-def _noisy(logits: Tensor, scale: float, generator: torch.Generator | None) -> Tensor:
-    if scale == 0.0:
-        return logits
-    u = torch.rand(logits.shape, device=logits.device, dtype=torch.float32, generator=generator)
-    u = u.clamp(1e-6, 1.0 - 1e-6)
-    return logits + scale * torch.log(u / (1.0 - u))
+def logistic_noise(shape: tuple[int, ...], scale: float, generator: torch.Generator) -> Tensor:
+    """float32 noise of `shape` from the logistic distribution of `scale`, on the generator's device.
+
+    With scale 1, 1[z + noise > 0] is 1 with probability sigmoid(z).
+    """
+    u = torch.rand(shape, device=generator.device, dtype=torch.float32, generator=generator)
+    u = u.clamp_(1e-6, 1.0 - 1e-6)
+    return scale * torch.logit(u)
 
 
-def majority(votes: Tensor, noise_scale: float = 0.0, generator: torch.Generator | None = None) -> Tensor:
-    """What the batch executes: 1[vote > 1/2] for each unit, straight-through to the vote, logistic noise on its logit."""
-    if noise_scale == 0.0:
-        return straight_through(votes.detach() > 0.5, votes)
+def majority(
+    votes: Tensor, noise: Tensor | None = None, *, standing: Tensor | None = None, memory: float = 0.0
+) -> Tensor:
+    """What the batch executes: 1[vote > 1/2] for each unit, with the gradient of the vote (straight-through).
+
+    Args:
+        votes: (U,), in [0, 1].
+        noise: (U,), on the votes' logits; None for none.
+        standing: (U,), logits of what the batches before this one voted for, as a moving average.
+        memory: how much they count, from 0 (this batch decides alone) to 1 (it executes the consensus). Without it gates
+            near the threshold flip from batch to batch, and the network never trains as what it will be.
+    """
     logits = torch.logit(votes.detach().float(), eps=1e-6)
-    return straight_through(_noisy(logits, noise_scale, generator) > 0, votes)
+    if standing is not None:
+        logits = torch.lerp(logits, standing, memory)
+    return straight_through((logits if noise is None else logits + noise) > 0, votes)
 
 
 def polarization_loss(votes: Tensor) -> Tensor:
@@ -65,3 +78,29 @@ def annealed(progress: float, start: float, end: float) -> float:
     """Half a cosine from `start` at progress 0 to `end` at progress 1; constant outside [0, 1]."""
     t = min(max(progress, 0.0), 1.0)
     return end + (start - end) * 0.5 * (1.0 + math.cos(math.pi * t))
+
+
+def threshold(
+    cost: Callable[[Tensor], Tensor], scores: Tensor, undecided: Tensor, opened: Tensor, target: float
+) -> Tensor | None:
+    """The projection: one global threshold on the scores, so that the units above it cost at most `target`.
+
+    Args:
+        cost: of (U,) openness, as a fraction of dense; rises with openness.
+        scores: (U,).
+        undecided: (U,) bool, the units that the threshold decides on.
+        opened: (U,) bool, the units that are open anyway; all others are closed.
+
+    Returns:
+        (), half-way between the last closed and the first open unit (so that polarization parts them both ways), as low as
+        the target allows; above all scores but one where nothing meets it; None where nothing is undecided.
+    """
+    candidates = scores[undecided].sort().values
+    if len(candidates) == 0:
+        return None
+    low, high = 0, len(candidates) - 1
+    while low < high:
+        middle = (low + high) // 2
+        is_open = torch.where(undecided, scores > candidates[middle], opened)
+        low, high = (low, middle) if float(cost(is_open.float())) <= target else (middle + 1, high)
+    return candidates[low : low + 2].mean()

@@ -1,96 +1,84 @@
 """Consensus gating as a module: wraps a network, learns which channels and layers to keep, leaves a plain smaller one.
 
-    gating = ConsensusGating(model, example_inputs, keep=0.5, steps=total_steps)
+    gating = ConsensusGating(model, example_inputs, keep=0.5, cost="macs", steps=total_steps)
+    optimizer = torch.optim.SGD(gating.parameters(), lr=0.1, momentum=0.9)
     for x, y in loader:
         loss = F.cross_entropy(gating(x), y) + gating.penalty()
-        ...; optimizer.step(); gating.step(optimizer)
+        optimizer.zero_grad(); loss.backward(); optimizer.step()
+        gating.step(optimizer)
     small = gating.finish()
 
 The search runs in three stretches: all gates open (early in training a residual branch is noise, and the task gradient
-would close it), then the budget tightens, then the choice settles. At its end the network is cut and trains on.
+would close it), then the budget tightens, then the choice settles. What the gates have agreed on for long enough is
+removed on the way. At the end of the search the rest is cut to the budget, and the network trains on.
 """
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
-from methods import budget, surgery
-from methods.base import MethodOptions, Skip, step_of
-from methods.gate_wiring import unwrap, wrap
+from methods import budget, checkpoint, gating_record, ranks, surgery
+from methods.base import step_of
+from methods.costs import CostKind
+from methods.gate_wiring import find_skippable, unwrap, wrap
 from methods.gated_modules import GateHead, GateState, with_gradient_gain
-from methods.gates import annealed, budget_loss, polarization_loss
-from methods.structure import Structure, trace
+from methods.gates import annealed, budget_loss, polarization_loss, threshold
+from methods.gating_options import GatingOptions
+from methods.gating_setup import check_arguments, check_budget, check_inputs, gated_units, price_weights
+from methods.measured_cost import CostTable
+from methods.shrinking import GONE, OPEN, UNDECIDED, agreed, agreement, present, remove_units
+from methods.structure import trace
 
 HISTORY_ROWS = 24
 """How many times the consensus of all gates is noted over the search."""
-
 
 MAX_GAIN = 0.2
 """Of a gate's gradient; keeps a gate from crossing from open to closed in a few steps when the search is short."""
 
 
-class GatingOptions(MethodOptions):
-    """Options of consensus gating. Shares are fractions of the training steps unless they say otherwise."""
-
-    execution: Literal["majority", "per_sample"] = Field(
-        "majority",
-        description="majority: the batch executes what its images vote for; per_sample: every image has its own mask",
-    )
-    target: Literal["projection", "loss"] = Field(
-        "projection",
-        description="how the budget is met: projection shifts all logits so that the open units cost exactly the budget; "
-        "loss adds a budget term to the objective (the paper's way)",
-    )
-    layers: bool = Field(True, description="gate residual branches")
-    channels: bool = Field(True, description="gate channels")
-    streams: bool = Field(
-        False, description="gate the channels of residual streams too (all their blocks share a gate)"
-    )
-    search_share: float = Field(0.5, gt=0, le=1, description="share of the training after which the network is cut")
-    open_share: float = Field(0.2, ge=0, lt=1, description="share of the search with all gates held open")
-    settle_share: float = Field(0.2, ge=0, lt=1, description="share of the search, at its end, at the full budget")
-    budget_weight: float = Field(20.0, ge=0, description="weight of the budget loss (target = loss)")
-    polarization_weight: float = Field(2.0, ge=0, description="weight of the polarization loss, annealed from 0")
-    noise: float = Field(0.5, ge=0, description="scale of the logistic noise on the logits, annealed to 0")
-    balance: float = Field(
-        1.0, ge=0, le=1, description="gradients of a gate are divided by its unit's cost to this power (0: not at all)"
-    )
-    drift: float = Field(
-        80.0,
-        gt=0,
-        description="how far (in logits) a gate travels over the search when its gradient always points the same way; "
-        "meant for SGD at a learning rate of 0.1 with momentum 0.9",
-    )
-    gate_learning_rate: float = Field(
-        1.0, gt=0, description="learning rate of the gate heads, relative to the recipe's"
-    )
-    initial_logit: float = Field(2.0, description="mean initial logit of a gate")
-    initial_spread: float = Field(0.5, ge=0, description="standard deviation of the initial logits within a layer")
-    hidden: int = Field(16, ge=1, description="hidden width of a gate head")
-    consensus_share: float = Field(
-        0.02, gt=0, le=1, description="share of the search over which the consensus averages (at least 5 steps)"
-    )
-    revisit_every: int = Field(8, ge=1, description="a closed layer runs once in so many steps, so that it can re-open")
-
-
 class ConsensusGating(nn.Module):
     """`model` with gate heads (see the module's docstring). Training mode searches, eval mode executes the consensus.
 
+    **Parameters are replaced** when `step` removes something; it then returns True. The optimizer it is given is brought
+    up to date (parameters, momentum and the like, in its own groups), so schedulers need nothing. What else holds
+    parameters must be made anew, see distributed training.
+
+    **Several batches for one step** (gradient accumulation): forward, `penalty` and backward for each, then
+    `optimizer.step()` and `step` once; the votes of all of them count. Divide each loss, penalty included, by their number.
+
+    **Resuming.** `state_dict()`, taken after `step`, holds everything that matters: weights, steps done, what is decided
+    and since when the rest agrees, consensus, logit means, shift, the scale of the gate gradients, the state of the noise
+    and the history. Load it into a `ConsensusGating` built from the dense model with the same arguments: that one takes on
+    the shape (also that of a finished search). Only then make the optimizer and load its state. On a CPU the result is bit
+    for bit that of the uninterrupted run; random numbers of the network's own (dropout) and data order are the caller's.
+
+    **Distributed training**: `ddp = DistributedDataParallel(gating, find_unused_parameters=True)` (a layer that the batch
+    closes has no gradient). Call `ddp(x)`, but `penalty` and `step` of `gating`, on all ranks. Wherever `torch.distributed`
+    is initialized, `step` averages votes and gate gradients over all ranks, so they all decide alike; each rank executes
+    what its own share of the batch votes for. When `step` returns True wrap again: `ddp = DistributedDataParallel(gating,
+    ...)`, same optimizer. Forgetting it is an error at the next step.
+
+    **torch.compile**: `torch.compile(gating)` is fine. The search runs uncompiled (which layers run is decided batch by
+    batch); once the network is cut it compiles as a whole. Give the constructor the model itself, not a compiled one.
+
     Args:
-        model: the dense network; taken over, and cut in place at the end of the search.
+        model: the dense network; taken over, and cut in place.
         example_inputs: one small batch on the model's device, for tracing.
-        keep: fraction of the dense MACs that the result may cost, in (0, 1].
+        keep: fraction of the dense cost that the result may have, in (0, 1].
         steps: optimizer steps of the whole training.
         tolerance: the result costs at least `keep - tolerance`.
         seed: of the initial logits and of the noise.
         options: a `GatingOptions`; default all defaults.
+        cost: what `keep` is a fraction of: "macs", "params", "latency" or "energy".
+        table: measured by `methods.calibrate`, for latency and energy.
+        round_to: groups of channels keep a multiple of so many, or stay as they are.
 
     Raises:
-        ValueError: `keep` or `steps` out of range.
+        ValueError: `keep`, `steps` or `round_to` out of range; no table for a measured cost; `example_inputs` that the
+            model does not take; a compiled model.
         Skip: nothing in the network can be gated.
         BudgetError: `keep` lies below what the rest of the network costs.
     """
@@ -105,54 +93,57 @@ class ConsensusGating(nn.Module):
         tolerance: float = 0.02,
         seed: int = 0,
         options: GatingOptions | None = None,
+        cost: CostKind = "macs",
+        table: CostTable | None = None,
+        round_to: int = 1,
     ) -> None:
         super().__init__()
-        if not 0.0 < keep <= 1.0:
-            raise ValueError(f"keep = {keep}: allowed is a fraction of the dense cost above 0 and at most 1")
-        if steps < 1:
-            raise ValueError(f"steps = {steps}: allowed is at least 1")
+        check_arguments(keep, steps, round_to)
+        budget.check_table(cost, table)
+        check_inputs(model, example_inputs)
+        self.cost, self.round_to = cost, round_to
+        self.predicted_cost: float | None = None  # fraction of the dense cost, set where the network is cut
         self.options = options or GatingOptions()
         self.keep, self.steps, self.tolerance = keep, steps, tolerance
         self.search_steps = max(1, step_of(self.options.search_share, steps))
         self.steps_done = 0
         self.searching = True
-        self.masked_max_abs_diff: float | None = None
+        self.masked_max_abs_diff: float | None = None  # the largest of all removals so far
+        self.polarized_share: float | None = None
         self._example_inputs = example_inputs
-        self._history: list[tuple[int, list[float]]] = []
+        self.rows: list[tuple[int, list[float]]] = []
+        self.reachable: Tensor | None = None  # a selection on budget that what was decided leaves possible
+        self.kept: Tensor | None = None  # the selection of the final cut
+        self._compare_ranks = False
 
         self.structure = trace(model, example_inputs)
         self.gated = gated_units(self.structure, self.options)
-        if not self.gated.any():
-            reasons = "; ".join(f"{name}: {why}" for name, why in self.structure.fixed[:3])
-            raise Skip(f"nothing in this network can be gated ({reasons or 'no convolution, no residual branch'})")
-        least = budget.floor(self.structure, self.gated)
-        if keep < least:
-            raise budget.BudgetError(f"keep = {keep:g} lies below what cannot be gated: the floor is {least:.3f}")
-
+        self.left = self.structure  # the network as it is now, numbered as `structure`
         device = example_inputs.device
+        self._cost = budget.make_cost(cost, self.structure, model, table, device)
+        check_budget(self.structure, self.gated, keep, self._cost, round_to)
+
         generator = torch.Generator().manual_seed(seed)
         self._noise_generator = torch.Generator(device).manual_seed(seed + 1)
-        self._cost = budget.MacCost(self.structure, device)
+        self._macs = budget.MacCost(self.structure, device)
         units = self.structure.units
-        weights = price_weights(self._cost, units, device, self.options.balance)
-        self._state = GateState(units, device, weights, self._noise_generator, per_sample=self._per_sample)
-        self._gain = self._state.gradients.gain = min(MAX_GAIN, self.options.drift / self.search_steps)
-        wrap(model, self.structure, self.gated, self._state, self.options, example_inputs, generator)
+        weights = price_weights(self._cost, self.options.balance)
+        per_sample = self.options.execution == "per_sample"
+        self.state = GateState(units, device, weights, self._noise_generator, per_sample=per_sample)
+        self._gain = self.state.gradients.gain = min(MAX_GAIN, self.options.drift / self.search_steps)
+        wrap(model, self.structure, self.gated, self.state, self.options, example_inputs, generator)
+        find_skippable(model, self.structure, self.gated, self.state, example_inputs)
         self.network = model
         self.register_buffer("logit_mean", torch.full((units,), self.options.initial_logit, device=device))
-        self.register_buffer("consensus", torch.sigmoid(self.logit_mean))
         self.register_buffer("shift", torch.zeros((), device=device))
-        self._gated_device = self.gated.to(device)
-        self._initialise_means()
-
-    @property
-    def _per_sample(self) -> bool:
-        return self.options.execution == "per_sample"
-
-    def _initialise_means(self) -> None:
+        # int32, not bool: DistributedDataParallel broadcasts buffers, and gloo knows no bool.
+        self.register_buffer("decided", torch.where(self.gated, UNDECIDED, OPEN).to(device, torch.int32))
+        self.register_buffer("run", torch.zeros(units, dtype=torch.int32, device=device))
         for head in self.heads():
             self.logit_mean[head.units] = head.last.bias.detach().float()
-        self.consensus.copy_(torch.where(self._gated_device, torch.sigmoid(self.logit_mean), 1.0))
+        undecided = self.decided == UNDECIDED
+        self.register_buffer("consensus", torch.where(undecided, torch.sigmoid(self.logit_mean), 1.0))
+        self.register_load_state_dict_pre_hook(checkpoint.take_shape)
 
     def heads(self) -> list[GateHead]:
         """The gate heads that are left, in execution order."""
@@ -160,42 +151,71 @@ class ConsensusGating(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Logits of the network under its gates (training mode) or under its consensus (eval mode)."""
-        if self.searching:
-            self._state.begin(len(inputs), searching=self.training, shift=self.shift, consensus=self._open())
-        return self.network(inputs)
+        return self._search(inputs) if self.searching else self.network(inputs)
 
+    @torch.compiler.disable
+    def _search(self, inputs: Tensor) -> Tensor:
+        self.state.input_shape = tuple(inputs.shape[1:])
+        self.state.standing = self.logit_mean - self.shift
+        self.state.begin(len(inputs), searching=self.training, shift=self.shift, consensus=self._open())
+        output = self.network(inputs)
+        return self.state.tied_to(output) if self.training and ranks.several() else output
+
+    @torch.compiler.disable
     def penalty(self) -> Tensor | float:
         """Budget and polarization loss of the batch that went through `forward` last; 0 after the search."""
         if not self.searching or self._stretch() == "open":
             return 0.0
-        votes = self._state.votes(default=self.consensus)[self._gated_device]
-        ramp = 1.0 - annealed(self._progress(), 1.0, 0.0)
+        every = self.state.votes(default=self.consensus)
+        votes = every[self.gated.to(every.device)]
+        settling = max(0.0, self._progress() - 1.0)  # the full budget is reached, what is left is to agree
+        ramp = annealed(self._progress(), 0.0, 1.0) + self.options.settle_polarization * settling
         polarization = self.options.polarization_weight * ramp * polarization_loss(votes)
         # A mean over units: each unit feels 1 / len(votes) of it, while the task's gradient is brought to `gain` per unit.
         total = with_gradient_gain(polarization, self._gain * len(votes))
         if self.options.target == "loss":
-            cost = self._cost(self._state.votes(default=self.consensus))
-            excess = self.options.budget_weight * budget_loss(cost, self.target())
+            excess = self.options.budget_weight * budget_loss(self._cost(every), self.target())
             total = total + with_gradient_gain(excess, self._gain * len(votes))
         return total
 
-    def step(self, optimizer: torch.optim.Optimizer) -> None:
-        """Call after every optimizer step: updates the consensus, tightens the budget, ends the search when it is time."""
+    @torch.compiler.disable
+    def step(self, optimizer: torch.optim.Optimizer) -> bool:
+        """Call after every optimizer step: updates the consensus, tightens the budget, shrinks the network, ends the search.
+
+        Returns:
+            True when parameters were replaced or removed (see the class).
+
+        Raises:
+            RuntimeError: the ranks of a distributed training have come apart.
+            BudgetError: at the end of the search, when no selection of units meets the budget.
+        """
+        if self._compare_ranks:
+            ranks.compare(self.parameters())
+            self._compare_ranks = False
         self.steps_done += 1
         if not self.searching:
-            return
-        self._state.gradients.update()
+            return False
         self._update_consensus()
         if self.steps_done % max(1, self.search_steps // HISTORY_ROWS) == 0:
-            self._history.append((self.steps_done, self.consensus.tolist()))
+            self.rows.append((self.steps_done, self.consensus.tolist()))
         if self.steps_done >= self.search_steps:
             self._cut(optimizer)
-            return
+            self._compare_ranks = True
+            return True
         self._project()
-        stretch = self._stretch()
-        self._state.noise = 0.0 if stretch == "open" else annealed(self._progress(), self.options.noise, 0.0)
-        self._state.hold_open = stretch == "open"
-        self._state.visit_closed = self.steps_done % self.options.revisit_every == 0
+        self._prepare_next()
+        every = max(5, round(self.options.shrink_every_share * self.search_steps))
+        due = self.options.shrink and self._stretch() != "open" and self.steps_done % every == 0
+        self._compare_ranks = due and self._shrink(optimizer)
+        return self._compare_ranks
+
+    def _prepare_next(self) -> None:
+        """How the next forward pass treats the gates; follows from the steps done."""
+        is_open = self._stretch() == "open"
+        self.state.noise = 0.0 if is_open else annealed(self._progress(), self.options.noise, 0.0)
+        self.state.memory = 0.0 if is_open else annealed(self._progress(), 0.0, self.options.memory)
+        self.state.hold_open = is_open
+        self.state.visit_closed = self.steps_done % self.options.revisit_every == 0
 
     def finish(self) -> nn.Module:
         """The plain, physically smaller network.
@@ -216,23 +236,17 @@ class ConsensusGating(nn.Module):
         return annealed(self._progress(), 1.0, self.keep)
 
     def kept_cost(self) -> float | None:
-        """Cost of the units open now, as a fraction of the dense MACs; None after the search (count the network)."""
-        return float(self._cost(self._open().float())) if self.searching else None
+        """MACs of the units open now, as a fraction of dense; None after the search (count the network)."""
+        return float(self._macs(self._open().float())) if self.searching else None
 
     def history(self) -> dict[str, Any]:
-        """Consensus of every gated unit over the search: steps, and per group or branch one row per recorded step."""
-        steps = [step for step, _ in self._history]
-        rows = [row for _, row in self._history]
+        """Consensus of every gated unit over the search: steps, and per group or branch one row per recorded step.
 
-        def part(units: slice) -> list[list[float]]:
-            return [[round(c, 2) for c in row[units]] for row in rows]
-
-        return {
-            "steps": steps,
-            "search_steps": self.search_steps,
-            "channels": {g.name: part(g.units) for g in self.structure.groups if self.gated[g.start]},
-            "layers": {b.name: part(slice(b.unit, b.unit + 1)) for b in self.structure.branches if self.gated[b.unit]},
-        }
+        Units keep the numbering of the dense network; what was removed or opened for good stays at 0 or 1.
+        `polarized_share`: fraction of the gates with a consensus below 0.1 or above 0.9 at the end of the search (a channel
+        that went with its layer counts as 0); None before.
+        """
+        return gating_record.history(self)
 
     def _stretch(self) -> str:
         return "open" if self.steps_done < self.options.open_share * self.search_steps else "tighten"
@@ -246,62 +260,100 @@ class ConsensusGating(nn.Module):
     def _open(self) -> Tensor:
         """(U,) bool: what the consensus keeps; units without a gate are open."""
         if self._stretch() == "open":
-            return torch.ones_like(self._gated_device)
-        return (self.logit_mean > self.shift) | ~self._gated_device
+            return self.decided >= UNDECIDED
+        return torch.where(self.decided == UNDECIDED, self.logit_mean > self.shift, self.decided == OPEN)
 
     @torch.no_grad()
     def _update_consensus(self) -> None:
-        means = self._state.logit_means(default=self.logit_mean)
-        votes = self._state.votes(default=self.consensus)
+        votes, means = self.state.take(self.consensus, self.logit_mean)
         m = 1.0 - 1.0 / max(5.0, self.options.consensus_share * self.search_steps)
         self.logit_mean.mul_(m).add_(means, alpha=1.0 - m)
         self.consensus.mul_(m).add_(votes, alpha=1.0 - m)
+        self.consensus.masked_fill_(self.decided == OPEN, 1.0)  # exactly, whatever the moving average rounds to
+        if self._stretch() != "open":
+            self.run.copy_(agreement(self.run, self.consensus, self.options.settled))
+            if self._progress() < 1.0:
+                self.run.clamp_(max=0)  # while the threshold still rises, "on" is only what the loose budget affords
 
     @torch.no_grad()
     def _project(self) -> None:
         """Shift all logits so that the units above 1/2 cost the budget in force: one global threshold."""
         if self.options.target != "projection" or self._stretch() == "open":
             return
-        candidates = self.logit_mean[self._gated_device].sort().values
-        low, high = 0, len(candidates) - 1
-        target = self.target()
-        while low < high:  # the lowest threshold that meets the target; cost falls as the threshold rises
-            middle = (low + high) // 2
-            opened = (self.logit_mean > candidates[middle]) | ~self._gated_device
-            low, high = (low, middle) if float(self._cost(opened.float())) <= target else (middle + 1, high)
-        # Half-way between the last closed and the first open unit, so that polarization parts them both ways.
-        self.shift.copy_(candidates[low : low + 2].mean())
+        undecided = self.decided == UNDECIDED
+        found = threshold(self._cost, self.logit_mean, undecided, self.decided == OPEN, self.target())
+        if found is not None:
+            self.shift.copy_(found)
+
+    def _select(self) -> Tensor:
+        """(U,) bool, on the CPU: what the budget keeps when the search ends now."""
+        gone = (self.decided == GONE).cpu()
+        bundles = self._cost.staircase or self.round_to > 1
+        # A unit hurts the more the likelier it is open; with bundles of channels these add up.
+        scores = (torch.sigmoid(self.logit_mean - self.shift) if bundles else self.logit_mean).cpu()
+        scores = scores.masked_fill(gone, -1.0 if bundles else -torch.inf)
+        removable = (self.decided <= UNDECIDED).cpu()
+        try:
+            keep = budget.select(
+                self.structure, scores, self.keep, self.tolerance, removable, self._cost, self.round_to
+            )
+        except budget.BudgetError:
+            if self.reachable is None:
+                raise
+            return self.reachable  # coarse units: the ranking of now leads past the budget, an earlier one met it
+        # Bundles may want something back that is gone; what was decided lies within the selection of that time.
+        return self.reachable if self.reachable is not None and (keep & gone).any() else keep & ~gone
+
+    @torch.no_grad()
+    def _shrink(self, optimizer: torch.optim.Optimizer) -> bool:
+        """Remove what has agreed on "off", drop the gates of what has agreed on "on"; whether there was any."""
+        try:
+            self.reachable = self._select()
+        except budget.BudgetError:
+            return False  # no selection meets the budget yet; if that stays so the end of the search says it
+        patience = max(10, round(self.options.patience_share * self.search_steps))
+        final = self.reachable.to(self.decided.device)
+        closed, opened = agreed(self.decided, self.run, patience, self._open(), final)
+        if not (closed.any() or opened.any()):
+            return False
+        expected = surgery.evaluate(self, self._example_inputs)
+        self.decide(torch.where(closed, GONE, torch.where(opened, OPEN, self.decided)), optimizer)
+        self._note_difference(surgery.evaluate(self, self._example_inputs) - expected)
+        return True
+
+    def decide(self, decided: Tensor, optimizer: torch.optim.Optimizer | None) -> None:
+        """Bring network, gates and optimizer in line with `decided` (U,)."""
+        keep, undecided = decided != GONE, decided == UNDECIDED
+        self.network, self.left = remove_units(self.network, self.left, keep, undecided, optimizer)
+        there = present(self.left, len(decided)).to(decided.device)
+        self.decided.copy_(decided.masked_fill(~there, GONE))  # channels inside a removed layer went with it
+        self.consensus.masked_fill_(self.decided == GONE, 0.0).masked_fill_(self.decided == OPEN, 1.0)
+        self.state.end_shapes.clear()  # they may have changed with the channels; a pass with all branches tells
+        self.state.skippable, skippable = set(), self.state.skippable
+        surgery.evaluate(self, self._example_inputs)
+        self.state.skippable = skippable
 
     def _cut(self, optimizer: torch.optim.Optimizer) -> None:
         """End of the search: rank what is undecided, meet the budget exactly, remove the rest."""
-        keep = budget.select(self.structure, self.logit_mean, self.keep, self.tolerance, self.gated)
+        self.polarized_share = gating_record.polarized_share(self.consensus.cpu()[self.gated])
+        self.kept = self._select()
+        self.predicted_cost = float(self._cost(self.kept.float().to(self._cost.device)))
+        surgery.forget(optimizer, [p for head in self.heads() for p in head.parameters()])
         unwrap(self.network)
-        self.network, self.masked_max_abs_diff = surgery.remove_checked(
-            self.network, self.structure, keep, self._example_inputs, optimizer
+        self.network, difference = surgery.remove_checked(
+            self.network, self.left, self.kept, self._example_inputs, optimizer
         )
+        self._note_difference(torch.tensor(difference))
         self.searching = False
 
+    def _note_difference(self, logits: Tensor) -> None:
+        self.masked_max_abs_diff = max(self.masked_max_abs_diff or 0.0, float(logits.abs().max()))
 
-def gated_units(structure: Structure, options: GatingOptions) -> Tensor:
-    """(U,) bool: the units that get a gate under `options`."""
-    gated = torch.zeros(structure.units, dtype=torch.bool)
-    ends = torch.cat([structure.layers[b.end].out_units for b in structure.branches] or [torch.empty(0, dtype=int)])
-    for group in structure.groups:
-        in_stream = bool(torch.isin(torch.arange(group.start, group.start + group.width), ends).any())
-        gated[group.units] = options.channels and (options.streams or not in_stream)
-    for branch in structure.branches:
-        gated[branch.unit] = options.layers
-    return gated
+    def get_extra_state(self) -> dict[str, Any]:
+        """What `state_dict` holds besides weights and buffers; plain data and tensors, fit for `torch.load`."""
+        return checkpoint.collect(self)
 
-
-def price_weights(cost: budget.MacCost, units: int, device: torch.device, balance: float) -> Tensor:
-    """(U,) weight of each gate's gradient: (median cost of a unit / cost of this unit) ** balance.
-
-    A layer's gate collects the gradient of all its channels, so it would always decide first; and of two units that
-    matter equally the dearer one should go.
-    """
-    openness = torch.ones(units, device=device, requires_grad=True)
-    with torch.enable_grad():
-        (prices,) = torch.autograd.grad(cost(openness), openness)
-    prices = prices.clamp_min(1e-12)
-    return (prices.median() / prices).pow(balance)
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        """Part of `load_state_dict`."""
+        checkpoint.restore(self, state)
+        self._prepare_next()

@@ -8,7 +8,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from methods import budget, surgery
+from methods import surgery
 from methods.base import Method, MethodOptions, Phase, Skip, step_of
 from methods.macs import COUNTED
 from methods.slot import Slot
@@ -54,7 +54,7 @@ class Magnitude(Method):
         if not self._structure.groups:
             raise Skip("no channels of this network can be removed")
         self._removable = self._structure.channel_units
-        budget.check_reachable(self._structure, self.keep, self._removable)
+        self.check_reachable(model, self._structure, self._removable)
         self._network = Slot(model)
         self._example_inputs = example_inputs
         return self._network
@@ -63,7 +63,7 @@ class Magnitude(Method):
         super().after_step(optimizer)
         if self.step == step_of(self.options.train_share, self.steps):
             scores = filter_scores(self._network.model, self._structure, self.options.norm, self.options.scope)
-            keep = budget.select(self._structure, scores, self.keep, self.tolerance, self._removable)
+            keep = self.select(self._network.model, self._structure, scores, self._removable)
             self._network.model, self.masked_max_abs_diff = surgery.remove_checked(
                 self._network.model, self._structure, keep, self._example_inputs, optimizer
             )

@@ -9,7 +9,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from methods import budget, surgery
+from methods import surgery
 from methods.base import Method, MethodOptions, Skip
 from methods.structure import Structure, trace
 
@@ -32,8 +32,8 @@ class Random(Method):
         removable = structure.channel_units | bool(self.options.layers)
         if not removable.any():
             raise Skip("no channel and no layer of this network can be removed")
-        budget.check_reachable(structure, self.keep, removable)
-        keep = budget.select(structure, random_scores(structure, self.seed), self.keep, self.tolerance, removable)
+        self.check_reachable(model, structure, removable)
+        keep = self.select(model, structure, random_scores(structure, self.seed), removable)
         self._model, self.masked_max_abs_diff = surgery.remove_checked(model, structure, keep, example_inputs)
         return self._model
 

@@ -8,7 +8,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from methods import budget, surgery
+from methods import surgery
 from methods.base import Method, MethodOptions, Phase, Skip, step_of
 from methods.slot import Slot
 from methods.structure import BATCH_NORMS, FIXED, Structure, trace
@@ -64,7 +64,7 @@ class Slimming(Method):
         self._removable = normed_units(model, self._structure)
         if not self._removable.any():
             raise Skip("no removable channel of this network is followed by a batch norm with a scale")
-        budget.check_reachable(self._structure, self.keep, self._removable)
+        self.check_reachable(model, self._structure, self._removable)
         with torch.no_grad():
             for scale in scales(model):
                 scale.mul_(self.options.initial_scale)
@@ -95,7 +95,7 @@ class Slimming(Method):
             model = self._network.model
             scores = scale_scores(model, self._structure)
             self._histogram = histogram(scores[self._removable])
-            keep = budget.select(self._structure, scores, self.keep, self.tolerance, self._removable)
+            keep = self.select(model, self._structure, scores, self._removable)
             self._network.model, self.masked_max_abs_diff = surgery.remove_checked(
                 model, self._structure, keep, self._example_inputs, optimizer
             )

@@ -1,121 +1,38 @@
-"""What can be removed from a network, found by tracing it.
+"""What can be removed from a network, found by tracing it, never by the names of its classes.
 
-A *unit* is the smallest thing that can be removed: one channel together with everything coupled to it (the norm behind
-it, the inputs of the layers that read it, its partners in a residual stream), or one residual branch (a removable
-layer). Units are numbered 0..U-1, channels first, then branches. Every layer knows for each of its channels which unit
-it belongs to; masking, counting cost and cutting all read that one table.
-
-*What is coupled* comes from Torch-Pruning's dependency graph (Fang et al. 2023, DepGraph); residual branches come from
-torch.fx: an addition whose one operand leads around the other.
+*What is coupled* comes from Torch-Pruning's dependency graph (`coupling`); residual branches come from torch.fx
+(`branches`). Then everything found is tried out on a randomised copy (`trial`): what does not leave the network computing
+the same as with the unit masked is not offered, but listed with the reason.
 """
 
 from __future__ import annotations
 
-import operator
-import warnings
-from dataclasses import dataclass, field
-from itertools import chain
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 
 import torch
-import torch.fx
-import torch_pruning as tp
 from torch import Tensor, nn
 
-from methods.macs import CONVOLUTIONS, COUNTED, layer_macs
+from methods import trial
+from methods.branches import FoundBranch, find_branches
+from methods.coupling import Coupling, find_couplings
+from methods.macs import COUNTED, layer_macs
+from methods.masking import layer_norm_dim
+from methods.units import (
+    BATCH_NORMS,
+    CHANNEL_MODULES,
+    FIXED,
+    Branch,
+    ChannelGroup,
+    ChannelParameter,
+    Layer,
+    Structure,
+    channel_counts,
+    is_depthwise,
+)
 
-FIXED = -1
-"""Unit number of a channel that cannot be removed (network input and output, for example)."""
-
-BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
-_ADDITIONS = (operator.add, operator.iadd, torch.add)
-
-
-@dataclass(frozen=True)
-class ChannelGroup:
-    """Channels `start .. start + width - 1` of the unit numbering: one layer's output channels and all coupled to it.
-
-    Attributes:
-        name: the layer that the group is named after, the first convolution (or linear layer) that produces it.
-        producers: all layers that produce these channels (several in a residual stream).
-    """
-
-    name: str
-    start: int
-    width: int
-    producers: tuple[str, ...]
-
-    @property
-    def units(self) -> slice:
-        return slice(self.start, self.start + self.width)
-
-
-@dataclass(frozen=True)
-class Branch:
-    """A residual branch whose removal leaves the shortcut: `x + f(x)` becomes `x`.
-
-    Attributes:
-        name: the module that holds the addition, e.g. "layer1.0".
-        unit: its number among the units.
-        modules: the modules called in the branch, in order.
-        end: the last norm, convolution or linear layer of the branch; where its output can be closed.
-    """
-
-    name: str
-    unit: int
-    modules: tuple[str, ...]
-    end: str
-
-
-@dataclass(frozen=True)
-class Layer:
-    """A module with channels. `out_units[i]` is the unit of output channel i (for a norm: of channel i), or FIXED."""
-
-    name: str
-    out_units: Tensor
-    in_units: Tensor
-    macs: int  # multiply-accumulates for one image, dense; 0 for a norm
-    branches: tuple[int, ...] = ()  # units of the branches it lies in
-    depthwise: bool = False  # one input channel per output channel
-
-
-@dataclass(frozen=True)
-class Structure:
-    """The removable structure of one network.
-
-    Attributes:
-        groups, branches: what can be removed.
-        layers: every module with channels, by name.
-        fixed: (layer, reason) for every producer whose channels cannot be removed.
-    """
-
-    groups: tuple[ChannelGroup, ...]
-    branches: tuple[Branch, ...]
-    layers: dict[str, Layer]
-    fixed: tuple[tuple[str, str], ...] = ()
-
-    @property
-    def units(self) -> int:
-        return sum(g.width for g in self.groups) + len(self.branches)
-
-    @property
-    def channel_units(self) -> Tensor:
-        """(U,) bool: the units that are channels; the others are branches."""
-        return torch.arange(self.units) < self.units - len(self.branches)
-
-    @property
-    def macs(self) -> int:
-        """Multiply-accumulates of the dense network for one image."""
-        return sum(layer.macs for layer in self.layers.values())
-
-
-@dataclass
-class _Coupling:
-    """Channels found coupled to those of one root layer: (module name, "out" or "in", channels of it, channels of the root)."""
-
-    width: int
-    members: list[tuple[str, str, list[int], list[int]]] = field(default_factory=list)
-    producers: set[str] = field(default_factory=set)  # convolution and linear layers that write these channels
-    reason: str | None = None  # why it cannot be removed
+__all__ = ["BATCH_NORMS", "FIXED", "Branch", "ChannelGroup", "Layer", "Structure", "is_depthwise", "trace"]
 
 
 def trace(model: nn.Module, example_inputs: Tensor) -> Structure:
@@ -125,173 +42,189 @@ def trace(model: nn.Module, example_inputs: Tensor) -> Structure:
         model: any module that maps `example_inputs` to logits; left as it was (mode and weights).
         example_inputs: (B, ...) float tensor on the model's device.
 
-    Channels that cannot be removed, and why, are listed in the result's `fixed`.
+    Channels and branches that cannot be removed, and why, are listed in the result's `fixed` and `fixed_branches`.
+
+    Raises:
+        ValueError: the network does not run on `example_inputs`, or does not map one tensor to one tensor.
     """
-    training = [(m, m.training) for m in model.modules()]
+    with _eval_mode(model):
+        run = _run(model, example_inputs)
+        couplings, failure = find_couplings(model, example_inputs[:2], run.shapes)
+        branches, refused = find_branches(model, run.calls)
+        asleep = _not_called(model, run.calls)
+        if failure is None and asleep and _may_be_called(model, asleep):
+            failure = (
+                f"{asleep[0]} is not called with the example inputs but may be with others, so what it is coupled to "
+                "is unknown"
+            )
+        if failure is not None:
+            for coupling in couplings:
+                coupling.reason = coupling.reason or failure
+        structure = _assemble(model, run, couplings, branches)
+        leaky, bad_groups, bad_branches = trial.verify(model, structure, example_inputs[:2])
+        if bad_groups or bad_branches:
+            for coupling in couplings:  # a group bears the name of the first of its producers that runs
+                coupling.reason = coupling.reason or next(
+                    (bad_groups[p] for p in coupling.producers if p in bad_groups), None
+                )
+            refused += [(b.name, bad_branches[b.end]) for b in branches if b.end in bad_branches]
+            branches = [b for b in branches if b.end not in bad_branches]
+            structure = _assemble(model, run, couplings, branches)
+    layers = {name: replace(layer, masks_input=name in leaky) for name, layer in structure.layers.items()}
+    return replace(
+        structure,
+        layers=layers,
+        fixed=_all_fixed(model, structure, couplings, run, failure),
+        fixed_branches=tuple(refused),
+    )
+
+
+@dataclass
+class _Run:
+    """What one forward pass showed, by module name in the order of execution."""
+
+    macs: dict[str, int] = field(default_factory=dict)  # for one image
+    calls: dict[str, int] = field(default_factory=dict)
+    shapes: dict[str, torch.Size] = field(default_factory=dict)  # of the first input
+
+
+@contextmanager
+def _eval_mode(model: nn.Module) -> Iterator[None]:
+    modes = [(m, m.training) for m in model.modules()]
+    model.eval()
     try:
-        model.eval()
-        macs = _macs_by_layer(model, example_inputs)
-        couplings = _couplings(model, example_inputs)
-        found = _residual_branches(model)
+        yield
     finally:
-        for module, mode in training:
+        for module, mode in modes:
             module.training = mode
 
-    order = {name: i for i, name in enumerate(macs)}  # of execution
-    groups: list[ChannelGroup] = []
-    modules = dict(model.named_modules())
-    tables = {name: _blank_tables(m) for name, m in modules.items() if isinstance(m, (*COUNTED, *BATCH_NORMS))}
-    fixed: list[tuple[str, str]] = []
-    start = 0
-    for coupling in sorted(couplings, key=lambda c: min(order[p] for p in c.producers)):
-        producers = tuple(sorted(coupling.producers, key=order.__getitem__))
-        if coupling.reason is not None:
-            fixed.extend((name, coupling.reason) for name in producers)
-            continue
-        groups.append(ChannelGroup(producers[0], start, coupling.width, producers))
-        for name, side, channels, roots in coupling.members:
-            table = tables[name][0 if side == "out" else 1]
-            table[channels] = torch.tensor(roots) + start
-        start += coupling.width
-    branches = tuple(Branch(b.name, start + i, b.modules, b.end) for i, b in enumerate(found))
-    layers = {
-        name: Layer(
-            name,
-            out,
-            into,
-            macs.get(name, 0),
-            branches=tuple(b.unit for b in branches if name in b.modules),
-            depthwise=is_depthwise(modules[name]),
-        )
-        for name, (out, into) in tables.items()
-    }
-    return Structure(tuple(groups), branches, layers, tuple(fixed))
 
+@torch.no_grad()
+def _run(model: nn.Module, example_inputs: Tensor) -> _Run:
+    if not isinstance(example_inputs, Tensor):
+        kind = type(example_inputs).__name__
+        raise ValueError(f"example_inputs is a {kind}; only networks that take one tensor can be gated")
+    run = _Run()
 
-def is_depthwise(module: nn.Module) -> bool:
-    """A convolution with exactly one input channel per output channel."""
-    return isinstance(module, CONVOLUTIONS) and 1 < module.groups == module.in_channels == module.out_channels
+    def note(name: str, module: nn.Module, inputs: tuple, output: object) -> None:
+        run.calls[name] = run.calls.get(name, 0) + 1
+        if inputs and isinstance(inputs[0], Tensor):
+            run.shapes.setdefault(name, inputs[0].shape)
+        if isinstance(module, COUNTED) and isinstance(output, Tensor):
+            run.macs[name] = run.macs.get(name, 0) + layer_macs(module, output) // len(example_inputs)
 
-
-def _blank_tables(module: nn.Module) -> tuple[Tensor, Tensor]:
-    if isinstance(module, BATCH_NORMS):
-        table = torch.full((module.num_features,), FIXED)
-        return table, table
-    if isinstance(module, nn.Linear):
-        return torch.full((module.out_features,), FIXED), torch.full((module.in_features,), FIXED)
-    return torch.full((module.out_channels,), FIXED), torch.full((module.in_channels,), FIXED)  # type: ignore[arg-type]
-
-
-def _macs_by_layer(model: nn.Module, example_inputs: Tensor) -> dict[str, int]:
-    counts: dict[str, int] = {}
     handles = [
-        module.register_forward_hook(
-            lambda m, _, out, name=name: counts.__setitem__(name, counts.get(name, 0) + layer_macs(m, out))
-        )
+        module.register_forward_hook(lambda m, x, y, name=name: note(name, m, x, y))
         for name, module in model.named_modules()
-        if isinstance(module, COUNTED)
     ]
     try:
-        with torch.no_grad():
-            model(example_inputs)
+        output = model(example_inputs)
+    except Exception as error:
+        raise ValueError(
+            f"the network does not run on example inputs of shape {tuple(example_inputs.shape)} "
+            f"({type(error).__name__}: {error}); it has to take one tensor"
+        ) from error
     finally:
         for handle in handles:
             handle.remove()
-    return {name: n // len(example_inputs) for name, n in counts.items()}
+    if not isinstance(output, Tensor):
+        raise ValueError(
+            f"the network returns a {type(output).__name__}; only networks that return one tensor can be gated "
+            "(wrap it in a module that returns the logits)"
+        )
+    return run
 
 
-def _couplings(model: nn.Module, example_inputs: Tensor) -> list[_Coupling]:
-    names = {module: name for name, module in model.named_modules()}
-    with torch.enable_grad(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the graph warns of parameters it does not know; we refuse those below
-        graph = tp.DependencyGraph().build_dependency(model, example_inputs=(example_inputs,), verbose=False)
-        groups = list(graph.get_all_groups(root_module_types=[*CONVOLUTIONS, nn.Linear]))
-    result = []
-    for group in groups:
-        coupling = _Coupling(width=len(group[0].idxs))
-        for item in group:
-            module, prune = item.dep.target.module, item.dep.handler
-            reason = _refusal(module)
-            if not item.dep.target.outputs and graph.is_out_channel_pruning_fn(prune):
-                reason = "it is the network's output"
-            if reason is not None:
-                coupling.reason = coupling.reason or reason
-            if not isinstance(module, (*COUNTED, *BATCH_NORMS)):
-                continue  # activations, additions, reshapes: nothing of theirs is cut
-            entry = (list(item.idxs), list(item.root_idxs))
-            if graph.is_out_channel_pruning_fn(prune):
-                coupling.members.append((names[module], "out", *entry))
-                if isinstance(module, COUNTED):
-                    coupling.producers.add(names[module])
-            if graph.is_in_channel_pruning_fn(prune):
-                coupling.members.append((names[module], "in", *entry))
-        result.append(coupling)
-    return result
+def _not_called(model: nn.Module, calls: dict[str, int]) -> list[str]:
+    return [n for n, m in model.named_modules() if isinstance(m, CHANNEL_MODULES) and n not in calls]
 
 
-def _refusal(module: object) -> str | None:
-    """Why channels that touch `module` cannot be removed, or None."""
-    if isinstance(module, CONVOLUTIONS) and module.groups > 1 and not is_depthwise(module):
-        return f"a grouped convolution ({module.groups} groups) reads or writes these channels"
-    if isinstance(module, (nn.LayerNorm, nn.GroupNorm)):
-        return f"{type(module).__name__} mixes the channels' statistics, so masking is not removing"
-    if isinstance(module, nn.Parameter):
-        return "a parameter outside any known layer is coupled to these channels"
-    return None
-
-
-@dataclass(frozen=True)
-class _FoundBranch:
-    name: str
-    modules: tuple[str, ...]
-    end: str
-
-
-def _residual_branches(model: nn.Module) -> list[_FoundBranch]:
-    """Residual branches in execution order; none when torch.fx cannot trace the model."""
+def _may_be_called(model: nn.Module, names: list[str]) -> bool:
+    """Whether modules that did not run in eval mode could run otherwise: in training, or on other data."""
+    modes = [(m, m.training) for m in model.modules()]
     try:
+        model.train()
         graph = torch.fx.symbolic_trace(model).graph
-    except Exception:  # tracing runs the user's own forward: anything may come out
-        return []
-    modules = dict(model.named_modules())
-    ancestors = node_ancestors(graph)
-    found = []
-    for node in graph.nodes:
-        nodes = branch_nodes(node, ancestors)
-        if nodes is None:
-            continue
-        called = [n.target for n in nodes if n.op == "call_module"]
-        ends = [t for t in called if isinstance(modules[t], (*COUNTED, *BATCH_NORMS))]
-        stack = list(node.meta.get("nn_module_stack", {}).values())
-        holder = stack[-1][0] if stack else ""
-        if ends and len(set(ends)) == len(ends):
-            found.append(_FoundBranch(holder, tuple(dict.fromkeys(called)), ends[-1]))
-    return found
+    except Exception:  # control flow that depends on the data
+        return True
+    finally:
+        for module, mode in modes:
+            module.training = mode
+    return any(node.op == "call_module" and node.target in names for node in graph.nodes)
 
 
-def node_ancestors(graph: torch.fx.Graph) -> dict[torch.fx.Node, set[torch.fx.Node]]:
-    """For each node all nodes that lead to it, itself included."""
-    ancestors: dict[torch.fx.Node, set[torch.fx.Node]] = {}
-    for node in graph.nodes:
-        ancestors[node] = {node}.union(*(ancestors[i] for i in node.all_input_nodes))
-    return ancestors
+def _assemble(model: nn.Module, run: _Run, couplings: list[Coupling], found: list[FoundBranch]) -> Structure:
+    """Number the units of all couplings without a reason against them, and fill every layer's tables."""
+    modules = {n: m for n, m in model.named_modules() if isinstance(m, CHANNEL_MODULES)}
+    tables = {n: [torch.full((c,), FIXED) for c in channel_counts(m)] for n, m in modules.items()}
+    order = {name: i for i, name in enumerate(run.calls)}
+    groups: list[ChannelGroup] = []
+    parameters: list[ChannelParameter] = []
+    start = 0
+    free = [c for c in couplings if c.reason is None]
+    for coupling in sorted(free, key=lambda c: min(order[p] for p in c.producers)):
+        producers = tuple(sorted(coupling.producers, key=order.__getitem__))
+        groups.append(ChannelGroup(producers[0], start, coupling.width, producers))
+        for name, side, channels, units in coupling.members:
+            for i in (0, 1) if not isinstance(modules[name], COUNTED) else (side == "in",):
+                tables[name][i][channels] = torch.tensor(units, dtype=torch.long) + start
+        for name, dim, entries, units in coupling.parameters:
+            table = torch.full((model.get_parameter(name).shape[dim],), FIXED)
+            table[entries] = torch.tensor(units, dtype=torch.long) + start
+            parameters.append(ChannelParameter(name, dim, table))
+        start += coupling.width
+    branches = tuple(Branch(b.name, start + i, b.modules, b.end) for i, b in enumerate(found))
+    normed = _normed(tables, modules)
+    layers = {}
+    for name, module in modules.items():
+        out, into = tables[name]
+        own = out[out != FIXED]
+        if isinstance(module, COUNTED):
+            masks = not bool(normed[own].all())
+        else:
+            masks = isinstance(module, (*BATCH_NORMS, nn.LayerNorm)) and len(own) > 0
+        is_layer_norm = isinstance(module, nn.LayerNorm) and name in run.shapes
+        layers[name] = Layer(
+            name,
+            out,
+            into,
+            run.macs.get(name, 0),
+            branches=tuple(b.unit for b in branches if name in b.modules),
+            depthwise=is_depthwise(module),
+            masks_output=masks,
+            channel_dim=(layer_norm_dim(module, run.shapes[name]) or 1) if is_layer_norm else 1,
+        )
+    return Structure(tuple(groups), branches, layers, parameters=tuple(parameters))
 
 
-def branch_nodes(node: torch.fx.Node, ancestors: dict[torch.fx.Node, set[torch.fx.Node]]) -> list[torch.fx.Node] | None:
-    """The nodes of the residual branch that ends in the addition `node`, in order; None when `node` is none.
+def _normed(tables: dict[str, list[Tensor]], modules: dict[str, nn.Module]) -> Tensor:
+    """(units + 1,) bool: the units that a batch norm sees, where masking costs nothing; FIXED (the last) counts as one."""
+    top = max((int(t.max()) for pair in tables.values() for t in pair if len(t)), default=FIXED)
+    normed = torch.zeros(top + 2, dtype=torch.bool)
+    normed[FIXED] = True
+    for name, module in modules.items():
+        if isinstance(module, BATCH_NORMS):
+            normed[tables[name][0]] = True
+    return normed
 
-    Of the two operands the branch is the one with more module calls of its own; the other is the shortcut, which stays.
-    Nothing inside the branch may be used outside it.
-    """
-    operands = node.all_input_nodes
-    if node.op != "call_function" or node.target not in _ADDITIONS or len(operands) != 2:
-        return None
-    own = [ancestors[a] - ancestors[b] for a, b in (operands, operands[::-1])]
-    calls = [sum(n.op == "call_module" for n in nodes) for nodes in own]
-    if calls[0] == calls[1]:
-        return None
-    branch = own[0] if calls[0] > calls[1] else own[1]
-    users = chain.from_iterable(n.users for n in branch)
-    if any(user not in branch and user is not node for user in users):
-        return None
-    return sorted(branch)
+
+def _all_fixed(
+    model: nn.Module, structure: Structure, couplings: list[Coupling], run: _Run, failure: str | None
+) -> tuple[tuple[str, str], ...]:
+    """(layer, reason) for every layer that writes channels none of which can be removed, in the order of execution."""
+    reasons = {p: c.reason for c in couplings for p in c.producers}
+    order = {name: i for i, name in enumerate(run.calls)}
+    cut = {p.name for p in structure.parameters}
+    fixed = []
+    for name, module in model.named_modules():
+        if isinstance(module, COUNTED) and name not in run.calls:
+            fixed.append((name, "it is not called with the example inputs"))
+        elif isinstance(module, COUNTED):
+            reason = reasons.get(name, failure or "no path leads from it to the network's output")
+            if reason is not None:
+                fixed.append((name, reason))
+        elif not isinstance(module, CHANNEL_MODULES):
+            own = [f"{name}.{p}" if name else p for p, _ in module.named_parameters(recurse=False)]
+            if own and not set(own) <= cut:
+                fixed.append((name, f"{type(module).__name__} is not a layer whose own channels can be cut"))
+    return tuple(sorted(fixed, key=lambda entry: order.get(entry[0], len(order))))

@@ -6,15 +6,25 @@ is replaced by its torch.fx trace without the branch (a plain `nn.Module` with g
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 import torch
 import torch.fx
 from torch import Tensor, nn
 
+from methods.branches import without_branch
 from methods.macs import COUNTED
-from methods.structure import BATCH_NORMS, Branch, Layer, Structure, branch_nodes, is_depthwise, node_ancestors
+from methods.masking import along, masked_layer_norm
+from methods.units import (
+    CHANNEL_MODULES,
+    Branch,
+    ChannelParameter,
+    Layer,
+    Structure,
+    channel_dim,
+    is_depthwise,
+)
 
 
 def remove(
@@ -35,11 +45,13 @@ def remove(
     modules = dict(model.named_modules())
     for layer in structure.layers.values():
         _cut_layer(modules[layer.name], padded[layer.out_units], padded[layer.in_units], optimizer)
-    for branch in structure.branches:
-        if not keep[branch.unit]:
-            model = remove_branch(model, branch)
+    for parameter in structure.parameters:
+        _cut_channel_parameter(model, parameter, padded[parameter.units], optimizer)
+    before = list(model.parameters())  # after the cut, which replaced them
+    model = _remove_branches(model, [b for b in structure.branches if not keep[b.unit]])
     if optimizer is not None:
-        _forget_removed(optimizer, model)
+        left = {id(p) for p in model.parameters()}
+        forget(optimizer, [p for p in before if id(p) not in left])
     return model
 
 
@@ -47,18 +59,18 @@ def _cut_layer(module: nn.Module, keep_out: Tensor, keep_in: Tensor, optimizer: 
     if keep_out.all() and keep_in.all():
         return
     rows, columns = keep_out.nonzero().flatten(), keep_in.nonzero().flatten()
-    if isinstance(module, BATCH_NORMS):
+    if not isinstance(module, COUNTED):
         for name in ("weight", "bias"):
             _cut_parameter(module, name, {0: rows}, optimizer)
         for name in ("running_mean", "running_var"):
-            buffer = getattr(module, name)
+            buffer = getattr(module, name, None)
             if buffer is not None:
                 setattr(module, name, _take(buffer, {0: rows}))
-        module.num_features = len(rows)
+        _set_width(module, len(rows))
         return
-    if is_depthwise(module):
+    if is_depthwise(module):  # whole groups go, so what is left of a filter has its full depth
         _cut_parameter(module, "weight", {0: rows}, optimizer)
-        module.groups = len(rows)  # type: ignore[assignment]
+        module.groups = len(columns) // (module.in_channels // module.groups)  # type: ignore[assignment, operator]
     else:
         _cut_parameter(module, "weight", {0: rows, 1: columns}, optimizer)
     _cut_parameter(module, "bias", {0: rows}, optimizer)
@@ -66,6 +78,24 @@ def _cut_layer(module: nn.Module, keep_out: Tensor, keep_in: Tensor, optimizer: 
         module.out_features, module.in_features = len(rows), len(columns)
     else:
         module.out_channels, module.in_channels = len(rows), len(columns)  # type: ignore[assignment]
+
+
+def _set_width(module: nn.Module, width: int) -> None:
+    """Tell a norm or an activation how many channels it has now."""
+    if isinstance(module, nn.LayerNorm):
+        module.normalized_shape = (width,)
+    elif isinstance(module, nn.PReLU):
+        module.num_parameters = width
+    else:
+        module.num_features = width  # type: ignore[assignment]
+
+
+def _cut_channel_parameter(
+    model: nn.Module, parameter: ChannelParameter, keep: Tensor, optimizer: torch.optim.Optimizer | None
+) -> None:
+    if not keep.all():
+        owner, _, leaf = parameter.name.rpartition(".")
+        _cut_parameter(model.get_submodule(owner), leaf, {parameter.dim: keep.nonzero().flatten()}, optimizer)
 
 
 def _take(tensor: Tensor, index: dict[int, Tensor]) -> Tensor:
@@ -81,7 +111,7 @@ def _take(tensor: Tensor, index: dict[int, Tensor]) -> Tensor:
 def _cut_parameter(
     module: nn.Module, name: str, index: dict[int, Tensor], optimizer: torch.optim.Optimizer | None
 ) -> None:
-    old = getattr(module, name)
+    old = getattr(module, name, None)
     if old is None:
         return
     new = nn.Parameter(_take(old, index), requires_grad=old.requires_grad)
@@ -98,31 +128,39 @@ def _cut_parameter(
         }
 
 
-def _forget_removed(optimizer: torch.optim.Optimizer, model: nn.Module) -> None:
-    alive = {id(p) for p in model.parameters()}
+def cut_rows(module: nn.Linear, rows: Tensor, optimizer: torch.optim.Optimizer | None) -> None:
+    """Keep the outputs `rows` (indices) of a linear layer, in place, with the optimizer's state for them."""
+    _cut_parameter(module, "weight", {0: rows}, optimizer)
+    _cut_parameter(module, "bias", {0: rows}, optimizer)
+    module.out_features = len(rows)
+
+
+def forget(optimizer: torch.optim.Optimizer, parameters: Iterable[nn.Parameter]) -> None:
+    """Take `parameters` and their state out of `optimizer`; groups stay (maybe empty), and so does what else they hold."""
+    gone = {id(p) for p in parameters}
     for group in optimizer.param_groups:
         for p in group["params"]:
-            if id(p) not in alive:
+            if id(p) in gone:
                 optimizer.state.pop(p, None)
-        group["params"] = [p for p in group["params"] if id(p) in alive]
+        group["params"] = [p for p in group["params"] if id(p) not in gone]
+
+
+def _remove_branches(model: nn.Module, branches: list[Branch]) -> nn.Module:
+    """Take all `branches` out, innermost holders first: a holder's replacement inlines the modules inside it."""
+    for branch in sorted(branches, key=lambda b: -len(b.name.split(".")) if b.name else 0):
+        inside = [b for b in branches if b is not branch and set(branch.modules) < set(b.modules)]
+        if not inside:  # otherwise it goes with the branch around it
+            model = remove_branch(model, branch)
+    return model
 
 
 def remove_branch(model: nn.Module, branch: Branch) -> nn.Module:
     """Take one residual branch out of `model`, in place; returns `model` or its replacement (see `remove`)."""
     holder = model.get_submodule(branch.name)
-    graph = torch.fx.symbolic_trace(holder).graph
-    prefix = f"{branch.name}." if branch.name else ""
-    ancestors = node_ancestors(graph)
-    for node in graph.nodes:
-        inside = branch_nodes(node, ancestors)
-        if inside is not None and branch.end.removeprefix(prefix) in [n.target for n in inside]:
-            shortcut = next(n for n in node.all_input_nodes if n not in inside)
-            node.replace_all_uses_with(shortcut)
-            break
-    else:
-        raise ValueError(f"no residual branch that ends in {branch.end} was found in {branch.name or 'the network'}")
-    graph.eliminate_dead_code()
+    graph = without_branch(holder, branch.end.removeprefix(f"{branch.name}." if branch.name else ""))
     replacement = torch.fx.GraphModule(holder, graph, class_name=type(holder).__name__)
+    replacement.train(holder.training)
+    _in_order_of(replacement, holder)
     for module in replacement.modules():
         if getattr(module, "inplace", False):
             module.inplace = False  # type: ignore[assignment]  # it would now overwrite the block's own input
@@ -133,29 +171,58 @@ def remove_branch(model: nn.Module, branch: Branch) -> nn.Module:
     return model
 
 
+def _in_order_of(model: nn.Module, original: nn.Module) -> None:
+    """Register the submodules of `model` in the order of `original`: torch.fx uses the order of execution, and an
+    optimizer's stored state finds its parameters by their order alone."""
+    if model is original:
+        return
+    order = {name: i for i, name in enumerate(original._modules)}
+    model._modules = dict(sorted(model._modules.items(), key=lambda item: order.get(item[0], len(order))))
+    for name, child in model._modules.items():
+        if child is not None and original._modules.get(name) is not None:
+            _in_order_of(child, original._modules[name])  # type: ignore[arg-type]
+
+
 @contextmanager
 def masked(model: nn.Module, structure: Structure, keep: Tensor) -> Iterator[nn.Module]:
-    """`model` with every closed unit multiplied by zero but nothing removed: the reference that removal must equal."""
+    """`model` with every closed unit multiplied by zero but nothing removed: the reference that removal must equal.
+
+    Masks sit where the search has them too (see `units.Layer`).
+    """
     padded = torch.cat([keep.cpu(), torch.ones(1, dtype=torch.bool)])
     modules = dict(model.named_modules())
     ends = {b.end: bool(keep[b.unit]) for b in structure.branches}
-
-    def mask_output(layer: Layer) -> torch.utils.hooks.RemovableHandle:
-        mask = padded[layer.out_units].float() * float(ends.get(layer.name, True))
+    handles = []
+    for layer in structure.layers.values():
         module = modules[layer.name]
-
-        def multiply(_: nn.Module, __: object, output: Tensor) -> Tensor:
-            shape = (-1,) if isinstance(module, nn.Linear) else (-1, *(1 for _ in output.shape[2:]))
-            return output * mask.to(output).view(shape)
-
-        return module.register_forward_hook(multiply)
-
-    handles = [mask_output(layer) for layer in structure.layers.values()]
+        if layer.masks_output or layer.name in ends:
+            mask = padded[layer.out_units] if layer.masks_output else torch.ones(1, dtype=torch.bool)
+            handles.append(module.register_forward_hook(_mask_output(layer, mask, ends.get(layer.name, True))))
+        if layer.masks_input:
+            handles.append(module.register_forward_pre_hook(_mask_input(padded[layer.in_units])))
     try:
         yield model
     finally:
         for handle in handles:
             handle.remove()
+
+
+def _mask_output(layer: Layer, mask: Tensor, is_open: bool) -> Callable[[nn.Module, tuple, Tensor], Tensor]:
+    def multiply(module: nn.Module, inputs: tuple, output: Tensor) -> Tensor:
+        on_device = mask.to(output.device)
+        if isinstance(module, nn.LayerNorm):
+            return masked_layer_norm(module, inputs[0], on_device, layer.channel_dim) * float(is_open)
+        return output * along(on_device, output, channel_dim(module)) * float(is_open)
+
+    return multiply
+
+
+def _mask_input(mask: Tensor) -> Callable[[nn.Module, tuple], tuple]:
+    def multiply(module: nn.Module, inputs: tuple) -> tuple:
+        x = inputs[0]
+        return (x * along(mask.to(x.device), x, channel_dim(module)), *inputs[1:])
+
+    return multiply
 
 
 @torch.no_grad()
@@ -193,30 +260,41 @@ def resize(model: nn.Module, structure: Structure, tensors: dict[str, Tensor]) -
     Raises:
         ValueError: `tensors` do not fit `model`, even after resizing.
     """
-    for branch in structure.branches:
-        if not any(key.startswith(f"{name}.") for name in branch.modules for key in tensors):
-            model = remove_branch(model, branch)
+    gone = [b for b in structure.branches if not any(k.startswith(f"{name}.") for name in b.modules for k in tensors)]
+    model = _remove_branches(model, gone)
+    for parameter in structure.parameters:
+        tensor = tensors.get(parameter.name)
+        if tensor is not None:
+            owner, _, leaf = parameter.name.rpartition(".")
+            setattr(model.get_submodule(owner), leaf, nn.Parameter(torch.empty_like(tensor)))
     for name, module in model.named_modules():
-        weight = tensors.get(f"{name}.weight")
-        if weight is None or not isinstance(module, (*COUNTED, *BATCH_NORMS)) or weight.shape == module.weight.shape:  # type: ignore[union-attr]
-            continue
-        depthwise = is_depthwise(module)
-        for key in ("weight", "bias", "running_mean", "running_var"):
-            tensor = tensors.get(f"{name}.{key}")
-            if tensor is None:
-                continue
-            empty = torch.empty_like(tensor)
-            setattr(module, key, nn.Parameter(empty) if key in ("weight", "bias") else empty)
-        if isinstance(module, BATCH_NORMS):
-            module.num_features = len(weight)
-        elif isinstance(module, nn.Linear):
-            module.out_features, module.in_features = weight.shape
-        else:
-            module.out_channels = len(weight)  # type: ignore[assignment]
-            module.groups = len(weight) if depthwise else module.groups
-            module.in_channels = len(weight) if depthwise else weight.shape[1] * module.groups  # type: ignore[operator, assignment]
+        if isinstance(module, CHANNEL_MODULES):
+            _resize_layer(module, {key: tensors.get(f"{name}.{key}") for key in _TENSORS})
     try:
         model.load_state_dict(tensors)
     except RuntimeError as e:
         raise ValueError(f"the stored tensors do not fit this network: {e}") from None
     return model
+
+
+_TENSORS = ("weight", "bias", "running_mean", "running_var")
+
+
+def _resize_layer(module: nn.Module, tensors: dict[str, Tensor | None]) -> None:
+    """Give `module` the shape of `tensors` (values are loaded later)."""
+    old = getattr(module, "weight", None)
+    first = next((t for t in tensors.values() if t is not None), None)
+    if first is None or (old is not None and tensors["weight"] is not None and tensors["weight"].shape == old.shape):
+        return
+    for key, tensor in tensors.items():
+        if tensor is not None:
+            empty = torch.empty_like(tensor)
+            setattr(module, key, nn.Parameter(empty) if key in ("weight", "bias") else empty)
+    if not isinstance(module, COUNTED):
+        _set_width(module, len(first))
+    elif isinstance(module, nn.Linear):
+        module.out_features, module.in_features = len(first), first.shape[1]
+    else:
+        if module.groups > 1:  # type: ignore[operator]
+            module.groups = len(first) // (module.out_channels // module.groups)  # type: ignore[assignment, operator]
+        module.out_channels, module.in_channels = len(first), first.shape[1] * module.groups  # type: ignore[assignment, operator]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from methods import budget, surgery
+from methods import surgery
 from methods.base import Method, Skip
 from methods.structure import Structure, trace
 
@@ -27,8 +27,8 @@ class Uniform(Method):
         structure = trace(model, example_inputs)
         if not structure.groups:
             raise Skip("no channels of this network can be removed")
-        budget.check_reachable(structure, self.keep, structure.channel_units)
-        keep = budget.select(structure, uniform_scores(structure), self.keep, self.tolerance, structure.channel_units)
+        self.check_reachable(model, structure, structure.channel_units)
+        keep = self.select(model, structure, uniform_scores(structure), structure.channel_units)
         self._model, self.masked_max_abs_diff = surgery.remove_checked(model, structure, keep, example_inputs)
         return self._model
 

@@ -43,7 +43,8 @@ RUN_COLUMNS: dict[str, str] = {
     "key": "name of the run's folder within the suite",
     "method": "the method's label within the suite",
     "method_name": "the method's registered name",
-    "budget": "requested fraction of the dense MACs to keep, at most",
+    "budget": "requested fraction of the dense cost to keep, at most",
+    "budget_cost": "what the budget is stated in: macs, params, latency or energy",
     "seed": "seed of the run",
     "valid": "whether the run kept its budget and its training allowance",
     "kept_macs": "MACs of the result / MACs of the dense network",
@@ -224,6 +225,7 @@ def _run_row(folder: str, record: Record) -> dict[str, Any]:
         "method": record.method,
         "method_name": record.method_name,
         "budget": record.budget,
+        "budget_cost": cost.kind,
         "seed": record.seed,
         "valid": bool(record.valid),
         "kept_macs": cost.kept_macs,
@@ -293,7 +295,7 @@ def _bounded(name: str, figure: tuple[float, float | None, float | None] | None)
 def _frame(rows: list[dict[str, Any]], columns: dict[str, str]) -> pd.DataFrame:
     """The rows with exactly these columns; None becomes NaN in columns of numbers."""
     frame = pd.DataFrame(rows, columns=list(columns))
-    text = {*GROUP_COLUMNS, "key", "method", "method_name", "greenprune_version", "torch_version"}
+    text = {*GROUP_COLUMNS, "key", "method", "method_name", "budget_cost", "greenprune_version", "torch_version"}
     for name in frame.columns:
         if name not in text and name != "valid":
             frame[name] = pd.to_numeric(frame[name])

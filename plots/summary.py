@@ -10,6 +10,9 @@ from plots.comparison import REFERENCE, batch_label, rows_of
 from plots.frame import KINDS, Results
 from plots.text import listed, mean_sd, plural, signed_points
 
+BUDGETS = {"macs": "MACs", "params": "parameters", "latency": "inference time", "energy": "inference energy"}
+"""What a budget is stated in."""
+
 
 def sentences(part: Results, table: pd.DataFrame) -> list[str]:
     """What was run, then for each budget the most accurate pruned network: its accuracy and what it costs.
@@ -21,16 +24,20 @@ def sentences(part: Results, table: pd.DataFrame) -> list[str]:
     methods, seeds = plural(runs["method"].nunique(), "method"), plural(runs["seed"].nunique(), "seed")
     found = [f"{plural(len(runs), 'run')} of {methods} with {seeds} on {runs['machine'].iloc[0]}."]
     pruned = table[table["valid"] & (table["method_name"] != REFERENCE)]
-    for _, rows in pruned.groupby("budget", sort=True):
+    for budget, rows in pruned.groupby("budget", sort=True):
         best = rows_of(rows.nlargest(1, "test_accuracy_percent_mean"))[0]
-        found.append(_accuracy(best, len(rows)) + _cost(best, batch_label("large_batch", table)))
+        kinds = runs.loc[(runs["budget"] == budget) & (runs["method_name"] != REFERENCE), "budget_cost"].unique()
+        found.append(
+            _accuracy(best, len(rows), listed([BUDGETS[kind] for kind in kinds]))
+            + _cost(best, batch_label("large_batch", table))
+        )
     return found
 
 
-def _accuracy(row: dict[str, Any], compared: int) -> str:
+def _accuracy(row: dict[str, Any], compared: int, cost: str) -> str:
     most = "is the most accurate pruned network: it" if compared > 1 else "is the only pruned network: it"
     accuracy = mean_sd(row["test_accuracy_percent_mean"], row["test_accuracy_percent_sd"], 2)
-    text = f"At {row['budget'] * 100:g} % of the MACs, {row['method']} {most} reaches {accuracy} % on the test set"
+    text = f"At {row['budget'] * 100:g} % of the {cost}, {row['method']} {most} reaches {accuracy} % on the test set"
     mean, low, high = (row[f"difference_to_dense_points_{end}"] for end in ("mean", "low", "high"))
     if row["pairs"] == 0:
         return f"{text}."

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 import bench.inference
 from bench.energy import Reading, SourceReading
+from bench.energy.reading import CardState
 from bench.inference import add_readings, compare, ratio_interval
 
 # The ratio
@@ -70,6 +71,16 @@ def test_joules_bounds_and_durations_are_added_source_by_source() -> None:
     assert (ram.name, ram.energy_j, ram.low_j, ram.high_j, ram.valid) == ("ram", 30.0, None, None, True)
 
 
+def test_idle_parts_and_sensor_errors_are_added_and_states_of_the_card_merged() -> None:
+    parts = [
+        source(10.0, idle_j=4.0, idle_uncertainty_j=0.5, sensor_error_j=0.6, card=CardState(temperature_max_c=c))
+        for c in (60, 70)
+    ]
+    (total,) = add_readings("all", [block(part) for part in parts]).sources
+    assert (total.net_j, total.idle_uncertainty_j, total.sensor_error_j) == (12.0, 1.0, 1.2)
+    assert total.card == CardState(temperature_max_c=70)
+
+
 @pytest.mark.parametrize("position", [0, 1])
 def test_one_invalid_block_makes_its_source_invalid_and_leaves_the_others(position: int) -> None:
     blocks = [block(source(1.0), source(5.0, "ram")) for _ in range(2)]
@@ -124,6 +135,7 @@ def test_a_much_smaller_network_is_faster_and_every_measured_image_is_counted(
     batch_size: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(bench.inference, "CPU_BLOCK_S", 0.03)
+    monkeypatch.setattr(bench.inference, "RATIO_CI", 1e9)  # any interval is narrow enough: no block more than asked for
     meter: Any = OneJoule()
     small = Counting(nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 10)), meter)
     large = Counting(nn.Sequential(nn.Conv2d(3, 64, 3), *(nn.Conv2d(64, 64, 3) for _ in range(3))), meter)
@@ -136,5 +148,37 @@ def test_a_much_smaller_network_is_faster_and_every_measured_image_is_counted(
     assert (found.images, found.dense_images) == (small.images, large.images)
     assert small.sizes == large.sizes == {batch_size}
     assert (found.energy.energy_j("modelled"), found.dense_energy.energy_j("modelled")) == (7.0, 7.0)
+    for latency, images in ((found.latency, found.images), (found.dense_latency, found.dense_images)):
+        assert latency.p05_ms <= latency.median_ms <= latency.p95_ms <= (latency.p99_ms or 0)
+        assert latency.throughput_images_per_s is not None
+        # No more than the fastest pass would give, no less than the slowest percentiles allow.
+        assert latency.throughput_images_per_s <= batch_size / (latency.p05_ms / 1e3) * 1.2
+        assert images / latency.throughput_images_per_s < 60
+    assert found.energy_j_per_1000_images == {"modelled": pytest.approx((7000 / small.images,) * 3)}
+    assert found.dense_energy_j_per_1000_images == {"modelled": pytest.approx((7000 / large.images,) * 3)}
     joules_per_image = 7 / small.images, 7 / large.images
     assert found.energy_ratio["modelled"] == pytest.approx([joules_per_image[0] / joules_per_image[1]] * 3)
+
+
+def test_a_ratio_that_is_not_tight_goes_on_for_twice_the_seconds_and_no_longer(monkeypatch) -> None:
+    monkeypatch.setattr(bench.inference, "CPU_BLOCK_S", 0.01)
+    monkeypatch.setattr(bench.inference, "RATIO_CI", -1.0)  # never reached
+    meter: Any = OneJoule()
+    network = nn.Sequential(nn.Flatten(), nn.Linear(3 * 8 * 8, 10))
+    found = compare(
+        network, network, torch.randn(2, 3, 8, 8), batch_size=2, seconds=0.06, precision="float32", meter=meter
+    )
+    assert found.blocks == 12
+
+
+def test_percentiles_and_throughput_of_known_latencies() -> None:
+    blocks = [bench.inference._Block(tuple(float(i) for i in part), block()) for part in (range(51), range(51, 101))]
+    latency = bench.inference._summary(blocks, batch_size=10)
+    assert (latency.p05_ms, latency.median_ms, latency.p95_ms, latency.p99_ms) == pytest.approx((5, 50, 95, 99))
+    assert latency.throughput_images_per_s == pytest.approx(10 * 101 / 5.050)
+
+
+def test_joules_per_thousand_images_have_their_bounds_and_leave_out_invalid_kinds() -> None:
+    reading = block(source(4.0, low_j=2.0, high_j=10.0))
+    assert bench.inference.per_1000_images(reading, 500) == {"modelled": (8.0, 4.0, 20.0)}
+    assert bench.inference.per_1000_images(block(source(None)), 500) == {}

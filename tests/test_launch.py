@@ -91,7 +91,13 @@ def test_ctrl_c_ends_the_suite_with_130_and_without_a_traceback(at_work: Path, t
     (tmp_path / "long.toml").write_text(changed(("epochs = 2", "epochs = 1000"), *without("gated", "magnitude")))
     command = [sys.executable, "-m", "bench", "run", str(tmp_path / "long.toml"), "--out", str(tmp_path)]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    with subprocess.Popen(command, stdout=PIPE, stderr=PIPE, text=True, env=environment, start_new_session=True) as run:
+
+    def heed() -> None:  # what a shell starts in the background ignores Ctrl-C, and so would all that we start
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    with subprocess.Popen(
+        command, stdout=PIPE, stderr=PIPE, text=True, env=environment, start_new_session=True, preexec_fn=heed
+    ) as run:
         assert run.stdout is not None
         assert run.stderr is not None
         assert "[1/1] dense-1-s0" in run.stdout.readline()

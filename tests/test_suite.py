@@ -129,12 +129,22 @@ TRAINING_KEYS = (
 @pytest.mark.parametrize(
     ("old", "new", "problem"),
     [
+        (
+            "seeds = [0, 1]",
+            'cost = "latncy"',
+            'cost = "latncy": is unknown; allowed: "macs", "params", "latency", "energy" (did you mean "latency"?)',
+        ),
+        (
+            "seeds = [0, 1]",
+            "round_to = 0",
+            "round_to = 0: is too small; allowed: an integer at least 1 and at most 1024",
+        ),
         # Unknown keys, at each level
         (
             "seeds = [0, 1]",
             "seed = 0",
-            "seed = 0: unknown key; allowed: name, description, dataset, model, budgets, tolerance, seeds, training, "
-            'allowance, methods, measurement (did you mean "seeds"?)',
+            "seed = 0: unknown key; allowed: name, description, dataset, model, budgets, cost, round_to, tolerance, seeds, "
+            'training, allowance, methods, measurement (did you mean "seeds"?)',
         ),
         (
             "epochs = 2",

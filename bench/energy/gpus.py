@@ -6,7 +6,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bench.energy.nvml import Card, Nvml, NvmlError, NvmlSource
+from bench.energy.nvml import NvmlSource
+from bench.energy.nvml_library import Card, Nvml, NvmlError
 from bench.energy.source import Missing, SensorError, Source
 from bench.energy.visible import MIG, Gpu, Visible, by_uuid, order_is_certain, visible_gpus
 
@@ -14,6 +15,10 @@ ORDER_UNKNOWN = (
     "the GPUs differ and CUDA may number them otherwise than the driver: this may be the wrong one; "
     "set CUDA_DEVICE_ORDER=PCI_BUS_ID"
 )
+
+_DRIVER = "install NVIDIA's driver until nvidia-smi lists the GPU; in a container, start it with --gpus all"
+_REMEDIES = {4: "ask for access to /dev/nvidia*", 9: _DRIVER, 12: _DRIVER}
+"""By NVML's error code."""
 
 Found = tuple[Nvml | None, list[Source], list[dict[str, Any]]]
 
@@ -36,7 +41,7 @@ def find_gpus(device: str | None, uuids: Sequence[str] | None, environ: Mapping[
         library = Nvml()
         gpus = library.gpus()
     except NvmlError as e:
-        return _none(None, str(e), needed)
+        return _none(None, str(e), needed, _REMEDIES.get(e.code))
     value, order = environ.get("CUDA_VISIBLE_DEVICES"), environ.get("CUDA_DEVICE_ORDER")
     warnings: list[str] = []
     if uuids:
@@ -72,11 +77,11 @@ def _open(library: Nvml, entry: Visible, warnings: Sequence[str]) -> Source:
         return Missing(entry.label, str(e))
 
 
-def _none(library: Nvml | None, reason: str, needed: bool) -> Found:
+def _none(library: Nvml | None, reason: str, needed: bool, remedy: str | None = None) -> Found:
     if needed:
-        return library, [Missing("nvml", reason)], []
-    return library, [], [_absent(reason)]
+        return library, [Missing("nvml", reason, remedy)], []
+    return library, [], [_absent(reason, remedy)]
 
 
-def _absent(reason: str) -> dict[str, Any]:
-    return {"source": "nvml", "kind": "measured", "available": False, "reason": reason, "remedy": None}
+def _absent(reason: str, remedy: str | None = None) -> dict[str, Any]:
+    return {"source": "nvml", "kind": "measured", "available": False, "reason": reason, "remedy": remedy}

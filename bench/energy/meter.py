@@ -13,74 +13,19 @@ from pathlib import Path
 from typing import Any
 
 from bench.energy.gpus import find_gpus
+from bench.energy.idle import IdlePower, idle_powers, with_idle
 from bench.energy.modelled import CpuSource, RamSource, this_core_power
+from bench.energy.power_log import PowerLog
 from bench.energy.rapl import POWERCAP, find_rapl
 from bench.energy.reading import Reading, SourceReading
-from bench.energy.source import Mark, Segment, SensorError, Source, fault, invalid
+from bench.energy.source import Mark, Segment, Source, describe_source, fault, invalid, read_mark
 from bench.energy.trace import Sampler
+from bench.energy.window import Window
 
 POWER_SPAN_S = 2.0  # over which `power_w` averages: 20 periods of a common GPU counter
 TICK_POLL_S = 0.0005  # how closely an aligned window watches for the counter to move
 
 _meters: weakref.WeakSet[EnergyMeter] = weakref.WeakSet()
-
-
-class Window:
-    """A stretch of time whose energy is read. Made by `EnergyMeter.window` and `EnergyMeter.begin`."""
-
-    def __init__(self, meter: EnergyMeter, name: str, align: bool = False) -> None:
-        self.name = name
-        self._align = align
-        self._meter = meter
-        self._pid = os.getpid()
-        self._spans: list[tuple[list[Mark], list[Mark], float]] = []  # marks at both ends of each stretch, its seconds
-        self._problems: list[str] = []
-        self._reading: Reading | None = None
-        self._open: list[Mark] | None = None
-        self._start()
-
-    @property
-    def reading(self) -> Reading:
-        """The energy. Raises RuntimeError while the window is open."""
-        if self._reading is None:
-            raise RuntimeError(f'the window "{self.name}" has not ended')
-        return self._reading
-
-    def end(self) -> Reading:
-        """Close the window; a second time does nothing. Never raises on account of a sensor."""
-        if self._reading is None:
-            if self._open is not None:
-                self._stop()
-            self._reading = self._meter._read(self.name, self._pid, self._spans, self._problems)
-        return self._reading
-
-    @contextlib.contextmanager
-    def paused(self) -> Iterator[None]:
-        """Time and energy inside do not count. Inside another pause it does nothing."""
-        if self._open is None or self._reading is not None:
-            yield
-            return
-        self._stop()
-        try:
-            yield
-        finally:
-            if self._reading is None:
-                self._start()
-
-    def _start(self) -> None:
-        self._problems += self._meter._synchronise()
-        self._open = self._meter._marks_at_start(self._align)
-        self._start_s = time.perf_counter()
-
-    def _stop(self) -> None:
-        assert self._open is not None
-        self._problems += self._meter._synchronise()
-        end_s = time.perf_counter()
-        marks = self._meter._marks_at_end(self._align)
-        # An aligned window lasts until the counter moves, and what was used until then is in the figure.
-        duration_s = (time.perf_counter() if self._align else end_s) - self._start_s
-        self._spans.append((self._open, marks, duration_s))
-        self._open = None
 
 
 class EnergyMeter:
@@ -99,6 +44,7 @@ class EnergyMeter:
         gpu_uuids: Sequence[str] | None = None,
         environ: Mapping[str, str] = os.environ,
         powercap: Path = POWERCAP,
+        idle_power_w: Mapping[str, float] | None = None,
     ) -> None:
         """Takes about a second, most of it CodeCarbon's, and five updates of each GPU's counter: do it early.
 
@@ -110,6 +56,7 @@ class EnergyMeter:
             gpu_uuids: the GPUs by UUID instead, for example from `torch.cuda.get_device_properties(0).uuid`.
             environ: where CUDA_VISIBLE_DEVICES and CUDA_DEVICE_ORDER are looked up.
             powercap: where Linux shows RAPL.
+            idle_power_w: idle power by source, where it is known already ("nvml:0"); else see `measure_idle`.
 
         Raises:
             ValueError: `device` is none of these.
@@ -117,8 +64,10 @@ class EnergyMeter:
         self._user_synchronise = synchronise
         self._lock = threading.Lock()
         self._sampler: Sampler | None = None
-        self._open_windows = 0
+        self._open_windows: list[Window] = []  # the innermost last
         self._last_poll_s: dict[str, float] = {}
+        self._idle = {name: IdlePower(power_w) for name, power_w in (idle_power_w or {}).items()}
+        self.power_log = PowerLog()
         self._nvml, gpus, absent_gpus = find_gpus(device, gpu_uuids, environ)
         rapl, absent_rapl = find_rapl(powercap)
         self._rows = absent_gpus + absent_rapl  # for describe()
@@ -161,10 +110,31 @@ class EnergyMeter:
         self._power = (now_s, marks, power_w)
         return power_w
 
+    def measure_idle(self, duration_s: float = 30.0) -> Reading:
+        """Let the machine rest for `duration_s` and read it; later windows then tell net energy too.
+
+        Net = gross - idle power x duration of the window. Do it where the work will run and before it starts: a process
+        that holds a CUDA context idles at a higher power than none. On a GPU at least 30 s, or it is still cooling
+        down and clocking down. A source that fails here has no idle power, and no net energy later.
+        """
+        with self.window("idle", align=True) as window:
+            time.sleep(duration_s)
+        self._idle |= idle_powers(window.reading)
+        return window.reading
+
     def describe(self) -> list[dict[str, Any]]:
         """One dict for each source: `source`, `kind`, `available`, and `detail`, or `reason` and `remedy`."""
         with self._lock:
-            return [*(source.describe() for source in self._sources), *self._rows]
+            rows = [describe_source(source) for source in self._sources]
+        for row in rows:
+            idle = self._idle.get(row["source"])
+            row["idle_power_w"] = idle.power_w if idle else None
+        return [*rows, *self._rows]
+
+    def expected_uncertainty(self, window_s: float) -> dict[str, float | None]:
+        """By source: `uncertainty_j / energy_j` to expect of a window of `window_s` that is not aligned, at constant
+        power; None for a source that cannot be read."""
+        return {source.name: source.expected_uncertainty(window_s) for source in self._sources}
 
     def close(self) -> None:
         """Stop sampling and let go of the driver. Open windows can still be ended; what failed is invalid."""
@@ -193,7 +163,7 @@ class EnergyMeter:
 
     def _marks(self) -> list[Mark]:
         with self._lock:
-            return [_mark(source) for source in self._sources]
+            return [read_mark(source) for source in self._sources]
 
     def _marks_at_tick(self) -> list[Mark]:
         """Marks just after each counter has moved; as they are where one does not move in time."""
@@ -209,28 +179,50 @@ class EnergyMeter:
             time.sleep(TICK_POLL_S)
             for i in list(waiting):
                 with self._lock:
-                    now = _mark(self._sources[i])
+                    now = read_mark(self._sources[i])
                 if now.total_j != latest[i].total_j:  # moved, or failed: NaN differs from everything
                     marks[i] = dataclasses.replace(now, stale_s=now.time_s - latest[i].time_s)
                     waiting.discard(i)
                 latest[i] = now
         return marks
 
-    def _marks_at_start(self, align: bool) -> list[Mark]:
+    def _marks_at_start(self, window: Window, align: bool) -> list[Mark]:
         with self._lock:
-            self._open_windows += 1
+            phase = self._phase()
+            self._open_windows.append(window)
             if self._sampler is None:
                 self._sampler = self._new_sampler()
             self._sampler.resume()
-        return self._marks_at_tick() if align else self._marks()
-
-    def _marks_at_end(self, align: bool) -> list[Mark]:
         marks = self._marks_at_tick() if align else self._marks()
         with self._lock:
-            self._open_windows = max(0, self._open_windows - 1)  # a child may end what its parent began
-            if self._open_windows == 0 and self._sampler is not None:
+            self._log(marks, phase)
+        return marks
+
+    def _marks_at_end(self, window: Window, align: bool) -> list[Mark]:
+        marks = self._marks_at_tick() if align else self._marks()
+        with self._lock:
+            self._log(marks, self._phase())
+            if window in self._open_windows:  # a child may end what its parent began
+                self._open_windows.remove(window)
+            if not self._open_windows and self._sampler is not None:
                 self._sampler.pause()
         return marks
+
+    def _phase(self) -> str:
+        """What the power log calls now. An innermost window that another thread opened counts too."""
+        return self._open_windows[-1].name if self._open_windows else ""
+
+    def _log(self, marks: Sequence[Mark], phase: str) -> None:
+        """What was read at the edge of a window is part of the power log too."""
+        for source, mark in zip(self._sources, marks, strict=True):
+            self._log_source(source, mark, phase)
+
+    def _log_source(self, source: Source, mark: Mark, phase: str) -> None:
+        sample = source.last_sample()
+        if sample is None:
+            self.power_log.total(source.name, source.kind, mark, phase)
+        else:
+            self.power_log.sample(source.name, *sample, phase)
 
     def _new_sampler(self) -> Sampler:
         alive = weakref.ref(self)  # the thread must not keep a forgotten meter alive
@@ -253,6 +245,8 @@ class EnergyMeter:
                 # A failed poll is not a failed window: the marks at its edges and the gaps in the samples decide.
                 with self._lock, contextlib.suppress(Exception):
                     source.poll()
+                    mark = Mark(now_s, 0.0) if source.last_sample() else source.mark()
+                    self._log_source(source, mark, self._phase())
 
     def _read(
         self,
@@ -263,19 +257,21 @@ class EnergyMeter:
     ) -> Reading:
         readings: list[SourceReading] = []
         warnings = list(dict.fromkeys(problems))
+        duration_s = sum(span_s for _, _, span_s in spans)
         for i, source in enumerate(self._sources):
-            segments = [Segment(start[i], end[i], duration_s) for start, end, duration_s in spans]
+            segments = [Segment(start[i], end[i], span_s) for start, end, span_s in spans]
             reason = "the window was opened in another process" if pid != os.getpid() else fault(segments)
             try:
                 with self._lock:
-                    reading, found = (
-                        source.reading(segments) if reason is None else (invalid(source.name, source.kind, reason), [])
-                    )
+                    if reason is None:
+                        reading, found = source.reading(segments)
+                    else:
+                        rescued = source.rescued(segments, reason) if pid == os.getpid() else None
+                        reading, found = rescued or (invalid(source.name, source.kind, reason), [])
             except Exception as e:
                 reading, found = invalid(source.name, source.kind, f"{type(e).__name__}: {e}"), []
-            readings.append(reading)
+            readings.append(with_idle(reading, duration_s, self._idle))
             warnings += found
-        duration_s = sum(span_s for _, _, span_s in spans)
         return Reading(name=name, duration_s=duration_s, sources=tuple(readings), warnings=tuple(warnings))
 
     def _power_between(self, before: Sequence[Mark], after: Sequence[Mark]) -> float | None:
@@ -290,19 +286,12 @@ class EnergyMeter:
     def _after_fork(self) -> None:
         self._lock = threading.Lock()  # another thread may have held it
         self._sampler = None  # threads do not survive a fork
-        self._open_windows = 0
+        self._open_windows = []
+        self.power_log = PowerLog()
         for source in self._sources:
             source.restart()
         # Read nothing yet: most children, such as those that load data, never ask, and NVML takes long to start.
         self._power = (time.perf_counter(), None, None)
-
-
-def _mark(source: Source) -> Mark:
-    try:
-        return source.mark()
-    except Exception as e:
-        reason = str(e) if isinstance(e, SensorError) else f"{type(e).__name__}: {e}"
-        return Mark(time.perf_counter(), float("nan"), reason=reason)
 
 
 def _restart_meters() -> None:

@@ -118,7 +118,7 @@ class CpuSource:
 
     name = "cpu"
     kind: Kind = "modelled"
-    poll_interval_s = float("inf")
+    poll_interval_s = 1.0  # for the power log alone: the kernel adds up
 
     def __init__(self, power: CorePower) -> None:
         self._power = power
@@ -145,6 +145,17 @@ class CpuSource:
             high_j=(cpu_s + under_s) * power.high_w,
             note=f"{cpu_s:.3f} s of CPU time x {_per_core(power)}",
         ), []
+
+    def rescued(self, segments: Sequence[Segment], reason: str) -> None:
+        return None
+
+    def last_sample(self) -> None:
+        return None
+
+    def expected_uncertainty(self, window_s: float) -> float | None:
+        """The range of the model; the length of the window does not matter."""
+        power = self._power
+        return max(power.high_w - power.power_w, power.power_w - power.low_w) / power.power_w
 
     def describe(self) -> dict[str, Any]:
         return {
@@ -193,6 +204,16 @@ class RamSource:
             high_j=energy_j * RAM_HIGH_W_PER_GB / RAM_W_PER_GB,
             note=f"{mean_gb:.2f} GB resident x {RAM_W_PER_GB} W per GB ({RAM_LOW_W_PER_GB} to {RAM_HIGH_W_PER_GB})",
         ), []
+
+    def rescued(self, segments: Sequence[Segment], reason: str) -> None:
+        return None
+
+    def last_sample(self) -> None:
+        return None
+
+    def expected_uncertainty(self, window_s: float) -> float | None:
+        """The range of the model; the length of the window does not matter."""
+        return max(RAM_HIGH_W_PER_GB - RAM_W_PER_GB, RAM_W_PER_GB - RAM_LOW_W_PER_GB) / RAM_W_PER_GB
 
     def describe(self) -> dict[str, Any]:
         return {

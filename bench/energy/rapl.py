@@ -15,6 +15,10 @@ from bench.energy.source import Counter, Mark, Segment, SensorError, edge_error_
 
 POWERCAP = Path("/sys/class/powercap")
 REMEDY = "sudo chmod -R a+r /sys/class/powercap/intel-rapl* (until the next start of the machine)"
+NO_RAPL_REMEDY = (
+    "RAPL needs an Intel or AMD processor without a hypervisor in between (sudo modprobe intel_rapl_msr); in a "
+    "container, mount the host's /sys/class/powercap and /sys/devices/virtual/powercap"
+)
 
 PERIOD_S = 1e-3  # update period, Intel SDM vol. 3B, "RAPL Interfaces"
 MAX_POWER_W = 5_000.0  # of one package; more can only be a counter that was reset
@@ -66,6 +70,16 @@ class RaplSource:
         short = f"{self.name}: {duration_s * 1e3:.1f} ms is only {periods:.0f} periods of the energy counter"
         return reading, [short] if periods < 50 else []
 
+    def rescued(self, segments: Sequence[Segment], reason: str) -> None:
+        return None
+
+    def last_sample(self) -> None:
+        return None
+
+    def expected_uncertainty(self, window_s: float) -> float | None:
+        """One update of the counter in `window_s`."""
+        return min(1.0, PERIOD_S / window_s)
+
     def describe(self) -> dict[str, Any]:
         return {
             "source": self.name,
@@ -91,38 +105,47 @@ def find_rapl(powercap: Path = POWERCAP) -> tuple[list[RaplSource], list[dict[st
     package; "psys", which contains it; and the second path to the same counters (intel-rapl-mmio). When one package
     cannot be read, none is used: half of a machine would pass for the whole.
     """
-    packages = [(name, folder) for name, folder in _zones(powercap) if name.startswith("package-")]
+    try:
+        zones = _zones(powercap)
+    except SensorError as e:
+        return [], [_unavailable("rapl", str(e), REMEDY)]
+    packages = [(name, folder) for name, folder in zones if name.startswith("package-")]
     if not packages:
         reason = f"no RAPL domain under {powercap} (a virtual machine, a container, or a processor without RAPL)"
-        return [], [_unavailable("rapl", reason, None)]
+        return [], [_unavailable("rapl", reason, NO_RAPL_REMEDY)]
     sources, problems = [], []
     for name, folder in packages:
         number = name.removeprefix("package-")
-        drams = [(f"dram-{number}", sub) for sub_name, sub in _zones(folder) if sub_name == "dram"]
-        for domain, path in [(name, folder), *drams]:
-            try:
-                sources.append(RaplSource(domain, path))
-            except SensorError as e:
-                problems.append(_unavailable(f"rapl:{domain}", str(e), REMEDY))
+        domain = name
+        try:
+            sources.append(RaplSource(domain, folder))
+            for sub_name, sub in _zones(folder):
+                if sub_name == "dram":
+                    domain = f"dram-{number}"
+                    sources.append(RaplSource(domain, sub))
+        except SensorError as e:
+            problems.append(_unavailable(f"rapl:{domain}", str(e), REMEDY))
     return ([], problems) if problems else (sources, [])
 
 
 def _zones(folder: Path) -> list[tuple[str, Path]]:
-    """Control zones directly below `folder` with their names, in the kernel's order."""
+    """Control zones directly below `folder` with their names, in the kernel's order.
+
+    Raises:
+        SensorError: the folder is there and cannot be read, or one of its zones: it may be a package that is missed.
+    """
     try:
         below = sorted(p for p in folder.iterdir() if p.name.startswith("intel-rapl:"))
-    except OSError:
-        return []
-    # The class folder lists zones of every level side by side: a package has one colon, its parts have two.
-    depth = min((p.name.count(":") for p in below), default=0)
-    zones = []
-    for path in below:
-        try:
-            if path.name.count(":") == depth:
-                zones.append(((path / "name").read_text().strip(), path))
-        except OSError:
-            continue
-    return zones
+        # The class folder lists zones of every level side by side: a package has one colon, its parts have two.
+        depth = min((p.name.count(":") for p in below), default=0)
+        top = [p for p in below if p.name.count(":") == depth]
+        return [((p / "name").read_text(errors="replace").strip(), p) for p in top]
+    except FileNotFoundError as e:
+        if Path(e.filename) == folder:
+            return []
+        raise SensorError(f"{e.filename} is missing") from None
+    except OSError as e:
+        raise SensorError(f"{e.filename} cannot be read ({e.strerror})") from None
 
 
 def _unavailable(source: str, reason: str, remedy: str | None) -> dict[str, Any]:

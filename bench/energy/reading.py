@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
@@ -10,11 +11,27 @@ Kind = Literal["measured", "sampled", "modelled"]
 """measured: an energy counter (NVML, RAPL). sampled: integrated power. modelled: no sensor, CPU time x watts."""
 
 
+class CardState(BaseModel):
+    """How a GPU was while a window was open; None where neither the card nor the driver tells."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    sm_clock_min_mhz: float | None = None
+    sm_clock_max_mhz: float | None = None
+    temperature_max_c: float | None = None
+    power_limit_w: float | None = None
+    throttled: tuple[str, ...] = ()  # why the card slowed down, e.g. "heat"
+    other_pids: tuple[int, ...] = ()  # processes on the card that are not of this process tree
+
+
 class SourceReading(BaseModel):
     """Energy of one source in one window.
 
     `energy_j` is None exactly when `valid` is False; `reason` then says why. `low_j` and `high_j` bound the figure
-    (for a counter: quantisation; for a model: the range of its assumptions).
+    (for a counter: quantisation; for a model: the range of its assumptions). Three uncertainties are kept apart:
+    `uncertainty_j` (from those bounds), `sensor_error_j` (the sensor is off by a constant factor; it cancels in ratios
+    of one sensor, and repeating does not reduce it), and the statistical one, which only repeats can show
+    (`bench.repeat`).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -27,6 +44,33 @@ class SourceReading(BaseModel):
     valid: bool = True
     reason: str | None = None
     note: str | None = None  # e.g. "12.3 W per busy core, from CodeCarbon's TDP table"
+    sensor_error_j: float | None = None  # largest systematic error that was published for such a sensor; None: unknown
+    idle_j: float | None = None  # idle power x duration, once `EnergyMeter` knows the source's idle power
+    idle_uncertainty_j: float | None = None
+    card: CardState | None = None
+
+    @property
+    def uncertainty_j(self) -> float | None:
+        """Distance from `energy_j` to the further of its bounds: the truth, as far as this source's sensor or model
+        goes, is within `energy_j` +- this. None for an invalid reading, 0 where there are no bounds."""
+        if self.energy_j is None:
+            return None
+        low_j = self.energy_j if self.low_j is None else self.low_j
+        high_j = self.energy_j if self.high_j is None else self.high_j
+        return max(self.energy_j - low_j, high_j - self.energy_j, 0.0)
+
+    @property
+    def net_j(self) -> float | None:
+        """Energy above idle: gross - idle power x duration. None while the idle power is unknown, and for a model,
+        which counts this process tree's work alone and so has no idle part."""
+        return None if self.energy_j is None or self.idle_j is None else self.energy_j - self.idle_j
+
+    @property
+    def net_uncertainty_j(self) -> float | None:
+        """As `uncertainty_j`, of `net_j`: the uncertainties of the window and of the idle baseline added up."""
+        if self.net_j is None or self.uncertainty_j is None:
+            return None
+        return self.uncertainty_j + (self.idle_uncertainty_j or 0.0)
 
 
 class Reading(BaseModel):
@@ -41,8 +85,18 @@ class Reading(BaseModel):
 
     def energy_j(self, kind: Kind) -> float | None:
         """Joules of all sources of `kind`; None when there is none, or when one of them is invalid."""
-        parts = [s.energy_j for s in self.sources if s.kind == kind]
-        return sum(parts) if parts and all(p is not None for p in parts) else None  # type: ignore[arg-type]
+        return _sum_of_all([s.energy_j for s in self.sources if s.kind == kind])
+
+    def net_j(self, kind: Kind) -> float | None:
+        """Joules above idle of all sources of `kind`; None as in `energy_j`, or when an idle power is unknown."""
+        return _sum_of_all([s.net_j for s in self.sources if s.kind == kind])
+
+    def uncertainty_j(self, kind: Kind) -> float | None:
+        """Distance from `energy_j(kind)` to the further of `bounds_j(kind)`; None as in `energy_j`."""
+        energy_j, bounds_j = self.energy_j(kind), self.bounds_j(kind)
+        if energy_j is None or bounds_j is None:
+            return None
+        return max(energy_j - bounds_j[0], bounds_j[1] - energy_j, 0.0)
 
     def bounds_j(self, kind: Kind) -> tuple[float, float] | None:
         """Sum of the low and of the high bounds of all sources of `kind`, None as in `energy_j`."""
@@ -52,3 +106,23 @@ class Reading(BaseModel):
         low = sum(s.energy_j if s.low_j is None else s.low_j for s in parts)  # type: ignore[misc]
         high = sum(s.energy_j if s.high_j is None else s.high_j for s in parts)  # type: ignore[misc]
         return low, high
+
+
+def merge_cards(states: Iterable[CardState | None]) -> CardState | None:
+    """The state over several windows: extremes of what is a number, everything that happened in one of them."""
+    known = [state for state in states if state is not None]
+    if not known:
+        return None
+    return CardState(
+        sm_clock_min_mhz=min((s.sm_clock_min_mhz for s in known if s.sm_clock_min_mhz is not None), default=None),
+        sm_clock_max_mhz=max((s.sm_clock_max_mhz for s in known if s.sm_clock_max_mhz is not None), default=None),
+        temperature_max_c=max((s.temperature_max_c for s in known if s.temperature_max_c is not None), default=None),
+        power_limit_w=known[-1].power_limit_w,
+        throttled=tuple(dict.fromkeys(reason for s in known for reason in s.throttled)),
+        other_pids=tuple(sorted({pid for s in known for pid in s.other_pids})),
+    )
+
+
+def _sum_of_all(parts: list[float | None]) -> float | None:
+    known = [part for part in parts if part is not None]
+    return sum(known) if parts and len(known) == len(parts) else None

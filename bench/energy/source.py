@@ -59,6 +59,16 @@ class Source(Protocol):
     def reading(self, segments: Sequence[Segment]) -> tuple[SourceReading, list[str]]:
         """Energy of the segments together, and warnings about it. Only called when `fault(segments)` is None."""
 
+    def rescued(self, segments: Sequence[Segment], reason: str) -> tuple[SourceReading, list[str]] | None:
+        """For segments whose totals cannot be trusted (`reason`): the energy found in another way, None without one."""
+
+    def last_sample(self) -> tuple[float, float] | None:
+        """Time (of time.perf_counter()) and power in W that a power register said last, None for a source without one.
+        Reads nothing."""
+
+    def expected_uncertainty(self, window_s: float) -> float | None:
+        """`uncertainty_j / energy_j` of a window of `window_s` at constant power; None when it cannot be read."""
+
     def describe(self) -> dict[str, Any]:
         """One row of `EnergyMeter.describe`."""
 
@@ -67,6 +77,32 @@ class Source(Protocol):
 
     def close(self) -> None:
         """Let go of what is held."""
+
+
+def read_mark(source: Source) -> Mark:
+    """The mark of `source` now; where it fails, one of NaN with the reason."""
+    try:
+        return source.mark()
+    except Exception as e:
+        return Mark(time.perf_counter(), math.nan, reason=_in_words(e))
+
+
+def describe_source(source: Source) -> dict[str, Any]:
+    """`source.describe()`; where it fails, a row that says so."""
+    try:
+        return source.describe()
+    except Exception as e:
+        return {
+            "source": source.name,
+            "kind": source.kind,
+            "available": False,
+            "reason": _in_words(e),
+            "remedy": None,
+        }
+
+
+def _in_words(error: Exception) -> str:
+    return str(error) if isinstance(error, SensorError) else f"{type(error).__name__}: {error}"
 
 
 def fault(segments: Sequence[Segment]) -> str | None:
@@ -175,6 +211,15 @@ class Missing:
 
     def reading(self, segments: Sequence[Segment]) -> tuple[SourceReading, list[str]]:
         return invalid(self.name, self.kind, self._reason), []
+
+    def rescued(self, segments: Sequence[Segment], reason: str) -> None:
+        return None
+
+    def last_sample(self) -> None:
+        return None
+
+    def expected_uncertainty(self, window_s: float) -> float | None:
+        return None
 
     def describe(self) -> dict[str, Any]:
         return {

@@ -36,18 +36,23 @@ def say(**answer):
 """
 
 
-@pytest.fixture(scope="session")
-def standin(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folder that holds the stand-in as libnvidia-ml.so.1."""
+def build_standin(folder: Path) -> Path:
+    """Compile the stand-in into `folder` as libnvidia-ml.so.1; skips the test where that is not possible."""
     compiler = next((found for name in ("cc", "gcc", "clang") if (found := shutil.which(name))), None)
     if compiler is None or sys.platform != "linux":
         pytest.skip("needs Linux and a C compiler for the stand-in of the NVML library")
-    folder = tmp_path_factory.mktemp("nvml")
+    folder.mkdir(parents=True, exist_ok=True)
     target = folder / "libnvidia-ml.so.1"
     source = ROOT / "tests" / "nvml_standin" / "nvml.c"
     command = [compiler, "-O1", "-Wall", "-Werror", "-shared", "-fPIC", "-Wl,-soname,libnvidia-ml.so.1"]
     subprocess.run([*command, "-o", str(target), str(source), "-lm"], check=True)
     return folder
+
+
+@pytest.fixture(scope="session")
+def standin(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder that holds the stand-in as libnvidia-ml.so.1."""
+    return build_standin(tmp_path_factory.mktemp("nvml"))
 
 
 @pytest.fixture

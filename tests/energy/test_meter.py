@@ -268,7 +268,7 @@ def test_windows_from_threads(meter: EnergyMeter) -> None:
         thread.join()
     assert len(readings) == 80
     assert all(s.valid for r in readings for s in r.sources)
-    assert meter._open_windows == 0
+    assert meter._open_windows == []
 
 
 def test_importing_costs_neither_torch_nor_codecarbon_nor_nvml() -> None:

@@ -209,7 +209,7 @@ say(medians=medians, warnings=warnings, late_s=sorted(late_s)[-6])
     answer = gpu_script(source)
     # A process that gets no core sees the tick late, so of three medians the best is what the meter can do. Without
     # alignment the errors are some 20 %, and no median of five comes near.
-    if min(answer["medians"]) > 0.01 and answer["late_s"] > 0.003:
+    if (min(answer["medians"]) > 0.01 or len(answer["warnings"]) > 5) and answer["late_s"] > 0.003:
         pytest.skip(f"this machine is too busy: a sleep of 0.5 ms ends up to {answer['late_s'] * 1e3:.0f} ms late")
     assert min(answer["medians"]) <= 0.01
     # Each window warns when it saw its tick late. Without alignment all fifteen would warn.
@@ -252,10 +252,14 @@ say(found=found, aligned=gpus(w.reading)[0], duration_s=w.reading.duration_s)
     for gpu in short:
         assert gpu["energy_j"] is None
         assert "shorter than" in gpu["reason"]
-    assert answer["aligned"]["energy_j"] == pytest.approx(300 * answer["duration_s"], rel=0.05)
+    # A process that gets no core sees a tick late; the bounds tell by how much.
+    aligned, true_j = answer["aligned"], 300 * answer["duration_s"]
+    assert aligned["energy_j"] > 0
+    assert aligned["low_j"] <= true_j <= aligned["high_j"]
+    assert aligned["high_j"] - aligned["low_j"] < true_j
 
 
-def test_a_reset_in_the_window_makes_it_invalid_and_the_next_window_is_right(gpu_script) -> None:
+def test_a_reset_in_the_window_makes_it_sampled_and_marked_and_the_next_window_is_right(gpu_script) -> None:
     source = """
 begin(TRACE=300, PERIOD_MS=10)
 meter = EnergyMeter()
@@ -266,13 +270,33 @@ with meter.window("outer") as outer:
     with meter.window("after") as after:
         time.sleep(0.6)
 say(hit=gpus(hit.reading)[0], outer=gpus(outer.reading)[0], after=gpus(after.reading)[0],
-    duration_s=after.reading.duration_s)
+    duration_s=after.reading.duration_s, hit_s=hit.reading.duration_s, outer_s=outer.reading.duration_s,
+    warnings=hit.reading.warnings, quiet=after.reading.warnings)
 """
     answer = gpu_script(source)
     for name in ("hit", "outer"):
-        assert answer[name]["energy_j"] is None
-        assert "reset" in answer[name]["reason"]
+        assert answer[name]["kind"] == "sampled"
+        assert "reset" in answer[name]["note"]
+        assert answer[name]["energy_j"] == pytest.approx(300 * answer[f"{name}_s"], rel=0.05)
+        assert answer[name]["low_j"] < 300 * answer[f"{name}_s"] < answer[name]["high_j"]
+    assert any("reset" in warning for warning in answer["warnings"])
+    assert not any("reset" in warning for warning in answer["quiet"])
+    assert answer["after"]["kind"] == "measured"
     assert answer["after"]["energy_j"] == pytest.approx(300 * answer["duration_s"], rel=0.05)
+
+
+def test_a_reset_without_power_samples_makes_the_window_invalid(gpu_script) -> None:
+    source = """
+begin(TRACE=300, PERIOD_MS=10, ERRORS="nvmlDeviceGetFieldValues@0-1e9=3;nvmlDeviceGetPowerUsage@0-1e9=3")
+meter = EnergyMeter()
+os.environ["STANDIN_RESET_AT"] = str(clock() + 0.3)
+with meter.window("x") as w:
+    time.sleep(0.6)
+say(gpu=gpus(w.reading)[0])
+"""
+    gpu = gpu_script(source)["gpu"]
+    assert gpu["energy_j"] is None
+    assert "reset" in gpu["reason"]
 
 
 def test_a_reset_is_seen_although_the_counter_has_passed_its_old_value_at_the_end(gpu_script) -> None:
@@ -282,11 +306,11 @@ meter = EnergyMeter()
 os.environ["STANDIN_RESET_AT"] = str(clock() + 0.3)
 with meter.window("x") as w:
     time.sleep(1.5)
-say(gpu=gpus(w.reading)[0])
+say(gpu=gpus(w.reading)[0], duration_s=w.reading.duration_s)
 """
-    gpu = gpu_script(source)["gpu"]
-    assert gpu["energy_j"] is None
-    assert "reset" in gpu["reason"]
+    answer = gpu_script(source)
+    assert "reset" in answer["gpu"]["note"]
+    assert answer["gpu"]["energy_j"] == pytest.approx(300 * answer["duration_s"], rel=0.05)
 
 
 @pytest.mark.parametrize(("code", "text"), [(15, "the GPU is lost"), (16, "the GPU must be reset"), (999, "Unknown")])
@@ -544,3 +568,54 @@ say(first=first, power_w=meter.power_w())
     answer = gpu_script(source)
     assert answer["first"] is None
     assert answer["power_w"] == pytest.approx(300, rel=0.05)
+
+
+def test_the_state_of_the_card_is_in_the_reading(gpu_script) -> None:
+    source = """
+begin(PERIOD_MS=5, THROTTLE=0x44, PIDS="99999999", CLOCK_MHZ=1410, TEMPERATURE_C=71)
+meter = EnergyMeter()
+with meter.window("x") as w:
+    time.sleep(0.2)
+    os.environ["STANDIN_CLOCK_MHZ"], os.environ["STANDIN_TEMPERATURE_C"] = "900", "80"
+    time.sleep(1.5)
+say(card=gpus(w.reading)[0]["card"], warnings=w.reading.warnings)
+"""
+    answer = gpu_script(source)
+    assert answer["card"] == {
+        "sm_clock_min_mhz": 900,
+        "sm_clock_max_mhz": 1410,
+        "temperature_max_c": 80,
+        "power_limit_w": 400,
+        "throttled": ["its power limit", "heat"],
+        "other_pids": [99999999],
+    }
+    # A card at its power limit is at work, not in trouble.
+    assert [w for w in answer["warnings"] if "slowed" in w] == ["nvml:0: slowed down by heat"]
+
+
+def test_what_a_card_does_not_tell_is_none(gpu_script) -> None:
+    source = """
+names = ("Temperature", "ClockInfo", "CurrentClocksThrottleReasons", "ComputeRunningProcesses_v3", "EnforcedPowerLimit")
+begin(PERIOD_MS=5, ERRORS=";".join(f"nvmlDeviceGet{name}@0-1e9=3" for name in names))
+with EnergyMeter().window("x") as w:
+    time.sleep(0.2)
+say(gpu=gpus(w.reading)[0])
+"""
+    gpu = gpu_script(source)["gpu"]
+    assert gpu["valid"]
+    assert set(map(str, gpu["card"].values())) == {"None", "[]"}
+
+
+@pytest.mark.parametrize(("architecture", "fraction"), [(7, 0.06), (6, 0.13)])
+def test_the_systematic_error_is_told_apart(gpu_script, architecture, fraction) -> None:
+    source = f"""
+begin(PERIOD_MS=5, TRACE=300, ARCH={architecture})
+with EnergyMeter().window("x") as w:
+    time.sleep(0.2)
+say(gpu=gpus(w.reading)[0], uncertainty_j=next(s.uncertainty_j for s in w.reading.sources))
+"""
+    answer = gpu_script(source)
+    assert answer["gpu"]["sensor_error_j"] == pytest.approx(fraction * answer["gpu"]["energy_j"])
+    assert answer["uncertainty_j"] == pytest.approx(
+        max(answer["gpu"]["high_j"] - answer["gpu"]["energy_j"], answer["gpu"]["energy_j"] - answer["gpu"]["low_j"])
+    )

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from bench.energy.reading import Reading, SourceReading
+from bench.energy.reading import CardState, Reading, SourceReading, merge_cards
 from bench.energy.source import Counter, Mark, Segment, SensorError, counter_step_j, edge_error_s, fault
 from bench.energy.trace import PowerTrace
 
@@ -145,3 +145,35 @@ def test_gaps_longer_than_a_sample_may_hold_are_uncovered() -> None:
 
 def test_a_sample_from_the_past_is_dropped() -> None:
     assert trace_of((0, 100), (2, 100), (1, 900)).energy_j(0, 3) == 300
+
+
+# ---- uncertainty and state
+
+
+def test_uncertainty_reaches_to_the_further_bound() -> None:
+    assert source("a", 10, low_j=7, high_j=12).uncertainty_j == 3
+    assert source("a", 10, low_j=9, high_j=15).uncertainty_j == 5
+    assert source("a", 10).uncertainty_j == 0
+    assert source("a", None).uncertainty_j is None
+
+
+def test_uncertainty_of_a_kind_adds_up_its_bounds() -> None:
+    sources = (source("a", 10, low_j=8, high_j=13), source("b", 5, low_j=1, high_j=5), source("c", 9, "modelled"))
+    reading = Reading(name="x", duration_s=1, sources=sources)
+    assert reading.uncertainty_j("measured") == 6
+    assert reading.uncertainty_j("modelled") == 0
+    assert reading.uncertainty_j("sampled") is None
+
+
+def test_states_of_a_card_are_merged_to_their_extremes() -> None:
+    a = CardState(sm_clock_min_mhz=1000, sm_clock_max_mhz=1400, temperature_max_c=60, throttled=("heat",))
+    b = CardState(sm_clock_min_mhz=1200, sm_clock_max_mhz=1500, power_limit_w=300, other_pids=(7, 3))
+    assert merge_cards([a, None, b]) == CardState(
+        sm_clock_min_mhz=1000,
+        sm_clock_max_mhz=1500,
+        temperature_max_c=60,
+        power_limit_w=300,
+        throttled=("heat",),
+        other_pids=(3, 7),
+    )
+    assert merge_cards([None]) is None

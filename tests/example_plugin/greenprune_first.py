@@ -3,7 +3,7 @@
 import torch
 from pydantic import Field
 
-from methods import Method, MethodOptions, Skip, budget, surgery
+from methods import Method, MethodOptions, Skip, surgery
 from methods.structure import trace
 
 
@@ -22,7 +22,7 @@ class First(Method):
             raise Skip("no channels of this network can be removed")
         scores = -torch.arange(structure.units, dtype=torch.float)
         scores = -scores if self.options.reverse else scores
-        keep = budget.select(structure, scores, self.keep, self.tolerance, structure.channel_units)
+        keep = self.select(model, structure, scores, structure.channel_units)
         self.model, self.masked_max_abs_diff = surgery.remove_checked(model, structure, keep, example_inputs)
         return self.model
 

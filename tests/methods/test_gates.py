@@ -3,7 +3,16 @@ import math
 import pytest
 import torch
 
-from methods.gates import annealed, binarize, budget_loss, majority, polarization_loss, straight_through
+from methods.gates import (
+    annealed,
+    binarize,
+    budget_loss,
+    logistic_noise,
+    majority,
+    polarization_loss,
+    straight_through,
+    threshold,
+)
 
 
 def test_binarize_is_a_step_forward_and_a_sigmoid_backward():
@@ -17,7 +26,7 @@ def test_binarize_is_a_step_forward_and_a_sigmoid_backward():
 
 def test_noise_opens_gates_as_often_as_their_probability_says():
     z = torch.full((40_000,), 1.0)
-    g = binarize(z, noise_scale=1.0, generator=torch.Generator().manual_seed(0))
+    g = binarize(z, logistic_noise(z.shape, 1.0, torch.Generator().manual_seed(0)))
     assert float(g.mean()) == pytest.approx(1 / (1 + math.exp(-1)), abs=0.01)
 
 
@@ -27,6 +36,26 @@ def test_majority_follows_the_vote_and_passes_the_gradient_on():
     assert g.tolist() == [0, 1]
     (g * torch.tensor([3.0, 5.0])).sum().backward()
     assert votes.grad.tolist() == [3, 5]
+
+
+def test_a_batch_with_a_memory_executes_what_the_batches_before_it_voted_for():
+    votes = torch.tensor([0.4, 0.6], requires_grad=True)
+    standing = torch.tensor([3.0, -3.0])
+    assert majority(votes, standing=standing, memory=0.0).tolist() == [0, 1]
+    g = majority(votes, standing=standing, memory=1.0)
+    assert g.tolist() == [1, 0]
+    g.sum().backward()
+    assert votes.grad.tolist() == [1, 1]
+    assert majority(votes, standing=standing, memory=0.05).tolist() == [
+        0,
+        1,
+    ]  # logits of 0.4 and 0.6 are -0.41 and 0.41
+
+
+def test_noise_overrules_a_majority_as_often_as_the_vote_says():
+    votes = torch.full((40_000,), 0.7)
+    g = majority(votes, logistic_noise(votes.shape, 1.0, torch.Generator().manual_seed(0)))
+    assert float(g.mean()) == pytest.approx(0.7, abs=0.01)
 
 
 def test_straight_through_takes_one_value_and_the_other_gradient():
@@ -50,3 +79,14 @@ def test_budget_loss_is_one_sided_unless_asked():
 
 def test_annealing_goes_from_start_to_end_and_stays():
     assert [annealed(t, 1.0, 0.5) for t in (-1, 0, 0.5, 1, 2)] == pytest.approx([1, 1, 0.75, 0.5, 0.5])
+
+
+def test_the_threshold_is_the_lowest_that_meets_the_target():
+    cost = lambda openness: openness @ torch.tensor([0.4, 0.3, 0.2, 0.1])  # noqa: E731
+    scores = torch.tensor([4.0, 3.0, 2.0, 1.0])
+    undecided, opened = torch.tensor([True, True, True, False]), torch.tensor([False, False, False, True])
+    assert (
+        float(threshold(cost, scores, undecided, opened, 0.85)) == 2.5
+    )  # the unit of 0.2 closes, half-way to the next
+    assert float(threshold(cost, scores, undecided, opened, 0.75)) == 3.5
+    assert threshold(cost, scores, torch.zeros(4, dtype=torch.bool), opened, 0.5) is None

@@ -124,9 +124,18 @@ def test_each_image_has_its_own_mask_when_asked():
     gating = searched(GatingOptions(execution="per_sample", noise=2.0), until=10)
     gating.train()
     gating(images(8, size=16))
-    gates = gating._state.gates.detach()
+    gates = gating.state.gates.detach()
     assert gates.shape == (8, gating.structure.units + 1)
     assert (gates != gates[:1]).any()
+
+
+@pytest.mark.parametrize("execution", ["majority", "per_sample"])
+def test_the_gradient_of_every_gate_is_brought_to_scale(execution):
+    gating = searched(GatingOptions(execution=execution, noise=0.0, open_share=0.0, polarization_weight=0.0), until=3)
+    assert not gating.state.hold_open
+    F.cross_entropy(gating(images(8, size=16)), torch.arange(8)).backward()
+    assert gating.state.gradients.rms > 0.0
+    assert (gating.state.gradients.sums[gating.gated] != 0.0).float().mean() > 0.5
 
 
 def test_the_projection_meets_the_budget_at_every_step():
@@ -139,7 +148,8 @@ def test_the_projection_meets_the_budget_at_every_step():
 def test_units_without_a_gate_stay_open(target):
     gating = searched(GatingOptions(target=target, search_share=1.0), until=STEPS - 2)
     assert (gating.consensus[~gating.gated] == 1.0).all()
-    assert (gating.consensus[gating.gated] < 1.0).all()
+    assert (gating.consensus[gating.decided == 0] < 1.0).all()
+    assert ((gating.decided == 0) <= gating.gated).all()
 
 
 def test_the_budget_loss_closes_units_until_the_budget_is_met():
@@ -181,7 +191,7 @@ def test_the_same_seed_gives_the_same_weights():
 
 
 def test_history_holds_a_row_for_each_recorded_step():
-    history = searched(GatingOptions()).history()
+    history = searched(GatingOptions(search_share=0.5)).history()
     assert history["search_steps"] == STEPS // 2
     assert len(history["channels"]["layer1.0.conv1"]) == len(history["steps"]) > 5
     assert len(history["channels"]["layer3.2.conv1"][0]) == 64
@@ -205,6 +215,6 @@ def test_nothing_to_gate_says_why():
 
 
 def test_finish_before_the_search_is_over_says_what_is_missing():
-    gating = searched(GatingOptions(), until=5)
+    gating = searched(GatingOptions(search_share=0.5), until=5)
     with pytest.raises(RuntimeError, match=r"5 of 20 search steps.*15 more"):
         gating.finish()

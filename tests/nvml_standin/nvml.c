@@ -12,6 +12,8 @@
  *   STANDIN_FREEZE_AT  seconds after the epoch at which the counter stops (never)
  *   STANDIN_NAME       device name
  *   STANDIN_MIG        1: MIG mode is on
+ *   STANDIN_ARCH       architecture as NVML numbers it (7, Ampere; 4, Pascal, is the last without an energy counter)
+ *   STANDIN_CLOCK_MHZ, STANDIN_TEMPERATURE_C  SM clock (1500) and temperature (55)
  *   STANDIN_PIDS       "12,34": processes on the device
  *   STANDIN_THROTTLE   bit mask of clock event reasons
  *   STANDIN_ERRORS     "function@from-to=code;...": nvmlReturn_t that a function gives in that span of seconds.
@@ -220,9 +222,9 @@ ret_t nvmlDeviceGetMigMode(device_t d, unsigned *current, unsigned *pending) {
 
 ret_t nvmlDeviceGetEnforcedPowerLimit(device_t d, unsigned *out_mw) { (void)d; CHECK(); *out_mw = 400000; return SUCCESS; }
 ret_t nvmlDeviceGetPowerManagementLimit(device_t d, unsigned *out_mw) { (void)d; CHECK(); *out_mw = 400000; return SUCCESS; }
-ret_t nvmlDeviceGetTemperature(device_t d, int sensor, unsigned *out) { (void)d; (void)sensor; CHECK(); *out = 55; return SUCCESS; }
+ret_t nvmlDeviceGetTemperature(device_t d, int sensor, unsigned *out) { (void)sensor; CHECK(); *out = atoi(setting("TEMPERATURE_C", d->index, "55")); return SUCCESS; }
 ret_t nvmlDeviceGetPersistenceMode(device_t d, unsigned *out) { (void)d; CHECK(); *out = 1; return SUCCESS; }
-ret_t nvmlDeviceGetClockInfo(device_t d, int type, unsigned *out) { (void)d; (void)type; CHECK(); *out = 1500; return SUCCESS; }
+ret_t nvmlDeviceGetClockInfo(device_t d, int type, unsigned *out) { (void)type; CHECK(); *out = atoi(setting("CLOCK_MHZ", d->index, "1500")); return SUCCESS; }
 ret_t nvmlDeviceGetUtilizationRates(device_t d, unsigned *out) { (void)d; CHECK(); out[0] = 90; out[1] = 40; return SUCCESS; }
 
 ret_t nvmlDeviceGetCurrentClocksThrottleReasons(device_t d, unsigned long long *out) {
@@ -243,4 +245,19 @@ ret_t nvmlDeviceGetComputeRunningProcesses_v3(device_t d, unsigned *count, proce
         if (out && found < room) out[found] = (process_t){.pid = (unsigned)atoi(pid)};
     *count = found;
     return found > room ? INSUFFICIENT_SIZE : SUCCESS;
+}
+
+/* What Zeus and CodeCarbon ask beside that, tests/energy/comparison.py. */
+ret_t nvmlDeviceGetArchitecture(device_t d, unsigned *out) { CHECK(); *out = atoi(setting("ARCH", d->index, "7")); return SUCCESS; }
+ret_t nvmlDeviceGetC2cModeInfoV(device_t d, void *out) { (void)d; (void)out; return NOT_SUPPORTED; }
+ret_t nvmlDeviceGetComputeMode(device_t d, unsigned *out) { (void)d; CHECK(); *out = 0; return SUCCESS; }
+ret_t nvmlDeviceGetGraphicsRunningProcesses_v3(device_t d, unsigned *count, process_t *out) {
+    (void)d; (void)out; CHECK(); *count = 0; return SUCCESS;
+}
+ret_t nvmlDeviceGetMemoryInfo(device_t d, unsigned long long *out) {
+    (void)d; CHECK(); out[0] = 16ull << 30; out[1] = 15ull << 30; out[2] = 1ull << 30; return SUCCESS;
+}
+ret_t nvmlDeviceGetPowerManagementDefaultLimit(device_t d, unsigned *out_mw) { (void)d; CHECK(); *out_mw = 400000; return SUCCESS; }
+ret_t nvmlDeviceGetPowerManagementLimitConstraints(device_t d, unsigned *low_mw, unsigned *high_mw) {
+    (void)d; CHECK(); *low_mw = 100000; *high_mw = 400000; return SUCCESS;
 }

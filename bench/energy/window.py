@@ -1,0 +1,73 @@
+"""A stretch of time whose energy is read."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from bench.energy.reading import Reading
+from bench.energy.source import Mark
+
+if TYPE_CHECKING:
+    from bench.energy.meter import EnergyMeter
+
+
+class Window:
+    """A stretch of time whose energy is read. Made by `EnergyMeter.window` and `EnergyMeter.begin`."""
+
+    def __init__(self, meter: EnergyMeter, name: str, align: bool = False) -> None:
+        self.name = name
+        self._align = align
+        self._meter = meter
+        self._pid = os.getpid()
+        self._spans: list[tuple[list[Mark], list[Mark], float]] = []  # marks at both ends of each stretch, its seconds
+        self._problems: list[str] = []
+        self._reading: Reading | None = None
+        self._open: list[Mark] | None = None
+        self._start()
+
+    @property
+    def reading(self) -> Reading:
+        """The energy. Raises RuntimeError while the window is open."""
+        if self._reading is None:
+            raise RuntimeError(f'the window "{self.name}" has not ended')
+        return self._reading
+
+    def end(self) -> Reading:
+        """Close the window; a second time does nothing. Never raises on account of a sensor."""
+        if self._reading is None:
+            if self._open is not None:
+                self._stop()
+            self._reading = self._meter._read(self.name, self._pid, self._spans, self._problems)
+        return self._reading
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """Time and energy inside do not count. Inside another pause it does nothing."""
+        if self._open is None or self._reading is not None:
+            yield
+            return
+        self._stop()
+        try:
+            yield
+        finally:
+            if self._reading is None:
+                self._start()
+
+    def _start(self) -> None:
+        self._problems += self._meter._synchronise()
+        self._open = self._meter._marks_at_start(self, self._align)
+        self._start_s = time.perf_counter()
+
+    def _stop(self) -> None:
+        assert self._open is not None
+        self._problems += self._meter._synchronise()
+        end_s = time.perf_counter()
+        marks = self._meter._marks_at_end(self, self._align)
+        # An aligned window lasts until the counter moves, and what was used until then is in the figure.
+        duration_s = (time.perf_counter() if self._align else end_s) - self._start_s
+        self._spans.append((self._open, marks, duration_s))
+        self._open = None

@@ -1,0 +1,81 @@
+"""What gating can remove from a network, and what it can't and why, for people."""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from methods.budget import MacCost, floor
+from methods.gating import GatingOptions, gated_units
+from methods.structure import Structure, trace
+
+
+class Ungateable(NamedTuple):
+    """Something that cannot be removed.
+
+    Attributes:
+        name: of the layer that writes the channels, or of the module that holds the residual branch ("" is the network).
+        reason: one phrase.
+        kind: "channels" or "branch".
+    """
+
+    name: str
+    reason: str
+    kind: Literal["channels", "branch"]
+
+
+def ungateable(model: nn.Module, example_inputs: Tensor) -> tuple[Ungateable, ...]:
+    """Everything in `model` that gating cannot remove, and why: channels first, each kind in the order of execution.
+
+    Args:
+        model: any module that maps `example_inputs` to logits; left as it was.
+        example_inputs: (B, ...) float tensor on the model's device.
+
+    Raises:
+        ValueError: the network does not run on `example_inputs`, or does not map one tensor to one tensor.
+    """
+    return _ungateable(trace(model, example_inputs))
+
+
+def _ungateable(structure: Structure) -> tuple[Ungateable, ...]:
+    return (
+        *(Ungateable(name, reason, "channels") for name, reason in structure.fixed),
+        *(Ungateable(name, reason, "branch") for name, reason in structure.fixed_branches),
+    )
+
+
+def describe(model: nn.Module, example_inputs: Tensor, options: GatingOptions | None = None) -> str:
+    """A table of what gating can remove: groups of channels with their widths, residual branches, MACs, the floor.
+
+    "MACs" is the share of the network's MACs that goes when everything in the row is removed (with coupled layers, so
+    the rows do not add up to 1). The floor is the smallest budget that `ConsensusGating` accepts with these options.
+
+    Args, Raises: as for `ungateable`; options: default all defaults.
+    """
+    structure = trace(model, example_inputs)
+    gated = gated_units(structure, options or GatingOptions())
+    rows = [("what", "units", "MACs", "gated", "layers that write it")]
+    for group in structure.groups:
+        chosen = "yes" if gated[group.start] else "no (option)"
+        writers = f"{len(group.producers)}" if len(group.producers) > 1 else ""
+        rows.append((group.name, str(group.width), _share(structure, group.units), chosen, writers))
+    for branch in structure.branches:
+        share = _share(structure, slice(branch.unit, branch.unit + 1))
+        rows.append((f"branch {branch.name}", "1", share, "yes" if gated[branch.unit] else "no (option)", ""))
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines = ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]
+    least = floor(structure, gated) if structure.units else 1.0
+    lines += ["", f"{structure.macs:,} MACs for one input; the floor of a budget is {least:.3f} of them"]
+    fixed = _ungateable(structure)
+    if fixed:
+        lines += ["", "cannot be gated:"]
+        lines += [f"  {kind} {name or '(the network)'}: {reason}" for name, reason, kind in fixed]
+    return "\n".join(lines)
+
+
+def _share(structure: Structure, units: slice) -> str:
+    openness = torch.ones(structure.units)
+    openness[units] = 0.0
+    return f"{1.0 - float(MacCost(structure)(openness)):.1%}"

@@ -1,0 +1,79 @@
+"""Options of consensus gating."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from methods.base import MethodOptions
+
+
+class GatingOptions(MethodOptions):
+    """Options of consensus gating. Shares are fractions of the training steps unless they say otherwise."""
+
+    execution: Literal["majority", "per_sample"] = Field(
+        "majority",
+        description="majority: the batch executes what its images vote for; per_sample: every image has its own mask",
+    )
+    target: Literal["projection", "loss"] = Field(
+        "projection",
+        description="how the budget is met: projection shifts all logits so that the open units cost exactly the budget; "
+        "loss adds a budget term to the objective (the paper's way)",
+    )
+    layers: bool = Field(True, description="gate residual branches")
+    channels: bool = Field(True, description="gate channels")
+    streams: bool = Field(
+        False, description="gate the channels of residual streams too (all their blocks share a gate)"
+    )
+    search_share: float = Field(0.4, gt=0, le=1, description="share of the training after which the network is cut")
+    open_share: float = Field(0.4, ge=0, lt=1, description="share of the search with all gates held open")
+    settle_share: float = Field(0.2, ge=0, lt=1, description="share of the search, at its end, at the full budget")
+    budget_weight: float = Field(20.0, ge=0, description="weight of the budget loss (target = loss)")
+    polarization_weight: float = Field(2.0, ge=0, description="weight of the polarization loss, annealed from 0")
+    settle_polarization: float = Field(
+        10.0, ge=0, description="how fast the weight of the polarization loss grows once the full budget is reached"
+    )
+    noise: float = Field(0.25, ge=0, description="scale of the logistic noise on the logits, annealed to 0")
+    memory: float = Field(
+        1.0,
+        ge=0,
+        le=1,
+        description="how far a batch executes the consensus of those before it instead of its own majority once the full "
+        "budget is reached, annealed from 0 (majority)",
+    )
+    balance: float = Field(
+        1.0, ge=0, le=1, description="gradients of a gate are divided by its unit's cost to this power (0: not at all)"
+    )
+    drift: float = Field(
+        80.0,
+        gt=0,
+        description="how far (in logits) a gate travels over the search when its gradient always points the same way; "
+        "meant for SGD at a learning rate of 0.1 with momentum 0.9",
+    )
+    gate_learning_rate: float = Field(
+        1.0, gt=0, description="learning rate of the gate heads, relative to the recipe's"
+    )
+    initial_logit: float = Field(2.0, description="mean initial logit of a gate")
+    initial_spread: float = Field(0.5, ge=0, description="standard deviation of the initial logits within a layer")
+    hidden: int = Field(16, ge=1, description="hidden width of a gate head")
+    consensus_share: float = Field(
+        0.02, gt=0, le=1, description="share of the search over which the consensus averages (at least 5 steps)"
+    )
+    shrink: bool = Field(
+        True, description="remove what the gates agree on while the search goes on, not only at its end"
+    )
+    settled: float = Field(
+        0.1, gt=0, lt=0.5, description="a gate has agreed when its consensus is below this, or above 1 minus this"
+    )
+    patience_share: float = Field(
+        0.1,
+        gt=0,
+        le=1,
+        description="share of the search for which a gate must have agreed before its unit is removed or opened for good "
+        "(at least 10 steps); a short patience makes the first guess final",
+    )
+    shrink_every_share: float = Field(
+        0.02, gt=0, le=1, description="share of the search after which the network shrinks again (at least 5 steps)"
+    )
+    revisit_every: int = Field(8, ge=1, description="a closed layer runs once in so many steps, so that it can re-open")

@@ -1,0 +1,59 @@
+"""Masks over channels, and the layer norm that leaves masked channels out of its statistics."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def along(mask: Tensor, x: Tensor, dim: int) -> Tensor:
+    """`mask`, (C,) or one row per image (B, C), shaped to multiply `x` along its dimension `dim`."""
+    shape = [1] * x.ndim
+    shape[dim] = mask.shape[-1]
+    if mask.ndim == 2:
+        shape[0] = mask.shape[0]
+    return mask.to(x.dtype).view(shape)
+
+
+def masked_layer_norm(norm: nn.LayerNorm, x: Tensor, mask: Tensor, dim: int) -> Tensor:
+    """What `norm` gives when the masked channels are not there: mean and variance over the open ones, zero elsewhere.
+
+    Args:
+        norm: over one dimension of C channels.
+        x: (B, ...), its channels along `dim`.
+        mask: (C,) or (B, C); differentiable.
+    """
+    # Half precision holds neither a sum over many channels nor the reciprocal of a small variance.
+    wide = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+    m = along(mask, wide, dim)
+    count = m.sum(dim, keepdim=True).clamp_min(1.0)
+    mean = (wide * m).sum(dim, keepdim=True) / count
+    centred = wide - mean
+    variance = (centred.square() * m).sum(dim, keepdim=True) / count
+    y = centred * torch.rsqrt(variance + norm.eps)
+    if norm.weight is not None:
+        y = y * along(norm.weight, y, dim)
+    if norm.bias is not None:
+        y = y + along(norm.bias, y, dim)
+    return (y * m).to(x.dtype)
+
+
+@torch.no_grad()
+def layer_norm_dim(norm: nn.LayerNorm, shape: torch.Size) -> int | None:
+    """Along which dimension of its input of `shape` this norm works, 1 or -1, found by trying; None: along neither.
+
+    Subclasses transpose (channels first); what they do counts, not what they are called.
+    """
+    if len(norm.normalized_shape) != 1:
+        return None
+    reference = next(iter(norm.parameters()), torch.zeros(()))
+    noise = torch.randn((2, *shape[1:]), generator=torch.Generator().manual_seed(0))
+    x = noise.to(reference.device, reference.dtype)
+    for dim in (-1, 1):
+        if x.ndim > 1 and x.shape[dim] == norm.normalized_shape[0]:
+            expected = F.layer_norm(x.movedim(dim, -1), norm.normalized_shape, norm.weight, norm.bias, norm.eps)
+            got = norm(x)
+            if got.shape == x.shape and torch.allclose(got, expected.movedim(-1, dim), rtol=1e-2, atol=1e-2):
+                return dim
+    return None
