@@ -13,6 +13,7 @@ from bench.errors import UserError
 from bench.schedule import phase_ends
 from bench.suite import Suite
 from methods import find
+from methods.budget import lowest
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
@@ -164,8 +165,11 @@ def refuse_small_allowances(suite: Suite, steps_per_epoch: int) -> None:
                     f"{recipe.epochs} epochs; allowed: more epochs, a smaller batch_size, or other shares in its options"
                 )
             start = end
-        least = max(suite.budgets) - suite.tolerance if method.prunes and method.budget_unit == "macs" else None
-        least = 1.0 if not method.prunes or method.budget_unit == "connections" else least
+        least = None
+        if not method.prunes or method.budget_unit == "connections":
+            least = 1.0
+        elif method.budget_unit == "macs" and suite.cost == "macs":
+            least = lowest(max(suite.budgets), suite.tolerance, coarse=suite.round_to > 1)
         if allowance is not None and allowance.macs is not None and least is not None and allowance.macs < least:
             raise UserError(
                 f"allowance.macs = {allowance.macs:g}: too small for {entry.label}, which takes at least {least:g} of the "

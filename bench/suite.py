@@ -228,6 +228,22 @@ class Suite(Part):
     methods: EachOnce[MethodEntry] = Field(description="what is compared")
     measurement: Measurement = Field(Measurement(), description="what is measured on the finished networks")
 
+    @field_validator("methods")
+    @classmethod
+    def _can_keep_the_cost(cls, entries: tuple[MethodEntry, ...], info: ValidationInfo) -> tuple[MethodEntry, ...]:
+        refused: dict[str, ValueError] = {}
+        for entry in entries:
+            method = _method(entry.name)
+            try:
+                if method is not None:
+                    method.check_cost(info.data.get("cost", "macs"))
+            except ValueError as e:
+                refused[entry.label] = e
+        if refused:
+            told = next(iter(refused.values()))
+            raise _refused(f'{told}; allowed: cost = "macs", or a suite without {", ".join(refused)}')
+        return entries
+
     @field_validator("dataset")
     @classmethod
     def _dataset_is_known(cls, dataset: str) -> str:

@@ -120,7 +120,7 @@ class Method(ABC):
         """Raise ValueError where the method cannot keep a budget stated in `cost`."""
         if cls.prunes and cls.budget_unit != "macs" and cost != "macs":
             counted = {"connections": "connections", "mean_macs": "MACs on average over images"}[cls.budget_unit]
-            raise ValueError(f'{cls.name} cannot keep a budget of cost = "{cost}": its budget counts {counted}')
+            raise ValueError(f'cost = "{cost}": {cls.name} cannot keep such a budget, its own counts {counted}')
 
     def select(self, model: nn.Module, structure: Structure, scores: Tensor, removable: Tensor) -> Tensor:
         """(U,) bool: the units to keep for the method's budget, see `budget.select`; notes the predicted cost."""

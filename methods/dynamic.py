@@ -104,7 +104,7 @@ class Dynamic(Method):
         o: DynamicOptions = self.options
         skipper = self._skipper
         assert skipper.gradients is not None
-        skipper.gradients.update()
+        skipper.gradients.update(skipper.gradients.sums)
         cost = float(self._cost(skipper.gates).mean())
         progress = self.step / self.steps
         ramp = (progress - o.open_share) / max(1e-9, 1.0 - o.open_share - o.settle_share)

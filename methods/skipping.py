@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
 from methods.gated_modules import GateHead, GradientScale
-from methods.gates import binarize, straight_through
+from methods.gates import binarize, logistic_noise, straight_through
 from methods.macs import CONVOLUTIONS, layer_macs
 from methods.structure import BATCH_NORMS, Structure
 
@@ -81,7 +81,10 @@ class Skipper:
             soft = torch.sigmoid(logits)
             if self.gradients is not None:
                 soft = self.gradients.apply(soft, head.units)
-            hard = torch.ones_like(soft) if self.hold_open else binarize(logits.detach(), self.noise, self.generator)
+            noise = None
+            if self.noise > 0.0 and self.generator is not None and not self.hold_open:
+                noise = logistic_noise(tuple(logits.shape), self.noise, self.generator)
+            hard = torch.ones_like(soft) if self.hold_open else binarize(logits.detach(), noise)
             gates = straight_through(hard, soft)
         self.gates[key] = gates
         return gates
