@@ -129,5 +129,8 @@ def group_scores(pruner: Any, model: nn.Module, structure: Structure) -> Tensor:
         importance = pruner.estimate_importance(group)
         units = structure.layers[names[group[0].dep.target.module]].out_units[group[0].idxs]
         if importance is not None and (units != FIXED).all():
-            scores[units] = importance.detach().float().cpu()
+            # A unit of a grouped convolution is several channels: their mean.
+            count = torch.bincount(units, minlength=structure.units)
+            total = torch.zeros(structure.units).index_add_(0, units, importance.detach().float().cpu())
+            scores = torch.where(count > 0, total / count.clamp_min(1), scores)
     return scores

@@ -407,6 +407,15 @@ class Toy(Method):
         return nn.Identity()
 
 
+def test_a_method_that_cannot_keep_the_cost_is_named(write: Write) -> None:
+    text = changed("seeds = [0, 1]", 'cost = "params"')
+    more = '\n[[methods]]\nname = "magnitude_unstructured"\n\n[[methods]]\nname = "dynamic"\n'
+    assert problems(write(text.replace("\n[[methods]]", more + "\n[[methods]]", 1))) == [
+        'cost = "params": magnitude_unstructured cannot keep such a budget, its own counts connections; '
+        'allowed: cost = "macs", or a suite without magnitude_unstructured, dynamic'
+    ]
+
+
 @pytest.fixture
 def toy(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], str]:
     """Registers `toy`; gives the text of a suite with these options of it."""

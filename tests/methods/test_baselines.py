@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from bench.cost import count_connections
-from methods import Skip, registry
+from methods import BudgetError, Skip, count_params, registry
 from methods.depgraph import DepGraph, DepGraphOptions
 from methods.magnitude import filter_scores
 from methods.magnitude_unstructured import MagnitudeUnstructured, prunable_weights, smallest_masked
@@ -175,6 +175,37 @@ def test_shares_that_leave_no_fine_tuning_are_refused() -> None:
 
 
 # all
+
+
+@pytest.mark.parametrize("name", ["random", "slimming", "depgraph"])
+def test_a_budget_of_parameters_in_multiples(name: str) -> None:
+    x = images(2, 16)
+    method = registry()[name](keep=0.5, steps=10, tolerance=0.05, cost="params", round_to=4)
+    trained = method.prepare(network(), x)
+    optimizer = torch.optim.SGD(trained.parameters(), lr=0.0)
+    for _ in range(10):
+        method.after_step(optimizer)
+    result = method.finish()
+    kept = count_params(result) / count_params(network())
+    assert 0.45 <= kept <= 0.5
+    assert kept == pytest.approx(method.predicted_cost, abs=1e-5)
+    assert all(m.out_channels % 4 == 0 for m in result.modules() if isinstance(m, nn.Conv2d))
+
+
+@pytest.mark.parametrize("name", ["random", "slimming", "depgraph"])
+def test_a_budget_of_parameters_below_the_floor_is_named(name: str) -> None:
+    with pytest.raises(BudgetError, match=r"floor of this network, 0\.\d+ of the dense parameters"):
+        registry()[name](keep=1e-6, steps=10, cost="params").prepare(network(), images(2, 16))
+
+
+@pytest.mark.parametrize(
+    ("name", "counted"), [("dynamic", "MACs on average"), ("magnitude_unstructured", "connections")]
+)
+def test_other_costs_are_refused_where_the_budget_counts_something_else(name: str, counted: str) -> None:
+    with pytest.raises(
+        ValueError, match=f'cost = "params": {name} cannot keep such a budget, its own counts {counted}'
+    ):
+        registry()[name](keep=0.5, steps=10, cost="params")
 
 
 @pytest.mark.parametrize("name", ["random", "magnitude", "slimming", "depgraph", "dynamic", "magnitude_unstructured"])
