@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from methods import surgery
 from methods.base import Method, MethodOptions, Phase, Skip, step_of
+from methods.macs import CONVOLUTIONS
 from methods.slot import Slot
 from methods.structure import FIXED, Structure, trace
 
@@ -66,7 +67,6 @@ class DepGraph(Method):
         self._structure = trace(model, example_inputs)
         if not self._structure.groups:
             raise Skip("no channels of this network can be removed")
-        self.check_reachable(model, self._structure, self._structure.channel_units)
         self._network = Slot(model)
         self._example_inputs = example_inputs
         self._begin = step_of(self.options.train_share, self.steps)
@@ -74,6 +74,10 @@ class DepGraph(Method):
         self._pruner: Any = make_pruner(
             model, self._structure, example_inputs, self.options.strength, self.options.contrast
         )
+        removable = group_scores(self._pruner, model, self._structure).isfinite()
+        if not removable.any():
+            raise Skip("Torch-Pruning cannot rank any removable channels of this network")
+        self.check_reachable(model, self._structure, removable)
         return self._network
 
     def after_backward(self) -> None:
@@ -116,8 +120,17 @@ def make_pruner(
         module.training = mode
     producers = {modules[name] for group in structure.groups for name in group.producers if group.width > 1}
     # A group of one channel has no contrast: the regulariser would divide 0 by 0.
-    pruner._groups = [group for group in pruner._groups if group[0].dep.target.module in producers]
+    pruner._groups = [
+        group
+        for group in pruner._groups
+        if group[0].dep.target.module in producers and not any(is_grouped(item.dep.target.module) for item in group)
+    ]
     return pruner
+
+
+def is_grouped(module: nn.Module) -> bool:
+    """A convolution of several groups with several channels each: Torch-Pruning's regulariser fails on it."""
+    return isinstance(module, CONVOLUTIONS) and 1 < module.groups < module.out_channels
 
 
 @torch.no_grad()
@@ -129,7 +142,7 @@ def group_scores(pruner: Any, model: nn.Module, structure: Structure) -> Tensor:
         importance = pruner.estimate_importance(group)
         units = structure.layers[names[group[0].dep.target.module]].out_units[group[0].idxs]
         if importance is not None and (units != FIXED).all():
-            # A unit of a grouped convolution is several channels: their mean.
+            # Where a unit is several channels, their mean.
             count = torch.bincount(units, minlength=structure.units)
             total = torch.zeros(structure.units).index_add_(0, units, importance.detach().float().cpu())
             scores = torch.where(count > 0, total / count.clamp_min(1), scores)

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from bench.cost import count_connections
-from methods import BudgetError, Skip, count_params, registry
+from methods import BudgetError, Skip, count_macs, count_params, registry
 from methods.depgraph import DepGraph, DepGraphOptions
 from methods.magnitude import filter_scores
 from methods.magnitude_unstructured import MagnitudeUnstructured, prunable_weights, smallest_masked
@@ -172,6 +172,23 @@ def test_the_regulariser_acts_in_its_phase_alone_and_shrinks_the_least_important
 def test_shares_that_leave_no_fine_tuning_are_refused() -> None:
     with pytest.raises(ValueError, match="leave nothing for fine-tuning"):
         DepGraph.phases(DepGraphOptions(train_share=0.5, sparsify_share=0.5))
+
+
+def grouped() -> nn.Module:
+    return nn.Sequential(
+        nn.Conv2d(3, 16, 3), nn.BatchNorm2d(16), nn.ReLU(), nn.Conv2d(16, 32, 3, groups=4), nn.BatchNorm2d(32), nn.ReLU(),
+        nn.Conv2d(32, 64, 3), nn.BatchNorm2d(64), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 10),
+    )  # fmt: skip
+
+
+def test_channels_of_grouped_convolutions_stay() -> None:
+    """Torch-Pruning's regulariser fails on them; the others are pruned."""
+    result, _ = run("depgraph", grouped(), 0.5, steps=8, options={"train_share": 0.2})
+    widths = [m.out_channels for m in result.modules() if isinstance(m, nn.Conv2d)]
+    assert widths[:2] == [16, 32]
+    assert widths[2] < 40
+    x = images(2, 16)
+    assert 0.48 <= count_macs(result, x) / count_macs(grouped(), x) <= 0.5
 
 
 # all
