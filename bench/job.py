@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict
 
-from bench.suite import Allowance, Measurement, MethodEntry, Training
+from bench.recipe import Allowance, Training
+from bench.suite import Measurement, MethodEntry
 from methods import CostKind
 
 

@@ -8,11 +8,9 @@ from collections.abc import Iterable
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, TypeVar
 
 from pydantic import (
-    BaseModel,
-    ConfigDict,
     Field,
     SerializeAsAny,
     ValidationError,
@@ -28,7 +26,8 @@ from bench import models
 from bench.data import DATASETS
 from bench.energy.carbon import check_country
 from bench.errors import UserError, did_you_mean
-from bench.validation import REFUSED, REPEATED, sentences
+from bench.recipe import Allowance, Part, Training, refused
+from bench.validation import REPEATED, sentences
 from methods import CostKind, Method, MethodError, MethodOptions, find, registry
 from methods.plugins import REFERENCE, UnknownMethodError
 
@@ -69,52 +68,6 @@ Seed = Annotated[int, Field(ge=0, lt=2**32)]  # what every library's generator t
 BatchSize = Annotated[int, Field(ge=1)]
 
 
-class Part(BaseModel):
-    """Base of a suite and its tables: immutable, unknown keys refused, no conversion between types."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
-
-
-class Training(Part):
-    """The recipe, the same for every method."""
-
-    epochs: int = Field(ge=1, description="passes over the training images, all phases of a method together")
-    batch_size: int = Field(128, ge=1, description="images per optimizer step")
-    optimizer: Literal["sgd"] = Field("sgd", description="stochastic gradient descent with momentum")
-    learning_rate: float = Field(0.1, gt=0, description="learning rate at the end of the warm-up")
-    momentum: float = Field(0.9, ge=0, lt=1, description="momentum of the optimizer")
-    nesterov: bool = Field(True, validate_default=True, description="use Nesterov's form of the momentum")
-    weight_decay: float = Field(5e-4, ge=0, description="factor of the L2 penalty on the weights")
-    schedule: Literal["linear", "cosine"] = Field("cosine", description="how the learning rate decays to 0")
-    warmup_epochs: float = Field(1.0, ge=0, description="epochs over which the learning rate rises from 0")
-    label_smoothing: float = Field(0.0, ge=0, lt=1, description="share of the target that is spread over all classes")
-    augment: bool = Field(True, description="crop at random after padding, and flip where the data set allows it")
-    crop_padding: int | None = Field(
-        None, ge=0, le=16, description="pixels around the image for random crops; by default the data set's"
-    )
-    precision: Literal["auto", "float32", "bfloat16"] = Field(
-        "auto", description="auto: bfloat16 where the device is faster with it, else float32"
-    )
-    channels_last: bool = Field(True, description="keep images and convolution weights in channels-last memory format")
-
-    @field_validator("nesterov")
-    @classmethod
-    def _has_momentum(cls, nesterov: bool, info: ValidationInfo) -> bool:
-        if nesterov and info.data.get("momentum") == 0:
-            raise _refused("nesterov = true: needs a momentum; allowed: false, or a momentum above 0")
-        return nesterov
-
-    @field_validator("warmup_epochs")
-    @classmethod
-    def _ends_in_time(cls, warmup_epochs: float, info: ValidationInfo) -> float:
-        epochs = info.data.get("epochs", warmup_epochs)
-        if warmup_epochs > epochs:
-            raise _refused(
-                f"warmup_epochs = {warmup_epochs:g}: is longer than the training; allowed: a number at most {epochs}"
-            )
-        return warmup_epochs
-
-
 def _without_default(schema: dict[str, Any]) -> None:
     del schema["default"]
 
@@ -150,7 +103,7 @@ class MethodEntry(Part):
         except UnknownMethodError:
             raise PydanticCustomError("unknown_name", "is unknown") from None
         except MethodError as e:
-            raise _refused(f'name = "{name}": {e}') from None
+            raise refused(f'name = "{name}": {e}') from None
         return name
 
     @field_validator("options", mode="plain")
@@ -180,23 +133,7 @@ class Measurement(Part):
         try:
             return None if country is None else check_country(country)
         except UserError as e:
-            raise _refused(str(e)) from None
-
-
-class Allowance(Part):
-    """What a run may spend on training, all phases of its method together. A run that overdraws it stops and fails."""
-
-    samples: int | None = Field(
-        None, ge=1, description="training images, repeats counted; by default those of the recipe's epochs"
-    )
-    macs: float | None = Field(
-        None,
-        gt=0,
-        description="forward multiply-accumulates, as a multiple of what the dense network takes for the epochs",
-    )
-    joules: float | None = Field(
-        None, gt=0, description="joules of the training: measured where there is a counter, else sampled, else modelled"
-    )
+            raise refused(str(e)) from None
 
 
 class Suite(Part):
@@ -231,17 +168,17 @@ class Suite(Part):
     @field_validator("methods")
     @classmethod
     def _can_keep_the_cost(cls, entries: tuple[MethodEntry, ...], info: ValidationInfo) -> tuple[MethodEntry, ...]:
-        refused: dict[str, ValueError] = {}
+        unable: dict[str, ValueError] = {}
         for entry in entries:
             method = _method(entry.name)
             try:
                 if method is not None:
                     method.check_cost(info.data.get("cost", "macs"))
             except ValueError as e:
-                refused[entry.label] = e
-        if refused:
-            told = next(iter(refused.values()))
-            raise _refused(f'{told}; allowed: cost = "macs", or a suite without {", ".join(refused)}')
+                unable[entry.label] = e
+        if unable:
+            told = next(iter(unable.values()))
+            raise refused(f'{told}; allowed: cost = "macs", or a suite without {", ".join(unable)}')
         return entries
 
     @field_validator("dataset")
@@ -255,7 +192,7 @@ class Suite(Part):
         try:
             models.check(model)
         except UserError as e:
-            raise _refused(str(e)) from None
+            raise refused(str(e)) from None
         return model
 
 
@@ -274,10 +211,6 @@ def _method(name: str) -> type[Method] | None:
         return find(name)
     except MethodError:
         return None
-
-
-def _refused(sentence: str) -> PydanticCustomError:
-    return PydanticCustomError(REFUSED, sentence)
 
 
 def schema(references: Iterable[str] = ()) -> dict[str, Any]:

@@ -17,9 +17,9 @@ from bench.batches import Batches, evaluation_batches
 from bench.budget import Ledger
 from bench.data import Dataset, Split
 from bench.energy import EnergyMeter, Reading
+from bench.recipe import Allowance, Training
 from bench.record import Epoch
 from bench.schedule import cycles, phase_at, rate_at
-from bench.suite import Allowance, Training
 from methods import MacMeter, Method, count_macs
 
 EVALUATION_BATCH = 500

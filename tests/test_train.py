@@ -17,7 +17,7 @@ import bench.train
 from bench.batches import Batches
 from bench.data import Dataset, Split
 from bench.energy import Reading
-from bench.suite import Training
+from bench.recipe import Training
 from bench.train import DivergedError, Progress, Trained, train
 from methods import count_macs, registry
 
