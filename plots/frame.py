@@ -21,6 +21,8 @@ from plots.problems import Problem, problems_of
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
+Found = tuple[str, Record, Path]  # the results folder as it was given, the record, the folder it lies in
+
 GROUP_COLUMNS = ("folder", "suite", "machine")
 """Runs are compared with one another only where all of these agree."""
 
@@ -93,12 +95,14 @@ class Results:
         runs: one row per finished run, columns as in `RUN_COLUMNS`.
         inference: one row per finished run and batch size, columns as in `INFERENCE_COLUMNS`.
         records: the records behind `runs`, in the same order.
+        places: the folder that each record lies in, in the same order; what is stored beside a record is found there.
         problems: what was left out, what failed and what is invalid, in the order of the files.
     """
 
     runs: pd.DataFrame
     inference: pd.DataFrame
     records: tuple[Record, ...]
+    places: tuple[Path, ...]
     problems: tuple[Problem, ...]
 
     def comparisons(self) -> tuple[Results, ...]:
@@ -115,6 +119,7 @@ class Results:
                     runs=runs.reset_index(drop=True),
                     inference=self.inference[same].reset_index(drop=True),
                     records=tuple(self.records[i] for i in runs.index),
+                    places=tuple(self.places[i] for i in runs.index),
                     problems=(),
                 )
             )
@@ -135,7 +140,7 @@ def load(results: Path | Sequence[Path]) -> Results:
         for path in _record_files(folder):
             found.setdefault(path.resolve(), (str(folder), path))
 
-    done: list[tuple[str, Record]] = []
+    done: list[Found] = []
     problems: list[Problem] = []
     for folder_name, path in found.values():
         try:
@@ -146,20 +151,21 @@ def load(results: Path | Sequence[Path]) -> Results:
             continue
         problems.extend(problems_of(record))
         if record.status == "done":
-            done.append((folder_name, record))
+            done.append((folder_name, record, path.parent))
     done, repeated = _latest_of_each(done)
     problems.extend(repeated)
 
-    runs = [_run_row(folder, record) for folder, record in done]
+    runs = [_run_row(folder, record) for folder, record, _ in done]
     inference = [
         {name: row[name] for name in INFERENCE_COLUMNS if name in row} | _inference_row(measured)
-        for row, (_, record) in zip(runs, done, strict=True)
+        for row, (_, record, _) in zip(runs, done, strict=True)
         for measured in record.inference
     ]
     return Results(
         runs=_frame(runs, RUN_COLUMNS),
         inference=_frame(inference, INFERENCE_COLUMNS),
-        records=tuple(record for _, record in done),
+        records=tuple(record for _, record, _ in done),
+        places=tuple(place for _, _, place in done),
         problems=tuple(problems),
     )
 
@@ -188,13 +194,13 @@ def _record_files(folder: Path) -> list[Path]:
     return paths
 
 
-def _latest_of_each(done: Sequence[tuple[str, Record]]) -> tuple[list[tuple[str, Record]], list[Problem]]:
+def _latest_of_each(done: Sequence[Found]) -> tuple[list[Found], list[Problem]]:
     """Of runs that claim to be the same (method, budget, seed), keep the one that finished last.
 
     Two of them in one folder differ in their settings, and a mean over both would describe neither.
     """
     latest: dict[tuple[Any, ...], int] = {}
-    for i, (folder, r) in enumerate(done):
+    for i, (folder, r, _) in enumerate(done):
         identity = (folder, r.suite, machine_label(r.machine), r.method, r.budget, r.seed)
         if identity not in latest or done[latest[identity]][1].finished_at <= r.finished_at:
             latest[identity] = i
@@ -206,7 +212,7 @@ def _latest_of_each(done: Sequence[tuple[str, Record]]) -> tuple[list[tuple[str,
             f"another run of {r.method} at {r.budget:g} with seed {r.seed} finished later",
             "only the later one is shown; delete the one that you don't want",
         )
-        for i, (_, r) in enumerate(done)
+        for i, (_, r, _) in enumerate(done)
         if i not in kept
     ]
     return [entry for i, entry in enumerate(done) if i in kept], problems
