@@ -12,11 +12,12 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from bench import compare
 from bench.errors import UserError
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit code: 0 well, 1 a run failed, 2 bad input, 130 interrupted."""
+    """Run the command line; returns the exit code: 0 well, 1 a run failed or got worse, 2 bad input, 130 interrupted."""
     arguments = parser().parse_args(argv)
     try:
         return int(arguments.call(arguments))
@@ -50,6 +51,8 @@ def parser() -> argparse.ArgumentParser:
 
     schema = commands.add_parser("schema", help="print the JSON schema of suite files, for editors")
     schema.set_defaults(call=command_schema)
+
+    compare.add_arguments(commands.add_parser("compare", help="find what got worse between two results folders"))
     return top
 
 

@@ -26,7 +26,7 @@ def energy_break_even(results: Results) -> Figure:
     """Left: joules saved against dense over the number of inferences. Right: inferences until training is paid back."""
     table, look = comparison_of_one(results), looks(results.runs)
     entries = break_even(results)
-    figure, (left, right) = new_figure(11.5, 3.2 + 0.34 * max(4, len(entries)), columns=2)
+    figure, (left, right) = new_figure(11.5, 3.0 + 0.26 * max(6, len(entries)), columns=2)
     if entries:
         ends = _ends(entries)
         _curves(left, entries, look, ends)

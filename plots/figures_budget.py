@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 from bench.energy.reading import Kind
 from plots.canvas import comparison_of_one, new_figure, one_legend, title
 from plots.comparison import REFERENCE, batch_label, comparison, rows_of
-from plots.frame import Results
 from plots.figures_accuracy import inference_kinds
+from plots.frame import Results
 from plots.style import RC, looks
 
 SPREAD = 0.7  # of the space between two budgets, shared by the methods
@@ -30,7 +30,8 @@ def has_measured_saving(results: Results) -> bool:
 @mpl.rc_context(RC)
 def budget_achieved(results: Results) -> Figure:
     """Kept minus requested MACs, in points of the dense MACs: a point for each run, side by side within a budget."""
-    table, look = comparison_of_one(results), looks(results.runs)
+    comparison_of_one(results)
+    look = looks(results.runs)
     runs = results.runs[results.runs["method_name"] != REFERENCE]
     tolerance = {record.key: record.cost.tolerance for record in results.records if record.cost}
     budgets, methods = sorted(set(runs["budget"])), sorted(set(runs["method"]))
@@ -38,7 +39,9 @@ def budget_achieved(results: Results) -> Figure:
     for place, budget in enumerate(budgets):
         allowed = max(tolerance[key] for key in runs[runs["budget"] == budget]["key"]) * 100
         label = "allowed" if place == 0 else None
-        axes.fill_between([place - 0.45, place + 0.45], -allowed, 0, color="#DCEBDD", linewidth=0, zorder=0.5, label=label)
+        axes.fill_between(
+            [place - 0.45, place + 0.45], -allowed, 0, color="#DCEBDD", linewidth=0, zorder=0.5, label=label
+        )
     for number, method in enumerate(methods):
         offset = (number - (len(methods) - 1) / 2) * SPREAD / max(1, len(methods))
         for valid, marker in ((True, look[method].marker), (False, "x")):
@@ -111,10 +114,8 @@ def _saving(axes: Axes, results: Results, table: pd.DataFrame, name: str, label:
             saved_macs, mean, color=style.color, marker=style.marker, markersize=9, markeredgecolor="white",
             linestyle=line, linewidth=1.5, label=str(method),
         )  # fmt: skip
-    low, high = axes.get_ylim()
-    shown = (1 - pruned[f"{name}_mean"]).min() * 100 if len(pruned) else 0.0
     axes.set_xlim(0, 100)
-    axes.set_ylim(min(-5.0, 1.2 * shown, low), 100)
+    axes.set_ylim(min(-5.0, axes.get_ylim()[0]), 100)
     axes.set_xlabel("MACs saved, % of dense")
     axes.set_ylabel(label)
 

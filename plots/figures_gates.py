@@ -87,7 +87,7 @@ def gate_consensus(results: Results) -> Figure:
     comparison_of_one(results)
     found = _consensuses(results)
     layers = max((sum("(layer)" not in name for name, _ in c.groups) for c in found), default=1)
-    height_in = min(13.0, max(5.0, 1.6 + 0.42 * layers))
+    height_in = min(13.0, max(5.0, 1.6 + 0.52 * layers))
     figure, panels = new_figure(4.2 + 3.2 * max(1, len(found)), height_in, columns=max(1, len(found)))
     image = None
     for number, (axes, consensus) in enumerate(zip(panels, found, strict=False)):
@@ -101,7 +101,7 @@ def gate_consensus(results: Results) -> Figure:
 def _heat_map(axes: Axes, consensus: Consensus, *, named: bool) -> Any:
     """Every group gets the same height: a layer's own gate is as interesting as its 64 channels."""
     channels = [(name, count) for name, count in consensus.groups if "(layer)" not in name]
-    heights = [1.0] * len(channels) + [0.4] * (len(consensus.groups) - len(channels))
+    heights = [1.0] * len(channels) + [0.55] * (len(consensus.groups) - len(channels))
     edges = np.concatenate([[0.0], np.cumsum(heights)])
     times = np.asarray([0.0, *consensus.steps], dtype=float)
     gap = GAP * edges[-1]

@@ -9,9 +9,10 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from plots.canvas import comparison_of_one, new_figure, one_legend
+from plots.canvas import comparison_of_one, new_figure, one_legend, row_label
+from plots.comparison import rows_of
 from plots.frame import Results
-from plots.power import read_power, stretches, thinned
+from plots.power_samples import read_power, stretches, thinned
 from plots.style import RC
 from plots.text import plural, three_digits
 
@@ -30,21 +31,23 @@ def power_over_time(results: Results) -> Figure:
     found = traces(results)
     figure, panels = new_figure(10.0, 0.6 + 2.3 * max(1, len(found)), rows=max(1, len(found)))
     colors: dict[str, str] = {}
+    phases = list(dict.fromkeys(name for _, samples in found for name, _, _ in stretches(samples)))
+    shades = {name: PHASE_COLORS[i % len(PHASE_COLORS)] for i, name in enumerate(phases)}
     for axes, (name, samples) in zip(panels, found, strict=False):
-        _phases(axes, samples)
+        _phases(axes, samples, shades)
         for (source, kind), rows in samples.groupby(["source", "kind"], sort=True):
             label = f"{source} ({kind})"
             color = colors.setdefault(label, SOURCE_COLORS[len(colors) % len(SOURCE_COLORS)])
             line = thinned(rows, POINTS)
-            axes.plot(line["time_s"] / 60, line["power_w"], color=color, drawstyle="steps-post", label=label)
+            axes.plot(line["time_s"] / 60, line["power_w"], color=color, drawstyle="steps-pre", label=label)
         axes.set_title(name, pad=26)
         axes.set_ylabel("Power, W")
-        axes.set_ylim(0, 1.1 * samples["power_w"].max() or 1.0)
+        axes.set_ylim(0, 1.1 * samples["power_w"].max(skipna=True) or 1.0)
         axes.grid(visible=False, axis="x")
-    longest_s = max((samples["time_s"].iloc[-1] for _, samples in found), default=1.0)
+    longest_s = max((float(samples["time_s"].iloc[-1]) for _, samples in found), default=1.0)
     for axes in panels:
         axes.set_xlim(0, longest_s / 60)
-    panels[-1].set_xlabel("Time since the training began, min")
+    panels[-1].set_xlabel("Time since the run began, min")
     one_legend(figure, panels)
     return figure
 
@@ -54,22 +57,20 @@ def traces(results: Results) -> list[Trace]:
     found: list[Trace] = []
     runs = results.runs.assign(number=range(len(results.runs)), other=results.runs["method_name"] != "dense")
     for _, rows in runs[runs["valid"]].groupby(["other", "method"], sort=True):
-        for row in rows.sort_values(["budget", "seed"]).itertuples():
-            samples = read_power(results.places[row.number])
+        for row in rows_of(rows.sort_values(["budget", "seed"])):
+            samples = read_power(results.places[row["number"]])
             if samples is not None:
-                budget = "" if row.method_name == "dense" else f" {row.budget * 100:g} %"
-                found.append((f"{row.method}{budget}, seed {row.seed}", samples))
+                found.append((f"{row_label(row)}, seed {row['seed']}", samples))
                 break
     return found[:MOST_PANELS]
 
 
-def _phases(axes: Axes, samples: pd.DataFrame) -> None:
+def _phases(axes: Axes, samples: pd.DataFrame, shades: dict[str, str]) -> None:
     """Shaded, each with its name above, unless it is too narrow for a name."""
     found = stretches(samples)
-    names = list(dict.fromkeys(name for name, _, _ in found))
-    whole_s = found[-1][2] - found[0][1] or 1.0
+    whole_s = samples["time_s"].max() - samples["time_s"].min() or 1.0
     for name, begin_s, end_s in found:
-        axes.axvspan(begin_s / 60, end_s / 60, color=PHASE_COLORS[names.index(name) % len(PHASE_COLORS)], linewidth=0)
+        axes.axvspan(begin_s / 60, end_s / 60, color=shades[name], linewidth=0)
         if (end_s - begin_s) / whole_s > 0.012 * len(name):
             style: dict[str, Any] = {"ha": "left", "va": "bottom", "fontsize": 11, "color": "#555555"}
             axes.annotate(name, (begin_s / 60, 1.0), (2, 3), axes.get_xaxis_transform(), "offset points", **style)

@@ -20,7 +20,7 @@ from bench.record import (
     Record,
     write_record,
 )
-from plots.power import POWER_COLUMNS, POWER_FILE
+from plots.power_samples import POWER_COLUMNS, POWER_FILE
 
 DENSE_MACS, DENSE_PARAMS = 40_800_000, 272_474
 SAMPLES = 8 * 45_000
@@ -104,7 +104,7 @@ def record(
         "method_name": method,
         "budget": budget,
         "seed": seed,
-        "settings": {"model": "resnet20", "epochs": 8},
+        "settings": {"dataset": "cifar10", "model": "resnet20", "epochs": 8},
         "machine": {"cpu": "Example CPU 9000", "cores": 4, "memory_gib": 16.0, "os": "Linux 6.1"},
         "versions": {"greenprune": "0.1.0", "torch": "2.13.0", "python": "3.11.7"},
         "command": "greenprune run cifar10-cpu --data data",
@@ -188,11 +188,13 @@ def gate_history(seed: int = 0, search_steps: int = 240, rows: int = 24) -> dict
     return {"steps": steps, "search_steps": search_steps, "channels": channels, "layers": layers}
 
 
-def power(place: Path, *, minutes: float = 6.0, watts: float = 22.0, phases: tuple[str, ...] = ("search", "train")) -> Path:
+def power(
+    place: Path, *, minutes: float = 6.0, watts: float = 22.0, phases: tuple[str, ...] = ("search", "train")
+) -> Path:
     """Write power.parquet beside a record: a sample of two sources each second, phases of equal length."""
     noise, seconds = random.Random(0), int(minutes * 60)
     rows = [
-        (float(t), source, "modelled", base + noise.gauss(0, base / 30), phases[min(len(phases) - 1, len(phases) * t // seconds)])
+        (float(t), source, "modelled", base + noise.gauss(0, base / 30), phases[len(phases) * t // seconds])
         for t in range(seconds)
         for source, base in (("cpu", watts), ("ram", 6.0))
     ]  # fmt: skip
