@@ -200,7 +200,7 @@ def _changes(suite: str, method: str, budget: float, pairs: pd.DataFrame, tolera
         if np.isnan(before).any() or np.isnan(after).any() or (before <= 0).any() or (after <= 0).any():
             continue
         center, lower, upper = _mean_interval(np.log(after / before))
-        if len(pairs) == 1 and "ratio" in column:
+        if len(pairs) == 1 and "_ratio" in column:
             half = math.hypot(*(_half_log(pairs, column, side) for side in ("base", "new")))
             lower, upper = center - half, center + half
         value, low, high = math.exp(center), math.exp(lower), math.exp(upper)

@@ -238,3 +238,31 @@ def store(folder: Path, *records: Record) -> Path:
     for stored in records:
         write_record(stored, folder / stored.suite / stored.key)
     return folder
+
+
+def rich(folder: Path, *runs: Record) -> Path:
+    """Store the records with all that figures draw: widths, gates, intervals of the energy ratio, power of seed 0."""
+    for run in runs:
+        kept = dict(LAYERS)
+        if run.method_name != "dense":
+            kept = widths(run.seed, run.budget, ("layer2.1",) if run.method_name == "gated" else ())
+        full = with_widths(run, kept)
+        if run.method_name == "gated":
+            full = full.model_copy(update={"history": gate_history(run.seed)})
+        measured = [
+            m.model_copy(
+                update={
+                    "energy_ratio": {
+                        s.kind: (m.latency_ratio, m.latency_ratio * 0.97, m.latency_ratio * 1.03) for s in m.energy.sources
+                    }
+                }
+            )
+            for m in run.inference
+        ]  # fmt: skip
+        full = full.model_copy(update={"inference": tuple(measured)})
+        store(folder, full)
+        if run.seed == 0:
+            power(
+                folder / run.suite / run.key, phases=("search", "train") if run.method_name == "gated" else ("train",)
+            )
+    return folder
