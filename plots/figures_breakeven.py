@@ -39,7 +39,7 @@ def has_break_even(results: Results) -> bool:
     return bool(break_even(results))
 
 
-def _ends(entries: list[BreakEven]) -> tuple[float, float]:
+def _ends(entries: tuple[BreakEven, ...]) -> tuple[float, float]:
     """Powers of ten around every finite number of inferences."""
     found = [n for entry in entries for n in _numbers(entry.already_trained) if 0 < n < math.inf]
     found += [n for entry in entries if entry.instead for n in _numbers(entry.instead) if 0 < n < math.inf]
@@ -51,7 +51,7 @@ def _numbers(interval: Interval) -> tuple[float, float, float]:
     return interval.value, interval.low, interval.high
 
 
-def _curves(axes: Axes, entries: list[BreakEven], look: dict[str, Look], ends: tuple[float, float]) -> None:
+def _curves(axes: Axes, entries: tuple[BreakEven, ...], look: dict[str, Look], ends: tuple[float, float]) -> None:
     """Both networks trained: joules saved in per cent of the dense network's, after n inferences."""
     inferences = np.geomspace(*ends, CURVE_POINTS)
     smallest = {entry.method: min(e.budget for e in entries if e.method == entry.method) for entry in entries}
@@ -76,7 +76,7 @@ def _curves(axes: Axes, entries: list[BreakEven], look: dict[str, Look], ends: t
         axes.text(0.5, 0.5, "no dense training to compare with", transform=axes.transAxes, ha="center")
 
 
-def _intervals(axes: Axes, entries: list[BreakEven], look: dict[str, Look], ends: tuple[float, float]) -> None:
+def _intervals(axes: Axes, entries: tuple[BreakEven, ...], look: dict[str, Look], ends: tuple[float, float]) -> None:
     """A dense network is there already: how many inferences pay for the whole training of the pruned one."""
     for row, entry in enumerate(entries):
         style: dict[str, Any] = {"color": look[entry.method].color, "marker": look[entry.method].marker}

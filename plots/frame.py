@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, get_args
 
@@ -87,7 +88,7 @@ the ratio is that of the totals, and its bounds are unknown.
 """
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # equal to itself alone, so that what is computed from it can be remembered
 class Results:
     """What a results folder holds.
 
@@ -110,20 +111,28 @@ class Results:
 
         The parts carry no problems: those belong to the whole.
         """
-        names = list(GROUP_COLUMNS)
-        parts = []
-        for _, runs in self.runs.groupby(names, sort=False):
-            same = (self.inference[names] == runs[names].iloc[0]).all(axis=1)
-            parts.append(
-                Results(
-                    runs=runs.reset_index(drop=True),
-                    inference=self.inference[same].reset_index(drop=True),
-                    records=tuple(self.records[i] for i in runs.index),
-                    places=tuple(self.places[i] for i in runs.index),
-                    problems=(),
-                )
+        return _comparisons(self)
+
+
+@lru_cache(maxsize=4)  # the same parts every time, so that what is computed from a part can be remembered too
+def _comparisons(results: Results) -> tuple[Results, ...]:
+    names = list(GROUP_COLUMNS)
+    groups = list(results.runs.groupby(names, sort=False))
+    if len(groups) == 1 and not results.problems:
+        return (results,)
+    parts = []
+    for _, runs in groups:
+        same = (results.inference[names] == runs[names].iloc[0]).all(axis=1)
+        parts.append(
+            Results(
+                runs=runs.reset_index(drop=True),
+                inference=results.inference[same].reset_index(drop=True),
+                records=tuple(results.records[i] for i in runs.index),
+                places=tuple(results.places[i] for i in runs.index),
+                problems=(),
             )
-        return tuple(parts)
+        )
+    return tuple(parts)
 
 
 def load(results: Path | Sequence[Path]) -> Results:
