@@ -161,9 +161,12 @@ def test_best_of_each_budget_needs_an_opponent_and_validity(tmp_path: Path) -> N
     assert names == [("magnitude", 0.5)]
     assert best_rows(table, "kept_macs_percent_mean") == set()
     assert best_rows(table, None) == set()
-    lowest = best_rows(table, "train_energy_modelled_ratio_mean")
-    rows = table[table["valid"] & (table["budget"] == 0.5)]
-    assert [table.index[i] for i in lowest] == [rows["train_energy_modelled_ratio_mean"].idxmin()]
+    assert best_rows(table, "train_samples_ratio_mean") == set()  # all alike: nobody wins
+    assert best_rows(table, "large_batch_energy_modelled_j_per_1000_images_mean") == set()  # of different times
+    table["large_batch_latency_ratio_mean"] = [1.0, 0.4, 0.500, 0.504, 0.1]  # the last one is invalid
+    assert best_rows(table, "large_batch_latency_ratio_mean") == set()  # they look alike
+    table.loc[2, "large_batch_latency_ratio_mean"] = 0.48
+    assert best_rows(table, "large_batch_latency_ratio_mean") == {2}
     (line,) = [line for line in markdown_text(table).splitlines() if line.startswith("| magnitude")]
     assert "**86.00**" in line
 
