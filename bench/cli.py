@@ -12,6 +12,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from bench import compare
 from bench.errors import UserError
 
 BUDGET_NAMES = {"macs": "MACs", "params": "parameters", "latency": "latency", "energy": "energy"}
@@ -19,7 +20,7 @@ BUDGET_NAMES = {"macs": "MACs", "params": "parameters", "latency": "latency", "e
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit code: 0 well, 1 a run failed, 2 bad input, 130 interrupted."""
+    """Run the command line; returns the exit code: 0 well, 1 a run failed or got worse, 2 bad input, 130 interrupted."""
     from bench.measure import split_command
 
     argv, measured = split_command(sys.argv[1:] if argv is None else argv)
@@ -63,6 +64,7 @@ def parser() -> argparse.ArgumentParser:
 
     doctor.add_arguments(commands.add_parser("doctor", help="what of this machine's energy can be measured, how well"))
     measure.add_arguments(commands.add_parser("energy", help="measure any command with its whole process tree"))
+    compare.add_arguments(commands.add_parser("compare", help="find what got worse between two results folders"))
     return top
 
 

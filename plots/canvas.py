@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
@@ -33,6 +34,16 @@ def title(results: Results, table: pd.DataFrame, statistic: str) -> str:
     counts = sorted(set(table["runs"]))
     seeds = plural(counts[0], "seed") if len(counts) == 1 else f"{counts[0]} to {counts[-1]} seeds"
     return f"{results.runs['suite'].iloc[0]}: " + ("one seed" if counts == [1] else f"{statistic} {seeds}")
+
+
+def one_legend(figure: Figure, panels: Sequence[Axes]) -> None:
+    """One legend beside all panels, each name once."""
+    entries: dict[str, Any] = {}
+    for axes in panels:
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
+            entries.setdefault(label, handle)
+    if entries:
+        figure.legend(list(entries.values()), list(entries), loc="outside right upper")
 
 
 def row_label(row: dict[str, Any]) -> str:

@@ -6,6 +6,7 @@ Everything that people read (tables, figures, sentences) takes its numbers from 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any
 
 import pandas as pd
@@ -35,7 +36,17 @@ def comparison(results: Results) -> pd.DataFrame:
 
     Invalid runs have rows of their own (`valid` is False), and never serve as the reference.
     """
-    return pd.DataFrame([row for part in results.comparisons() for row in _rows(part)])
+    return _remembered(results).copy()  # the caller may do with it as he likes
+
+
+@lru_cache(maxsize=4)  # every table, figure and sentence asks again
+def _remembered(results: Results) -> pd.DataFrame:
+    return pd.DataFrame([row for part in results.comparisons() for row in _rows_of_part(part)])
+
+
+@lru_cache(maxsize=16)
+def _rows_of_part(part: Results) -> list[dict[str, Any]]:
+    return list(_rows(part))
 
 
 def rows_of(table: pd.DataFrame) -> list[dict[str, Any]]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, get_args
 
@@ -20,6 +21,8 @@ from bench.record import RECORD_FILE, Inference, Record, read_record
 from plots.problems import Problem, problems_of
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
+
+Found = tuple[str, Record, Path]  # the results folder as it was given, the record, the folder it lies in
 
 GROUP_COLUMNS = ("folder", "suite", "machine")
 """Runs are compared with one another only where all of these agree."""
@@ -86,7 +89,7 @@ the ratio is that of the totals, and its bounds are unknown.
 """
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # equal to itself alone, so that what is computed from it can be remembered
 class Results:
     """What a results folder holds.
 
@@ -94,12 +97,14 @@ class Results:
         runs: one row per finished run, columns as in `RUN_COLUMNS`.
         inference: one row per finished run and batch size, columns as in `INFERENCE_COLUMNS`.
         records: the records behind `runs`, in the same order.
+        places: the folder that each record lies in, in the same order; what is stored beside a record is found there.
         problems: what was left out, what failed and what is invalid, in the order of the files.
     """
 
     runs: pd.DataFrame
     inference: pd.DataFrame
     records: tuple[Record, ...]
+    places: tuple[Path, ...]
     problems: tuple[Problem, ...]
 
     def comparisons(self) -> tuple[Results, ...]:
@@ -107,19 +112,28 @@ class Results:
 
         The parts carry no problems: those belong to the whole.
         """
-        names = list(GROUP_COLUMNS)
-        parts = []
-        for _, runs in self.runs.groupby(names, sort=False):
-            same = (self.inference[names] == runs[names].iloc[0]).all(axis=1)
-            parts.append(
-                Results(
-                    runs=runs.reset_index(drop=True),
-                    inference=self.inference[same].reset_index(drop=True),
-                    records=tuple(self.records[i] for i in runs.index),
-                    problems=(),
-                )
+        return _comparisons(self)
+
+
+@lru_cache(maxsize=4)  # the same parts every time, so that what is computed from a part can be remembered too
+def _comparisons(results: Results) -> tuple[Results, ...]:
+    names = list(GROUP_COLUMNS)
+    groups = list(results.runs.groupby(names, sort=False))
+    if len(groups) == 1 and not results.problems:
+        return (results,)
+    parts = []
+    for _, runs in groups:
+        same = (results.inference[names] == runs[names].iloc[0]).all(axis=1)
+        parts.append(
+            Results(
+                runs=runs.reset_index(drop=True),
+                inference=results.inference[same].reset_index(drop=True),
+                records=tuple(results.records[i] for i in runs.index),
+                places=tuple(results.places[i] for i in runs.index),
+                problems=(),
             )
-        return tuple(parts)
+        )
+    return tuple(parts)
 
 
 def load(results: Path | Sequence[Path]) -> Results:
@@ -136,7 +150,7 @@ def load(results: Path | Sequence[Path]) -> Results:
         for path in _record_files(folder):
             found.setdefault(path.resolve(), (str(folder), path))
 
-    done: list[tuple[str, Record]] = []
+    done: list[Found] = []
     problems: list[Problem] = []
     for folder_name, path in found.values():
         try:
@@ -147,20 +161,21 @@ def load(results: Path | Sequence[Path]) -> Results:
             continue
         problems.extend(problems_of(record))
         if record.status == "done":
-            done.append((folder_name, record))
+            done.append((folder_name, record, path.parent))
     done, repeated = _latest_of_each(done)
     problems.extend(repeated)
 
-    runs = [_run_row(folder, record) for folder, record in done]
+    runs = [_run_row(folder, record) for folder, record, _ in done]
     inference = [
         {name: row[name] for name in INFERENCE_COLUMNS if name in row} | _inference_row(measured)
-        for row, (_, record) in zip(runs, done, strict=True)
+        for row, (_, record, _) in zip(runs, done, strict=True)
         for measured in record.inference
     ]
     return Results(
         runs=_frame(runs, RUN_COLUMNS),
         inference=_frame(inference, INFERENCE_COLUMNS),
-        records=tuple(record for _, record in done),
+        records=tuple(record for _, record, _ in done),
+        places=tuple(place for _, _, place in done),
         problems=tuple(problems),
     )
 
@@ -189,13 +204,13 @@ def _record_files(folder: Path) -> list[Path]:
     return paths
 
 
-def _latest_of_each(done: Sequence[tuple[str, Record]]) -> tuple[list[tuple[str, Record]], list[Problem]]:
+def _latest_of_each(done: Sequence[Found]) -> tuple[list[Found], list[Problem]]:
     """Of runs that claim to be the same (method, budget, seed), keep the one that finished last.
 
     Two of them in one folder differ in their settings, and a mean over both would describe neither.
     """
     latest: dict[tuple[Any, ...], int] = {}
-    for i, (folder, r) in enumerate(done):
+    for i, (folder, r, _) in enumerate(done):
         identity = (folder, r.suite, machine_label(r.machine), r.method, r.budget, r.seed)
         if identity not in latest or done[latest[identity]][1].finished_at <= r.finished_at:
             latest[identity] = i
@@ -207,7 +222,7 @@ def _latest_of_each(done: Sequence[tuple[str, Record]]) -> tuple[list[tuple[str,
             f"another run of {r.method} at {r.budget:g} with seed {r.seed} finished later",
             "only the later one is shown; delete the one that you don't want",
         )
-        for i, (_, r) in enumerate(done)
+        for i, (_, r, _) in enumerate(done)
         if i not in kept
     ]
     return [entry for i, entry in enumerate(done) if i in kept], problems

@@ -1,6 +1,7 @@
 """The report: tables, figures and one self-contained HTML page, from records alone.
 
-load -> write_tables          table.csv, table.md
+load -> write_tables          table.csv, table.md, table.tex
+     -> energy_rows           energy.json, energy.csv
      -> draw, render          figures/*.png, figures/*.svg
      -> page (report.html)    report.html
 """
@@ -20,19 +21,27 @@ import pandas as pd
 
 from bench.errors import UserError
 from bench.record import write_atomically
+from plots.best import best_rows
 from plots.checks import check
 from plots.comparison import comparison, rows_of
+from plots.energy_report import csv_text as energy_csv
+from plots.energy_report import energy_rows, totals
+from plots.energy_report import json_text as energy_json
 from plots.figures import FIGURES, render
 from plots.frame import KINDS, Results, load
 from plots.problems import Problem
+from plots.published import load_published
 from plots.summary import sentences
 from plots.tables import GROUPS, legend, readable, write_tables
+from plots.text import bounded, signed_points, three_digits
 
 KIND_MEANINGS = {
     "measured": "read from an energy counter of the hardware (NVML, RAPL)",
     "sampled": "power readings of the hardware, integrated over time",
     "modelled": "no sensor: CPU time and memory of the process, times assumed watts; the bounds are the assumptions'",
 }
+
+UNKNOWN = float("nan")
 
 
 @dataclass(frozen=True)
@@ -51,7 +60,7 @@ class Picture:
 
 
 def write_report(results_folders: Path | Sequence[Path], out: Path) -> list[Path]:
-    """Write table.csv, table.md, figures/*.png, figures/*.svg and report.html into `out`; returns their paths.
+    """Write tables, energy.json, energy.csv, figures/*.png, figures/*.svg and report.html into `out`; returns the paths.
 
     Each file is replaced atomically. The same records give the same files.
 
@@ -62,6 +71,10 @@ def write_report(results_folders: Path | Sequence[Path], out: Path) -> list[Path
     parts = results.comparisons()
     try:
         written = write_tables(results, out) if parts else []
+        accounts = energy_rows(results)
+        if accounts:
+            written.append(write_atomically(out / "energy.json", energy_json(accounts)))
+            written.append(write_atomically(out / "energy.csv", energy_csv(accounts)))
         sections = []
         for name, part in zip(_section_names(parts), parts, strict=True):
             table = comparison(part)
@@ -121,6 +134,8 @@ def _section(part: Results, table: pd.DataFrame, name: str, pictures: Sequence[P
         "legend": legend(table),
         "pictures": pictures,
         "sources": _sources(part),
+        "energy": _energy(part),
+        "published": _published(part),
         "emissions": list(dict.fromkeys(_emissions(part))),
         "facts": _facts(part),
         "commands": list(dict.fromkeys(record.command for record in part.records if record.command)),
@@ -132,16 +147,72 @@ def _tables(table: pd.DataFrame) -> list[dict[str, Any]]:
     tables = []
     for group in GROUPS:
         columns = [column for column in readable(table) if column.group in ("", group)]
+        best = [best_rows(table, column.number) for column in columns]
         rows = [
             {
                 "valid": row["valid"],
-                "cells": [(c.text(row), None if c.number is None else row[c.number]) for c in columns],
+                "cells": [
+                    (c.text(row), None if c.number is None else row[c.number], place in found)
+                    for c, found in zip(columns, best, strict=True)
+                ],
             }
-            for row in rows_of(table)
+            for place, row in enumerate(rows_of(table))
         ]
         if any(column.group == group for column in columns):
             tables.append({"title": group, "columns": columns, "rows": rows})
     return tables
+
+
+def _energy(part: Results) -> dict[str, Any]:
+    """The energy report: what all runs took together, and a row for each training."""
+    rows = energy_rows(part)
+    together = []
+    for total in totals(rows):
+        kwh = bounded(total["energy_kwh"], total["energy_low_kwh"], total["energy_high_kwh"], three_digits)
+        grams = "" if total["gco2e"] is None else f", {three_digits(total['gco2e'])} g CO2e"
+        together.append(f"{kwh} kWh ({total['kind']}){grams}")
+    trainings = []
+    for row in (row for row in rows if row["phase"] == "training"):
+        kwh = bounded(row["energy_consumed"], row["energy_low_kwh"], row["energy_high_kwh"], three_digits)
+        emissions_g = None if row["emissions"] is None else 1000 * row["emissions"]
+        figures = [(three_digits(row["duration"] / 60), row["duration"]), (kwh, row["energy_consumed"])]
+        figures.append(("–", None) if emissions_g is None else (three_digits(emissions_g), emissions_g))
+        names = [(row[name] or "–", None) for name in ("run_id", "kind", "country_iso_code")]
+        trainings.append([*names[:2], *figures, names[2], (row["gpu_model"] or row["cpu_model"] or "–", None)])
+    return {"together": together, "trainings": trainings, "pue": rows[0]["pue"] if rows else None}
+
+
+def _published(part: Results) -> list[list[str]]:
+    """What papers print for the data set of this comparison: rows of text, one for each figure."""
+    datasets = {_plain(str(record.settings.get("dataset", ""))) for record in part.records}
+    table = load_published()
+    return [
+        [
+            row["network"],
+            row["method"],
+            f"{row['flops_cut_percent']:g}",
+            bounded(row["baseline_percent"], UNKNOWN, UNKNOWN, lambda percent: f"{percent:.2f}"),
+            bounded(row["pruned_percent"], UNKNOWN, UNKNOWN, lambda percent: f"{percent:.2f}"),
+            bounded(row["delta_points"], UNKNOWN, UNKNOWN, signed_points),
+            signed_points(row["stated_delta_points"]),
+            "; ".join(
+                part
+                for part in (
+                    row["source"],
+                    row["note"],
+                    "accuracies not read again there" if row["accuracies_checked"].startswith("no") else "",
+                )
+                if part
+            ),
+        ]
+        for row in rows_of(table)
+        if _plain(row["dataset"]) in datasets
+    ]
+
+
+def _plain(name: str) -> str:
+    """`CIFAR-10` and `cifar10` are the same."""
+    return re.sub(r"[^a-z0-9]", "", name.lower())
 
 
 def _sources(part: Results) -> list[dict[str, str]]:

@@ -21,6 +21,7 @@ from rich.measure import Measurement
 from rich.table import Table
 
 from bench.record import write_atomically
+from plots.best import best_rows
 from plots.comparison import BATCHES, REFERENCE, batch_label, comparison, rows_of
 from plots.frame import GROUP_COLUMNS, KINDS, Results
 from plots.text import bounded, listed, mean_sd, signed_points, three_digits
@@ -158,8 +159,11 @@ def csv_text(table: pd.DataFrame) -> str:
 def markdown_text(table: pd.DataFrame) -> str:
     """The readable columns of a `comparison` in Markdown, with the sentences that explain their signs."""
     columns = readable(table)
+    best = [best_rows(table, column.number) for column in columns]
     lines = [[column.heading for column in columns], ["---" if c.number is None else "---:" for c in columns]]
-    lines += [[column.text(row) for column in columns] for row in rows_of(table)]
+    for place, row in enumerate(rows_of(table)):
+        cells = zip((column.text(row) for column in columns), best, strict=True)
+        lines.append([f"**{text}**" if place in found else text for text, found in cells])
     text = "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
     return f"{text}\n\n{legend(table)}\n"
 
@@ -172,6 +176,7 @@ def legend(table: pd.DataFrame) -> str:
         "×: relative to the dense network; training seed by seed, inference side by side in one process. Joules of "
         "different runs were measured at different times: compare networks by the ×. What follows “dense” after joules "
         "of inference is the dense network's figure, measured beside this one."
+        + (" Bold: the best of a budget." if table["budget"].duplicated().any() else "")
     )
 
 
@@ -232,11 +237,10 @@ def terminal_table(results: Results) -> RenderableType:
     return TerminalTable(comparison(results), problems)
 
 
-WRITERS: dict[str, Callable[[pd.DataFrame], str]] = {"table.csv": csv_text, "table.md": markdown_text}
-"""File name -> its text from a `comparison`. A LaTeX table is one more entry here."""
-
-
 def write_tables(results: Results, out: Path) -> list[Path]:
     """Write every table into the folder `out`, atomically; returns the paths."""
+    from plots.latex import latex_text  # it is written with this module's columns
+
     table = comparison(results)
-    return [write_atomically(out / name, text(table)) for name, text in WRITERS.items()]
+    writers = {"table.csv": csv_text, "table.md": markdown_text, "table.tex": latex_text}
+    return [write_atomically(out / name, text(table)) for name, text in writers.items()]

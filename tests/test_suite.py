@@ -350,6 +350,17 @@ def test_what_is_not_a_readable_text_file_is_said_in_one_sentence(tmp_path: Path
     assert problems(latin / "below.toml") == ["cannot be read (Not a directory)"]
 
 
+def test_the_suites_of_the_paper_differ_in_network_and_data_set_only() -> None:
+    suites = [load_suite(name) for name in shipped() if name.startswith("paper-")]
+    assert {(s.dataset, s.model) for s in suites} == {
+        (dataset, f"resnet{depth}") for dataset in ("cifar10", "cifar100") for depth in (20, 56, 110)
+    }
+    assert {s.name for s in suites} == {f"paper-{s.dataset}-{s.model}" for s in suites}
+    own = {"name", "description", "dataset", "model"}
+    assert len({s.model_dump_json(exclude=own) for s in suites}) == 1
+    assert (suites[0].budgets, suites[0].seeds, suites[0].training.epochs) == ((0.5, 0.7), (0, 1, 2), 160)
+
+
 @pytest.mark.parametrize("name", ["quickstart", "cifar10-cpu"])
 def test_shipped_suites_load_and_fit_the_schema(name: str) -> None:
     assert load_suite(name).name == name

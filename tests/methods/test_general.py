@@ -107,7 +107,7 @@ def test_a_whole_training_on_networks_from_elsewhere(name):
         optimizer.zero_grad()
         gating.step(optimizer)
         if step == 3:
-            assert gating._state.closed  # something was skipped
+            assert gating.state.closed  # something was skipped
     assert loss.isfinite()
     assert gating.masked_max_abs_diff <= 1e-4
     assert 0.48 <= count_macs(gating.finish(), x) / dense <= 0.5
@@ -117,14 +117,14 @@ def test_skipped_branches_give_what_masked_ones_give():
     model, x = calibrated("torchvision/mobilenet_v2")
     gating = ConsensusGating(model, x, keep=0.5, steps=10)
     gating.steps_done = 3
-    skippable = gating._state.skippable
+    skippable = gating.state.skippable
     assert skippable == {b.unit for b in gating.structure.branches}
     gating.logit_mean[list(skippable)] = -5.0
     skipped = evaluate(gating, x)
-    assert gating._state.closed == skippable
-    gating._state.skippable = set()
+    assert gating.state.closed == skippable
+    gating.state.skippable = set()
     assert (skipped - evaluate(gating, x)).abs().max() <= 1e-5
-    assert gating._state.closed == set()
+    assert gating.state.closed == set()
 
 
 def test_another_batch_and_image_size_than_the_example_inputs():
@@ -136,7 +136,7 @@ def test_another_batch_and_image_size_than_the_example_inputs():
     first, second = evaluate(gating, other), evaluate(gating, other)  # the first one runs, masked; the second skips
     assert first.shape == (5, 10)
     assert (first - second).abs().max() <= 1e-5
-    assert gating._state.closed
+    assert gating.state.closed
 
 
 def test_a_grouped_convolution_loses_whole_groups():

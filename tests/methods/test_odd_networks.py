@@ -104,7 +104,7 @@ def test_per_sample_masks_behind_such_an_activation_are_exact_too():
     model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Sigmoid(), nn.Conv2d(8, 6, 3), head(6))
     x = images(2, 8)
     gating = ConsensusGating(model, x, keep=1.0, steps=10, options=GatingOptions(execution="per_sample", noise=0.0))
-    state = gating._state
+    state = gating.state
     gating.eval()
     gates = torch.ones(2, state.units + 1)
     gates[0, :4] = 0.0  # the first image closes the first four channels
@@ -344,7 +344,7 @@ def test_two_inputs_and_a_dict_are_refused():
 
 
 def test_example_inputs_of_the_wrong_shape_are_refused():
-    with pytest.raises(ValueError, match=r"does not run on example inputs of shape \(2, 5, 8, 8\)"):
+    with pytest.raises(ValueError, match=r"example_inputs of shape \(2, 5, 8, 8\) do not fit the model"):
         ConsensusGating(nn.Sequential(conv(3, 8), head(8)), torch.zeros(2, 5, 8, 8), keep=0.5, steps=10)
 
 

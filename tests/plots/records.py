@@ -6,6 +6,8 @@ import random
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from bench.energy.reading import Kind, Reading, SourceReading
 from bench.record import (
     Cost,
@@ -18,6 +20,7 @@ from bench.record import (
     Record,
     write_record,
 )
+from plots.power_samples import POWER_COLUMNS, POWER_FILE
 
 DENSE_MACS, DENSE_PARAMS = 40_800_000, 272_474
 SAMPLES = 8 * 45_000
@@ -101,7 +104,7 @@ def record(
         "method_name": method,
         "budget": budget,
         "seed": seed,
-        "settings": {"model": "resnet20", "epochs": 8},
+        "settings": {"dataset": "cifar10", "model": "resnet20", "epochs": 8},
         "machine": {"cpu": "Example CPU 9000", "cores": 4, "memory_gib": 16.0, "os": "Linux 6.1"},
         "versions": {"greenprune": "0.1.0", "torch": "2.13.0", "python": "3.11.7"},
         "command": "greenprune run cifar10-cpu --data data",
@@ -133,6 +136,71 @@ def record(
         ),
     }
     return Record(**fields | changes)
+
+
+LAYERS = {
+    "conv1": 16,
+    **{
+        f"layer{stage}.{block}.{conv}": 8 * 2**stage
+        for stage in (1, 2, 3)
+        for block in (0, 1, 2)
+        for conv in ("conv1", "conv2")
+    },
+    "fc": 10,
+}
+"""Layers of ResNet-20 with their channels."""
+
+
+def widths(seed: int, keep: float, closed: tuple[str, ...] = ()) -> dict[str, int]:
+    """Kept channels of `LAYERS`: about the share `keep` of the inner ones, none of the `closed` blocks."""
+    noise = random.Random(seed)
+    kept = dict(LAYERS)
+    for name, full in LAYERS.items():
+        if name.startswith("layer") and name.endswith("conv1"):
+            kept[name] = max(1, min(full, round(full * keep * noise.uniform(0.4, 1.5))))
+        if name.rpartition(".")[0] in closed:
+            kept[name] = 0
+    return kept
+
+
+def with_widths(run: Record, kept: dict[str, int]) -> Record:
+    assert run.cost is not None
+    return run.model_copy(update={"cost": run.cost.model_copy(update={"widths": kept, "widths_dense": LAYERS})})
+
+
+def gate_history(seed: int = 0, search_steps: int = 240, rows: int = 24) -> dict[str, Any]:
+    """Consensus of gates that are undecided first and agree at the end, as `methods.gating` tells it."""
+    noise = random.Random(seed)
+    ends = {name: [noise.random() < 0.55 for _ in range(LAYERS[name])] for name in LAYERS if name.endswith("conv1")}
+    ends = {name: end for name, end in ends.items() if name != "conv1"}
+
+    def row(step: int, end: bool, start: float) -> float:
+        t = max(0.0, step / search_steps - 0.2) / 0.8
+        return round(start + (float(end) - start) * min(1.0, t * 1.1), 2)
+
+    steps = [search_steps * (i + 1) // rows for i in range(rows)]
+    starts = {name: [noise.uniform(0.75, 0.95) for _ in end] for name, end in ends.items()}
+    channels = {
+        name: [[row(step, e, s) for e, s in zip(end, starts[name], strict=True)] for step in steps]
+        for name, end in ends.items()
+    }
+    layers = {name.rpartition(".")[0]: [[row(step, noise.random() < 2, 0.88)] for step in steps] for name in ends}
+    return {"steps": steps, "search_steps": search_steps, "channels": channels, "layers": layers}
+
+
+def power(
+    place: Path, *, minutes: float = 6.0, watts: float = 22.0, phases: tuple[str, ...] = ("search", "train")
+) -> Path:
+    """Write power.parquet beside a record: a sample of two sources each second, phases of equal length."""
+    noise, seconds = random.Random(0), int(minutes * 60)
+    rows = [
+        (float(t), source, "modelled", base + noise.gauss(0, base / 30), phases[len(phases) * t // seconds])
+        for t in range(seconds)
+        for source, base in (("cpu", watts), ("ram", 6.0))
+    ]  # fmt: skip
+    path = place / POWER_FILE
+    pd.DataFrame(rows, columns=list(POWER_COLUMNS)).to_parquet(path)
+    return path
 
 
 def failed(method: str = "magnitude", *, seed: int = 0, reason: str = "killed by signal 11 (SIGSEGV)") -> Record:
@@ -169,4 +237,32 @@ def store(folder: Path, *records: Record) -> Path:
     """Write the records where `greenprune run` would; returns the results folder."""
     for stored in records:
         write_record(stored, folder / stored.suite / stored.key)
+    return folder
+
+
+def rich(folder: Path, *runs: Record) -> Path:
+    """Store the records with all that figures draw: widths, gates, intervals of the energy ratio, power of seed 0."""
+    for run in runs:
+        kept = dict(LAYERS)
+        if run.method_name != "dense":
+            kept = widths(run.seed, run.budget, ("layer2.1",) if run.method_name == "gated" else ())
+        full = with_widths(run, kept)
+        if run.method_name == "gated":
+            full = full.model_copy(update={"history": gate_history(run.seed)})
+        measured = [
+            m.model_copy(
+                update={
+                    "energy_ratio": {
+                        s.kind: (m.latency_ratio, m.latency_ratio * 0.97, m.latency_ratio * 1.03) for s in m.energy.sources
+                    }
+                }
+            )
+            for m in run.inference
+        ]  # fmt: skip
+        full = full.model_copy(update={"inference": tuple(measured)})
+        store(folder, full)
+        if run.seed == 0:
+            power(
+                folder / run.suite / run.key, phases=("search", "train") if run.method_name == "gated" else ("train",)
+            )
     return folder

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -17,11 +18,16 @@ from plots.frame import load
 from plots.problems import Problem
 from plots.report import grouped, write_report
 from plots.summary import sentences
-from tests.plots.records import failed, grid, reading, record, source, store
+from tests.plots.records import NINE, failed, grid, reading, record, rich, source, store
 
-FIGURE_FILES = [
-    f"figures/{name}.{ending}" for name in ("accuracy_against_macs", "energy_per_method") for ending in ("png", "svg")
-]
+FIGURES_OF_PLAIN_RECORDS = (
+    "accuracy_against_macs", "accuracy_against_inference_energy", "accuracy_against_training_energy",
+    "energy_per_method", "energy_break_even", "saving_predicted_and_measured", "budget_achieved",
+)  # fmt: skip
+"""The others need widths, gates or power."""
+
+FIGURE_FILES = [f"figures/{name}.{ending}" for name in FIGURES_OF_PLAIN_RECORDS for ending in ("png", "svg")]
+TEXT_FILES = ["table.csv", "table.md", "table.tex", "energy.json", "energy.csv", "report.html"]
 
 
 class _Page(HTMLParser):
@@ -52,7 +58,7 @@ def test_files_are_written_and_nothing_else(tmp_path: Path) -> None:
     out = tmp_path / "out"
     written = write_report(store(tmp_path / "results", *grid()), out)
     names = {path.relative_to(out).as_posix() for path in written}
-    assert names == {"table.csv", "table.md", "report.html", *FIGURE_FILES}
+    assert names == {*TEXT_FILES, *FIGURE_FILES}
     assert {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()} == names
 
 
@@ -76,7 +82,7 @@ def test_page_is_self_contained(tmp_path: Path) -> None:
     assert policy is not None
     assert "default-src 'none'" in policy
     images = [attrs for tag, attrs in page.tags if tag == "img"]
-    assert len(images) == 2
+    assert len(images) == len(FIGURES_OF_PLAIN_RECORDS)
     assert all((image["src"] or "").startswith("data:image/svg+xml;base64,") and image["alt"] for image in images)
 
 
@@ -127,11 +133,49 @@ def test_comparisons_have_sections_and_figures_of_their_own(tmp_path: Path) -> N
     written = write_report([results / "cifar10-cpu", results / "a"], tmp_path / "out")
     pictures = {path.name for path in written if path.suffix == ".svg"}
     prefixes = ("cifar10-cpu", "cifar10-cpu.2", "a-b")
-    names = ("accuracy_against_macs", "energy_per_method")
-    assert pictures == {f"{prefix}-{name}.svg" for prefix in prefixes for name in names}
+    whole = {f"cifar10-cpu-{name}.svg" for name in FIGURES_OF_PLAIN_RECORDS}
+    alone = {
+        f"{prefix}-{name}.svg" for prefix in prefixes[1:] for name in ("accuracy_against_macs", "energy_per_method")
+    }
+    assert whole | alone <= pictures
+    assert all(name.startswith(prefixes) for name in pictures)
     html = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     ids = {attrs["id"] for _, attrs in _Page(html).tags if "id" in attrs}
     assert ids == set(prefixes)
+
+
+def test_two_hundred_records_in_time_and_of_a_size_to_mail(tmp_path: Path) -> None:
+    results = rich(tmp_path / "results", *grid(NINE, (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9), 3))
+    assert len(list(results.glob("*/*/record.json"))) == 195
+    started_s = time.process_time()  # of this process: what else the machine does is not the report's fault
+    write_report(results, tmp_path / "out")
+    assert time.process_time() - started_s < 20
+    assert (tmp_path / "out" / "report.html").stat().st_size < 5_000_000
+
+
+@pytest.mark.parametrize("version", [0, 99])
+def test_records_of_another_schema_are_named_and_skipped(tmp_path: Path, version: int) -> None:
+    results = store(tmp_path / "results", *grid())
+    path = results / "cifar10-cpu" / "gated-0.5-0" / RECORD_FILE
+    path.write_text(path.read_text().replace('"schema_version": 1', f'"schema_version": {version}'))
+    write_report(results, tmp_path / "out")
+    text = _Page((tmp_path / "out" / "report.html").read_text(encoding="utf-8")).text
+    assert f"schema_version = {version} is {'older' if version == 0 else 'newer'} than this greenprune" in text
+    assert "magnitude" in text
+
+
+def test_page_holds_the_energy_report_and_the_published_numbers_apart(tmp_path: Path) -> None:
+    html, page = _report(tmp_path, *grid(energy={"training": reading(source(3.6e6))}))
+    assert (
+        "All runs together, training, evaluation and inference: 3.00 [2.10, 4.20] kWh (modelled), 1,143 g CO2e"
+        in page.text
+    )
+    assert "PUE used: 1 (the machine alone)" in page.text
+    published = html[html.index("What papers print") : html.index("Energy report")]
+    assert "HRank" in published
+    assert "CIFAR-100" not in published  # another data set
+    assert "HRank" not in html.replace(published, "")
+    assert 'class="number best"' in html
 
 
 @pytest.mark.parametrize("place", ["a file", "a file/below"])

@@ -182,7 +182,7 @@ def test_csv_holds_the_numbers_unrounded(tmp_path: Path) -> None:
 def test_files(tmp_path: Path) -> None:
     results = _load(tmp_path / "results", *grid())
     written = write_tables(results, tmp_path / "out")
-    assert [path.name for path in written] == ["table.csv", "table.md"]
+    assert [path.name for path in written] == ["table.csv", "table.md", "table.tex"]
     assert written[1].read_text(encoding="utf-8") == markdown_text(comparison(results))
 
 
