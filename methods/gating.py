@@ -128,6 +128,7 @@ class ConsensusGating(nn.Module):
         self._macs = budget.MacCost(self.structure, device)
         units = self.structure.units
         weights = price_weights(self._cost, self.options.balance)
+        weights[[b.unit for b in self.structure.branches]] *= self.options.layer_weight
         per_sample = self.options.execution == "per_sample"
         self.state = GateState(units, device, weights, self._noise_generator, per_sample=per_sample)
         self._gain = self.state.gradients.gain = min(MAX_GAIN, self.options.drift / self.search_steps)

@@ -45,6 +45,12 @@ class GatingOptions(MethodOptions):
     balance: float = Field(
         1.0, ge=0, le=1, description="gradients of a gate are divided by its unit's cost to this power (0: not at all)"
     )
+    layer_weight: float = Field(
+        1.0,
+        gt=0,
+        description="the gradients of layer gates are multiplied by this: below 1 they rise slower than the gates of "
+        "channels, and more whole layers go",
+    )
     drift: float = Field(
         80.0,
         gt=0,

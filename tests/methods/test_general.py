@@ -16,21 +16,8 @@ from methods.gated_modules import Gated
 from methods.gating import gated_units
 from methods.structure import Structure, trace
 from methods.surgery import evaluate, masked, remove
+from tests.methods.equivalence import NETWORKS
 from tests.methods.networks import batches, calibrated, images, network
-
-NETWORKS = [
-    "resnet20",
-    "resnet56",
-    "vgg16_bn",
-    "torchvision/resnet18",
-    "torchvision/resnet50",
-    "torchvision/mobilenet_v2",
-    "torchvision/densenet121",
-    "torchvision/regnet_y_400mf",
-    "torchvision/efficientnet_b0",
-    "torchvision/convnext_tiny",
-]
-
 
 def executions(name: str) -> list[str]:
     """Both for the small ones; one each for the rest, to save time (in eval mode both run the consensus)."""
