@@ -153,13 +153,17 @@ class GradientScale:
     Attributes:
         sums: (U,) weighted gradients of the gates, added up since the last step.
         rms: 0 until something was seen.
+        importance: (U,) mean square of each gate's own gradient, not weighted (a moving average over about 100 steps).
     """
+
+    IMPORTANCE_MOMENTUM = 0.99
 
     def __init__(self, weights: Tensor, momentum: float = 0.98) -> None:
         self.weights, self.momentum = weights, momentum
         self.gain = 1.0
         self.rms = 0.0
         self.sums = torch.zeros_like(weights)
+        self.importance = torch.zeros_like(weights)
 
     def apply(self, gates: Tensor, units: Tensor) -> Tensor:
         """`gates` (units,) or (B, units) forward; scaled gradient backward."""
@@ -185,6 +189,9 @@ class GradientScale:
         if len(seen):
             now = float(seen.mean().sqrt())
             self.rms = now if self.rms == 0.0 else self.momentum * self.rms + (1.0 - self.momentum) * now
+            own = (sums / self.weights).square()
+            fresh = self.importance == 0.0
+            self.importance = torch.where(fresh, own, torch.lerp(own, self.importance, self.IMPORTANCE_MOMENTUM))
         self.sums.zero_()
 
 

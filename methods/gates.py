@@ -63,6 +63,23 @@ def majority(
     return straight_through((logits if noise is None else logits + noise) > 0, votes)
 
 
+def prior_logits(benefit: Tensor, mean: float, spread: float) -> Tensor:
+    """Logits in the order of `benefit`, what a unit is worth for what it costs: log(benefit), standardised and rescaled.
+
+    The worth of a unit is the mean square of the loss's gradient with respect to its gate, an estimate of how much the
+    loss rises without it (Theis et al. 2018, arXiv 1801.05787, section 2.2). The plain gradient cannot say how much a
+    whole layer is worth: a batch norm behind the layer undoes a common scale of its channels, so over the channels of
+    a layer their gradients, weighted by the gates, add up to zero.
+
+    Args:
+        benefit: (U,), above zero.
+        mean, spread: of the result; deviations are cut at 3 times the spread.
+    """
+    logs = benefit.log()
+    deviations = (logs - logs.mean()) / logs.std(unbiased=False).clamp_min(1e-12)
+    return mean + spread * deviations.clamp(-3.0, 3.0)
+
+
 def polarization_loss(votes: Tensor) -> Tensor:
     """mean_u vote_u (1 - vote_u): 0 exactly when all images agree on every gate, at most 1/4."""
     return (votes * (1.0 - votes)).mean()

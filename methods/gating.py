@@ -15,12 +15,13 @@ removed on the way. At the end of the search the rest is cut to the budget, and 
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from methods import budget, checkpoint, gating_record, ranks, surgery
+from methods import budget, checkpoint, gating_record, importance, ranks, surgery
 from methods.base import step_of
 from methods.costs import CostKind
 from methods.gate_wiring import find_skippable, unwrap, wrap
@@ -128,7 +129,6 @@ class ConsensusGating(nn.Module):
         self._macs = budget.MacCost(self.structure, device)
         units = self.structure.units
         weights = price_weights(self._cost, self.options.balance)
-        weights[[b.unit for b in self.structure.branches]] *= self.options.layer_weight
         per_sample = self.options.execution == "per_sample"
         self.state = GateState(units, device, weights, self._noise_generator, per_sample=per_sample)
         self._gain = self.state.gradients.gain = min(MAX_GAIN, self.options.drift / self.search_steps)
@@ -203,6 +203,8 @@ class ConsensusGating(nn.Module):
             self._cut(optimizer)
             self._compare_ranks = True
             return True
+        if self.steps_done == self._release_step():
+            importance.order_gates(self)
         self._project()
         self._prepare_next()
         every = max(5, round(self.options.shrink_every_share * self.search_steps))
@@ -249,8 +251,12 @@ class ConsensusGating(nn.Module):
         """
         return gating_record.history(self)
 
+    def _release_step(self) -> int:
+        """The first step after which the gates decide."""
+        return math.ceil(self.options.open_share * self.search_steps)
+
     def _stretch(self) -> str:
-        return "open" if self.steps_done < self.options.open_share * self.search_steps else "tighten"
+        return "open" if self.steps_done < self._release_step() else "tighten"
 
     def _progress(self) -> float:
         """0 when the gates are released, 1 when the full budget is reached."""

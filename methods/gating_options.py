@@ -45,12 +45,6 @@ class GatingOptions(MethodOptions):
     balance: float = Field(
         1.0, ge=0, le=1, description="gradients of a gate are divided by its unit's cost to this power (0: not at all)"
     )
-    layer_weight: float = Field(
-        1.0,
-        gt=0,
-        description="the gradients of layer gates are multiplied by this: below 1 they rise slower than the gates of "
-        "channels, and more whole layers go",
-    )
     drift: float = Field(
         80.0,
         gt=0,
@@ -62,6 +56,12 @@ class GatingOptions(MethodOptions):
     )
     initial_logit: float = Field(2.0, description="mean initial logit of a gate")
     initial_spread: float = Field(0.5, ge=0, description="standard deviation of the initial logits within a layer")
+    prior_spread: float = Field(
+        2.0,
+        ge=0,
+        description="standard deviation (over all gates) that the logits get when the gates are released, in the order of "
+        "the squared gradients seen until then, divided by the unit's cost to the power of balance; 0: they stay as they are",
+    )
     hidden: int = Field(16, ge=1, description="hidden width of a gate head")
     consensus_share: float = Field(
         0.02, gt=0, le=1, description="share of the search over which the consensus averages (at least 5 steps)"

@@ -10,6 +10,7 @@ from methods.gates import (
     logistic_noise,
     majority,
     polarization_loss,
+    prior_logits,
     straight_through,
     threshold,
 )
@@ -90,3 +91,18 @@ def test_the_threshold_is_the_lowest_that_meets_the_target():
     )  # the unit of 0.2 closes, half-way to the next
     assert float(threshold(cost, scores, undecided, opened, 0.75)) == 3.5
     assert threshold(cost, scores, torch.zeros(4, dtype=torch.bool), opened, 0.5) is None
+
+
+def test_prior_logits_keep_the_order_and_have_the_spread_asked_for():
+    benefit = torch.tensor([1e-6, 1e-4, 1e-2, 1.0, 100.0])
+    logits = prior_logits(benefit, 2.0, 0.5)
+    assert (logits.diff() > 0).all()
+    assert logits.mean() == pytest.approx(2.0, abs=1e-5)
+    assert logits.std(unbiased=False) == pytest.approx(0.5, abs=1e-5)
+    assert torch.allclose(prior_logits(benefit * 1000, 2.0, 0.5), logits, atol=1e-5)  # whatever the loss is scaled by
+
+
+def test_prior_logits_of_equals_are_equal_and_outliers_are_bounded():
+    assert (prior_logits(torch.ones(4), 2.0, 0.5) == 2.0).all()
+    outlier = torch.cat([torch.linspace(1.0, 1.1, 200), torch.tensor([1e-30])])
+    assert prior_logits(outlier, 2.0, 0.5).min() == pytest.approx(0.5)

@@ -184,6 +184,37 @@ def test_it_works_without_norms_and_branches():
     assert count_params(gating.finish()) < count_params(PlainConvs())
 
 
+def test_units_that_the_loss_does_not_notice_are_the_first_to_close():
+    """Two channels whose output nothing reads, and a layer that adds nothing: their gates start below all others."""
+    model = build("resnet20", 10, seed=0)
+    with torch.no_grad():
+        model.layer2[1].conv2.weight[:, :2] = 0.0
+        model.layer3[1].bn2.weight.zero_()
+        model.layer3[1].bn2.bias.fill_(1e-4)
+    x = batches(1)[0][0]
+    gating = ConsensusGating(model, x, keep=0.5, steps=40, options=GatingOptions(search_share=1.0, open_share=0.5))
+    gating.train()
+    optimizer = torch.optim.SGD([p for head in gating.heads() for p in head.parameters()], lr=0.05)
+    for step, (x, y) in enumerate(batches(20)):
+        before = gating.logit_mean.clone()
+        F.cross_entropy(gating(x), y).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        gating.step(optimizer)
+        assert step == 19 or (gating.logit_mean - before).abs().max() < 1.0
+    group = gating.structure.layers["layer2.1.conv1"].out_units
+    branch = next(b.unit for b in gating.structure.branches if b.name == "layer3.1")
+    lowest = gating.logit_mean.argsort()
+    assert set(group[:2].tolist()) <= set(lowest[:40].tolist())
+    assert (gating.logit_mean[group[:2]] < gating.logit_mean[group[2:]].min()).all()
+    others = [b.unit for b in gating.structure.branches if b.unit != branch]
+    assert (gating.logit_mean[branch] < gating.logit_mean[others]).all()
+    with torch.no_grad():  # the heads say so too, not only the average
+        gating(batches(1)[0][0])
+        spoken = gating.state.votes(default=gating.consensus)
+    assert spoken[group[:2]].max() < spoken[group[2:]].min()
+
+
 def test_the_same_seed_gives_the_same_weights():
     a, b = (searched(GatingOptions()).finish().state_dict() for _ in range(2))
     assert a.keys() == b.keys()
