@@ -142,6 +142,9 @@ class Suite(Part):
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$", description="name of the folder with the results")
     description: str = Field("", description="what the suite is for")
     dataset: str = Field(description="images to learn")
+    train_images: int | None = Field(
+        None, ge=1, description="how many of the training images to use, every class alike; by default all"
+    )
     model: str = Field(
         description="network to prune: resnet20, vgg16_bn, torchvision/<name>, or package.module:factory"
     )

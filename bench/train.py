@@ -189,9 +189,7 @@ def charged(ledger: Ledger, meter: EnergyMeter, phase: str) -> Iterator[None]:
     ledger.charge_energy(phase, stretch.end())
 
 
-def open_ledger(
-    allowance: Allowance | None, steps: int, recipe_steps: int, batch_size: int, dense_macs: int
-) -> Ledger:
+def open_ledger(allowance: Allowance | None, steps: int, recipe_steps: int, batch_size: int, dense_macs: int) -> Ledger:
     """The ledger of a training of `steps`, of a network that dense takes `dense_macs` per image.
 
     An allowance in MACs counts in what dense takes for the `recipe_steps`, those of the recipe's epochs.

@@ -15,6 +15,7 @@ A method never runs the training loop and the loop never knows which method it r
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -65,6 +66,8 @@ class Method(ABC):
             weights of a network that keeps its shape, so neither MACs nor time fall. "mean_macs": mean over images of
             a network that keeps its gates and skips work. Only with "macs" a budget can be stated in another `cost`.
         Options: a frozen pydantic model with the method's options.
+        tuning: the options that are worth choosing for a network and a data set, and the values to try; every combination
+            that the method takes is a candidate of `greenprune tune`. Empty: there is nothing to choose.
 
     Args:
         options: an instance of `Options`, or None for the defaults.
@@ -86,6 +89,7 @@ class Method(ABC):
     prunes: ClassVar[bool] = True
     budget_unit: ClassVar[Literal["macs", "connections", "mean_macs"]] = "macs"
     Options: ClassVar[type[MethodOptions]] = MethodOptions
+    tuning: ClassVar[Mapping[str, tuple[Any, ...]]] = {}
 
     def __init__(
         self,

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -66,6 +66,12 @@ class Dynamic(Method):
     source = "SkipNet, arXiv 1711.09485; ConvNet-AIG, arXiv 1711.11503"
     budget_unit = "mean_macs"
     Options = DynamicOptions
+    tuning: ClassVar = {
+        "drift": (20.0, 40.0, 80.0, 160.0),
+        "open_share": (0.0, 0.1, 0.2),
+        "settle_share": (0.2, 0.3, 0.5),
+        "noise": (0.3, 1.0),
+    }
 
     def prepare(self, model: nn.Module, example_inputs: Tensor) -> nn.Module:
         o: DynamicOptions = self.options

@@ -109,9 +109,7 @@ class Done:
     batches: Batches
 
 
-def run(
-    name: str, meter: Any = None, spy: Spy | None = None, steps: int = EPOCHS * BATCHES, **recipe: Any
-) -> Done:
+def run(name: str, meter: Any = None, spy: Spy | None = None, steps: int = EPOCHS * BATCHES, **recipe: Any) -> Done:
     """Train the network with a method as the harness does."""
     data, meter, spy, reports = dataset(), meter or Meter(), spy or Spy(), list[Progress]()
     options = {"epochs": EPOCHS, "batch_size": BATCH_SIZE, "learning_rate": 0.05, "precision": "float32"} | recipe
@@ -159,7 +157,9 @@ def test_magnitude_is_charged_less_after_it_removed_filters() -> None:
     assert left < macs
     before, after = small.trained.ledger.stored().entries
     assert before.phase == "train"
-    tried = before.forward_macs - macs * before.samples  # it traced the network, and compared it before and after the cut
+    tried = (
+        before.forward_macs - macs * before.samples
+    )  # it traced the network, and compared it before and after the cut
     assert 0 < tried <= 30 * macs
     assert (after.phase, after.forward_macs) == ("fine-tune", left * after.samples)
 
