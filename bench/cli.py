@@ -143,7 +143,7 @@ def command_run(arguments: argparse.Namespace) -> int:
 
 def command_plan(arguments: argparse.Namespace) -> int:
     from bench.display import duration
-    from bench.plan import estimate, state
+    from bench.plan import estimate, resolved, state
     from bench.process import share_cores
 
     suite, runs, data, device = _prepare(arguments)
@@ -154,13 +154,18 @@ def command_plan(arguments: argparse.Namespace) -> int:
     budget = f"{BUDGET_NAMES[suite.cost]} to keep"
     for column in ("#", "run", "method", budget, "seed", "state"):
         table.add_column(column, justify="right" if column in ("#", budget, "seed") else "left")
-    todo = 0
-    for number, run in enumerate(runs, start=1):
-        found = state(run, arguments.out / suite.name)
+    todo, folder = 0, arguments.out / suite.name
+    for number, planned in enumerate(runs, start=1):
+        try:
+            run = resolved(planned, folder)
+        except UserError:  # what its length follows from is still to run
+            run = planned
         what = "to run"
-        if found.record is not None:
+        if run is None:
+            run, what = planned, f"none: {planned.pilot} is equal to dense as it is"
+        elif (found := state(run, folder)).record is not None:
             what = ("other settings" if found.changed else "done") if found.done else "failed, will be retried"
-        todo += not found.done
+        todo += what in ("to run", "failed, will be retried")
         s = run.settings
         table.add_row(str(number), run.key, s.method.name, f"{s.budget:.0%}", str(s.seed), what)
     console.print(table)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict
 
-from bench.recipe import Allowance, Training, View
+from bench.recipe import Allowance, Training
 from bench.suite import Measurement, MethodEntry
+from bench.views import View
 from methods import CostKind
 
 

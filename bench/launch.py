@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from bench.display import verdict
 from bench.errors import UserError
 from bench.job import Job
-from bench.plan import Run, State, state
+from bench.plan import Run, State, resolved, state
 from bench.process import OUTPUT_FILE, Workers, exit_reason, in_parallel
 from bench.record import Failure, Record, write_record
 
@@ -59,35 +59,64 @@ def launch(
     """
     make_writable(folder)
     refuse_files(folder, runs)
+    workers = Workers()
+    ended: list[tuple[str, bool]] = []
+    skipped: list[str] = []
     with locked(folder):
-        states = {run.key: state(run, folder) for run in runs}
-        refuse_changed(states, folder)
-        todo = [run for run in runs if not states[run.key].done]
-        workers = Workers()
+        refuse_changed({run.key: state(run, folder) for run in runs if not run.pilot}, folder)
+        for group in ([run for run in runs if not run.pilot], [run for run in runs if run.pilot]):
+            todo, kept = left_to_do(group, folder)
+            skipped += kept
 
-        def one(numbered: tuple[int, Run], cores: tuple[int, ...]) -> tuple[str, bool]:
-            number, run = numbered
-            display.start(run, number, len(todo))
-            job = Job(
-                suite=suite,
-                key=run.key,
-                settings=run.settings,
-                data_root=data_root,
-                folder=str(folder / run.key),
-                command=command,
-                cores=cores,
-                jobs=len(shares),
-            )
-            record = run_job(job, run, display, workers)
-            display.finish(run, verdict(record))
-            return run.key, record.status == "done"
+            def one(numbered: tuple[int, Run], cores: tuple[int, ...], total: int = len(todo)) -> tuple[str, bool]:
+                number, run = numbered
+                display.start(run, number, total)
+                job = Job(
+                    suite=suite,
+                    key=run.key,
+                    settings=run.settings,
+                    data_root=data_root,
+                    folder=str(folder / run.key),
+                    command=command,
+                    cores=cores,
+                    jobs=len(shares),
+                )
+                record = run_job(job, run, display, workers)
+                display.finish(run, verdict(record))
+                return run.key, record.status == "done"
 
-        ended = in_parallel(one, list(enumerate(todo, start=1)), shares, workers)
+            ended += in_parallel(one, list(enumerate(todo, start=1)), shares, workers)
     return Outcome(
         finished=tuple(key for key, done in ended if done),
         failed=tuple(key for key, done in ended if not done),
-        skipped=tuple(run.key for run in runs if states[run.key].done),
+        skipped=tuple(skipped),
     )
+
+
+def left_to_do(runs: list[Run], folder: Path) -> tuple[list[Run], list[str]]:
+    """The runs that have no complete record in `folder`, with all their settings; and the keys of those that have.
+
+    A run whose length follows from others that have no result keeps its settings, and fails when it comes to it.
+
+    Raises:
+        UserError: a complete record was made with other settings.
+    """
+    todo, kept = [], []
+    for planned in runs:
+        try:
+            run = resolved(planned, folder)
+        except UserError:
+            run = planned
+        if run is None:  # as it is, it is equal to dense
+            continue
+        found = state(run, folder)
+        if not (run.pilot and run.settings.steps is None):  # else nobody knows what its settings should be
+            refuse_changed({run.key: found}, folder)
+        if found.done:
+            kept.append(run.key)
+        else:
+            todo.append(run)
+    return todo, kept
 
 
 def make_writable(folder: Path) -> None:
@@ -138,11 +167,20 @@ def run_job(job: Job, run: Run, display: Display, workers: Workers) -> Record:
     """Run one job in a fresh process; its record, or one that says how it failed (also stored)."""
     folder = Path(job.folder)
     started_at = datetime.now(UTC).isoformat(timespec="seconds")
+    try:
+        resolved(run, folder.parent)
+    except UserError as e:
+        return failed(job, started_at, str(e), "")
     ended = workers.run(job, lambda event: display.event(run, event))
     if ended.code == 0:
         found = state(run, folder.parent)
         if found.record is not None and found.done:
             return found.record
+    return failed(job, started_at, ended.reason or exit_reason(ended.code), tail(folder / OUTPUT_FILE))
+
+
+def failed(job: Job, started_at: str, reason: str, last_output: str) -> Record:
+    """The record of a run that has no result, stored."""
     record = Record(
         status="failed",
         suite=job.suite,
@@ -155,9 +193,9 @@ def run_job(job: Job, run: Run, display: Display, workers: Workers) -> Record:
         command=job.command,
         started_at=started_at,
         finished_at=datetime.now(UTC).isoformat(timespec="seconds"),
-        failure=Failure(reason=ended.reason or exit_reason(ended.code), last_output=tail(folder / OUTPUT_FILE)),
+        failure=Failure(reason=reason, last_output=last_output),
     )
-    write_record(record, folder)
+    write_record(record, Path(job.folder))
     return record
 
 

@@ -21,10 +21,6 @@ def refused(sentence: str) -> PydanticCustomError:
     return PydanticCustomError(REFUSED, sentence)
 
 
-View = Literal["samples", "macs", "joules"]
-"""What all trainings of a comparison have in common: the number of images, or what they take."""
-
-
 class Training(Part):
     """The recipe, the same for every method."""
 

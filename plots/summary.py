@@ -6,9 +6,10 @@ from typing import Any
 
 import pandas as pd
 
+from bench.tuning import Tuning
 from plots.comparison import REFERENCE, batch_label, rows_of
 from plots.frame import KINDS, Results
-from plots.text import listed, mean_sd, plural, signed_points
+from plots.text import listed, mean_sd, plural, signed_points, three_digits
 
 BUDGETS = {"macs": "MACs", "params": "parameters", "latency": "inference time", "energy": "inference energy"}
 """What a budget is stated in."""
@@ -31,7 +32,20 @@ def sentences(part: Results, table: pd.DataFrame) -> list[str]:
             _accuracy(best, len(rows), listed([BUDGETS[kind] for kind in kinds]))
             + _cost(best, batch_label("large_batch", table))
         )
-    return found
+    return [*found, *map(_tuned, (tuning for _, tuning in part.tunings))]
+
+
+def _tuned(tuning: Tuning) -> str:
+    joules = [
+        f"{three_digits(energy_j / 1000)} kJ ({kind})"
+        for kind in KINDS
+        if (energy_j := tuning.energy_j(kind)) is not None
+    ]
+    cost = listed([f"{tuning.samples:,} training images", f"{three_digits(tuning.duration_s / 60)} minutes", *joules])
+    return (
+        f"The options of {tuning.method} were searched at {tuning.budget * 100:g} % with seed {tuning.seed}, on held-out "
+        f"images alone: {plural(len(tuning.trials), 'trial')} took {cost}."
+    )
 
 
 def _accuracy(row: dict[str, Any], compared: int, cost: str) -> str:
