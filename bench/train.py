@@ -71,7 +71,8 @@ def train(
 ) -> Trained:
     """Train `model` with `method` for exactly `method.steps` optimizer steps: as a rule those of the recipe's epochs.
 
-    Everything that the method executes is charged to the ledger: `prepare` to its first phase, `finish` to its last.
+    Everything that the method executes is charged to the ledger: `prepare` to its first phase, `settle` and `finish` to
+    its last.
 
     Args:
         method: whose hooks are called. Its last epoch may be a part of one.
@@ -101,6 +102,12 @@ def train(
     def kept_macs() -> float:
         kept = method.kept_cost()
         return count_macs(network, example) / dense_macs if kept is None else kept
+
+    def held_out() -> Iterator[Tensor]:
+        for x, _ in evaluation_batches(
+            data.holdout, batch_size=EVALUATION_BATCH, mean=data.mean, std=data.std, device=device
+        ):
+            yield x
 
     history: list[Epoch] = []
     step = 0
@@ -152,6 +159,9 @@ def train(
                     report(Progress(False, epoch, epochs, step, steps, phase, *numbers))
 
             ledger.charge_energy(phase, stretch.end())
+            if step == steps:
+                with charged(ledger, meter, phase):
+                    method.settle(held_out)
             epoch_s = time.perf_counter() - epoch_started_s
             with window.paused():
                 kept = kept_macs()

@@ -9,13 +9,14 @@ A method never runs the training loop and the loop never knows which method it r
         loss.backward()
         method.after_backward(); optimizer.step()          # may add to the gradients
         method.after_step(optimizer)                       # may remove channels and layers, in place
+    method.settle(held_out_images)                         # may set a threshold
     small = method.finish()                                # a plain nn.Module, physically smaller
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -176,6 +177,15 @@ class Method(ABC):
         Overrides call `super().after_step(optimizer)`, which counts the step.
         """
         self.step += 1
+
+    def settle(self, images: Callable[[], Iterator[Tensor]]) -> None:
+        """Called once after the last step, before `finish`; for what has to be set on images that were not trained on.
+
+        Args:
+            images: gives the held-out images, without labels and as they are tested, in batches (B, C, H, W); anew with
+                each call.
+        """
+        return
 
     @abstractmethod
     def finish(self) -> nn.Module:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from bench.views import VIEW_NAMES
 from plots.comparison import REFERENCE, comparison
 from plots.frame import Results
 from plots.problems import Problem
 from plots.text import listed
+from plots.views import name_of
 
 ENOUGH_SEEDS = 3
 
@@ -19,8 +21,6 @@ SAME_EVERYWHERE = {
     "torch_version": ("versions of torch", "run the suite again with one of them"),
 }
 """Columns that must not vary within a comparison: what varies, and what to do about it."""
-from bench.views import VIEW_NAMES
-from plots.views import name_of
 
 
 def check(results: Results) -> tuple[Problem, ...]:

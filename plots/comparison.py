@@ -70,7 +70,7 @@ def _rows(part: Results) -> Iterator[dict[str, Any]]:
         measured = part.inference[part.inference["key"].isin(group["key"])]
         row: dict[str, Any] = {name: group[name].iloc[0] for name in GROUP_COLUMNS}
         row |= {"method": method, "method_name": group["method_name"].iloc[0], "budget": budget, "valid": not invalid}
-        row |= _tuning(part, method, dense)
+        row |= _tuning(part, str(method), dense)
         row |= {"runs": len(group), "seeds": " ".join(str(seed) for seed in by_seed.index)}
         row |= _over_seeds("kept_macs_percent", by_seed["kept_macs"] * 100)
         row |= _over_seeds("kept_params_percent", by_seed["kept_params"] * 100)

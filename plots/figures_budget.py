@@ -13,9 +13,9 @@ from plots.comparison import REFERENCE, batch_label, comparison, rows_of
 from plots.figures_accuracy import inference_kinds
 from plots.frame import Results
 from plots.style import RC, looks
+from plots.views import name_of
 
 SPREAD = 0.7  # of the space between two budgets, shared by the methods
-from plots.views import name_of
 
 
 def has_pruned(results: Results) -> bool:

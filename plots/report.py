@@ -34,6 +34,7 @@ from plots.published import load_published
 from plots.summary import sentences
 from plots.tables import GROUPS, legend, readable, write_tables
 from plots.text import bounded, signed_points, three_digits
+from plots.views import name_of
 
 KIND_MEANINGS = {
     "measured": "read from an energy counter of the hardware (NVML, RAPL)",
@@ -42,7 +43,6 @@ KIND_MEANINGS = {
 }
 
 UNKNOWN = float("nan")
-from plots.views import name_of
 
 
 @dataclass(frozen=True)

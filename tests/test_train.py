@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -194,6 +194,10 @@ class Busy(Dense):
         super().after_step(optimizer)
         self.look(1000)
 
+    def settle(self, images: Callable[[], Iterator[Tensor]]) -> None:
+        assert [len(batch) for batch in images()] == [10]  # the held-out images
+        self.look(4)
+
     def finish(self) -> nn.Module:
         self.look(3)
         return super().finish()
@@ -206,9 +210,9 @@ def test_whatever_a_method_executes_is_charged(monkeypatch: pytest.MonkeyPatch) 
     steps = BATCHES * EPOCHS
     per_step = BATCH_SIZE + 1110
     assert (first.phase, last.phase) == ("train", "rest")
-    assert first.forward_macs + last.forward_macs == macs * (steps * per_step + 4)
+    assert first.forward_macs + last.forward_macs == macs * (steps * per_step + 8)
     assert first.forward_macs % (macs * per_step) == macs
-    assert last.forward_macs % (macs * per_step) == 3 * macs
+    assert last.forward_macs % (macs * per_step) == 7 * macs
     assert first.samples + last.samples == steps * BATCH_SIZE
 
 
