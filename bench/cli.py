@@ -142,12 +142,16 @@ def command_run(arguments: argparse.Namespace) -> int:
 
 
 def command_plan(arguments: argparse.Namespace) -> int:
+    import torch
+
     from bench.display import duration
     from bench.plan import estimate, resolved, state
     from bench.process import share_cores
 
     suite, runs, data, device = _prepare(arguments)
-    share_cores(arguments.jobs, device)
+    threads = len(share_cores(arguments.jobs, device)[0])
+    if threads:
+        torch.set_num_threads(threads)  # as each of the workers has
     console = Console()
     each = estimate(suite, data, device)
     table = Table(title=f"{suite.name}: {suite.dataset}, {suite.model}, on {device}")
