@@ -8,12 +8,17 @@ import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
 
 from bench import compare
 from bench.errors import UserError
+
+if TYPE_CHECKING:
+    from bench.data import Dataset
+    from bench.suite import Suite
 
 BUDGET_NAMES = {"macs": "MACs", "params": "parameters", "latency": "latency", "energy": "energy"}
 """What a budget is stated in, as a heading."""
@@ -39,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def parser() -> argparse.ArgumentParser:
-    from bench import doctor, measure
+    from bench import doctor, measure, tune_command
 
     top = argparse.ArgumentParser(
         prog="greenprune", description="Settle with measured joules which way of pruning a neural network is worth it."
@@ -48,16 +53,24 @@ def parser() -> argparse.ArgumentParser:
 
     run = commands.add_parser("run", help="run a suite and write records, tables and figures")
     run.set_defaults(call=command_run)
-    _suite_arguments(run)
+    suite_arguments(run)
+    run_arguments(run)
+    jobs_argument(run)
 
     plan = commands.add_parser("plan", help="print what a suite would run, and how long it would take")
     plan.set_defaults(call=command_plan)
-    _suite_arguments(plan)
+    suite_arguments(plan)
+    run_arguments(plan)
+    jobs_argument(plan)
 
     report = commands.add_parser("report", help="rebuild tables and figures from records alone")
     report.set_defaults(call=command_report)
     report.add_argument("results", nargs="+", type=Path, help="results folder, such as results/quickstart")
     report.add_argument("--out", type=Path, help="where to write (default: into the results folder)")
+
+    tune = commands.add_parser("tune", help="choose a method's options on the held-out images, and say what that cost")
+    suite_arguments(tune)
+    tune_command.add_arguments(tune)
 
     schema = commands.add_parser("schema", help="print the JSON schema of suite files, for editors")
     schema.set_defaults(call=command_schema)
@@ -68,28 +81,43 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
-def _suite_arguments(command: argparse.ArgumentParser) -> None:
+def suite_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("suite", help="name of a shipped suite, or path of a suite.toml")
     command.add_argument(
         "--data", type=Path, metavar="DIR", help="data folder (default: GREENPRUNE_DATA, else a cache)"
     )
     command.add_argument("--out", type=Path, metavar="DIR", default=Path("results"), help="results folder (./results)")
     command.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
+
+
+def run_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("--only", nargs="+", metavar="METHOD", help="run only these methods (labels of the suite)")
     command.add_argument("--country", metavar="ISO3", help="whose grid intensity to use for CO2, e.g. FRA")
+
+
+def jobs_argument(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--jobs",
+        type=int,
+        default=1,
+        metavar="N",
+        help="runs at a time, each on its share of the cores (1); on a CPU many runs of one thread are fastest",
+    )
 
 
 def command_run(arguments: argparse.Namespace) -> int:
     from bench.display import make_display
     from bench.launch import launch
+    from bench.process import share_cores
     from plots.frame import load
     from plots.report import write_report
     from plots.tables import terminal_table
 
-    suite, runs, _, _ = _prepare(arguments)
+    suite, runs, _, device = _prepare(arguments)
+    shares = share_cores(arguments.jobs, device)
     console = Console()
     folder = arguments.out / suite.name
-    display = make_display(console)
+    display = make_display(console, arguments.jobs)
     try:
         outcome = launch(
             suite.name,
@@ -98,6 +126,7 @@ def command_run(arguments: argparse.Namespace) -> int:
             data_root=None if arguments.data is None else str(arguments.data),
             command=shlex.join(["greenprune", *sys.argv[1:]]),
             display=display,
+            shares=shares,
         )
     finally:
         display.close()
@@ -113,30 +142,42 @@ def command_run(arguments: argparse.Namespace) -> int:
 
 
 def command_plan(arguments: argparse.Namespace) -> int:
+    import torch
+
     from bench.display import duration
-    from bench.plan import estimate, state
+    from bench.plan import estimate, resolved, state
+    from bench.process import share_cores
 
     suite, runs, data, device = _prepare(arguments)
+    threads = len(share_cores(arguments.jobs, device)[0])
+    if threads:
+        torch.set_num_threads(threads)  # as each of the workers has
     console = Console()
     each = estimate(suite, data, device)
     table = Table(title=f"{suite.name}: {suite.dataset}, {suite.model}, on {device}")
     budget = f"{BUDGET_NAMES[suite.cost]} to keep"
     for column in ("#", "run", "method", budget, "seed", "state"):
         table.add_column(column, justify="right" if column in ("#", budget, "seed") else "left")
-    todo = 0
-    for number, run in enumerate(runs, start=1):
-        found = state(run, arguments.out / suite.name)
+    todo, folder = 0, arguments.out / suite.name
+    for number, planned in enumerate(runs, start=1):
+        try:
+            run = resolved(planned, folder)
+        except UserError:  # what its length follows from is still to run
+            run = planned
         what = "to run"
-        if found.record is not None:
+        if run is None:
+            run, what = planned, f"none: {planned.pilot} is equal to dense as it is"
+        elif (found := state(run, folder)).record is not None:
             what = ("other settings" if found.changed else "done") if found.done else "failed, will be retried"
-        todo += not found.done
+        todo += what in ("to run", "failed, will be retried")
         s = run.settings
         table.add_row(str(number), run.key, s.method.name, f"{s.budget:.0%}", str(s.seed), what)
     console.print(table)
     if suite.round_to > 1:
         console.print(f"channels in multiples of {suite.round_to}", highlight=False)
     console.print(
-        f"{todo} to run, about {duration(each.run_s)} each, {duration(each.run_s * todo)} in all (from "
+        f"{todo} to run, about {duration(each.run_s)} each, {duration(each.run_s * todo / arguments.jobs)} in all"
+        f"{f' with {arguments.jobs} at a time' if arguments.jobs > 1 else ''} (from "
         f"{suite.training.epochs} epochs of dense training steps of {each.step_s * 1e3:.0f} ms, timed just now)",
         highlight=False,
         soft_wrap=True,
@@ -172,7 +213,6 @@ def command_schema(arguments: argparse.Namespace) -> int:
 
 def _prepare(arguments: argparse.Namespace):  # type: ignore[no-untyped-def]
     """Check everything that can be checked before anything is spent."""
-    from bench.data import load
     from bench.energy.carbon import check_country
     from bench.errors import did_you_mean
     from bench.plan import plan
@@ -193,8 +233,16 @@ def _prepare(arguments: argparse.Namespace):  # type: ignore[no-untyped-def]
                 )
         suite = suite.model_copy(update={"methods": tuple(m for m in suite.methods if m.label in arguments.only)})
     device = resolve_device(arguments.device)
-    data = load(suite.dataset, arguments.data)
+    data = data_of(suite, arguments.data)
     return suite, plan(suite, data, device), data, device
+
+
+def data_of(suite: Suite, root: Path | None) -> Dataset:
+    """The data of a suite, with as many training images as it asks for."""
+    from bench.data import limited, load
+
+    data = load(suite.dataset, root)
+    return data if suite.train_images is None else limited(data, suite.train_images)
 
 
 def resolve_device(name: str) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import http.client
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -109,6 +109,30 @@ def load(name: str, root: Path | str | None = None) -> Dataset:
             f"{folder}: there is no such data folder; allowed for --data and GREENPRUNE_DATA is an existing folder"
         )
     return _cifar(name, folder)
+
+
+def limited(data: Dataset, count: int) -> Dataset:
+    """`data` with `count` of its training images, every class alike, always the same ones; the rest of it stays.
+
+    Raises:
+        UserError: there are not as many.
+    """
+    if count == len(data.train):
+        return data
+    if not 1 <= count < len(data.train):
+        raise UserError(
+            f"train_images = {count}: allowed is 1 to {len(data.train)}, the training images of {data.name}"
+        )
+    random = np.random.RandomState(SPLIT_SEED)
+    labels = data.train.labels.numpy()
+    place = np.empty(len(labels))  # of each image within its class, from 0 to 1
+    for label in np.unique(labels):
+        rows = random.permutation(np.flatnonzero(labels == label))
+        place[rows] = np.arange(len(rows)) / len(rows)
+    rows = np.sort(np.argsort(place, kind="stable")[:count])
+    train = Split(data.train.images[rows], data.train.labels[rows])
+    note = f"{count:,} of {len(data.train):,} training images (train_images of the suite)"
+    return replace(data, train=train, notes=(*data.notes, note))
 
 
 def data_root(root: Path | str | None) -> Path:

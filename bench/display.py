@@ -11,37 +11,42 @@ from bench.plan import Run
 from bench.record import Record
 
 
-def make_display(console: Console) -> Lines | Bars:
-    return Bars(console) if console.is_terminal else Lines(console)
+def make_display(console: Console, jobs: int = 1) -> Lines | Bars:
+    """For so many runs at a time."""
+    return Bars(console) if console.is_terminal else Lines(console, jobs)
 
 
 class Lines:
-    """One line for each epoch; right for log files and pipes."""
+    """One line for each epoch; right for log files and pipes. With several runs at a time, each line names its run."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, jobs: int = 1) -> None:
         self.console = console
+        self.jobs = jobs
 
     def start(self, run: Run, number: int, total: int) -> None:
         self._line(f"[{number}/{total}] {run.key}")
 
     def event(self, run: Run, event: dict[str, Any]) -> None:
         if event["event"] == "progress" and event["epoch_ended"]:
-            self._line("  " + describe(event))
+            self._line(self._indent(run) + describe(event))
         elif event["event"] in ("calibrating", "evaluating", "measuring"):
-            self._line(f"  {event['event']}")
+            self._line(f"{self._indent(run)}{event['event']}")
 
-    def finish(self, run: Run, record: Record) -> None:
-        self._line("  " + verdict(record))
+    def finish(self, run: Run, said: str) -> None:
+        self._line(self._indent(run) + said)
 
     def close(self) -> None:
         pass
+
+    def _indent(self, run: Run) -> str:
+        return "  " if self.jobs == 1 else f"  {run.key}  "
 
     def _line(self, text: str) -> None:
         self.console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
 class Bars:
-    """A live bar for the run in progress, and a line for each finished one. Redrawn twice a second, no more."""
+    """A live bar for each run in progress, and a line for each finished one. Redrawn twice a second, no more."""
 
     def __init__(self, console: Console) -> None:
         self.console = console
@@ -53,23 +58,22 @@ class Bars:
             refresh_per_second=2,
             transient=True,
         )
-        self._task: TaskID | None = None
+        self._tasks: dict[str, TaskID] = {}
         self._progress.start()
 
     def start(self, run: Run, number: int, total: int) -> None:
-        self._task = self._progress.add_task("", key=f"[{number}/{total}] {run.key}", status="starting")
+        self._tasks[run.key] = self._progress.add_task("", key=f"[{number}/{total}] {run.key}", status="starting")
 
     def event(self, run: Run, event: dict[str, Any]) -> None:
-        assert self._task is not None
+        task = self._tasks[run.key]
         if event["event"] == "progress":
-            self._progress.update(self._task, completed=event["step"], total=event["steps"], status=describe(event))
+            self._progress.update(task, completed=event["step"], total=event["steps"], status=describe(event))
         elif event["event"] in ("calibrating", "evaluating", "measuring"):
-            self._progress.update(self._task, status=event["event"])
+            self._progress.update(task, status=event["event"])
 
-    def finish(self, run: Run, record: Record) -> None:
-        assert self._task is not None
-        self._progress.remove_task(self._task)
-        self.console.print(f"{run.key}: {verdict(record)}", highlight=False, markup=False)
+    def finish(self, run: Run, said: str) -> None:
+        self._progress.remove_task(self._tasks.pop(run.key))
+        self.console.print(f"{run.key}: {said}", highlight=False, markup=False)
 
     def close(self) -> None:
         self._progress.stop()

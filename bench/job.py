@@ -6,6 +6,7 @@ from pydantic import BaseModel, ConfigDict
 
 from bench.recipe import Allowance, Training
 from bench.suite import Measurement, MethodEntry
+from bench.views import View
 from methods import CostKind
 
 
@@ -27,6 +28,8 @@ class Settings(BaseModel):
     allowance: Allowance | None = None
     cost: CostKind = "macs"
     round_to: int = 1
+    steps: int | None = None  # optimizer steps; None: those of the recipe's epochs
+    view: View = "samples"  # what the run was made equal to dense in
 
 
 class Job(BaseModel):
@@ -40,3 +43,6 @@ class Job(BaseModel):
     data_root: str | None
     folder: str  # where record.json and model.safetensors go
     command: str  # that the user typed
+    cores: tuple[int, ...] = ()  # to stay on; empty: any
+    jobs: int = 1  # workers at a time
+    trial: bool = False  # train for `tune`: look at the held-out images alone, store nothing

@@ -1,45 +1,24 @@
-"""Runs each planned run in a fresh process, one after the other, and survives what happens to them."""
+"""Runs each planned run in a fresh process, one or several at a time, and survives what happens to them."""
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
-import json
-import os
-import signal
-import subprocess
-import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
+from bench.display import verdict
 from bench.errors import UserError
 from bench.job import Job
-from bench.plan import Run, State, state
+from bench.plan import Run, State, resolved, state
+from bench.process import OUTPUT_FILE, Workers, exit_reason, in_parallel
 from bench.record import Failure, Record, write_record
 
-OUTPUT_FILE = "output.log"
-JOB_FILE = "job.json"  # there while a run goes on; one that was left by a killed launcher is overwritten
 LAST_LINES = 30
-
-WORKER = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from bench.worker import main; sys.exit(main(sys.argv[2:]))"
-"""A worker imports from where the launcher did: `-m bench.worker` would prefer a folder `methods` or `plots` of the user's."""
-
-ENVIRONMENT = {
-    "GOMP_SPINCOUNT": "10000",
-    "MALLOC_TRIM_THRESHOLD_": "1000000000",
-    "MALLOC_MMAP_THRESHOLD_": "1000000000",
-}
-"""Of every run, unless the user set it otherwise.
-
-Threads that wait for each other give their core away soon: GNU OpenMP's default is to spin for about a minute of CPU time,
-which beside one other busy process on a machine of four cores made a training step 12 times slower. And the C library keeps
-the memory it has: by default it gives it back and asks for it again in each step (10,000 page faults and 10 to 14 % of the
-CPU time of a training step of ResNet-20, and layers that take 4.5 ms in one minute and 8.5 ms in the next).
-"""
 
 
 class Display(Protocol):
@@ -47,7 +26,7 @@ class Display(Protocol):
 
     def start(self, run: Run, number: int, total: int) -> None: ...
     def event(self, run: Run, event: dict[str, Any]) -> None: ...
-    def finish(self, run: Run, record: Record) -> None: ...
+    def finish(self, run: Run, said: str) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -60,9 +39,19 @@ class Outcome:
 
 
 def launch(
-    suite: str, runs: list[Run], folder: Path, *, data_root: str | None, command: str, display: Display
+    suite: str,
+    runs: list[Run],
+    folder: Path,
+    *,
+    data_root: str | None,
+    command: str,
+    display: Display,
+    shares: Sequence[tuple[int, ...]] = ((),),
 ) -> Outcome:
     """Run everything in `runs` that has no complete record in `folder` (results/<suite>).
+
+    Args:
+        shares: the cores of each worker, as many workers at a time; see `process.share_cores`.
 
     Raises:
         UserError: `folder` cannot be written, has a file where a run needs a folder, is in use by another process, or
@@ -70,27 +59,64 @@ def launch(
     """
     make_writable(folder)
     refuse_files(folder, runs)
+    workers = Workers()
+    ended: list[tuple[str, bool]] = []
+    skipped: list[str] = []
     with locked(folder):
-        states = {run.key: state(run, folder) for run in runs}
-        refuse_changed(states, folder)
-        todo = [run for run in runs if not states[run.key].done]
-        finished: list[str] = []
-        failed: list[str] = []
-        for number, run in enumerate(todo, start=1):
-            display.start(run, number, len(todo))
-            job = Job(
-                suite=suite,
-                key=run.key,
-                settings=run.settings,
-                data_root=data_root,
-                folder=str(folder / run.key),
-                command=command,
-            )
-            record = run_job(job, run, display)
-            display.finish(run, record)
-            (finished if record.status == "done" else failed).append(run.key)
-    skipped = tuple(run.key for run in runs if states[run.key].done)
-    return Outcome(tuple(finished), tuple(failed), skipped)
+        refuse_changed({run.key: state(run, folder) for run in runs if not run.pilot}, folder)
+        for group in ([run for run in runs if not run.pilot], [run for run in runs if run.pilot]):
+            todo, kept = left_to_do(group, folder)
+            skipped += kept
+
+            def one(numbered: tuple[int, Run], cores: tuple[int, ...], total: int = len(todo)) -> tuple[str, bool]:
+                number, run = numbered
+                display.start(run, number, total)
+                job = Job(
+                    suite=suite,
+                    key=run.key,
+                    settings=run.settings,
+                    data_root=data_root,
+                    folder=str(folder / run.key),
+                    command=command,
+                    cores=cores,
+                    jobs=len(shares),
+                )
+                record = run_job(job, run, display, workers)
+                display.finish(run, verdict(record))
+                return run.key, record.status == "done"
+
+            ended += in_parallel(one, list(enumerate(todo, start=1)), shares, workers)
+    return Outcome(
+        finished=tuple(key for key, done in ended if done),
+        failed=tuple(key for key, done in ended if not done),
+        skipped=tuple(skipped),
+    )
+
+
+def left_to_do(runs: list[Run], folder: Path) -> tuple[list[Run], list[str]]:
+    """The runs that have no complete record in `folder`, with all their settings; and the keys of those that have.
+
+    A run whose length follows from others that have no result keeps its settings, and fails when it comes to it.
+
+    Raises:
+        UserError: a complete record was made with other settings.
+    """
+    todo, kept = [], []
+    for planned in runs:
+        try:
+            run = resolved(planned, folder)
+        except UserError:
+            run = planned
+        if run is None:  # as it is, it is equal to dense
+            continue
+        found = state(run, folder)
+        if not (run.pilot and run.settings.steps is None):  # else nobody knows what its settings should be
+            refuse_changed({run.key: found}, folder)
+        if found.done:
+            kept.append(run.key)
+        else:
+            todo.append(run)
+    return todo, kept
 
 
 def make_writable(folder: Path) -> None:
@@ -137,46 +163,24 @@ def refuse_changed(states: dict[str, State], folder: Path) -> None:
             )
 
 
-def run_job(job: Job, run: Run, display: Display) -> Record:
+def run_job(job: Job, run: Run, display: Display, workers: Workers) -> Record:
     """Run one job in a fresh process; its record, or one that says how it failed (also stored)."""
     folder = Path(job.folder)
-    folder.mkdir(parents=True, exist_ok=True)
     started_at = datetime.now(UTC).isoformat(timespec="seconds")
-    output = folder / OUTPUT_FILE
-    reason = None
-    job_file = folder / JOB_FILE
-    job_file.write_text(job.model_dump_json(), encoding="utf-8")
     try:
-        with output.open("w", encoding="utf-8") as log:
-            # The launcher only waits for lines: it must not use the processor while energy is measured.
-            with subprocess.Popen(
-                [sys.executable, "-P", "-c", WORKER, json.dumps(sys.path), str(job_file)],
-                stdout=subprocess.PIPE,
-                stderr=log,
-                text=True,
-                env=ENVIRONMENT | os.environ,
-            ) as process:
-                assert process.stdout is not None
-                try:
-                    for line in process.stdout:
-                        try:
-                            event = json.loads(line)
-                        except ValueError:  # half a line: the process was killed while it wrote
-                            continue
-                        if event["event"] == "failed":
-                            reason = event["reason"]
-                        else:
-                            display.event(run, event)
-                except BaseException:
-                    process.terminate()
-                    raise
-            code = process.returncode
-    finally:
-        job_file.unlink(missing_ok=True)
-    if code == 0:
+        resolved(run, folder.parent)
+    except UserError as e:
+        return failed(job, started_at, str(e), "")
+    ended = workers.run(job, lambda event: display.event(run, event))
+    if ended.code == 0:
         found = state(run, folder.parent)
         if found.record is not None and found.done:
             return found.record
+    return failed(job, started_at, ended.reason or exit_reason(ended.code), tail(folder / OUTPUT_FILE))
+
+
+def failed(job: Job, started_at: str, reason: str, last_output: str) -> Record:
+    """The record of a run that has no result, stored."""
     record = Record(
         status="failed",
         suite=job.suite,
@@ -189,23 +193,10 @@ def run_job(job: Job, run: Run, display: Display) -> Record:
         command=job.command,
         started_at=started_at,
         finished_at=datetime.now(UTC).isoformat(timespec="seconds"),
-        failure=Failure(reason=reason or exit_reason(code), last_output=tail(output)),
+        failure=Failure(reason=reason, last_output=last_output),
     )
-    write_record(record, folder)
+    write_record(record, Path(job.folder))
     return record
-
-
-def exit_reason(code: int) -> str:
-    """In words, how a process ended: "exit code 1", "killed by signal 9 (SIGKILL)"."""
-    if code == 0:
-        return "exit code 0, but no result"
-    if code > 0:
-        return f"exit code {code}"
-    try:
-        name = signal.Signals(-code).name
-    except ValueError:
-        name = "unknown"
-    return f"killed by signal {-code} ({name})"
 
 
 def tail(path: Path, lines: int = LAST_LINES) -> str:

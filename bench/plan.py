@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,13 @@ import torch.nn.functional as F
 from bench import models
 from bench.budget import refuse_small_allowances
 from bench.data import Dataset
+from bench.errors import UserError
 from bench.job import Settings
+from bench.recipe import Allowance
 from bench.record import RECORD_FILE, Record, read_record
 from bench.suite import MethodEntry, Suite
 from bench.train import autocast_for
+from bench.views import View, is_equal, share_of_dense, steps_for
 from methods import find
 
 ORDER_SEED = 0
@@ -31,10 +34,14 @@ class Run:
 
     key: str
     settings: Settings
+    pilot: str = ""  # key of the run of equal images that says how long this one may be; empty: it is one of these
+    dense: str = ""  # key of the dense run that it is to be equal to
 
 
 def plan(suite: Suite, data: Dataset, device: str) -> list[Run]:
     """Every run of `suite`, shuffled by a fixed seed so that no method always runs first (or on the warmest machine).
+
+    Those of other views than equal images come last, and their steps are unknown until then, see `resolved`.
 
     Raises:
         UserError: the allowance cannot suffice for a method.
@@ -64,7 +71,53 @@ def plan(suite: Suite, data: Dataset, device: str) -> list[Run]:
                 )
                 runs.append(Run(run_key(entry, budget, seed), settings))
     random.Random(ORDER_SEED).shuffle(runs)
-    return runs
+    return [
+        *runs,
+        *(again(run, view, suite) for view in suite.views if view != "samples" for run in runs if equalled(run)),
+    ]
+
+
+def equalled(run: Run) -> bool:
+    """Whether other views have a run like this one of their own: of dense there is nothing to make equal."""
+    return find(run.settings.method.name).prunes
+
+
+def again(run: Run, view: View, suite: Suite) -> Run:
+    """`run` as it is in another view; it has no steps yet."""
+    allowance = Allowance(macs=1.0) if view == "macs" else None  # joules are not known to the last one, so none is set
+    dense = next((m for m in suite.methods if m.name == "dense"), MethodEntry(name="dense"))  # --only may leave it out
+    return Run(
+        f"{run.key}-equal-{view}",
+        run.settings.model_copy(update={"view": view, "allowance": allowance}),
+        pilot=run.key,
+        dense=run_key(dense, 1.0, run.settings.seed),
+    )
+
+
+def resolved(run: Run, folder: Path) -> Run | None:
+    """`run` with its steps, from the records in `folder`; None where its pilot is equal to dense as it is.
+
+    Raises:
+        UserError: they are not there, or not usable.
+    """
+    s = run.settings
+    if not run.pilot or s.steps is not None:
+        return run
+    pilot, dense = (_result(key, run.key, folder) for key in (run.pilot, run.dense))
+    share = share_of_dense(pilot, dense, s.view)
+    if not share:
+        raise UserError(f"{folder / run.pilot}: does not say what its training took, so {run.key} cannot be made equal")
+    if is_equal(share):
+        return None
+    steps = s.training.epochs * (s.images["train"] // s.training.batch_size)
+    return replace(run, settings=s.model_copy(update={"steps": steps_for(share, steps)}))
+
+
+def _result(key: str, needed_by: str, folder: Path) -> Record:
+    path = folder / key / RECORD_FILE
+    if path.exists() and (record := read_record(path)).status == "done" and record.valid:
+        return record
+    raise UserError(f"{folder / key}: has no valid result, which {needed_by} needs to know how long it may train")
 
 
 def run_key(entry: MethodEntry, budget: float, seed: int) -> str:

@@ -54,7 +54,7 @@ class Calibration(Stored):
     torch_version: str
     rounds: int
     points: int  # (shape, widths) that were measured
-    duration_s: float  # that it took, before the training; not part of the ledger
+    duration_s: float  # that it took, before the training; the same for every method, so not part of the ledger
     whole: float  # the dense network
     layers_sum: float  # all its layers, measured alone
     scale: float  # whole / layers_sum

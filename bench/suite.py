@@ -27,7 +27,8 @@ from bench.data import DATASETS
 from bench.energy.carbon import check_country
 from bench.errors import UserError, did_you_mean
 from bench.recipe import Allowance, Part, Training, refused
-from bench.validation import REPEATED, sentences
+from bench.validation import REPEATED, sentences, shown
+from bench.views import View
 from methods import CostKind, Method, MethodError, MethodOptions, find, registry
 from methods.plugins import REFERENCE, UnknownMethodError
 
@@ -142,6 +143,9 @@ class Suite(Part):
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$", description="name of the folder with the results")
     description: str = Field("", description="what the suite is for")
     dataset: str = Field(description="images to learn")
+    train_images: int | None = Field(
+        None, ge=1, description="how many of the training images to use, every class alike; by default all"
+    )
     model: str = Field(
         description="network to prune: resnet20, vgg16_bn, torchvision/<name>, or package.module:factory"
     )
@@ -162,6 +166,11 @@ class Suite(Part):
     allowance: Allowance | None = Field(
         None, description="what each run may spend; by default the images of the recipe's epochs"
     )
+    views: EachOnce[View] = Field(
+        ("samples",),
+        description="samples: all methods see equally many images; macs, joules: besides, each method trains once more, "
+        "for as long as it may until it has taken the training MACs, or the joules, of dense",
+    )
     methods: EachOnce[MethodEntry] = Field(description="what is compared")
     measurement: Measurement = Field(Measurement(), description="what is measured on the finished networks")
 
@@ -180,6 +189,19 @@ class Suite(Part):
             told = next(iter(unable.values()))
             raise refused(f'{told}; allowed: cost = "macs", or a suite without {", ".join(unable)}')
         return entries
+
+    @model_validator(mode="after")
+    def _views_have_a_basis(self) -> Suite:
+        if self.views == ("samples",):
+            return self
+        given = f"views = {shown(self.views)}"
+        if "samples" not in self.views:
+            raise refused(f'{given}: lacks "samples", which the others start from; allowed: a list with "samples"')
+        if all(entry.name != "dense" for entry in self.methods):
+            raise refused(f'{given}: needs a method with name = "dense" to be equal to; allowed: ["samples"]')
+        if self.allowance is not None:
+            raise refused(f'{given}: sets the allowance itself; allowed: ["samples"], or a suite without [allowance]')
+        return self
 
     @field_validator("dataset")
     @classmethod

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import torch
@@ -68,18 +69,21 @@ def train(
     report: Callable[[Progress], None] = lambda progress: None,
     allowance: Allowance | None = None,
 ) -> Trained:
-    """Train `model` with `method` for exactly the recipe's epochs.
+    """Train `model` with `method` for exactly `method.steps` optimizer steps: as a rule those of the recipe's epochs.
+
+    Everything that the method executes is charged to the ledger: `prepare` to its first phase, `settle` and `finish` to
+    its last.
 
     Args:
-        method: whose hooks are called; its `steps` must equal `recipe.epochs * len(batches)`.
+        method: whose hooks are called. Its last epoch may be a part of one.
         model: the dense network, on `device`, in its memory format.
         batches: the training batches; the same for every method at equal seed.
         report: called about twice a second and at the end of each epoch.
-        allowance: what the training may spend; by default the images of its epochs.
+        allowance: what the training may spend; by default the images of its steps.
 
     Returns:
-        The finished network (plain and physically smaller), the history by epoch, the ledger, and the energy of the
-        training steps alone: validation is paused out.
+        The finished network (plain and physically smaller), the history by epoch, the ledger, and the energy of
+        preparing, training and finishing: validation is paused out.
 
     Raises:
         OverdrawnError: the training took more than its allowance.
@@ -88,26 +92,32 @@ def train(
     images, _ = next(batches.epoch(0))
     example = images[:2]
     dense_macs = count_macs(model, example)
-    steps_per_epoch = len(batches)
-    steps = recipe.epochs * steps_per_epoch
-
-    network = method.prepare(model, example)
-    optimizer = make_optimizer(method.param_groups(network), recipe)
+    steps_per_epoch, steps = len(batches), method.steps
+    epochs = math.ceil(steps / steps_per_epoch)
     phases = method.phases(method.options)
     rates = cycles(phases, steps, recipe.learning_rate, round(recipe.warmup_epochs * steps_per_epoch))
     autocast = autocast_for(device, recipe.precision)
-    ledger = open_ledger(allowance, steps * batches.batch_size, dense_macs)
+    ledger = open_ledger(allowance, steps, recipe.epochs * steps_per_epoch, batches.batch_size, dense_macs)
 
     def kept_macs() -> float:
         kept = method.kept_cost()
         return count_macs(network, example) / dense_macs if kept is None else kept
 
+    def held_out() -> Iterator[Tensor]:
+        for x, _ in evaluation_batches(
+            data.holdout, batch_size=EVALUATION_BATCH, mean=data.mean, std=data.std, device=device
+        ):
+            yield x
+
     history: list[Epoch] = []
     step = 0
-    started_s = reported_s = time.perf_counter()
     with meter.window("training") as window:
         ledger.resume_clock()
-        for epoch in range(1, recipe.epochs + 1):
+        with charged(ledger, meter, phases[0].name):
+            network = method.prepare(model, example)
+        optimizer = make_optimizer(method.param_groups(network), recipe)
+        started_s = reported_s = time.perf_counter()
+        for epoch in range(1, epochs + 1):
             epoch_started_s = time.perf_counter()
             network.train()
             loss_sum = torch.zeros((), device=device)
@@ -115,7 +125,8 @@ def train(
             kept = kept_macs()
             phase = phase_at(phases, steps, step).name
             stretch = meter.begin("stretch")  # of one phase within one epoch, for the ledger
-            for batch, (x, y) in enumerate(batches.epoch(epoch), start=1):
+            in_epoch = min(steps_per_epoch, steps - step)
+            for batch, (x, y) in enumerate(islice(batches.epoch(epoch), in_epoch), start=1):
                 if (now := phase_at(phases, steps, step).name) != phase:
                     ledger.charge_energy(phase, stretch.end())
                     phase, stretch = now, meter.begin("stretch")
@@ -123,17 +134,17 @@ def train(
                 for group in optimizer.param_groups:
                     group["lr"] = rate * group["learning_rate_scale"]
 
-                with autocast(), MacMeter() as macs:
-                    logits = network(x)
-                task_loss = F.cross_entropy(logits.float(), y, label_smoothing=recipe.label_smoothing)
-                loss = task_loss + method.penalty()
-                loss.backward()
-                method.after_backward()
-                optimizer.step()
-                optimizer.zero_grad(set_to_none=True)
-                with MacMeter() as own:  # what the method itself executes, such as trying a network that it cut
+                with MacMeter() as macs:  # of the whole step: a method may execute something in any of its hooks
+                    with autocast():
+                        logits = network(x)
+                    task_loss = F.cross_entropy(logits.float(), y, label_smoothing=recipe.label_smoothing)
+                    loss = task_loss + method.penalty()
+                    loss.backward()
+                    method.after_backward()
+                    optimizer.step()
+                    optimizer.zero_grad(set_to_none=True)
                     method.after_step(optimizer)
-                ledger.charge(phase, samples=len(x), forward_macs=macs.total + own.total)
+                ledger.charge(phase, samples=len(x), forward_macs=macs.total)
 
                 step += 1
                 loss_sum += task_loss.detach()
@@ -145,9 +156,12 @@ def train(
                     seen = batch * batches.batch_size
                     last = history[-1].holdout_accuracy if history else None
                     numbers = (float(loss_sum) / batch, float(correct) / seen, last, kept, meter.power_w(), left_s)
-                    report(Progress(False, epoch, recipe.epochs, step, steps, phase, *numbers))
+                    report(Progress(False, epoch, epochs, step, steps, phase, *numbers))
 
             ledger.charge_energy(phase, stretch.end())
+            if step == steps:
+                with charged(ledger, meter, phase):
+                    method.settle(held_out)
             epoch_s = time.perf_counter() - epoch_started_s
             with window.paused():
                 kept = kept_macs()
@@ -155,8 +169,8 @@ def train(
                 entry = Epoch(
                     epoch=epoch,
                     phase=phase,
-                    loss=float(loss_sum) / steps_per_epoch,
-                    train_accuracy=float(correct) / (steps_per_epoch * batches.batch_size),
+                    loss=float(loss_sum) / in_epoch,
+                    train_accuracy=float(correct) / (in_epoch * batches.batch_size),
                     holdout_accuracy=accuracy,
                     kept_macs=kept,
                     learning_rate=rate,
@@ -167,17 +181,33 @@ def train(
                 history.append(entry)
                 left_s = (time.perf_counter() - started_s) / step * (steps - step)
                 numbers = (entry.loss, entry.train_accuracy, accuracy, kept, meter.power_w(), left_s)
-                report(Progress(True, epoch, recipe.epochs, step, steps, phase, *numbers))
+                report(Progress(True, epoch, epochs, step, steps, phase, *numbers))
             ledger.resume_clock()
+        with charged(ledger, meter, phase):
+            result = method.finish()
     assert window.reading is not None
-    return Trained(method.finish(), tuple(history), ledger, window.reading)
+    return Trained(result, tuple(history), ledger, window.reading)
 
 
-def open_ledger(allowance: Allowance | None, samples: int, dense_macs: int) -> Ledger:
-    """The ledger of a training over `samples` images of a network that dense takes `dense_macs` per image."""
+@contextmanager
+def charged(ledger: Ledger, meter: EnergyMeter, phase: str) -> Iterator[None]:
+    """Charge what is executed inside, which sees no training sample, to a phase."""
+    stretch = meter.begin("stretch")
+    with MacMeter() as macs:
+        yield
+    ledger.charge(phase, samples=0, forward_macs=macs.total)
+    ledger.charge_energy(phase, stretch.end())
+
+
+def open_ledger(allowance: Allowance | None, steps: int, recipe_steps: int, batch_size: int, dense_macs: int) -> Ledger:
+    """The ledger of a training of `steps`, of a network that dense takes `dense_macs` per image.
+
+    An allowance in MACs counts in what dense takes for the `recipe_steps`, those of the recipe's epochs.
+    """
+    samples = steps * batch_size
     if allowance is None:
         return Ledger(samples)
-    macs = None if allowance.macs is None else round(allowance.macs * samples * dense_macs)
+    macs = None if allowance.macs is None else round(allowance.macs * recipe_steps * batch_size * dense_macs)
     return Ledger(allowance.samples or samples, macs, allowance.joules)
 
 

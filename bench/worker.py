@@ -5,45 +5,40 @@ Standard output carries events as JSON lines for the launcher; everything else g
 
 from __future__ import annotations
 
-import dataclasses
 import faulthandler
 import json
 import os
 import select
 import sys
 import threading
-import warnings
-from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
-from bench import calibration, models
-from bench.batches import Batches, evaluation_batches
+from bench import calibration
 from bench.budget import OverdrawnError
 from bench.contention import contention, usage
 from bench.cost import measure_cost, why_invalid
-from bench.data import load
-from bench.energy import EnergyMeter, Reading
+from bench.data import limited, load
+from bench.energy import Reading
 from bench.energy.carbon import gco2e, grid_intensity
 from bench.energy.power_log import POWER_FILE
 from bench.errors import UserError
 from bench.inference import add_readings, compare
-from bench.job import Job, Settings
+from bench.job import Job
 from bench.machine import describe_machine, describe_versions
 from bench.record import Emissions, Inference, Record, write_record
 from bench.store import save_model
-from bench.train import DivergedError, evaluate, train
-from methods import BudgetError, MethodError, Skip, find
+from bench.train import DivergedError, evaluate
+from bench.training import Emit, fresh_model, images_of, metered, train_once
+from bench.tuning import Spent
+from methods import BudgetError, MethodError, Skip
 from methods.costs import MEASURED
 
 EXPECTED = (UserError, Skip, BudgetError, DivergedError, OverdrawnError, MethodError)
 """Why a run can have no result without anything being broken: the message is a sentence for the user."""
-
-Emit = Callable[..., None]
 
 
 def main(argv: list[str]) -> int:
@@ -51,7 +46,7 @@ def main(argv: list[str]) -> int:
     emit = Events()
     faulthandler.enable(all_threads=False)  # a crash in native code leaves a traceback too
     try:
-        run(job, emit)
+        trial(job, emit) if job.trial else run(job, emit)
     except EXPECTED as e:
         emit("failed", reason=str(e))
         return 1
@@ -88,82 +83,32 @@ def run(job: Job, emit: Emit) -> Record:
     started_at = datetime.now(UTC).isoformat(timespec="seconds")
     s = job.settings
     device = torch.device(s.device)
-    data = load(s.dataset, job.data_root)
-    torch.manual_seed(s.seed)
-    torch.use_deterministic_algorithms(device.type == "cpu")
-    torch.utils.deterministic.fill_uninitialized_memory = False  # it costs 5 % of a step, and nothing reads such memory
-    batches = Batches(
-        data.train,
-        batch_size=s.training.batch_size,
-        mean=data.mean,
-        std=data.std,
-        device=device,
-        seed=s.seed,
-        augment=s.training.augment,
-        padding=data.padding if s.training.crop_padding is None else s.training.crop_padding,
-        flip=data.flip,
-        channels_last=s.training.channels_last,
-    )
-    method_class = find(s.method.name)
+    data = limited(load(s.dataset, job.data_root), s.images["train"])
     intensity = grid_intensity(s.measurement.country)
-    meter = EnergyMeter(device=s.device, synchronise=torch.cuda.synchronize if device.type == "cuda" else None)
-    try:
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            model = fresh_model(s, data.classes, device)
-            if device.type == "cuda":
-                meter.measure_idle()
-            table = energy_kind = None
-            if method_class.prunes and s.cost in MEASURED:
-                emit("calibrating")
-                table, energy_kind = calibration.measure(s, model, next(batches.epoch(0))[0][:1], meter)
-            method = method_class(
-                s.method.options,
-                keep=s.budget,
-                steps=s.training.epochs * len(batches),
-                tolerance=s.tolerance,
-                seed=s.seed,
-                cost=s.cost,
-                table=table,
-                round_to=s.round_to,
+    with metered(s) as (meter, caught):
+        training = train_once(job, data, meter, emit)
+        method, trained, table = training.method, training.trained, training.table
+        emit("evaluating")
+        with meter.window("evaluation") as window:
+            test_accuracy = evaluate(trained.model, data.test, data, device)
+            train_accuracy = evaluate(trained.model, data.train, data, device)
+        dense = fresh_model(s, data.classes, device)
+        images = next(images_of(data.test, data, s, 256))
+        cost = measure_cost(s, method, trained.model, dense, images[:2], images_of(data.test, data, s, 1))
+        emit("measuring")
+        before = usage()
+        inference = tuple(
+            compare(
+                trained.model, dense, images, batch_size=size, seconds=s.measurement.inference_seconds,
+                precision=s.training.precision, meter=meter, seed=s.seed,
             )
-            before = usage()
-            trained = train(
-                method, model, data, batches, s.training, device, meter,
-                report=lambda progress: emit("progress", **dataclasses.asdict(progress)),
-                allowance=s.allowance,
-            )  # fmt: skip
-            shared = contention(before, usage(), "training") if device.type == "cpu" else []
-            emit("evaluating")
-            with meter.window("evaluation") as window:
-                test_accuracy = evaluate(trained.model, data.test, data, device)
-                train_accuracy = evaluate(trained.model, data.train, data, device)
-            dense = fresh_model(s, data.classes, device)
-            images = next(evaluation_batches(
-                data.test, batch_size=256, mean=data.mean, std=data.std, device=device,
-                channels_last=s.training.channels_last,
-            ))[0]  # fmt: skip
-            singly = evaluation_batches(
-                data.test, batch_size=1, mean=data.mean, std=data.std, device=device,
-                channels_last=s.training.channels_last,
-            )  # fmt: skip
-            cost = measure_cost(s, method, trained.model, dense, images[:2], (x for x, _ in singly))
-            emit("measuring")
-            before = usage()
-            inference = tuple(
-                compare(
-                    trained.model, dense, images, batch_size=size, seconds=s.measurement.inference_seconds,
-                    precision=s.training.precision, meter=meter, seed=s.seed,
-                )
-                for size in s.measurement.inference_batch_sizes
-            )  # fmt: skip
-            # Inference is compared side by side: what others take falls on both networks.
-            shared += contention(before, usage(), "inference") if device.type == "cpu" else []
+            for size in s.measurement.inference_batch_sizes
+        )  # fmt: skip
+        # Inference is compared side by side: what others take falls on both networks.
+        shared = contention(before, usage(), "inference") if device.type == "cpu" else []
         energy = {"training": trained.energy, "evaluation": window.reading, "inference": total_inference(inference)}
         energy_sources = meter.describe()
-    finally:
-        meter.close()
-    summary = None if table is None else calibration.summary(table, energy_kind)
+    summary = None if table is None else calibration.summary(table, training.energy_kind)
     cost = cost.model_copy(
         update=calibration.achieved(inference, summary) | {"predicted": method.predicted_cost, "calibration": summary}
     )
@@ -205,7 +150,7 @@ def run(job: Job, emit: Emit) -> Record:
             },
         ),
         history=method.history(),
-        warnings=(*data.notes, *shared, *dict.fromkeys(str(w.message) for w in caught)),
+        warnings=(*training.notes, *shared, *dict.fromkeys(str(w.message) for w in caught)),
     )
     folder = Path(job.folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -217,10 +162,27 @@ def run(job: Job, emit: Emit) -> Record:
     return record
 
 
-def fresh_model(settings: Settings, classes: int, device: torch.device) -> nn.Module:
-    """The dense network as every method starts from it at this seed."""
-    model = models.build(settings.model, classes, seed=settings.seed).to(device)
-    return model.to(memory_format=torch.channels_last) if settings.training.channels_last else model
+def trial(job: Job, emit: Emit) -> None:
+    """Train for `tune`, and emit what the held-out images say and what it took. Nobody looks at the test set here."""
+    s = job.settings
+    device = torch.device(s.device)
+    data = limited(load(s.dataset, job.data_root), s.images["train"])
+    with metered(s) as (meter, _):
+        training = train_once(job, data, meter, emit)
+        method, trained = training.method, training.trained
+        accuracy = evaluate(trained.model, data.holdout, data, device)
+        example = next(images_of(data.holdout, data, s, 2))
+        dense = fresh_model(s, data.classes, device)
+        cost = measure_cost(s, method, trained.model, dense, example, images_of(data.holdout, data, s, 1))
+    spent = Spent(ledger=trained.ledger.stored(), energy=trained.energy)
+    emit(
+        "trial",
+        holdout_accuracy=accuracy,
+        kept=method.predicted_cost if s.cost in MEASURED else cost.kept,  # a trial measures no inference
+        invalid_reason=None if s.cost in MEASURED else why_invalid(method, cost),
+        spent=spent.model_dump(mode="json"),
+        warnings=training.notes,
+    )
 
 
 def total_inference(parts: tuple[Inference, ...]) -> Reading:

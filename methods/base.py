@@ -9,12 +9,14 @@ A method never runs the training loop and the loop never knows which method it r
         loss.backward()
         method.after_backward(); optimizer.step()          # may add to the gradients
         method.after_step(optimizer)                       # may remove channels and layers, in place
+    method.settle(held_out_images)                         # may set a threshold
     small = method.finish()                                # a plain nn.Module, physically smaller
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -65,6 +67,8 @@ class Method(ABC):
             weights of a network that keeps its shape, so neither MACs nor time fall. "mean_macs": mean over images of
             a network that keeps its gates and skips work. Only with "macs" a budget can be stated in another `cost`.
         Options: a frozen pydantic model with the method's options.
+        tuning: the options that are worth choosing for a network and a data set, and the values to try; every combination
+            that the method takes is a candidate of `greenprune tune`. Empty: there is nothing to choose.
 
     Args:
         options: an instance of `Options`, or None for the defaults.
@@ -86,6 +90,7 @@ class Method(ABC):
     prunes: ClassVar[bool] = True
     budget_unit: ClassVar[Literal["macs", "connections", "mean_macs"]] = "macs"
     Options: ClassVar[type[MethodOptions]] = MethodOptions
+    tuning: ClassVar[Mapping[str, tuple[Any, ...]]] = {}
 
     def __init__(
         self,
@@ -172,6 +177,15 @@ class Method(ABC):
         Overrides call `super().after_step(optimizer)`, which counts the step.
         """
         self.step += 1
+
+    def settle(self, images: Callable[[], Iterator[Tensor]]) -> None:
+        """Called once after the last step, before `finish`; for what has to be set on images that were not trained on.
+
+        Args:
+            images: gives the held-out images, without labels and as they are tested, in batches (B, C, H, W); anew with
+                each call.
+        """
+        return
 
     @abstractmethod
     def finish(self) -> nn.Module:

@@ -8,7 +8,7 @@ norm divided by its maximum, global ranking.
 from __future__ import annotations
 
 import warnings
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch_pruning as tp
@@ -50,6 +50,12 @@ class DepGraph(Method):
     name = "depgraph"
     source = "Fang et al. 2023, arXiv 2301.12900"
     Options = DepGraphOptions
+    tuning: ClassVar = {
+        "strength": (1e-4, 5e-4, 2e-3, 1e-2),
+        "train_share": (0.2, 0.3, 0.4),
+        "sparsify_share": (0.2, 0.3, 0.4),
+        "fine_tune_peak": (0.1, 0.2, 0.5),
+    }
 
     @classmethod
     def phases(cls, options: MethodOptions) -> tuple[Phase, ...]:

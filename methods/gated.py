@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +23,12 @@ class Gated(Method):
     name = "gated"
     source = "arXiv 2302.10798"
     Options = GatingOptions
+    tuning: ClassVar = {
+        "search_share": (0.3, 0.4, 0.5, 0.6),
+        "open_share": (0.25, 0.4),
+        "polarization_weight": (1.0, 2.0, 4.0),
+        "drift": (40.0, 80.0, 160.0),
+    }
 
     @classmethod
     def phases(cls, options: MethodOptions) -> tuple[Phase, ...]:

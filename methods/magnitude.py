@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -40,6 +40,7 @@ class Magnitude(Method):
     name = "magnitude"
     source = "Li et al. 2017, arXiv 1608.08710"
     Options = MagnitudeOptions
+    tuning: ClassVar = {"train_share": (0.4, 0.5, 0.6, 0.7, 0.8), "fine_tune_peak": (0.1, 0.2, 0.5, 1.0)}
 
     @classmethod
     def phases(cls, options: MethodOptions) -> tuple[Phase, ...]:

@@ -6,6 +6,7 @@ The network keeps its shape: connections fall, multiply-accumulates, time and en
 from __future__ import annotations
 
 import math
+from typing import ClassVar
 
 import torch
 from pydantic import Field
@@ -36,6 +37,7 @@ class MagnitudeUnstructured(Method):
     source = "Han et al. 2015, arXiv 1506.02626"
     budget_unit = "connections"
     Options = UnstructuredOptions
+    tuning: ClassVar = {"train_share": (0.4, 0.5, 0.6, 0.7, 0.8), "fine_tune_peak": (0.1, 0.2, 0.5, 1.0)}
 
     @classmethod
     def phases(cls, options: MethodOptions) -> tuple[Phase, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from pydantic import Field
@@ -50,6 +50,11 @@ class Slimming(Method):
     name = "slimming"
     source = "Liu et al. 2017, arXiv 1708.06519"
     Options = SlimmingOptions
+    tuning: ClassVar = {
+        "drift": (0.1, 0.2, 0.4, 0.8, 1.6),
+        "train_share": (0.5, 0.6, 0.7),
+        "fine_tune_peak": (0.1, 0.2, 0.5),
+    }
 
     @classmethod
     def phases(cls, options: MethodOptions) -> tuple[Phase, ...]:

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from plots.comparison import REFERENCE, comparison
 from plots.frame import Results
 from plots.text import plural
+from plots.views import name_of
 
 
 def new_figure(width_in: float, height_in: float, rows: int = 1, columns: int = 1) -> tuple[Figure, list[Axes]]:
@@ -33,7 +34,7 @@ def title(results: Results, table: pd.DataFrame, statistic: str) -> str:
     """The suite, and how many runs are behind a point."""
     counts = sorted(set(table["runs"]))
     seeds = plural(counts[0], "seed") if len(counts) == 1 else f"{counts[0]} to {counts[-1]} seeds"
-    return f"{results.runs['suite'].iloc[0]}: " + ("one seed" if counts == [1] else f"{statistic} {seeds}")
+    return f"{name_of(results.runs.iloc[0])}: " + ("one seed" if counts == [1] else f"{statistic} {seeds}")
 
 
 def one_legend(figure: Figure, panels: Sequence[Axes]) -> None:

@@ -34,6 +34,9 @@ def comparison(results: Results) -> pd.DataFrame:
     joules of the dense network beside it (`*_dense_energy_*`): joules of different runs were measured at different
     times, on a machine that may have been differently busy.
 
+    `tuning_*` is what `greenprune tune` took in the same folder, in trainings of the dense network (`_macs_ratio`); 0 for
+    methods that were not searched there, NaN where none was.
+
     Invalid runs have rows of their own (`valid` is False), and never serve as the reference.
     """
     return _remembered(results).copy()  # the caller may do with it as he likes
@@ -67,6 +70,7 @@ def _rows(part: Results) -> Iterator[dict[str, Any]]:
         measured = part.inference[part.inference["key"].isin(group["key"])]
         row: dict[str, Any] = {name: group[name].iloc[0] for name in GROUP_COLUMNS}
         row |= {"method": method, "method_name": group["method_name"].iloc[0], "budget": budget, "valid": not invalid}
+        row |= _tuning(part, str(method), dense)
         row |= {"runs": len(group), "seeds": " ".join(str(seed) for seed in by_seed.index)}
         row |= _over_seeds("kept_macs_percent", by_seed["kept_macs"] * 100)
         row |= _over_seeds("kept_params_percent", by_seed["kept_params"] * 100)
@@ -100,6 +104,17 @@ def _against_dense(by_seed: pd.DataFrame, dense: pd.DataFrame) -> dict[str, Any]
         column = f"train_energy_{kind}_j"
         row |= _over_seeds(f"train_energy_{kind}_ratio", ours[column] / reference[column])
     return row
+
+
+def _tuning(part: Results, method: str, dense: pd.DataFrame) -> dict[str, float]:
+    """What searching the method's options took, at all budgets and seeds; NaN where the suite has no search at all."""
+    if not part.tunings:
+        return {"tuning_trials": UNKNOWN, "tuning_forward_macs": UNKNOWN, "tuning_macs_ratio": UNKNOWN}
+    own = [tuning for _, tuning in part.tunings if tuning.method == method]
+    macs = sum(tuning.forward_macs for tuning in own)
+    ratio = macs / dense["train_forward_macs"].mean() if len(dense) else UNKNOWN
+    trials = sum(len(tuning.trials) for tuning in own)
+    return {"tuning_trials": trials, "tuning_forward_macs": macs, "tuning_macs_ratio": ratio}
 
 
 def _inference(batch: str, measured: pd.DataFrame, runs: int) -> dict[str, float]:

@@ -138,7 +138,8 @@ def part_of(source: str) -> str:
 
 def energy_rows(results: Results, pue: float = PUE) -> list[dict[str, Any]]:
     """The energy reports of all runs, in their order."""
-    return [row for record in results.records for row in rows_of_record(record, pue)]
+    once = dict(zip(results.places, results.records, strict=True))  # a run may stand in several views
+    return [row for record in once.values() for row in rows_of_record(record, pue)]
 
 
 def json_text(rows: Sequence[dict[str, Any]]) -> str:

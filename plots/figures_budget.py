@@ -13,6 +13,7 @@ from plots.comparison import REFERENCE, batch_label, comparison, rows_of
 from plots.figures_accuracy import inference_kinds
 from plots.frame import Results
 from plots.style import RC, looks
+from plots.views import name_of
 
 SPREAD = 0.7  # of the space between two budgets, shared by the methods
 
@@ -59,7 +60,7 @@ def budget_achieved(results: Results) -> Figure:
     axes.grid(visible=False, axis="x")
     axes.set_xlabel("MACs requested, % of dense")
     axes.set_ylabel("Kept − requested,\npoints of the dense MACs")
-    axes.set_title(f"{results.runs['suite'].iloc[0]}: each point is a run")
+    axes.set_title(f"{name_of(results.runs.iloc[0])}: each point is a run")
     one_legend(figure, [axes])
     return figure
 

@@ -18,13 +18,14 @@ import pandas as pd
 from bench.energy.reading import Kind, Reading
 from bench.errors import UserError
 from bench.record import RECORD_FILE, Inference, Record, read_record
+from bench.tuning import Tuning, read_tuning, tuning_files
+from bench.views import VIEW_NAMES
 from plots.problems import Problem, problems_of
+from plots.views import Found, in_views, view_of
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
-Found = tuple[str, Record, Path]  # the results folder as it was given, the record, the folder it lies in
-
-GROUP_COLUMNS = ("folder", "suite", "machine")
+GROUP_COLUMNS = ("folder", "suite", "machine", "view")
 """Runs are compared with one another only where all of these agree."""
 
 
@@ -43,6 +44,7 @@ RUN_COLUMNS: dict[str, str] = {
     "folder": "the results folder as it was given to load()",
     "suite": "name of the suite",
     "machine": "label of the machine: GPU if used, CPU, cores, threads",
+    "view": "what all trainings have in common: equal images, equal training MACs or equal training energy",
     "key": "name of the run's folder within the suite",
     "method": "the method's label within the suite",
     "method_name": "the method's registered name",
@@ -98,6 +100,7 @@ class Results:
         inference: one row per finished run and batch size, columns as in `INFERENCE_COLUMNS`.
         records: the records behind `runs`, in the same order.
         places: the folder that each record lies in, in the same order; what is stored beside a record is found there.
+        tunings: the searches of `greenprune tune` that lie beside the records, each with the folder as it was given.
         problems: what was left out, what failed and what is invalid, in the order of the files.
     """
 
@@ -106,9 +109,10 @@ class Results:
     records: tuple[Record, ...]
     places: tuple[Path, ...]
     problems: tuple[Problem, ...]
+    tunings: tuple[tuple[str, Tuning], ...] = ()
 
     def comparisons(self) -> tuple[Results, ...]:
-        """One `Results` for each folder, suite and machine: what may be compared, apart from what may not.
+        """One `Results` for each folder, suite, machine and view: what may be compared, apart from what may not.
 
         The parts carry no problems: those belong to the whole.
         """
@@ -131,6 +135,11 @@ def _comparisons(results: Results) -> tuple[Results, ...]:
                 records=tuple(results.records[i] for i in runs.index),
                 places=tuple(results.places[i] for i in runs.index),
                 problems=(),
+                tunings=tuple(
+                    (folder, tuning)
+                    for folder, tuning in results.tunings
+                    if (folder, tuning.suite) == tuple(runs[["folder", "suite"]].iloc[0])
+                ),
             )
         )
     return tuple(parts)
@@ -165,18 +174,29 @@ def load(results: Path | Sequence[Path]) -> Results:
     done, repeated = _latest_of_each(done)
     problems.extend(repeated)
 
-    runs = [_run_row(folder, record) for folder, record, _ in done]
+    tunings = []
+    for folder in folders:
+        for path in tuning_files(folder):
+            try:
+                tunings.append((str(folder), read_tuning(path)))
+            except UserError as e:
+                what = str(e).removeprefix(f"{path}: ")
+                problems.append(Problem("unreadable", str(path), what, "the cost of this search is shown nowhere"))
+
+    shown = in_views(done, machine_label)
+    runs = [_run_row(run.folder, run.record) | {"view": VIEW_NAMES[run.view]} for run in shown]
     inference = [
         {name: row[name] for name in INFERENCE_COLUMNS if name in row} | _inference_row(measured)
-        for row, (_, record, _) in zip(runs, done, strict=True)
-        for measured in record.inference
+        for row, run in zip(runs, shown, strict=True)
+        for measured in run.record.inference
     ]
     return Results(
         runs=_frame(runs, RUN_COLUMNS),
         inference=_frame(inference, INFERENCE_COLUMNS),
-        records=tuple(record for _, record, _ in done),
-        places=tuple(place for _, _, place in done),
+        records=tuple(run.record for run in shown),
+        places=tuple(run.place for run in shown),
         problems=tuple(problems),
+        tunings=tuple(tunings),
     )
 
 
@@ -211,7 +231,7 @@ def _latest_of_each(done: Sequence[Found]) -> tuple[list[Found], list[Problem]]:
     """
     latest: dict[tuple[Any, ...], int] = {}
     for i, (folder, r, _) in enumerate(done):
-        identity = (folder, r.suite, machine_label(r.machine), r.method, r.budget, r.seed)
+        identity = (folder, r.suite, machine_label(r.machine), view_of(r), r.method, r.budget, r.seed)
         if identity not in latest or done[latest[identity]][1].finished_at <= r.finished_at:
             latest[identity] = i
     kept = set(latest.values())

@@ -27,6 +27,7 @@ from scipy import stats
 
 from bench.compare import TOLERANCE
 from bench.errors import UserError
+from bench.views import VIEW_NAMES
 from plots.frame import KINDS, Results, load
 from plots.text import bounded, listed, signed_points
 
@@ -149,10 +150,19 @@ def _loaded(folder: Path) -> Results:
 def _runs(results: Results) -> pd.DataFrame:
     """Runs with the inference of their largest batch."""
     measured = results.inference
+    usual = VIEW_NAMES["samples"]
     large = measured[measured["batch_size"] == measured.groupby("suite")["batch_size"].transform("max")]
     ratios = [name for name in large.columns if "ratio" in name]
-    keys = ["folder", "suite", "machine", "key"]
-    return results.runs.merge(large[[*keys, *ratios]], on=keys, how="left").drop_duplicates(IDENTITY, keep="last")
+    keys = ["folder", "suite", "machine", "view", "key"]
+    # A run of another view is a method of its own here; dense, which stands in every view, is one run.
+    once = results.runs.loc[results.runs["view"] == usual, "key"]
+    runs = results.runs[(results.runs["view"] == usual) | ~results.runs["key"].isin(once)]
+    named = runs["method"].where(runs["view"] == usual, runs["method"] + " (" + runs["view"] + ")")
+    return (
+        runs.assign(method=named)
+        .merge(large[[*keys, *ratios]], on=keys, how="left")
+        .drop_duplicates(IDENTITY, keep="last")
+    )
 
 
 def _failed(results: Results) -> dict[str, str]:

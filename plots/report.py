@@ -34,6 +34,7 @@ from plots.published import load_published
 from plots.summary import sentences
 from plots.tables import GROUPS, legend, readable, write_tables
 from plots.text import bounded, signed_points, three_digits
+from plots.views import name_of
 
 KIND_MEANINGS = {
     "measured": "read from an energy counter of the hardware (NVML, RAPL)",
@@ -127,7 +128,7 @@ def _section(part: Results, table: pd.DataFrame, name: str, pictures: Sequence[P
     """What the template needs for one comparison."""
     return {
         "name": name,
-        "suite": part.runs["suite"].iloc[0],
+        "suite": name_of(part.runs.iloc[0]),
         "machine": part.runs["machine"].iloc[0],
         "sentences": sentences(part, table),
         "tables": _tables(table),
@@ -247,7 +248,7 @@ def _section_names(parts: Sequence[Results]) -> list[str]:
     """A name for each comparison that is fit for a file: the suite, numbered where it occurs again."""
     names: list[str] = []
     for part in parts:
-        name = re.sub(r"[^A-Za-z0-9._-]+", "-", part.runs["suite"].iloc[0])
+        name = re.sub(r"[^A-Za-z0-9._-]+", "-", name_of(part.runs.iloc[0]))
         count = sum(other == name or other.startswith(f"{name}.") for other in names)
         names.append(f"{name}.{count + 1}" if count else name)
     return names

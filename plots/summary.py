@@ -6,9 +6,11 @@ from typing import Any
 
 import pandas as pd
 
+from bench.record import Record
+from bench.tuning import Tuning
 from plots.comparison import REFERENCE, batch_label, rows_of
 from plots.frame import KINDS, Results
-from plots.text import listed, mean_sd, plural, signed_points
+from plots.text import listed, mean_sd, plural, signed_points, three_digits
 
 BUDGETS = {"macs": "MACs", "params": "parameters", "latency": "inference time", "energy": "inference energy"}
 """What a budget is stated in."""
@@ -31,7 +33,35 @@ def sentences(part: Results, table: pd.DataFrame) -> list[str]:
             _accuracy(best, len(rows), listed([BUDGETS[kind] for kind in kinds]))
             + _cost(best, batch_label("large_batch", table))
         )
-    return found
+    found += [
+        _spread(record) for record in part.records if record.cost is not None and record.cost.sample_macs is not None
+    ]
+    return [*found, *map(_tuned, (tuning for _, tuning in part.tunings))]
+
+
+def _spread(record: Record) -> str:
+    """What single images cost, of a run whose network decides by the image."""
+    assert record.cost is not None
+    assert record.cost.sample_macs is not None
+    found = record.cost.sample_macs
+    return (
+        f"{record.key} executes a part of the network that depends on the image: of {found.images:,} test images one takes "
+        f"{mean_sd(found.mean * 100, found.std * 100, 1)} % of the dense MACs, from {found.low * 100:.1f} to "
+        f"{found.high * 100:.1f} %, gates included (± over images)."
+    )
+
+
+def _tuned(tuning: Tuning) -> str:
+    joules = [
+        f"{three_digits(energy_j / 1000)} kJ ({kind})"
+        for kind in KINDS
+        if (energy_j := tuning.energy_j(kind)) is not None
+    ]
+    cost = listed([f"{tuning.samples:,} training images", f"{three_digits(tuning.duration_s / 60)} minutes", *joules])
+    return (
+        f"The options of {tuning.method} were searched at {tuning.budget * 100:g} % with seed {tuning.seed}, on held-out "
+        f"images alone: {plural(len(tuning.trials), 'trial')} took {cost}."
+    )
 
 
 def _accuracy(row: dict[str, Any], compared: int, cost: str) -> str:

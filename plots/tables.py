@@ -78,6 +78,7 @@ def readable(table: pd.DataFrame) -> list[Column]:
         Column("Against dense, points", _difference, "difference_to_dense_points_mean", "vs\ndense\npoints", result),
         _mean("Training samples, × dense", "train_samples_ratio", 2, training),
         _mean("Training MACs, × dense", "train_forward_macs_ratio", 2, training),
+        Column("Tuning MACs, × one dense training", _tuning, "tuning_macs_ratio", group=training),
         _mean("Training time, × dense", "train_duration_ratio", 2, training, "Train\ntime ×"),
     ]
     kinds = [kind for kind in KINDS if table[f"train_energy_{kind}_j_mean"].notna().any()]
@@ -122,6 +123,10 @@ def ratio_text(row: dict[str, Any], name: str, detail: Detail = Detail.INTERVALS
 
 def _method(row: dict[str, Any], _: Detail) -> str:
     return row["method"] if row["valid"] else f"{row['method']} (invalid)"
+
+
+def _tuning(row: dict[str, Any], _: Detail) -> str:
+    return f"{row['tuning_macs_ratio']:.2f} ({row['tuning_trials']:.0f} trials)" if row["tuning_trials"] else "0"
 
 
 def _kilojoules(kind: str) -> Callable[[dict[str, Any], Detail], str]:
@@ -176,6 +181,12 @@ def legend(table: pd.DataFrame) -> str:
         "×: relative to the dense network; training seed by seed, inference side by side in one process. Joules of "
         "different runs were measured at different times: compare networks by the ×. What follows “dense” after joules "
         "of inference is the dense network's figure, measured beside this one."
+        + (
+            " Tuning: what `greenprune tune` took to choose the method's options, not part of the training; 0: they are "
+            "the suite's or the defaults, whatever it took to find those."
+            if table["tuning_trials"].notna().any()
+            else ""
+        )
         + (" Bold: the best of a budget." if table["budget"].duplicated().any() else "")
     )
 

@@ -144,7 +144,7 @@ TRAINING_KEYS = (
             "seeds = [0, 1]",
             "seed = 0",
             "seed = 0: unknown key; allowed: name, description, dataset, model, budgets, cost, round_to, tolerance, seeds, "
-            'training, allowance, methods, measurement (did you mean "seeds"?)',
+            'training, allowance, views, methods, measurement (did you mean "seeds"?)',
         ),
         (
             "epochs = 2",

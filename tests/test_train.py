@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -19,7 +19,8 @@ from bench.data import Dataset, Split
 from bench.energy import Reading
 from bench.recipe import Training
 from bench.train import DivergedError, Progress, Trained, train
-from methods import count_macs, registry
+from methods import MethodOptions, Phase, count_macs, registry
+from methods.dense import Dense
 
 METHODS = sorted(registry())
 EPOCHS, BATCH_SIZE, BATCHES = 3, 8, 5
@@ -108,7 +109,7 @@ class Done:
     batches: Batches
 
 
-def run(name: str, meter: Any = None, spy: Spy | None = None, **recipe: Any) -> Done:
+def run(name: str, meter: Any = None, spy: Spy | None = None, steps: int = EPOCHS * BATCHES, **recipe: Any) -> Done:
     """Train the network with a method as the harness does."""
     data, meter, spy, reports = dataset(), meter or Meter(), spy or Spy(), list[Progress]()
     options = {"epochs": EPOCHS, "batch_size": BATCH_SIZE, "learning_rate": 0.05, "precision": "float32"} | recipe
@@ -116,7 +117,7 @@ def run(name: str, meter: Any = None, spy: Spy | None = None, **recipe: Any) -> 
     batches = Batches(
         data.train, batch_size=BATCH_SIZE, mean=data.mean, std=data.std, device="cpu", seed=1, augment=True
     )
-    method = registry()[name](keep=0.5, steps=EPOCHS * len(batches), tolerance=0.1, seed=1)
+    method = registry()[name](keep=0.5, steps=steps, tolerance=0.1, seed=1)
     cpu = torch.device("cpu")
     trained = train(method, network(spy), data, batches, training, cpu, meter, reports.append)
     return Done(trained, spy.seen, reports, batches)
@@ -156,9 +157,73 @@ def test_magnitude_is_charged_less_after_it_removed_filters() -> None:
     assert left < macs
     before, after = small.trained.ledger.stored().entries
     assert before.phase == "train"
-    tried = before.forward_macs - macs * before.samples  # when it cut, it compared the network before and after
-    assert 0 < tried <= 6 * macs
+    tried = (
+        before.forward_macs - macs * before.samples
+    )  # it traced the network, and compared it before and after the cut
+    assert 0 < tried <= 30 * macs
     assert (after.phase, after.forward_macs) == ("fine-tune", left * after.samples)
+
+
+class Busy(Dense):
+    """Runs the network in every hook, as a method may that scores, calibrates or recalibrates."""
+
+    name = "busy"
+
+    @classmethod
+    def phases(cls, options: MethodOptions) -> tuple[Phase, ...]:
+        return (Phase("train", 0.5, peak=1.0), Phase("rest", 0.5))
+
+    def look(self, images: int) -> None:
+        with torch.no_grad():
+            self._model.eval()(torch.zeros(images, 3, 32, 32))
+            self._model.train()
+
+    def prepare(self, model: nn.Module, example_inputs: Tensor) -> nn.Module:
+        super().prepare(model, example_inputs)
+        self.look(1)
+        return model
+
+    def penalty(self) -> float:
+        self.look(10)
+        return 0.0
+
+    def after_backward(self) -> None:
+        self.look(100)
+
+    def after_step(self, optimizer: torch.optim.Optimizer) -> None:
+        super().after_step(optimizer)
+        self.look(1000)
+
+    def settle(self, images: Callable[[], Iterator[Tensor]]) -> None:
+        assert [len(batch) for batch in images()] == [10]  # the held-out images
+        self.look(4)
+
+    def finish(self) -> nn.Module:
+        self.look(3)
+        return super().finish()
+
+
+def test_whatever_a_method_executes_is_charged(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(globals(), "registry", lambda: {"busy": Busy})
+    first, last = run("busy").trained.ledger.stored().entries
+    macs = count_macs(network(Spy()), torch.zeros(2, 3, 32, 32))
+    steps = BATCHES * EPOCHS
+    per_step = BATCH_SIZE + 1110
+    assert (first.phase, last.phase) == ("train", "rest")
+    assert first.forward_macs + last.forward_macs == macs * (steps * per_step + 8)
+    assert first.forward_macs % (macs * per_step) == macs
+    assert last.forward_macs % (macs * per_step) == 7 * macs
+    assert first.samples + last.samples == steps * BATCH_SIZE
+
+
+def test_a_training_may_end_within_an_epoch() -> None:
+    """Where the steps are set by what a method may spend."""
+    seen = run("dense", steps=BATCHES + 4)
+    assert [entry.epoch for entry in seen.trained.epochs] == [1, 2]
+    assert seen.trained.ledger.samples == (BATCHES + 4) * BATCH_SIZE == seen.trained.ledger.allowance_samples
+    assert seen.reports[-1].step == seen.reports[-1].steps == BATCHES + 4
+    assert seen.trained.epochs[-1].learning_rate < 0.05 / 5
+    assert seen.trained.epochs[-1].train_accuracy <= 1.0
 
 
 def test_validation_costs_neither_time_nor_energy(monkeypatch: pytest.MonkeyPatch) -> None:

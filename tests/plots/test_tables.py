@@ -13,9 +13,11 @@ import pytest
 from rich.console import Console
 
 from bench.energy.reading import Reading
-from bench.record import Ledger, LedgerEntry, Record
+from bench.record import Ledger, LedgerEntry, Record, SampleMacs
+from bench.tuning import Spent, Trial, Tuning, write_tuning
 from plots.comparison import comparison
 from plots.frame import Results, load
+from plots.summary import sentences
 from plots.tables import csv_text, markdown_text, readable, terminal_table, write_tables
 from plots.text import bounded, listed, mean_sd, plural, signed_points, three_digits
 from tests.plots.records import NINE, failed, grid, inference, reading, record, source, store
@@ -281,3 +283,41 @@ def test_absolute_joules_of_inference_come_with_those_of_dense_beside_them(tmp_p
 )
 def test_numbers_for_people(found: str, text: str) -> None:
     assert found == text
+
+
+def test_the_price_of_tuning_stands_beside_the_training(tmp_path: Path) -> None:
+    results = _load(tmp_path, *grid(seeds=1))
+    assert "Tuning" not in markdown_text(comparison(results))  # where nothing was searched, nothing is said
+    macs = results.runs.set_index("method").loc["dense", "train_forward_macs"]
+    ledger = Ledger(
+        allowance_samples=10,
+        entries=(LedgerEntry(phase="train", samples=10, forward_macs=int(macs // 2), duration_s=60.0),),
+    )
+    spent = Spent(ledger=ledger, energy=reading(source(2000.0)))
+    trials = [
+        Trial(number=n, options={}, status="done", holdout_accuracy=0.5, spent=spent, duration_s=9.0) for n in (0, 1, 2)
+    ]
+    tuning = Tuning(
+        suite="cifar10-cpu", method="gated", method_name="gated", budget=0.5, seed=0, settings={}, holdout_images=10,
+        space={}, machine={}, command="", trials=tuple(trials),
+    )  # fmt: skip
+    write_tuning(tuning, tmp_path / "cifar10-cpu" / "tune-gated-0.5-s0")
+    results = load(tmp_path)
+    assert _row(results, "gated")["tuning_macs_ratio"] == pytest.approx(1.5)
+    assert _row(results, "magnitude")["tuning_macs_ratio"] == 0.0
+    text = markdown_text(comparison(results))
+    assert "| Tuning MACs, × one dense training |" in text
+    assert "| 1.50 (3 trials) |" in text
+    said = " ".join(sentences(results, comparison(results)))
+    assert "gated were searched at 50 % with seed 0, on held-out images alone: 3 trials took 30 training images" in said
+    assert "3.00 minutes and 6.00 kJ (modelled)" in said
+
+
+def test_what_single_images_cost_is_said(tmp_path: Path) -> None:
+    run = record("dynamic")
+    assert run.cost is not None
+    sampled = SampleMacs(images=359, mean=0.49, std=0.06, low=0.31, high=0.54, edges=(0.0, 1.0), counts=(359,))
+    run = run.model_copy(update={"cost": run.cost.model_copy(update={"sample_macs": sampled})})
+    results = _load(tmp_path, record(), run)
+    said = " ".join(sentences(results, comparison(results)))
+    assert "of 359 test images one takes 49.0 ± 6.0 % of the dense MACs, from 31.0 to 54.0 %, gates included" in said
