@@ -1,0 +1,32 @@
+"""One epoch of augmented batches, as training reads them."""
+
+from __future__ import annotations
+
+import torch
+
+from bench.batches import Batches
+from bench.data import Split
+from tests.benchmarks import references
+from tests.benchmarks.side_by_side import SideBySide
+
+IMAGES = 1024
+
+
+def test_data_pipeline(side_by_side: SideBySide) -> None:
+    generator = torch.Generator().manual_seed(0)
+    pixels = torch.randint(0, 256, (IMAGES, 3, 32, 32), dtype=torch.uint8, generator=generator)
+    batches = Batches(
+        Split(pixels, torch.arange(IMAGES) % 10),
+        batch_size=128,
+        mean=(0.5, 0.5, 0.5),
+        std=(0.25, 0.25, 0.25),
+        device="cpu",
+        seed=0,
+        augment=True,
+    )
+
+    def epoch() -> None:
+        for _ in batches.epoch(1):
+            pass
+
+    side_by_side(epoch, references.copying(), images=IMAGES)
