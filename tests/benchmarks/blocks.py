@@ -58,6 +58,11 @@ class Pairs:
         known = [energy_j for b in blocks if (energy_j := b.reading.energy_j(kind)) is not None and energy_j > 0]
         return known if len(known) == len(blocks) else None
 
+    def energy_problem(self) -> str:
+        """Why there are no joules."""
+        sources = [source for b in (*self.references, *self.subjects) for source in b.reading.sources]
+        return next((f"{s.name}: {s.reason}" for s in sources if not s.valid), "the counter stood still")
+
     def energy_ratios(self) -> list[float] | None:
         """Joules of each block of the subject over those of the reference beside it; None as in `energies_j`."""
         subjects, references = self.energies_j(self.subjects), self.energies_j(self.references)

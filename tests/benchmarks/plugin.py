@@ -92,7 +92,9 @@ def pytest_configure(config: pytest.Config) -> None:
             "--benchmark measures, and processes of pytest-xdist would disturb each other: leave -n out, or add -n 0"
         )
     if "://" in (storage := config.getoption("benchmark_storage")) and not storage.startswith("file://"):
-        raise pytest.UsageError(f"--benchmark compares with saved files, so --benchmark-storage={storage} cannot be used")
+        raise pytest.UsageError(
+            f"--benchmark compares with saved files, so --benchmark-storage={storage} cannot be used"
+        )
     if not (config.option.benchmark_save or config.option.benchmark_autosave):
         config.option.benchmark_save = "gate"
     # It warns of what is no fault of a test, such as that there is nothing to save.
@@ -127,14 +129,6 @@ class Gate:
             self._saved = Saved(paths, _processor(), chosen=chosen)
         return self._saved
 
-    def explain(self, outcome: Any) -> str:
-        """Why a benchmark fails."""
-        rose = " and ".join(f"{what} to {c} ×" for what, c in outcome.regressed(self.tolerance).items())
-        return (
-            f"{outcome.name}: {rose} that of {outcome.baseline}; tolerated is {1 + self.tolerance:g} × "
-            "(relative to the reference workload of each session; 95 % interval)"
-        )
-
     @pytest.hookimpl(wrapper=True, tryfirst=True)  # before pytest-benchmark saves
     def pytest_sessionfinish(self, exitstatus: int) -> Any:
         self._passed = exitstatus == pytest.ExitCode.OK
@@ -150,7 +144,7 @@ class Gate:
         for problem in self.saved().problems:
             terminalreporter.write_line(problem)
         for outcome in self.outcomes:
-            verdict = "FAILED" if outcome.regressed(self.tolerance) else "ok"
+            verdict = "FAILED" if outcome.failure(self.tolerance) else "ok"
             terminalreporter.write_line(f"{verdict:6} {outcome.name}: {outcome.sentence(self.tolerance)}")
 
 

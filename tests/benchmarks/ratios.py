@@ -45,7 +45,7 @@ def paired_ratios(subject: Sequence[float], reference: Sequence[float]) -> list[
     Raises:
         ValueError: the lengths do not fit, or a figure is not above zero.
     """
-    if not subject or len(reference) != len(subject) + 1:
+    if len(subject) < 1 or len(reference) != len(subject) + 1:
         raise ValueError(f"{len(subject)} blocks of the subject need one more of the reference, not {len(reference)}")
     if not min(*subject, *reference) > 0:
         raise ValueError("a ratio needs figures above zero")

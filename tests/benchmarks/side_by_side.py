@@ -22,7 +22,11 @@ if TYPE_CHECKING:
 
 WARM_UP_CALLS = 2
 LONGER = 3  # times the rounds at most, where it is unclear whether something regressed
-FIXED = ("references.py", "blocks.py", "side_by_side.py")  # beside the benchmark's own file: they decide what is measured
+FIXED = (
+    "references.py",
+    "blocks.py",
+    "side_by_side.py",
+)  # beside the benchmark's own file: they decide what is measured
 
 
 @dataclass(frozen=True)
@@ -33,17 +37,26 @@ class Outcome:
     baseline: str | None  # name of the saved file
     changes: dict[str, Change]
     note: str = ""  # why something was not compared
+    lost: str = ""  # what the saved run had and this one has not
 
-    def regressed(self, tolerance: float) -> dict[str, Change]:
-        return {what: c for what, c in self.changes.items() if c.regressed(tolerance)}
+    def failure(self, tolerance: float) -> str | None:
+        """Why the benchmark fails, in one line; None when it passes."""
+        rose = [f"{what} to {c} ×" for what, c in self.changes.items() if c.regressed(tolerance)]
+        parts = [self.lost] if self.lost else []
+        if rose:
+            parts.append(
+                f"{' and '.join(rose)} that of {self.baseline}; tolerated is {1 + tolerance:g} × "
+                "(relative to the reference workload of each session; 95 % interval)"
+            )
+        return f"{self.name}: {'; '.join(parts)}" if parts else None
 
     def sentence(self, tolerance: float) -> str:
         """What happened, in one line."""
         changes = ", ".join(f"{what} × {c}" for what, c in self.changes.items())
+        against = f"{changes} since {self.baseline}" if changes else ""
         wide = any(c.unclear(tolerance) for c in self.changes.values())
         unclear = "too noisy to rule a regression out" if wide else ""
-        against = f" (× {self.baseline})" if self.baseline else ""
-        return "; ".join(part for part in (changes + against if changes else "", unclear, self.note) if part)
+        return "; ".join(part for part in (against, unclear, self.note, self.lost) if part)
 
 
 class SideBySide:
@@ -96,8 +109,8 @@ class SideBySide:
             gc.enable()
         self._attach(pairs, images, macs)
         gate.outcomes.append(outcome)
-        if outcome.regressed(gate.tolerance):
-            pytest.fail(gate.explain(outcome), pytrace=False)
+        if failure := outcome.failure(gate.tolerance):
+            pytest.fail(failure, pytrace=False)
 
     def _figures(self, pairs: Pairs) -> Figures:
         energy_ratios = pairs.energy_ratios()
@@ -119,14 +132,14 @@ class SideBySide:
         if old.fingerprint != new.fingerprint:
             return Outcome(name, None, {}, f"the benchmark itself is another than in {file}, not compared")
         changes = {"CPU time": change(new.cpu_ratios, old.cpu_ratios)}
-        note = ""
-        if new.energy_ratios is None or old.energy_ratios is None:
-            note = f"joules not compared, there are none {'in ' + file if new.energy_ratios else 'now'}"
-        elif new.energy_kind != old.energy_kind:
+        if new.energy_kind != old.energy_kind:
             note = f"joules not compared, they are {new.energy_kind} and in {file} {old.energy_kind}"
-        else:
-            changes["joules"] = change(new.energy_ratios, old.energy_ratios)
-        return Outcome(name, file, changes, note)
+            return Outcome(name, file, changes, note)
+        if old.energy_ratios is None:
+            return Outcome(name, file, changes, f"joules not compared, there are none in {file}")
+        if new.energy_ratios is None:
+            return Outcome(name, file, changes, lost=f"no joules, which {file} has: {pairs.energy_problem()}")
+        return Outcome(name, file, changes | {"joules": change(new.energy_ratios, old.energy_ratios)})
 
     def _attach(self, pairs: Pairs, images: int | None, macs: int | None) -> None:
         energies_j = pairs.energies_j(pairs.subjects)

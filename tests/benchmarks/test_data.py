@@ -1,4 +1,4 @@
-"""One epoch of augmented batches, as training reads them."""
+"""Augmented batches, as training reads them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from bench.data import Split
 from tests.benchmarks import references
 from tests.benchmarks.side_by_side import SideBySide
 
-IMAGES = 1024
+IMAGES, EPOCHS = 1024, 3
 
 
 def test_data_pipeline(side_by_side: SideBySide) -> None:
@@ -25,8 +25,9 @@ def test_data_pipeline(side_by_side: SideBySide) -> None:
         augment=True,
     )
 
-    def epoch() -> None:
-        for _ in batches.epoch(1):
-            pass
+    def epochs() -> None:
+        for number in range(EPOCHS):
+            for _ in batches.epoch(number):
+                pass
 
-    side_by_side(epoch, references.copying(), images=IMAGES)
+    side_by_side(epochs, references.copying(), images=EPOCHS * IMAGES)
