@@ -57,16 +57,18 @@ def test_only_a_change_that_noise_does_not_explain_is_a_regression():
 
 
 def test_what_is_too_noisy_to_tell_is_said():
-    outcome = Outcome("x", "0001_gate.json", {"CPU time": Change(1.1, 0.9, 1.3), "joules": Change(1.0, 0.9, 1.1)})
+    outcome = Outcome(
+        "x", "0001_gate.json", {"CPU time": Change(1.1, 0.9, 1.3), "modelled joules": Change(1.0, 0.9, 1.1)}
+    )
     assert outcome.sentence(TOLERANCE) == (
-        "CPU time × 1.10 [0.90, 1.30], joules × 1.00 [0.90, 1.10] since 0001_gate.json; "
+        "CPU time × 1.10 [0.90, 1.30], modelled joules × 1.00 [0.90, 1.10] since 0001_gate.json; "
         "too noisy to rule a regression out"
     )
     assert "noisy" not in outcome.sentence(0.5)
 
 
 def test_failure_names_what_rose_and_what_is_lost():
-    changes = {"CPU time": Change(1.3, 1.2, 1.4), "joules": Change(1.0, 0.9, 1.1)}
+    changes = {"CPU time": Change(1.3, 1.2, 1.4), "modelled joules": Change(1.0, 0.9, 1.1)}
     failure = Outcome("x", "0001_gate.json", changes).failure(TOLERANCE)
     assert failure.startswith("x: CPU time to 1.30 [1.20, 1.40] × that of 0001_gate.json; tolerated is 1.15 ×")
     assert Outcome("x", "0001_gate.json", changes).failure(0.25) is None
@@ -74,9 +76,9 @@ def test_failure_names_what_rose_and_what_is_lost():
     assert lost.failure(TOLERANCE) == "x: no joules, which it had: gone"
 
 
-def saved_run(folder, number, *, factor=1.0, passed=True, processor="one", name="test_a"):
+def saved_run(folder, number, *, factor=1.0, passed=True, processor="one", name="test_a", fingerprint="f"):
     """A file as pytest-benchmark writes it, with what the gate adds."""
-    figures = {"fingerprint": "f", "cpu_ratios": [factor] * 4, "energy_ratios": None, "energy_kind": "modelled"}
+    figures = {"fingerprint": fingerprint, "cpu_ratios": [factor] * 4, "energy_ratios": None, "energy_kind": "modelled"}
     content = {
         "machine_info": {},
         "benchmarks": [{"fullname": name, "stats": {}, "extra_info": {"macs": 1, KEY: figures}}],
@@ -94,19 +96,20 @@ def test_the_last_run_that_passed_on_this_processor_and_has_the_benchmark_is_the
         saved_run(tmp_path, 3, passed=False),
         saved_run(tmp_path, 4, processor="another"),
         saved_run(tmp_path, 5, name="test_b"),
+        saved_run(tmp_path, 6, fingerprint="of another benchmark"),
     ]
     saved = Saved(paths, "one")
-    assert saved.find("test_c") is None
-    name, figures = saved.find("test_a")
+    assert saved.find("test_c", "f") is None
+    name, figures = saved.find("test_a", "f")
     assert (name, figures.cpu_ratios[0]) == ("0002_gate.json", 2.0)
-    assert saved.find("test_b")[0] == "0005_gate.json"
+    assert saved.find("test_b", "f")[0] == "0005_gate.json"
     assert saved.problems == []
 
 
 def test_a_run_that_the_user_names_counts_though_it_failed(tmp_path):
     failed = saved_run(tmp_path, 1, passed=False)
-    assert Saved([failed], "one").find("test_a") is None
-    assert Saved([failed], "one", chosen=True).find("test_a")[0] == failed.name
+    assert Saved([failed], "one").find("test_a", "f") is None
+    assert Saved([failed], "one", chosen=True).find("test_a", "f")[0] == failed.name
 
 
 @pytest.mark.parametrize(
@@ -127,7 +130,7 @@ def test_a_damaged_file_is_named_in_one_sentence_and_left_out(tmp_path, damage):
     assert damage(text) != text
     bad.write_text(damage(text))
     saved = Saved([good, bad, tmp_path / "0003_gone.json"], "one")
-    assert saved.find("test_a")[0] == good.name
+    assert saved.find("test_a", "f")[0] == good.name
     assert len(saved.problems) == 2
     assert [str(p) in problem for p, problem in zip([tmp_path / "0003_gone.json", bad], saved.problems, strict=True)]
     assert all("\n" not in problem for problem in saved.problems)
@@ -137,5 +140,5 @@ def test_other_runs_of_pytest_benchmark_in_the_same_folder_are_none_of_ours(tmp_
     path = tmp_path / "0001_other.json"
     path.write_text(json.dumps({"benchmarks": [{"fullname": "test_a", "extra_info": {}, "stats": {}}]}))
     saved = Saved([path], "one")
-    assert saved.find("test_a") is None
+    assert saved.find("test_a", "f") is None
     assert saved.problems == []

@@ -86,7 +86,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if not config.getoption("regression_gate"):
         return
     if not config.pluginmanager.hasplugin("benchmark"):
-        raise pytest.UsageError("--benchmark needs pytest-benchmark: pip install -e '.[test]'")
+        raise pytest.UsageError("--benchmark needs the plugin pytest-benchmark, which is switched off")
     if config.getoption("dist", "no") != "no":
         raise pytest.UsageError(
             "--benchmark measures, and processes of pytest-xdist would disturb each other: leave -n out, or add -n 0"
@@ -97,8 +97,6 @@ def pytest_configure(config: pytest.Config) -> None:
         )
     if not (config.option.benchmark_save or config.option.benchmark_autosave):
         config.option.benchmark_save = "gate"
-    # It warns of what is no fault of a test, such as that there is nothing to save.
-    config.addinivalue_line("filterwarnings", "default::pytest_benchmark.logger.PytestBenchmarkWarning")
     config.pluginmanager.register(Gate(config), GATE)
 
 

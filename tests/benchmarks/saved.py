@@ -62,9 +62,15 @@ class Saved:
         self._processor, self._chosen = processor, chosen
         self._read: list[tuple[str, dict[str, Figures]]] = []
 
-    def find(self, fullname: str) -> tuple[str, Figures] | None:
-        """File name and figures of the newest run that counts and has this benchmark; a run may have had a selection."""
-        return next(((name, run[fullname]) for name, run in self._runs() if fullname in run), None)
+    def find(self, fullname: str, fingerprint: str) -> tuple[str, Figures] | None:
+        """File name and figures of the newest run that counts and has this benchmark, with the same code of its own.
+
+        Not just the newest run: that may have had a selection, or come from another branch.
+        """
+        for name, run in self._runs():
+            if fullname in run and run[fullname].fingerprint == fingerprint:
+                return name, run[fullname]
+        return None
 
     def _runs(self) -> Iterator[tuple[str, dict[str, Figures]]]:
         yield from self._read

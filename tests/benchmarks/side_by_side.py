@@ -31,7 +31,7 @@ FIXED = (
 
 @dataclass(frozen=True)
 class Outcome:
-    """A benchmark against its saved run. `changes`: by what was compared, "CPU time" or "joules"."""
+    """A benchmark against its saved run. `changes`: by what was compared, "CPU time" or "modelled joules"."""
 
     name: str
     baseline: str | None  # name of the saved file
@@ -125,12 +125,10 @@ class SideBySide:
         assert self._gate is not None
         name = self._benchmark.fullname
         new = self._figures(pairs)
-        found = self._gate.saved().find(name)
+        found = self._gate.saved().find(name, self._fingerprint)
         if found is None:
-            return Outcome(name, None, {}, "saved for the first time, nothing to compare with")
+            return Outcome(name, None, {}, "no saved run of this benchmark as it is now; this one is saved")
         file, old = found
-        if old.fingerprint != new.fingerprint:
-            return Outcome(name, None, {}, f"the benchmark itself is another than in {file}, not compared")
         changes = {"CPU time": change(new.cpu_ratios, old.cpu_ratios)}
         if new.energy_kind != old.energy_kind:
             note = f"joules not compared, they are {new.energy_kind} and in {file} {old.energy_kind}"
@@ -139,7 +137,9 @@ class SideBySide:
             return Outcome(name, file, changes, f"joules not compared, there are none in {file}")
         if new.energy_ratios is None:
             return Outcome(name, file, changes, lost=f"no joules, which {file} has: {pairs.energy_problem()}")
-        return Outcome(name, file, changes | {"joules": change(new.energy_ratios, old.energy_ratios)})
+        return Outcome(
+            name, file, changes | {f"{new.energy_kind} joules": change(new.energy_ratios, old.energy_ratios)}
+        )
 
     def _attach(self, pairs: Pairs, images: int | None, macs: int | None) -> None:
         energies_j = pairs.energies_j(pairs.subjects)
