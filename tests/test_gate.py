@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 NAME = "tests/benchmarks/test_forward.py::test_forward[gated]"
-ONE = ("-k", "test_forward and gated", "--benchmark-rounds=10", "-p", "no:hypothesispytest")
+ONE = ("-k", "test_forward and gated", "-p", "no:hypothesispytest")
 
 # Everything the processor does during a gated forward pass takes 30 % more of its time.
 SLOWED = """
@@ -83,7 +83,7 @@ def plugins(tmp_path_factory):
 def first(tmp_path_factory, plugins):
     """Storage after the first run, and what that said."""
     storage = tmp_path_factory.mktemp("storage")
-    arguments = ("--benchmark", *ONE, f"--benchmark-storage={storage}", "-p", "counterless")
+    arguments = ("--benchmark", *ONE, f"--benchmark-storage={storage}", "--benchmark-rounds=60", "-p", "counterless")
     code, output = gate(*arguments, plugins=plugins)
     assert code == 0, output
     return storage, output

@@ -20,7 +20,7 @@ from tests.benchmarks.saved import KEY, Saved, Session
 FOLDER = Path(__file__).parent
 GATE = "regression-gate"  # the name of the plugin that exists with --benchmark only
 TOLERANCE = 0.15
-ROUNDS = 15
+ROUNDS = 30
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -51,7 +51,7 @@ def forward() -> Callable[[], object]:
 
     def call() -> None:
         with torch.inference_mode():
-            for _ in range(6):
+            for _ in range(3):
                 network(x)
 
     return call
@@ -63,7 +63,7 @@ def training() -> Callable[[], object]:
     optimizer = torch.optim.SGD(network.parameters(), lr=0.0, momentum=0.9)
 
     def call() -> None:
-        for _ in range(3):
+        for _ in range(2):
             F.cross_entropy(network(x), y).backward()
             optimizer.step()
             optimizer.zero_grad()
@@ -78,7 +78,7 @@ def copying() -> Callable[[], object]:
 
     def call() -> None:
         order = torch.randperm(1024, generator=torch.Generator().manual_seed(0))
-        for rows in order.split(128) * 5:
+        for rows in order.split(128) * 4:
             values = pixels.index_select(0, rows).float()
             torch.addcmul(shift, values, scale, out=values)
 
@@ -90,7 +90,7 @@ def bookkeeping() -> Callable[[], object]:
     here = Path(__file__).parent
 
     def call() -> None:
-        for _ in range(170):
+        for _ in range(100):
             os.listdir(here)
             with open(__file__, "rb") as file:
                 words = file.read(4096).split()

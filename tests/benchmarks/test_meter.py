@@ -6,7 +6,7 @@ from bench.energy import EnergyMeter
 from tests.benchmarks import references
 from tests.benchmarks.side_by_side import SideBySide
 
-WINDOWS = 100
+WINDOWS = 60
 
 
 def test_meter_window(side_by_side: SideBySide) -> None:
