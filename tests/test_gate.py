@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 NAME = "tests/benchmarks/test_forward.py::test_forward[gated]"
-ONE = ("-k", "test_forward and gated", "-p", "no:hypothesispytest")
+ONE = ("-k", "test_forward and gated", "-p", "no:hypothesispytest", "--benchmark-rounds=20")
 
 # Everything the processor does during a gated forward pass takes 30 % more of its time.
 SLOWED = """
@@ -83,6 +83,7 @@ def plugins(tmp_path_factory):
 def first(tmp_path_factory, plugins):
     """Storage after the first run, and what that said."""
     storage = tmp_path_factory.mktemp("storage")
+    # More rounds than below, so that the width of every interval is that of the run which is judged.
     arguments = ("--benchmark", *ONE, f"--benchmark-storage={storage}", "--benchmark-rounds=60", "-p", "counterless")
     code, output = gate(*arguments, plugins=plugins)
     assert code == 0, output

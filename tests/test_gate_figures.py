@@ -67,6 +67,14 @@ def test_what_is_too_noisy_to_tell_is_said():
     assert "noisy" not in outcome.sentence(0.5)
 
 
+def test_what_is_unclear_takes_longest_and_a_regression_is_confirmed():
+    fine, unclear, regressed = Change(1.0, 0.9, 1.1), Change(1.1, 0.9, 1.3), Change(1.3, 1.2, 1.4)
+    assert Outcome("x", "0001_gate.json", {}).longer(TOLERANCE) == 1
+    assert Outcome("x", "0001_gate.json", {"CPU time": fine}).longer(TOLERANCE) == 1
+    assert Outcome("x", "0001_gate.json", {"CPU time": fine, "joules": regressed}).longer(TOLERANCE) == 2
+    assert Outcome("x", "0001_gate.json", {"CPU time": unclear, "joules": regressed}).longer(TOLERANCE) == 3
+
+
 def test_failure_names_what_rose_and_what_is_lost():
     changes = {"CPU time": Change(1.3, 1.2, 1.4), "modelled joules": Change(1.0, 0.9, 1.1)}
     failure = Outcome("x", "0001_gate.json", changes).failure(TOLERANCE)

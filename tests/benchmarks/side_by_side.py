@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from tests.benchmarks.plugin import Gate
 
 WARM_UP_CALLS = 2
-LONGER = 3  # times the rounds at most, where it is unclear whether something regressed
 FIXED = (
     "references.py",
     "blocks.py",
@@ -38,6 +37,14 @@ class Outcome:
     changes: dict[str, Change]
     note: str = ""  # why something was not compared
     lost: str = ""  # what the saved run had and this one has not
+
+    def longer(self, tolerance: float) -> int:
+        """How many times the rounds it takes: what is unclear goes on, and what regressed has to be confirmed."""
+        unclear, regressed = (
+            any(says(change, tolerance) for change in self.changes.values())
+            for says in (Change.unclear, Change.regressed)
+        )
+        return 3 if unclear else 2 if regressed else 1
 
     def failure(self, tolerance: float) -> str | None:
         """Why the benchmark fails, in one line; None when it passes."""
@@ -98,10 +105,8 @@ class SideBySide:
             del pairs.subjects[gate.rounds :], pairs.references[gate.rounds :]  # of --benchmark-cprofile
             pairs.run_reference()
             outcome = self._compare(pairs)
-            while len(pairs.subjects) < LONGER * gate.rounds and any(
-                c.unclear(gate.tolerance) or c.regressed(gate.tolerance) for c in outcome.changes.values()
-            ):
-                for _ in range(max(1, gate.rounds // 3)):
+            while len(pairs.subjects) < outcome.longer(gate.tolerance) * gate.rounds:
+                for _ in range(gate.rounds // 3):
                     pairs.run_subject()
                     pairs.run_reference()
                 outcome = self._compare(pairs)
