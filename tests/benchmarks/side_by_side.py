@@ -61,7 +61,7 @@ class Outcome:
         """What happened, in one line."""
         changes = ", ".join(f"{what} × {c}" for what, c in self.changes.items())
         against = f"{changes} since {self.baseline}" if changes else ""
-        wide = any(c.unclear(tolerance) for c in self.changes.values())
+        wide = any(c.unclear(tolerance) for c in self.changes.values()) and not self.failure(tolerance)
         unclear = "too noisy to rule a regression out" if wide else ""
         return "; ".join(part for part in (against, unclear, self.note, self.lost) if part)
 
