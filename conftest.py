@@ -1,0 +1,3 @@
+"""Gives pytest the option `--benchmark`, the regression gate; see tests/benchmarks/plugin.py."""
+
+pytest_plugins = ["tests.benchmarks.plugin"]
