@@ -23,7 +23,7 @@ from bench.errors import UserError
 from bench.record import write_atomically
 from plots.best import best_rows
 from plots.checks import check
-from plots.comparison import comparison, rows_of
+from plots.comparison import comparison, reading_order, rows_of
 from plots.energy_report import csv_text as energy_csv
 from plots.energy_report import energy_rows, totals
 from plots.energy_report import json_text as energy_json
@@ -40,6 +40,9 @@ KIND_MEANINGS = {
     "sampled": "power readings of the hardware, integrated over time",
     "modelled": "no sensor: CPU time and memory of the process, times assumed watts; the bounds are the assumptions'",
 }
+
+CHECKED = {"yes": "", "no": "not read again at its source"}
+"""What to add to a published figure, by how its column `accuracies_checked` begins."""
 
 UNKNOWN = float("nan")
 
@@ -144,13 +147,16 @@ def _section(part: Results, table: pd.DataFrame, name: str, pictures: Sequence[P
 
 def _tables(table: pd.DataFrame) -> list[dict[str, Any]]:
     """The readable table in groups of columns that fit on a page; a cell is its text and what it is sorted by."""
+    table = reading_order(table)
+    budgets = list(table["budget"])
     tables = []
     for group in GROUPS:
         columns = [column for column in readable(table) if column.group in ("", group)]
         best = [best_rows(table, column.number) for column in columns]
         rows = [
             {
-                "valid": row["valid"],
+                "classes": ["invalid"] * (not row["valid"])
+                + ["begins"] * (place > 0 and row["budget"] != budgets[place - 1]),
                 "cells": [
                     (c.text(row), None if c.number is None else row[c.number], place in found)
                     for c, found in zip(columns, best, strict=True)
@@ -200,7 +206,7 @@ def _published(part: Results) -> list[list[str]]:
                 for part in (
                     row["source"],
                     row["note"],
-                    "accuracies not read again there" if row["accuracies_checked"].startswith("no") else "",
+                    CHECKED.get(row["accuracies_checked"].partition(":")[0], row["accuracies_checked"]),
                 )
                 if part
             ),
