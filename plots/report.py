@@ -29,7 +29,7 @@ from plots.energy_report import energy_rows, totals
 from plots.energy_report import json_text as energy_json
 from plots.figures import FIGURES, render
 from plots.frame import KINDS, Results, load
-from plots.problems import Problem
+from plots.problems import Problem, by_weight, counted
 from plots.published import load_published
 from plots.summary import sentences
 from plots.tables import GROUPS, legend, readable, write_tables
@@ -84,15 +84,28 @@ def write_report(results_folders: Path | Sequence[Path], out: Path) -> list[Path
             pictures, paths = _write_figures(part, out / "figures", f"{name}-" if len(parts) > 1 else "")
             written += paths
             sections.append(_section(part, table, name, pictures))
-        problems = grouped((*results.problems, *check(results)))
-        written.append(write_atomically(out / "report.html", page(sections, problems)))
+        problems = (*results.problems, *check(results))
+        together = _tables(comparison(results)) if len(parts) > 1 else []
+        html = page(sections, grouped(problems), counts=counted(problems), together=together)
+        written.append(write_atomically(out / "report.html", html))
     except OSError as e:
         raise UserError(f"{out}: the report cannot be written ({e.strerror})") from None
     return written
 
 
-def page(sections: Sequence[dict[str, Any]], problems: Sequence[dict[str, Any]]) -> str:
-    """The HTML page; everything in it is escaped unless the template says otherwise."""
+def page(
+    sections: Sequence[dict[str, Any]],
+    problems: Sequence[dict[str, Any]],
+    *,
+    counts: str = "",
+    together: Sequence[dict[str, Any]] = (),
+) -> str:
+    """The HTML page; everything in it is escaped unless the template says otherwise.
+
+    Args:
+        counts: how many problems there are of each kind.
+        together: tables of several comparisons side by side, as those of a section.
+    """
     templates = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -100,16 +113,20 @@ def page(sections: Sequence[dict[str, Any]], problems: Sequence[dict[str, Any]])
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return templates.get_template("report.html").render(sections=sections, problems=problems)
+    return templates.get_template("report.html").render(
+        sections=sections, problems=problems, counts=counts, together=together
+    )
 
 
 def grouped(problems: Iterable[Problem]) -> list[dict[str, Any]]:
-    """Problems that say the same, together: kind, what, remedy and the places where they occur."""
-    places: dict[tuple[str, str, str], list[str]] = {}
-    for problem in problems:
-        places.setdefault((problem.kind, problem.what, problem.remedy), []).append(problem.where)
+    """Problems that say the same, together: kind, what, remedy, and the places where they occur with the details."""
+    places: dict[tuple[str, str, str], dict[str, dict[str, None]]] = {}
+    for problem in by_weight(problems):
+        found = places.setdefault((problem.kind, problem.what, problem.remedy), {}).setdefault(problem.where, {})
+        if problem.detail:
+            found[problem.detail] = None
     return [
-        {"kind": kind, "what": what, "remedy": remedy, "where": list(dict.fromkeys(where))}
+        {"kind": kind, "what": what, "remedy": remedy, "where": [(place, "; ".join(d)) for place, d in where.items()]}
         for (kind, what, remedy), where in places.items()
     ]
 

@@ -24,6 +24,7 @@ from bench.record import write_atomically
 from plots.best import best_rows
 from plots.comparison import BATCHES, COUNTED, REFERENCE, batch_label, comparison, reading_order, rows_of
 from plots.frame import GROUP_COLUMNS, KINDS, Results
+from plots.problems import counted
 from plots.text import bounded, listed, mean_sd, signed_points, three_digits
 
 UNKNOWN = float("nan")
@@ -253,9 +254,7 @@ class TerminalTable:
 
 def terminal_table(results: Results) -> RenderableType:
     """What to print at the end; with a count of problems, so that a table can't look better than the results are."""
-    counts = pd.Series([problem.kind for problem in results.problems], dtype=str).value_counts(sort=False)
-    problems = ", ".join(f"{count} {kind}" for kind, count in counts.items())
-    problems = f"Problems: {problems}." if problems else ""
+    problems = f"Problems: {counted(results.problems)}." if results.problems else ""
     if not results.comparisons():
         return f"There is no finished run. {problems}".strip()
     return TerminalTable(reading_order(comparison(results)), problems)

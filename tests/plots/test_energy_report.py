@@ -10,7 +10,6 @@ import shutil
 import subprocess
 from pathlib import Path
 
-import pandas as pd
 import pytest
 
 from plots.best import best_rows
