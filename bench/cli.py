@@ -56,8 +56,16 @@ def parser() -> argparse.ArgumentParser:
 
     report = commands.add_parser("report", help="rebuild tables and figures from records alone")
     report.set_defaults(call=command_report)
-    report.add_argument("results", nargs="+", type=Path, help="results folder, such as results/quickstart")
-    report.add_argument("--out", type=Path, help="where to write (default: into the results folder)")
+    report.add_argument(
+        "results",
+        nargs="+",
+        type=Path,
+        metavar="RESULTS",
+        help="results folders, such as results/quickstart, compared side by side, and files of `greenprune energy --json`",
+    )
+    report.add_argument(
+        "--out", type=Path, help="where to write (default: into the results folder; ./report where several are given)"
+    )
 
     schema = commands.add_parser("schema", help="print the JSON schema of suite files, for editors")
     schema.set_defaults(call=command_schema)
@@ -150,13 +158,16 @@ def command_report(arguments: argparse.Namespace) -> int:
     from plots.tables import terminal_table
 
     console = Console()
-    results = load(arguments.results)
+    files = [path for path in arguments.results if path.is_file()]
+    folders = [path for path in arguments.results if path not in files]
+    results = load(folders)
     unreadable = [f"{problem.where}: {problem.what}" for problem in results.problems if problem.kind == "unreadable"]
     if unreadable and not results.records:
         raise UserError("\n".join(unreadable))
-    console.print(terminal_table(results))
-    out = arguments.out or arguments.results[0]
-    for path in write_report(arguments.results, out):
+    if folders:
+        console.print(terminal_table(results))
+    out = arguments.out or (folders[0] if len(folders) == 1 else Path("report"))
+    for path in write_report(folders, out, files):
         console.print(f"wrote {path}", highlight=False, soft_wrap=True)
     if unreadable:  # one bad file does not hide the others, but it is bad input all the same
         raise UserError("\n".join(unreadable))

@@ -23,6 +23,7 @@ from bench.errors import UserError
 from bench.record import write_atomically
 from plots.best import best_rows
 from plots.checks import check
+from plots.commands import HEADINGS, cells, load_commands
 from plots.comparison import comparison, reading_order, rows_of
 from plots.energy_report import csv_text as energy_csv
 from plots.energy_report import energy_rows, totals
@@ -62,19 +63,23 @@ class Picture:
         return "data:image/svg+xml;base64," + base64.b64encode(self.svg).decode("ascii")
 
 
-def write_report(results_folders: Path | Sequence[Path], out: Path) -> list[Path]:
+def write_report(results_folders: Path | Sequence[Path], out: Path, commands: Sequence[Path] = ()) -> list[Path]:
     """Write tables, energy.json, energy.csv, figures/*.png, figures/*.svg and report.html into `out`; returns the paths.
 
     Each file is replaced atomically. The same records give the same files.
 
+    Args:
+        commands: files of `greenprune energy --json`; they join the energy report in rows of their own.
+
     Raises:
-        UserError: no records, or `out` cannot be written.
+        UserError: no records, a file that is none of those, or `out` cannot be written.
     """
     results = load(results_folders)
+    measured = load_commands(commands)
     parts = results.comparisons()
     try:
         written = write_tables(results, out) if parts else []
-        accounts = energy_rows(results)
+        accounts = [*energy_rows(results), *measured]
         if accounts:
             written.append(write_atomically(out / "energy.json", energy_json(accounts)))
             written.append(write_atomically(out / "energy.csv", energy_csv(accounts)))
@@ -86,7 +91,7 @@ def write_report(results_folders: Path | Sequence[Path], out: Path) -> list[Path
             sections.append(_section(part, table, name, pictures))
         problems = (*results.problems, *check(results))
         together = _tables(comparison(results)) if len(parts) > 1 else []
-        html = page(sections, grouped(problems), counts=counted(problems), together=together)
+        html = page(sections, grouped(problems), counts=counted(problems), together=together, commands=measured)
         written.append(write_atomically(out / "report.html", html))
     except OSError as e:
         raise UserError(f"{out}: the report cannot be written ({e.strerror})") from None
@@ -99,12 +104,14 @@ def page(
     *,
     counts: str = "",
     together: Sequence[dict[str, Any]] = (),
+    commands: Sequence[dict[str, Any]] = (),
 ) -> str:
     """The HTML page; everything in it is escaped unless the template says otherwise.
 
     Args:
         counts: how many problems there are of each kind.
         together: tables of several comparisons side by side, as those of a section.
+        commands: rows of the energy report for single commands.
     """
     templates = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
@@ -114,7 +121,11 @@ def page(
         lstrip_blocks=True,
     )
     return templates.get_template("report.html").render(
-        sections=sections, problems=problems, counts=counts, together=together
+        sections=sections,
+        problems=problems,
+        counts=counts,
+        together=together,
+        measured={"headings": HEADINGS, "rows": [cells(row) for row in commands]},
     )
 
 
