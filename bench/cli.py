@@ -6,7 +6,7 @@ import argparse
 import json
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -46,13 +46,15 @@ def parser() -> argparse.ArgumentParser:
     )
     commands = top.add_subparsers(required=True, metavar="COMMAND")
 
-    run = commands.add_parser("run", help="run a suite and write records, tables and figures")
-    run.set_defaults(call=command_run)
+    run = commands.add_parser("run", help="run suites and write records, tables and figures")
+    run.set_defaults(call=each_suite(command_run))
     _suite_arguments(run)
+    more_suites(run)
 
-    plan = commands.add_parser("plan", help="print what a suite would run, and how long it would take")
-    plan.set_defaults(call=command_plan)
+    plan = commands.add_parser("plan", help="print what suites would run, and what time and energy it would take")
+    plan.set_defaults(call=each_suite(command_plan))
     _suite_arguments(plan)
+    more_suites(plan)
 
     report = commands.add_parser("report", help="rebuild tables and figures from records alone")
     report.set_defaults(call=command_report)
@@ -77,7 +79,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _suite_arguments(command: argparse.ArgumentParser) -> None:
-    command.add_argument("suite", help="name of a shipped suite, or path of a suite.toml")
+    command.add_argument("suite", metavar="SUITE", help="name of a shipped suite, or path of a suite.toml")
     command.add_argument(
         "--data", type=Path, metavar="DIR", help="data folder (default: GREENPRUNE_DATA, else a cache)"
     )
@@ -85,6 +87,28 @@ def _suite_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
     command.add_argument("--only", nargs="+", metavar="METHOD", help="run only these methods (labels of the suite)")
     command.add_argument("--country", metavar="ISO3", help="whose grid intensity to use for CO2, e.g. FRA")
+
+
+def more_suites(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "more", nargs="*", metavar="SUITE", help="further suites, one after the other; paper means six"
+    )
+
+
+def each_suite(call: Callable[[argparse.Namespace], int]) -> Callable[[argparse.Namespace], int]:
+    """`call` for each suite that was named, one after the other; returns the largest of their exit codes."""
+
+    def calls(arguments: argparse.Namespace) -> int:
+        from bench.collection import expand
+
+        values = vars(arguments)
+        suites = [argparse.Namespace(**values | {"suite": name}) for name in expand([arguments.suite, *arguments.more])]
+        if len(suites) > 1:
+            for each in suites:  # what is wrong with the last one is not to be found out after the others have run
+                _prepare(each)
+        return max([call(each) for each in suites])
+
+    return calls
 
 
 def command_run(arguments: argparse.Namespace) -> int:
@@ -121,7 +145,7 @@ def command_run(arguments: argparse.Namespace) -> int:
 
 
 def command_plan(arguments: argparse.Namespace) -> int:
-    from bench.display import duration
+    from bench.forecast import forecast
     from bench.plan import estimate, state
 
     suite, runs, data, device = _prepare(arguments)
@@ -143,12 +167,8 @@ def command_plan(arguments: argparse.Namespace) -> int:
     console.print(table)
     if suite.round_to > 1:
         console.print(f"channels in multiples of {suite.round_to}", highlight=False)
-    console.print(
-        f"{todo} to run, about {duration(each.run_s)} each, {duration(each.run_s * todo)} in all (from "
-        f"{suite.training.epochs} epochs of dense training steps of {each.step_s * 1e3:.0f} ms, timed just now)",
-        highlight=False,
-        soft_wrap=True,
-    )
+    for line in forecast(suite, each, device, todo):
+        console.print(line, highlight=False, soft_wrap=True)
     return 0
 
 
