@@ -129,7 +129,7 @@ def _saving(axes: Axes, results: Results, table: pd.DataFrame, name: str, label:
             saved_macs, mean, color=style.color, marker=style.marker, markersize=9, markeredgecolor="white",
             linestyle=line, linewidth=1.5, label=str(method),
         )  # fmt: skip
-    axes.set_xlim(0, 100)
+    axes.set_xlim(-3, 100)  # room for the marker of a network that saves no MACs
     axes.set_ylim(min(-5.0, axes.get_ylim()[0]), 100)
     axes.set_xlabel("MACs saved, % of dense")
     axes.set_ylabel(label)

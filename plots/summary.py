@@ -23,7 +23,7 @@ def sentences(part: Results, table: pd.DataFrame) -> list[str]:
     pruned = table[table["valid"] & (table["method_name"] != REFERENCE)]
     for (_, kind), rows in pruned.groupby(["budget", "budget_cost"], sort=True):
         best = rows_of(rows.nlargest(1, "test_accuracy_percent_mean"))[0]
-        found.append(_accuracy(best, len(rows), COUNTED[kind]) + _cost(best, batch_label("large_batch", table)))
+        found.append(_accuracy(best, len(rows), COUNTED[str(kind)]) + _cost(best, batch_label("large_batch", table)))
     return found
 
 
