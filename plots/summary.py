@@ -21,7 +21,8 @@ def sentences(part: Results, table: pd.DataFrame) -> list[str]:
     methods, seeds = plural(runs["method"].nunique(), "method"), plural(runs["seed"].nunique(), "seed")
     found = [f"{plural(len(runs), 'run')} of {methods} with {seeds} on {runs['machine'].iloc[0]}."]
     pruned = table[table["valid"] & (table["method_name"] != REFERENCE)]
-    for (_, kind), rows in pruned.groupby(["budget", "budget_cost"], sort=True):
+    place = pruned["budget_cost"].map(list(COUNTED).index)
+    for (_, _, kind), rows in pruned.groupby([place.rename("place"), "budget", "budget_cost"], sort=True):
         best = rows_of(rows.nlargest(1, "test_accuracy_percent_mean"))[0]
         found.append(_accuracy(best, len(rows), COUNTED[str(kind)]) + _cost(best, batch_label("large_batch", table)))
     return found

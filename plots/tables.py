@@ -129,11 +129,11 @@ def _method(row: dict[str, Any], _: Detail) -> str:
 
 
 def _budget(table: pd.DataFrame) -> Callable[[dict[str, Any], Detail], str]:
-    """In per cent; with what it counts where that is not the same in every row."""
+    """In per cent; with what it counts where that is not the same in every row, and not MACs."""
     mixed = table.loc[table["method_name"] != REFERENCE, "budget_cost"].nunique() > 1
 
     def cell(row: dict[str, Any], _: Detail) -> str:
-        counted = f" ({COUNTED[row['budget_cost']]})" if mixed and row["method_name"] != REFERENCE else ""
+        counted = f" ({COUNTED[row['budget_cost']]})" if mixed and row["budget_cost"] != "macs" else ""
         return f"{row['budget'] * 100:g}{counted}"
 
     return cell

@@ -198,7 +198,7 @@ def test_half_of_the_connections_is_another_budget_than_half_of_the_macs(tmp_pat
     results = _load(tmp_path, record(test_accuracy=0.86), *runs, masked.model_copy(update={"cost": cost}))
     text = markdown_text(comparison(results))
     assert "| magnitude_unstructured | 50 (connections) | 1 | 100.0 |" in text
-    assert "| gated | 50 (MACs) | 1 |" in text
+    assert "| gated | 50 | 1 |" in text
     assert "| dense | 100 | 1 |" in text
     assert "**80.00**" in text  # best of those that keep half of the MACs
     assert "**85.00**" not in text
