@@ -6,7 +6,7 @@ import argparse
 import json
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -51,22 +51,32 @@ def parser() -> argparse.ArgumentParser:
     )
     commands = top.add_subparsers(required=True, metavar="COMMAND")
 
-    run = commands.add_parser("run", help="run a suite and write records, tables and figures")
-    run.set_defaults(call=command_run)
+    run = commands.add_parser("run", help="run suites and write records, tables and figures")
+    run.set_defaults(call=each_suite(command_run))
     suite_arguments(run)
+    more_suites(run)
     run_arguments(run)
     jobs_argument(run)
 
-    plan = commands.add_parser("plan", help="print what a suite would run, and how long it would take")
-    plan.set_defaults(call=command_plan)
+    plan = commands.add_parser("plan", help="print what suites would run, and what time and energy it would take")
+    plan.set_defaults(call=each_suite(command_plan))
     suite_arguments(plan)
+    more_suites(plan)
     run_arguments(plan)
     jobs_argument(plan)
 
     report = commands.add_parser("report", help="rebuild tables and figures from records alone")
     report.set_defaults(call=command_report)
-    report.add_argument("results", nargs="+", type=Path, help="results folder, such as results/quickstart")
-    report.add_argument("--out", type=Path, help="where to write (default: into the results folder)")
+    report.add_argument(
+        "results",
+        nargs="+",
+        type=Path,
+        metavar="RESULTS",
+        help="results folders, such as results/quickstart, compared side by side, and files of `greenprune energy --json`",
+    )
+    report.add_argument(
+        "--out", type=Path, help="where to write (default: into the results folder; ./report where several are given)"
+    )
 
     tune = commands.add_parser("tune", help="choose a method's options on the held-out images, and say what that cost")
     suite_arguments(tune)
@@ -82,7 +92,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def suite_arguments(command: argparse.ArgumentParser) -> None:
-    command.add_argument("suite", help="name of a shipped suite, or path of a suite.toml")
+    command.add_argument("suite", metavar="SUITE", help="name of a shipped suite, or path of a suite.toml")
     command.add_argument(
         "--data", type=Path, metavar="DIR", help="data folder (default: GREENPRUNE_DATA, else a cache)"
     )
@@ -103,6 +113,28 @@ def jobs_argument(command: argparse.ArgumentParser) -> None:
         metavar="N",
         help="runs at a time, each on its share of the cores (1); on a CPU many runs of one thread are fastest",
     )
+
+
+def more_suites(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "more", nargs="*", metavar="SUITE", help="further suites, one after the other; paper means six"
+    )
+
+
+def each_suite(call: Callable[[argparse.Namespace], int]) -> Callable[[argparse.Namespace], int]:
+    """`call` for each suite that was named, one after the other; returns the largest of their exit codes."""
+
+    def calls(arguments: argparse.Namespace) -> int:
+        from bench.collection import expand
+
+        values = vars(arguments)
+        suites = [argparse.Namespace(**values | {"suite": name}) for name in expand([arguments.suite, *arguments.more])]
+        if len(suites) > 1:
+            for each in suites:  # what is wrong with the last one is not to be found out after the others have run
+                _prepare(each)
+        return max([call(each) for each in suites])
+
+    return calls
 
 
 def command_run(arguments: argparse.Namespace) -> int:
@@ -144,7 +176,7 @@ def command_run(arguments: argparse.Namespace) -> int:
 def command_plan(arguments: argparse.Namespace) -> int:
     import torch
 
-    from bench.display import duration
+    from bench.forecast import forecast
     from bench.plan import estimate, resolved, state
     from bench.process import share_cores
 
@@ -175,13 +207,8 @@ def command_plan(arguments: argparse.Namespace) -> int:
     console.print(table)
     if suite.round_to > 1:
         console.print(f"channels in multiples of {suite.round_to}", highlight=False)
-    console.print(
-        f"{todo} to run, about {duration(each.run_s)} each, {duration(each.run_s * todo / arguments.jobs)} in all"
-        f"{f' with {arguments.jobs} at a time' if arguments.jobs > 1 else ''} (from "
-        f"{suite.training.epochs} epochs of dense training steps of {each.step_s * 1e3:.0f} ms, timed just now)",
-        highlight=False,
-        soft_wrap=True,
-    )
+    for line in forecast(suite, each, device, todo, arguments.jobs):
+        console.print(line, highlight=False, soft_wrap=True)
     return 0
 
 
@@ -191,13 +218,16 @@ def command_report(arguments: argparse.Namespace) -> int:
     from plots.tables import terminal_table
 
     console = Console()
-    results = load(arguments.results)
+    files = [path for path in arguments.results if path.is_file()]
+    folders = [path for path in arguments.results if path not in files]
+    results = load(folders)
     unreadable = [f"{problem.where}: {problem.what}" for problem in results.problems if problem.kind == "unreadable"]
     if unreadable and not results.records:
         raise UserError("\n".join(unreadable))
-    console.print(terminal_table(results))
-    out = arguments.out or arguments.results[0]
-    for path in write_report(arguments.results, out):
+    if folders:
+        console.print(terminal_table(results))
+    out = arguments.out or (folders[0] if len(folders) == 1 else Path("report"))
+    for path in write_report(folders, out, files):
         console.print(f"wrote {path}", highlight=False, soft_wrap=True)
     if unreadable:  # one bad file does not hide the others, but it is bad input all the same
         raise UserError("\n".join(unreadable))

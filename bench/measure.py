@@ -26,6 +26,7 @@ from bench.energy.crosscheck import CrossCheck, codecarbon_beside
 from bench.energy.rapl import POWERCAP
 from bench.energy.reading import Kind
 from bench.errors import UserError
+from bench.hardware import hardware
 from bench.record import write_atomically
 from plots.text import three_digits
 
@@ -39,6 +40,9 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     command.usage = "greenprune energy [options] -- COMMAND ..."
     command.add_argument("--country", metavar="ISO3", help="whose grid intensity to use for CO2, e.g. FRA")
     command.add_argument("--json", type=Path, metavar="FILE", help="write everything that was read")
+    command.add_argument(
+        "--csv", type=Path, metavar="FILE", help="write a row for each kind of energy (CodeCarbon's columns)"
+    )
     command.add_argument("--plot", type=Path, metavar="FILE", help="draw the power trace (.png, .svg, .pdf)")
     command.add_argument(
         "--idle",
@@ -71,12 +75,13 @@ def command_energy(arguments: argparse.Namespace) -> int:
         raise UserError("there is no command; allowed: greenprune energy [options] -- COMMAND ...")
     if not 0 <= arguments.idle < float("inf"):
         raise UserError(f"--idle {arguments.idle:g}: allowed is a number of seconds from 0")
-    _check_outputs(arguments.json, arguments.plot)
+    _check_outputs(arguments.json, arguments.csv, arguments.plot)
     intensity = grid_intensity(arguments.country)
     return measure(
         command,
         intensity,
         json_path=arguments.json,
+        csv_path=arguments.csv,
         plot_path=arguments.plot,
         idle_s=arguments.idle,
         codecarbon=arguments.codecarbon,
@@ -88,6 +93,7 @@ def measure(
     intensity: GridIntensity,
     *,
     json_path: Path | None = None,
+    csv_path: Path | None = None,
     plot_path: Path | None = None,
     idle_s: float = 0.0,
     codecarbon: bool = False,
@@ -120,10 +126,15 @@ def measure(
         "grid": dataclasses.asdict(intensity),
         "codecarbon": dataclasses.asdict(check) if check else None,
         "sources": sources,
+        "hardware": hardware(sources),
     }
     try:
         if json_path:
             write_atomically(json_path, json.dumps(stored, indent=1) + "\n")
+        if csv_path:
+            from plots.energy_report import csv_text, rows_of_command  # pandas takes half a second
+
+            write_atomically(csv_path, csv_text(rows_of_command(stored)))
         if plot_path:
             from plots.power import plot_power  # matplotlib takes half a second
 

@@ -15,16 +15,20 @@ from bench import models
 from bench.budget import refuse_small_allowances
 from bench.data import Dataset
 from bench.errors import UserError
+from bench.inference import CPU_BLOCK_S, GPU_BLOCK_S, LONGER, MIN_BLOCKS
 from bench.job import Settings
 from bench.recipe import Allowance
 from bench.record import RECORD_FILE, Record, read_record
 from bench.suite import MethodEntry, Suite
 from bench.train import autocast_for
 from bench.views import View, is_equal, share_of_dense, steps_for
-from methods import find
+from methods import count_macs, find
+from methods.macs import COUNTED
 
 ORDER_SEED = 0
 CALIBRATION_S = {"latency": 60.0, "energy": 120.0}  # of ResNet-20 on one core, at a batch size of 64
+WARM_UP_BLOCKS = 2.5  # of an inference measurement
+IDLE_S = 30.0  # a GPU rests before a run, for net energy
 STARTUP_S = 15.0  # interpreter, imports and data of a fresh process
 
 
@@ -169,10 +173,23 @@ def differences(old: object, new: object, path: str = "") -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Estimate:
-    """Expected duration of a run, from a few dense training steps timed on this machine."""
+    """What one run is expected to take, from a few dense training steps timed on this machine.
+
+    Attributes:
+        step_s: of a dense training step.
+        run_s, longest_s: of a run whose inference is known well enough at once, or takes as long as it may.
+        cores: of the processor that were busy with the steps.
+        layers, macs: convolution and linear layers of the dense network, and its multiply-accumulates for one image.
+        images: in the train, holdout and test parts.
+    """
 
     step_s: float
     run_s: float
+    longest_s: float
+    cores: float
+    layers: int
+    macs: int
+    images: dict[str, int]
 
 
 def estimate(suite: Suite, data: Dataset, device: str, timed_steps: int = 3) -> Estimate:
@@ -180,28 +197,53 @@ def estimate(suite: Suite, data: Dataset, device: str, timed_steps: int = 3) -> 
     target = torch.device(device)
     recipe = suite.training
     model = models.build(suite.model, data.classes, seed=0).to(target)
-    images = torch.randn(recipe.batch_size, *data.train.images.shape[1:], device=target)
+    batch = torch.randn(recipe.batch_size, *data.train.images.shape[1:], device=target)
+    macs = count_macs(model, batch[:1])
     if recipe.channels_last:
-        model, images = (
+        model, batch = (
             model.to(memory_format=torch.channels_last),
-            images.contiguous(memory_format=torch.channels_last),
+            batch.contiguous(memory_format=torch.channels_last),
         )  # type: ignore[call-overload]
     labels = torch.zeros(recipe.batch_size, dtype=torch.long, device=target)
     autocast = autocast_for(target, recipe.precision)
-    durations_s = []
+    durations_s, busy_s = [], []
     for _ in range(timed_steps + 1):
-        started_s = time.perf_counter()
+        started_s, busy_before_s = time.perf_counter(), time.process_time()
         with autocast():
-            logits = model(images)
+            logits = model(batch)
         F.cross_entropy(logits.float(), labels).backward()
         if target.type == "cuda":
             torch.cuda.synchronize()
         durations_s.append(time.perf_counter() - started_s)
+        busy_s.append(time.process_time() - busy_before_s)
     step_s = min(durations_s[1:])  # the first one warms up
-    steps = recipe.epochs * (len(data.train.labels) // recipe.batch_size)
+    images = {"train": len(data.train.labels), "holdout": len(data.holdout.labels), "test": len(data.test.labels)}
+    shortest_s, longest_s = inference_s(suite, device)
+    rest_s = epochs_of(suite, images) * step_s + CALIBRATION_S.get(suite.cost, 0.0) + STARTUP_S
+    rest_s += IDLE_S if target.type == "cuda" else 0.0
+    return Estimate(
+        step_s=step_s,
+        run_s=rest_s + shortest_s,
+        longest_s=rest_s + longest_s,
+        cores=sum(busy_s[1:]) / sum(durations_s[1:]),
+        layers=sum(isinstance(module, COUNTED) for module in model.modules()),
+        macs=macs,
+        images=images,
+    )
+
+
+def epochs_of(suite: Suite, images: dict[str, int]) -> float:
+    """The training and the evaluations of a run, in training steps."""
+    recipe = suite.training
+    steps = recipe.epochs * (images["train"] // recipe.batch_size)
     # A forward pass takes about a third of a training step; evaluation runs in float32, so allow it half a step.
-    evaluated = recipe.epochs * len(data.holdout.labels) + len(data.test.labels) + len(data.train.labels)
-    evaluation_s = 0.5 * step_s * evaluated / recipe.batch_size
-    inference_s = 2.5 * suite.measurement.inference_seconds * len(suite.measurement.inference_batch_sizes)
-    calibration_s = CALIBRATION_S.get(suite.cost, 0.0)
-    return Estimate(step_s, steps * step_s + evaluation_s + inference_s + calibration_s + STARTUP_S)
+    evaluated = recipe.epochs * images["holdout"] + images["test"] + images["train"]
+    return steps + 0.5 * evaluated / recipe.batch_size
+
+
+def inference_s(suite: Suite, device: str) -> tuple[float, float]:
+    """Seconds that the inference measurements of a run take at least and at most, both networks and warm-up included."""
+    block_s = GPU_BLOCK_S if torch.device(device).type == "cuda" else CPU_BLOCK_S
+    blocks = max(MIN_BLOCKS, round(suite.measurement.inference_seconds / block_s))
+    shortest_s = (2 * blocks + WARM_UP_BLOCKS) * block_s * len(suite.measurement.inference_batch_sizes)
+    return shortest_s, LONGER * shortest_s

@@ -277,7 +277,7 @@ def load_suite(name_or_path: str) -> Suite:
         UserError: no such suite, unreadable, not TOML, or not a suite. Everything wrong with its content is reported at
             once, one line each.
     """
-    data = _parse(_read(name_or_path), name_or_path)
+    data = read_toml(name_or_path)
     try:
         return Suite.model_validate(data)
     except ValidationError as e:
@@ -285,6 +285,11 @@ def load_suite(name_or_path: str) -> Suite:
         names = [m.get("name") for m in entries if isinstance(m, dict)] if isinstance(entries, list) else []
         lines = sentences(e, schema(n for n in names if isinstance(n, str) and ":" in n), data)
         raise UserError("\n".join(f"{name_or_path}: {line}" for line in lines)) from None
+
+
+def read_toml(name_or_path: str) -> dict[str, Any]:
+    """What the file of a suite holds, not yet checked. Raises UserError: no such file, unreadable, not TOML."""
+    return _parse(_read(name_or_path), name_or_path)
 
 
 def _read(name_or_path: str) -> str:

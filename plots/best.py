@@ -21,7 +21,8 @@ SAME = 0.005
 def best_rows(table: pd.DataFrame, number: str | None) -> set[int]:
     """Positions of the rows of a `comparison` that are best in the column `number`, for each budget.
 
-    Valid pruned networks only, and only where one of them is worse: a winner needs an opponent. Equals share.
+    Valid pruned networks only, and only where one of them is worse: a winner needs an opponent. Equals share. Half of
+    the connections is another budget than half of the MACs.
     """
     known = number is not None and number.startswith((*HIGHER, *LOWER)) and not number.endswith(NOT_COMPARABLE)
     if number is None or not known or not len(table):
@@ -30,7 +31,7 @@ def best_rows(table: pd.DataFrame, number: str | None) -> set[int]:
     placed = table.assign(place=range(len(table)))
     rivals = placed[placed["valid"] & (placed["method_name"] != REFERENCE) & placed[number].notna()]
     found: set[int] = set()
-    for _, rows in rivals.groupby([*GROUP_COLUMNS, "budget"], sort=False):
+    for _, rows in rivals.groupby([*GROUP_COLUMNS, "budget", "budget_cost"], sort=False):
         best = rows[number].max() if number.startswith(HIGHER) else rows[number].min()
         alike = (rows[number] - best).abs() <= same
         if not alike.all():

@@ -24,8 +24,21 @@ SAME_EVERYWHERE = {
 
 
 def check(results: Results) -> tuple[Problem, ...]:
-    """The problems of each comparison, in addition to `results.problems`."""
-    return tuple(problem for part in results.comparisons() for problem in _check(part))
+    """The problems of each comparison, and of all of them side by side, in addition to `results.problems`."""
+    apart = tuple(problem for part in results.comparisons() for problem in _check(part))
+    return (*apart, *_mixed_machines(results))
+
+
+def _mixed_machines(results: Results) -> Iterator[Problem]:
+    for suite, runs in results.runs.groupby("suite", sort=False):
+        machines = list(dict.fromkeys(runs["machine"]))
+        if len(machines) > 1:
+            what = f"its runs come from {len(machines)} machines: {'; '.join(machines)}"
+            remedy = (
+                "each machine is compared with itself alone, and no mean is over two; to compare methods, run all of "
+                "them on one machine"
+            )
+            yield Problem("mixed machines", str(suite), what, remedy)
 
 
 def _check(part: Results) -> Iterator[Problem]:

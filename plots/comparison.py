@@ -17,6 +17,15 @@ from plots.frame import GROUP_COLUMNS, KINDS, Results
 UNKNOWN = float("nan")
 REFERENCE = "dense"
 
+COUNTED = {
+    "macs": "MACs",
+    "params": "parameters",
+    "connections": "connections",
+    "latency": "inference time",
+    "energy": "inference energy",
+}
+"""What a budget counts, in words, by the column budget_cost."""
+
 BATCHES = ("batch_1", "large_batch")
 """Inference is compared at batch 1 and at the largest batch that a comparison measured (column large_batch_size)."""
 
@@ -52,6 +61,17 @@ def _rows_of_part(part: Results) -> list[dict[str, Any]]:
     return list(_rows(part))
 
 
+def reading_order(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows of a `comparison` as they are read: within each one dense first, then budget by budget."""
+    ranked = table.assign(
+        part=table.groupby(list(GROUP_COLUMNS), sort=False).ngroup(),
+        other=table["method_name"] != REFERENCE,
+        invalid=~table["valid"],
+    )
+    order = ranked.sort_values(["part", "other", "budget", "method", "invalid"], kind="stable").index
+    return table.loc[order].reset_index(drop=True)
+
+
 def rows_of(table: pd.DataFrame) -> list[dict[str, Any]]:
     """The rows of a table as dictionaries by column."""
     return [{str(name): value for name, value in row.items()} for row in table.to_dict("records")]
@@ -71,7 +91,9 @@ def _rows(part: Results) -> Iterator[dict[str, Any]]:
         row: dict[str, Any] = {name: group[name].iloc[0] for name in GROUP_COLUMNS}
         row |= {"method": method, "method_name": group["method_name"].iloc[0], "budget": budget, "valid": not invalid}
         row |= _tuning(part, str(method), dense)
+        row |= {"budget_cost": group["budget_cost"].iloc[0]}
         row |= {"runs": len(group), "seeds": " ".join(str(seed) for seed in by_seed.index)}
+        row |= _over_seeds("kept_percent", by_seed["kept"] * 100)
         row |= _over_seeds("kept_macs_percent", by_seed["kept_macs"] * 100)
         row |= _over_seeds("kept_params_percent", by_seed["kept_params"] * 100)
         row |= _over_seeds("test_accuracy_percent", by_seed["test_accuracy"] * 100)

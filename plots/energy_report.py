@@ -77,7 +77,7 @@ def rows_of_record(record: Record, pue: float = PUE) -> list[dict[str, Any]]:
 
 def rows_of_command(stored: dict[str, Any], pue: float = PUE) -> list[dict[str, Any]]:
     """The same of a command, from the JSON that `greenprune energy --json FILE` writes."""
-    grid, fields = stored.get("grid") or {}, set(Reading.model_fields)
+    grid, hardware, fields = stored.get("grid") or {}, stored.get("hardware") or {}, set(Reading.model_fields)
     own = {name: value for name, value in stored["reading"].items() if name in fields}
     known = {"name", "kind", "energy_j", "low_j", "high_j", "valid", "reason", "note"}
     own["sources"] = [{n: v for n, v in source.items() if n in known} for source in own["sources"]]
@@ -87,6 +87,12 @@ def rows_of_command(stored: dict[str, Any], pue: float = PUE) -> list[dict[str, 
         "run_id": stored.get("command"),
         "country_iso_code": grid.get("country"),
         "grid_gco2e_per_kwh": grid.get("gco2e_per_kwh"),
+        "os": hardware.get("system"),
+        "python_version": hardware.get("python"),
+        "cpu_count": hardware.get("cores"),
+        "cpu_model": hardware.get("cpu"),
+        "gpu_model": hardware.get("gpu"),
+        "ram_total_size": hardware.get("memory_gib"),
         "grid_source": grid.get("source"),
         "greenprune_version": stored.get("version"),
         "command": stored.get("command"),

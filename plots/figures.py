@@ -120,7 +120,8 @@ FIGURES = (
         energy_break_even,
         break_even_in_words,
         "Left: neither network is trained yet; the energy of training and of so many inferences together, as a saving "
-        "against the dense network (smallest budget of each method; above the dashed line the pruned network is ahead). "
+        "against the dense network (smallest budget of each method, markers as on the right; above the dashed line the "
+        "pruned network is ahead). "
         "Right: a dense network is there already; how many inferences until a pruned network has saved what its whole "
         "training took. Bands and bars are 95 % intervals of a bootstrap over seeds and over the side-by-side blocks; "
         "with one seed they know nothing of the spread between seeds. Assumptions of a model (watts per core) are the "
@@ -168,8 +169,8 @@ FIGURES = (
         "Power during training",
         power_over_time,
         power_in_words,
-        "Power of each source, shaded by the phases of the method. One run of each method: smallest budget, first "
-        "seed. Sources of different kinds are drawn apart and never added up.",
+        "Power of each source, shaded by the phases of the method. One run of each method, of six methods at most: "
+        "smallest budget, first seed. Sources of different kinds are drawn apart and never added up.",
         has_power,
     ),
 )

@@ -9,12 +9,15 @@ from matplotlib.figure import Figure
 
 from bench.energy.reading import Kind
 from plots.canvas import comparison_of_one, new_figure, one_legend, title
-from plots.comparison import REFERENCE, batch_label, comparison, rows_of
+from plots.comparison import COUNTED, REFERENCE, batch_label, comparison, rows_of
 from plots.figures_accuracy import inference_kinds
 from plots.frame import Results
 from plots.style import RC, looks
+from plots.text import listed
 from plots.views import name_of
 
+MEASURED = ("latency", "energy")
+MEASURED_TOLERANCE = 0.1  # of a measured budget, to both sides; as bench/cost.py, which needs torch, has it
 SPREAD = 0.7  # of the space between two budgets, shared by the methods
 
 
@@ -30,7 +33,10 @@ def has_measured_saving(results: Results) -> bool:
 
 @mpl.rc_context(RC)
 def budget_achieved(results: Results) -> Figure:
-    """Kept minus requested MACs, in points of the dense MACs: a point for each run, side by side within a budget."""
+    """Kept minus requested cost, in points of the dense one: a point for each run, side by side within a budget.
+
+    Of each run what its budget counts: MACs, connections, time.
+    """
     comparison_of_one(results)
     look = looks(results.runs)
     runs = results.runs[results.runs["method_name"] != REFERENCE]
@@ -38,18 +44,19 @@ def budget_achieved(results: Results) -> Figure:
     budgets, methods = sorted(set(runs["budget"])), sorted(set(runs["method"]))
     figure, (axes,) = new_figure(9.0, 4.6)
     for place, budget in enumerate(budgets):
-        allowed = max(tolerance[key] for key in runs[runs["budget"] == budget]["key"]) * 100
+        low, high = _allowed(runs[runs["budget"] == budget], tolerance)
         label = "allowed" if place == 0 else None
         axes.fill_between(
-            [place - 0.45, place + 0.45], -allowed, 0, color="#DCEBDD", linewidth=0, zorder=0.5, label=label
+            [place - 0.45, place + 0.45], low, high, color="#DCEBDD", linewidth=0, zorder=0.5, label=label
         )
     for number, method in enumerate(methods):
         offset = (number - (len(methods) - 1) / 2) * SPREAD / max(1, len(methods))
         for valid, marker in ((True, look[method].marker), (False, "x")):
             rows = runs[(runs["method"] == method) & (runs["valid"] == valid)]
+            rows = rows[rows["kept"].notna()]  # a time that could not be compared with the dense network's
             if len(rows):
                 at = [budgets.index(budget) + offset for budget in rows["budget"]]
-                missed = (rows["kept_macs"] - rows["budget"]) * 100
+                missed = (rows["kept"] - rows["budget"]) * 100
                 name = method if valid else "invalid run"
                 axes.plot(at, missed, color=look[method].color, marker=marker, linestyle="", markersize=7, label=name)
     axes.axhline(0, color="black", linewidth=1)
@@ -58,22 +65,30 @@ def budget_achieved(results: Results) -> Figure:
     axes.set_xlim(-0.5, len(budgets) - 0.5)
     axes.set_xticks(range(len(budgets)), [f"{budget * 100:g}" for budget in budgets])
     axes.grid(visible=False, axis="x")
-    axes.set_xlabel("MACs requested, % of dense")
-    axes.set_ylabel("Kept − requested,\npoints of the dense MACs")
+    counted = listed([COUNTED[kind] for kind in sorted(set(runs["budget_cost"]), key=list(COUNTED).index)])
+    axes.set_xlabel(f"{counted[:1].upper()}{counted[1:]} requested, % of dense")
+    axes.set_ylabel(f"Kept − requested,\npoints of the dense {'MACs' if counted == 'MACs' else 'cost'}")
     axes.set_title(f"{name_of(results.runs.iloc[0])}: each point is a run")
     one_legend(figure, [axes])
     return figure
+
+
+def _allowed(runs: pd.DataFrame, tolerance: dict[str, float]) -> tuple[float, float]:
+    """How far below and above its budget a run may end, in points: the widest of these runs, which share a budget."""
+    measured = runs["budget_cost"].isin(MEASURED)
+    around = 100 * MEASURED_TOLERANCE * runs["budget"].max() if measured.any() else 0.0
+    return -max([around, *(100 * tolerance[key] for key in runs[~measured]["key"])]), around
 
 
 def budget_in_words(results: Results) -> str:
     pruned = comparison(results)
     pruned = pruned[pruned["method_name"] != REFERENCE]
     points = [
-        f"{row['method']}{'' if row['valid'] else ' (invalid)'}: {row['kept_macs_percent_mean']:.1f} % for "
-        f"{row['budget'] * 100:g} %"
+        f"{row['method']}{'' if row['valid'] else ' (invalid)'}: {row['kept_percent_mean']:.1f} % for "
+        f"{row['budget'] * 100:g} % of the {COUNTED[row['budget_cost']]}"
         for row in rows_of(pruned)
     ]
-    return f"Kept MACs for requested MACs. {'; '.join(points)}."
+    return f"Kept for requested cost. {'; '.join(points)}."
 
 
 @mpl.rc_context(RC)
@@ -115,7 +130,7 @@ def _saving(axes: Axes, results: Results, table: pd.DataFrame, name: str, label:
             saved_macs, mean, color=style.color, marker=style.marker, markersize=9, markeredgecolor="white",
             linestyle=line, linewidth=1.5, label=str(method),
         )  # fmt: skip
-    axes.set_xlim(0, 100)
+    axes.set_xlim(-3, 100)  # room for the marker of a network that saves no MACs
     axes.set_ylim(min(-5.0, axes.get_ylim()[0]), 100)
     axes.set_xlabel("MACs saved, % of dense")
     axes.set_ylabel(label)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from plots.best import best_rows
-from plots.comparison import rows_of
+from plots.comparison import reading_order, rows_of
 from plots.tables import GROUPS, legend, readable
 
 SPECIAL = {
@@ -18,6 +18,7 @@ SPECIAL = {
 def latex_text(table: pd.DataFrame) -> str:
     r"""One `table` for each group of columns; needs \usepackage{booktabs}. Best in bold, invalid runs in italics."""
     head = "% Needs \\usepackage{booktabs}. Bold: the best of each budget. Italics: invalid runs, kept out of that.\n"
+    table = reading_order(table)
     groups = [group for group in GROUPS if any(column.group == group for column in readable(table))]
     return head + "\n".join(_table(table, group) for group in groups)
 
@@ -41,8 +42,8 @@ def _table(table: pd.DataFrame, group: str) -> str:
     ]
     budget = None
     for place, row in enumerate(rows_of(table)):
-        if budget is not None and row["budget"] != budget and row["method_name"] == "dense":
-            lines.append("\\addlinespace")  # the next comparison begins with its dense network
+        if budget is not None and row["budget"] != budget:
+            lines.append("\\addlinespace")
         budget = row["budget"]
         cells = [escaped(column.text(row)) for column in columns]
         cells = [f"\\textbf{{{c}}}" if place in found else c for c, found in zip(cells, best, strict=True)]

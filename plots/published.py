@@ -18,7 +18,7 @@ COLUMNS = {
     "stated_delta_points": "difference as stated",
     "source": "the paper that prints the figure (which may have re-run another paper's method)",
     "note": "anything else",
-    "accuracies_checked": "whether the two accuracies were read again at their source",
+    "accuracies_checked": "yes, second-hand or no: whether the accuracies were read again at their source, and where",
 }
 """Every column of results/published.csv with its meaning."""
 

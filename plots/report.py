@@ -23,13 +23,14 @@ from bench.errors import UserError
 from bench.record import write_atomically
 from plots.best import best_rows
 from plots.checks import check
-from plots.comparison import comparison, rows_of
+from plots.commands import HEADINGS, cells, load_commands
+from plots.comparison import comparison, reading_order, rows_of
 from plots.energy_report import csv_text as energy_csv
 from plots.energy_report import energy_rows, totals
 from plots.energy_report import json_text as energy_json
 from plots.figures import FIGURES, render
 from plots.frame import KINDS, Results, load
-from plots.problems import Problem
+from plots.problems import Problem, by_weight, counted
 from plots.published import load_published
 from plots.summary import sentences
 from plots.tables import GROUPS, legend, readable, write_tables
@@ -41,6 +42,9 @@ KIND_MEANINGS = {
     "sampled": "power readings of the hardware, integrated over time",
     "modelled": "no sensor: CPU time and memory of the process, times assumed watts; the bounds are the assumptions'",
 }
+
+CHECKED = {"yes": "", "no": "not read again at its source"}
+"""What to add to a published figure, by how its column `accuracies_checked` begins."""
 
 UNKNOWN = float("nan")
 
@@ -60,19 +64,23 @@ class Picture:
         return "data:image/svg+xml;base64," + base64.b64encode(self.svg).decode("ascii")
 
 
-def write_report(results_folders: Path | Sequence[Path], out: Path) -> list[Path]:
+def write_report(results_folders: Path | Sequence[Path], out: Path, commands: Sequence[Path] = ()) -> list[Path]:
     """Write tables, energy.json, energy.csv, figures/*.png, figures/*.svg and report.html into `out`; returns the paths.
 
     Each file is replaced atomically. The same records give the same files.
 
+    Args:
+        commands: files of `greenprune energy --json`; they join the energy report in rows of their own.
+
     Raises:
-        UserError: no records, or `out` cannot be written.
+        UserError: no records, a file that is none of those, or `out` cannot be written.
     """
     results = load(results_folders)
+    measured = load_commands(commands)
     parts = results.comparisons()
     try:
         written = write_tables(results, out) if parts else []
-        accounts = energy_rows(results)
+        accounts = [*energy_rows(results), *measured]
         if accounts:
             written.append(write_atomically(out / "energy.json", energy_json(accounts)))
             written.append(write_atomically(out / "energy.csv", energy_csv(accounts)))
@@ -82,15 +90,30 @@ def write_report(results_folders: Path | Sequence[Path], out: Path) -> list[Path
             pictures, paths = _write_figures(part, out / "figures", f"{name}-" if len(parts) > 1 else "")
             written += paths
             sections.append(_section(part, table, name, pictures))
-        problems = grouped((*results.problems, *check(results)))
-        written.append(write_atomically(out / "report.html", page(sections, problems)))
+        problems = (*results.problems, *check(results))
+        together = _tables(comparison(results)) if len(parts) > 1 else []
+        html = page(sections, grouped(problems), counts=counted(problems), together=together, commands=measured)
+        written.append(write_atomically(out / "report.html", html))
     except OSError as e:
         raise UserError(f"{out}: the report cannot be written ({e.strerror})") from None
     return written
 
 
-def page(sections: Sequence[dict[str, Any]], problems: Sequence[dict[str, Any]]) -> str:
-    """The HTML page; everything in it is escaped unless the template says otherwise."""
+def page(
+    sections: Sequence[dict[str, Any]],
+    problems: Sequence[dict[str, Any]],
+    *,
+    counts: str = "",
+    together: Sequence[dict[str, Any]] = (),
+    commands: Sequence[dict[str, Any]] = (),
+) -> str:
+    """The HTML page; everything in it is escaped unless the template says otherwise.
+
+    Args:
+        counts: how many problems there are of each kind.
+        together: tables of several comparisons side by side, as those of a section.
+        commands: rows of the energy report for single commands.
+    """
     templates = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -98,16 +121,24 @@ def page(sections: Sequence[dict[str, Any]], problems: Sequence[dict[str, Any]])
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return templates.get_template("report.html").render(sections=sections, problems=problems)
+    return templates.get_template("report.html").render(
+        sections=sections,
+        problems=problems,
+        counts=counts,
+        together=together,
+        measured={"headings": HEADINGS, "rows": [cells(row) for row in commands]},
+    )
 
 
 def grouped(problems: Iterable[Problem]) -> list[dict[str, Any]]:
-    """Problems that say the same, together: kind, what, remedy and the places where they occur."""
-    places: dict[tuple[str, str, str], list[str]] = {}
-    for problem in problems:
-        places.setdefault((problem.kind, problem.what, problem.remedy), []).append(problem.where)
+    """Problems that say the same, together: kind, what, remedy, and the places where they occur with the details."""
+    places: dict[tuple[str, str, str], dict[str, dict[str, None]]] = {}
+    for problem in by_weight(problems):
+        found = places.setdefault((problem.kind, problem.what, problem.remedy), {}).setdefault(problem.where, {})
+        if problem.detail:
+            found[problem.detail] = None
     return [
-        {"kind": kind, "what": what, "remedy": remedy, "where": list(dict.fromkeys(where))}
+        {"kind": kind, "what": what, "remedy": remedy, "where": [(place, "; ".join(d)) for place, d in where.items()]}
         for (kind, what, remedy), where in places.items()
     ]
 
@@ -145,13 +176,16 @@ def _section(part: Results, table: pd.DataFrame, name: str, pictures: Sequence[P
 
 def _tables(table: pd.DataFrame) -> list[dict[str, Any]]:
     """The readable table in groups of columns that fit on a page; a cell is its text and what it is sorted by."""
+    table = reading_order(table)
+    budgets = list(table["budget"])
     tables = []
     for group in GROUPS:
         columns = [column for column in readable(table) if column.group in ("", group)]
         best = [best_rows(table, column.number) for column in columns]
         rows = [
             {
-                "valid": row["valid"],
+                "classes": ["invalid"] * (not row["valid"])
+                + ["begins"] * (place > 0 and row["budget"] != budgets[place - 1]),
                 "cells": [
                     (c.text(row), None if c.number is None else row[c.number], place in found)
                     for c, found in zip(columns, best, strict=True)
@@ -201,7 +235,7 @@ def _published(part: Results) -> list[list[str]]:
                 for part in (
                     row["source"],
                     row["note"],
-                    "accuracies not read again there" if row["accuracies_checked"].startswith("no") else "",
+                    CHECKED.get(row["accuracies_checked"].partition(":")[0], row["accuracies_checked"]),
                 )
                 if part
             ),

@@ -8,12 +8,9 @@ import pandas as pd
 
 from bench.record import Record
 from bench.tuning import Tuning
-from plots.comparison import REFERENCE, batch_label, rows_of
+from plots.comparison import COUNTED, REFERENCE, batch_label, rows_of
 from plots.frame import KINDS, Results
 from plots.text import listed, mean_sd, plural, signed_points, three_digits
-
-BUDGETS = {"macs": "MACs", "params": "parameters", "latency": "inference time", "energy": "inference energy"}
-"""What a budget is stated in."""
 
 
 def sentences(part: Results, table: pd.DataFrame) -> list[str]:
@@ -26,13 +23,10 @@ def sentences(part: Results, table: pd.DataFrame) -> list[str]:
     methods, seeds = plural(runs["method"].nunique(), "method"), plural(runs["seed"].nunique(), "seed")
     found = [f"{plural(len(runs), 'run')} of {methods} with {seeds} on {runs['machine'].iloc[0]}."]
     pruned = table[table["valid"] & (table["method_name"] != REFERENCE)]
-    for budget, rows in pruned.groupby("budget", sort=True):
+    place = pruned["budget_cost"].map(list(COUNTED).index)
+    for (_, _, kind), rows in pruned.groupby([place.rename("place"), "budget", "budget_cost"], sort=True):
         best = rows_of(rows.nlargest(1, "test_accuracy_percent_mean"))[0]
-        kinds = runs.loc[(runs["budget"] == budget) & (runs["method_name"] != REFERENCE), "budget_cost"].unique()
-        found.append(
-            _accuracy(best, len(rows), listed([BUDGETS[kind] for kind in kinds]))
-            + _cost(best, batch_label("large_batch", table))
-        )
+        found.append(_accuracy(best, len(rows), COUNTED[str(kind)]) + _cost(best, batch_label("large_batch", table)))
     found += [
         _spread(record) for record in part.records if record.cost is not None and record.cost.sample_macs is not None
     ]

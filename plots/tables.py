@@ -1,7 +1,7 @@
 """Tables: how a `comparison` is written down.
 
 comparison() -> csv_text()                       the numbers as they are
-             '-> readable() -> markdown_text()   a few columns, rounded, for people
+             '-> readable() -> markdown_text()   rounded, for people: what matters most, then the rest
                                terminal_table()  the most important of them
 """
 
@@ -22,8 +22,9 @@ from rich.table import Table
 
 from bench.record import write_atomically
 from plots.best import best_rows
-from plots.comparison import BATCHES, REFERENCE, batch_label, comparison, rows_of
+from plots.comparison import BATCHES, COUNTED, REFERENCE, batch_label, comparison, reading_order, rows_of
 from plots.frame import GROUP_COLUMNS, KINDS, Results
+from plots.problems import counted
 from plots.text import bounded, listed, mean_sd, signed_points, three_digits
 
 UNKNOWN = float("nan")
@@ -48,6 +49,7 @@ class Column:
         number: what the column is sorted by (a column of `comparison`); None sorts by the text.
         short: the heading in a terminal; None: there is no room for the column there.
         group: one of `GROUPS`, for a page that shows a table for each; "" names the row and belongs to all of them.
+        first: part of the first table, where a page has one table of what matters most and one of the rest.
     """
 
     heading: str
@@ -55,6 +57,7 @@ class Column:
     number: str | None = None
     short: str | None = None
     group: str = ""
+    first: bool = True
 
     def text(self, row: dict[str, Any], detail: Detail = Detail.INTERVALS) -> str:
         return self.cell(row, detail)
@@ -70,7 +73,7 @@ def readable(table: pd.DataFrame) -> list[Column]:
     result, training, inference, absolute = GROUPS
     columns += [
         Column("Method", _method, short="Method"),
-        Column("Budget, %", lambda row, _: f"{row['budget'] * 100:g}", "budget", "Budget\n%"),
+        Column("Budget, %", _budget(table), "budget", "Budget\n%"),
         Column("Runs", lambda row, _: str(row["runs"]), "runs", "Runs"),
         _mean("MACs kept, %", "kept_macs_percent", 1, result, "MACs\nkept %", spread_from=Detail.INTERVALS),
         _mean("Params kept, %", "kept_params_percent", 1, result),
@@ -86,17 +89,18 @@ def readable(table: pd.DataFrame) -> list[Column]:
         name, joules = f"Training energy, × dense, {kind}", f"Training energy, kJ, {kind}"
         short = f"Train\nenergy ×\n{kind}" if kind == kinds[0] else None  # KINDS starts with the most trustworthy one
         columns.append(_mean(name, f"train_energy_{kind}_ratio", 2, training, short))
-        columns.append(Column(joules, _kilojoules(kind), f"train_energy_{kind}_j_mean", group=training))
+        columns.append(Column(joules, _kilojoules(kind), f"train_energy_{kind}_j_mean", group=training, first=False))
     for batch in reversed(BATCHES):
         at = batch_label(batch, table)
-        short = None if batch == "batch_1" else f"Infer.\ntime ×\n{at}"
-        columns.append(_ratio(f"Inference time, × dense, {at}", f"{batch}_latency_ratio", inference, short))
+        first = batch != "batch_1"
+        short = f"Infer.\ntime ×\n{at}" if first else None
+        columns.append(_ratio(f"Inference time, × dense, {at}", f"{batch}_latency_ratio", inference, short, first))
         for kind in KINDS:
             name = f"Inference energy, × dense, {at}, {kind}"
-            columns.append(_ratio(name, f"{batch}_energy_ratio_{kind}", inference))
+            columns.append(_ratio(name, f"{batch}_energy_ratio_{kind}", inference, first=first))
             name, number = f"energy_{kind}_j_per_1000_images", f"{batch}_energy_{kind}_j_per_1000_images_mean"
             heading = f"Inference energy, J per 1,000 images, {at}, {kind}"
-            columns.append(Column(heading, _joules_beside_dense(batch, name), number, group=absolute))
+            columns.append(Column(heading, _joules_beside_dense(batch, name), number, group=absolute, first=False))
     return [column for column in columns if column.number is None or table[column.number].notna().any()]
 
 
@@ -109,8 +113,8 @@ def _mean(
     return Column(heading, cell, f"{name}_mean", short, group)
 
 
-def _ratio(heading: str, name: str, group: str, short: str | None = None) -> Column:
-    return Column(heading, lambda row, detail: ratio_text(row, name, detail), f"{name}_mean", short, group)
+def _ratio(heading: str, name: str, group: str, short: str | None = None, first: bool = True) -> Column:
+    return Column(heading, lambda row, detail: ratio_text(row, name, detail), f"{name}_mean", short, group, first)
 
 
 def ratio_text(row: dict[str, Any], name: str, detail: Detail = Detail.INTERVALS) -> str:
@@ -127,6 +131,17 @@ def _method(row: dict[str, Any], _: Detail) -> str:
 
 def _tuning(row: dict[str, Any], _: Detail) -> str:
     return f"{row['tuning_macs_ratio']:.2f} ({row['tuning_trials']:.0f} trials)" if row["tuning_trials"] else "0"
+
+
+def _budget(table: pd.DataFrame) -> Callable[[dict[str, Any], Detail], str]:
+    """In per cent; with what it counts where that is not the same in every row, and not MACs."""
+    mixed = table.loc[table["method_name"] != REFERENCE, "budget_cost"].nunique() > 1
+
+    def cell(row: dict[str, Any], _: Detail) -> str:
+        counted = f" ({COUNTED[row['budget_cost']]})" if mixed and row["budget_cost"] != "macs" else ""
+        return f"{row['budget'] * 100:g}{counted}"
+
+    return cell
 
 
 def _kilojoules(kind: str) -> Callable[[dict[str, Any], Detail], str]:
@@ -162,15 +177,25 @@ def csv_text(table: pd.DataFrame) -> str:
 
 
 def markdown_text(table: pd.DataFrame) -> str:
-    """The readable columns of a `comparison` in Markdown, with the sentences that explain their signs."""
+    """The readable columns of a `comparison` in Markdown, with the sentences that explain their signs.
+
+    Two tables, or the lines would be too long to read: what matters most, then batch 1 and absolute joules.
+    """
+    table = reading_order(table)
     columns = readable(table)
+    first = [column for column in columns if column.first]
+    rest = [column for column in columns if not column.group or not column.first]
+    tables = [_markdown(table, part) for part in (first, rest) if any(column.group for column in part)]
+    return "\n\n".join([*tables, legend(table)]) + "\n"
+
+
+def _markdown(table: pd.DataFrame, columns: list[Column]) -> str:
     best = [best_rows(table, column.number) for column in columns]
     lines = [[column.heading for column in columns], ["---" if c.number is None else "---:" for c in columns]]
     for place, row in enumerate(rows_of(table)):
         cells = zip((column.text(row) for column in columns), best, strict=True)
         lines.append([f"**{text}**" if place in found else text for text, found in cells])
-    text = "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
-    return f"{text}\n\n{legend(table)}\n"
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
 
 
 def legend(table: pd.DataFrame) -> str:
@@ -240,12 +265,10 @@ class TerminalTable:
 
 def terminal_table(results: Results) -> RenderableType:
     """What to print at the end; with a count of problems, so that a table can't look better than the results are."""
-    counts = pd.Series([problem.kind for problem in results.problems], dtype=str).value_counts(sort=False)
-    problems = ", ".join(f"{count} {kind}" for kind, count in counts.items())
-    problems = f"Problems: {problems}." if problems else ""
+    problems = f"Problems: {counted(results.problems)}." if results.problems else ""
     if not results.comparisons():
         return f"There is no finished run. {problems}".strip()
-    return TerminalTable(comparison(results), problems)
+    return TerminalTable(reading_order(comparison(results)), problems)
 
 
 def write_tables(results: Results, out: Path) -> list[Path]:

@@ -19,6 +19,7 @@ from methods.surgery import evaluate, masked, remove
 from tests.methods.equivalence import NETWORKS
 from tests.methods.networks import batches, calibrated, images, network
 
+
 def executions(name: str) -> list[str]:
     """Both for the small ones; one each for the rest, to save time (in eval mode both run the consensus)."""
     if name in ("resnet20", "torchvision/resnet18"):

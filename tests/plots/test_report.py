@@ -249,9 +249,10 @@ def test_check_of_missing_inference(tmp_path: Path) -> None:
 def test_equal_problems_are_told_once() -> None:
     same = [Problem("warning", where, "the window is short", "measure longer") for where in ("a", "b", "a")]
     other = Problem("failed", "c", "exit code 1", "run it again")
-    first, second = grouped([*same, other])
-    assert first == {"kind": "warning", "what": "the window is short", "remedy": "measure longer", "where": ["a", "b"]}
-    assert second["where"] == ["c"]
+    failed_run, twice = grouped([*same, other])
+    where = [("a", ""), ("b", "")]
+    assert twice == {"kind": "warning", "what": "the window is short", "remedy": "measure longer", "where": where}
+    assert failed_run["where"] == [("c", "")]
 
 
 def test_summary_names_the_most_accurate_network_and_its_interval(tmp_path: Path) -> None:

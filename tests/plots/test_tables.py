@@ -15,7 +15,8 @@ from rich.console import Console
 from bench.energy.reading import Reading
 from bench.record import Ledger, LedgerEntry, Record, SampleMacs
 from bench.tuning import Spent, Trial, Tuning, write_tuning
-from plots.comparison import comparison
+from plots.comparison import comparison, reading_order
+from plots.figures_budget import budget_achieved, budget_in_words
 from plots.frame import Results, load
 from plots.summary import sentences
 from plots.tables import csv_text, markdown_text, readable, terminal_table, write_tables
@@ -128,8 +129,9 @@ def test_some_runs_without_inference(tmp_path: Path) -> None:
     row = _row(results, "gated")
     assert math.isnan(row["large_batch_latency_ratio_mean"])
     assert _row(results, "dense")["large_batch_latency_ratio_mean"] == pytest.approx(1.0)
-    (line,) = [line for line in markdown_text(comparison(results)).splitlines() if line.startswith("| gated")]
-    assert line.endswith("| – | – | – | – | – | – |")
+    first, second = [line for line in markdown_text(comparison(results)).splitlines() if line.startswith("| gated")]
+    assert first.endswith(" | – | – |")
+    assert second.endswith(" | – | – | – | – |")
 
 
 def test_no_inference_at_all_leaves_its_columns_out(tmp_path: Path) -> None:
@@ -175,6 +177,52 @@ def test_rows_are_sorted_and_machines_kept_apart(tmp_path: Path) -> None:
     assert readable(table)[0].heading == "Machine"
 
 
+def test_people_read_budget_by_budget(tmp_path: Path) -> None:
+    other = {"cpu": "Other CPU", "cores": 8}
+    here = grid(("dense", "gated", "uniform"), (0.7, 0.3))
+    invalid = record("depgraph", budget=0.3, valid=False, invalid_reason="kept too much")
+    there = [run.model_copy(update={"machine": other, "key": f"{run.key}-there"}) for run in here]
+    table = reading_order(comparison(_load(tmp_path, *here, invalid, *there)))
+    once = [("dense", 1.0), ("gated", 0.3), ("uniform", 0.3), ("gated", 0.7), ("uniform", 0.7)]
+    read = list(zip(table["method"], table["budget"], strict=True))
+    assert read == [once[0], ("depgraph", 0.3), *once[1:], *once]
+    assert list(table["machine"].map(table["machine"].unique().tolist().index)) == [0] * 6 + [1] * 5
+
+
+def test_half_of_the_connections_is_another_budget_than_half_of_the_macs(tmp_path: Path) -> None:
+    runs = [record("gated", test_accuracy=0.80), record("uniform", test_accuracy=0.79)]
+    masked = record("magnitude_unstructured", test_accuracy=0.85)
+    assert masked.cost is not None
+    cost = masked.cost.model_copy(
+        update={"macs": masked.cost.macs_dense, "connections": 490, "connections_dense": 1000}
+    )
+    results = _load(tmp_path, record(test_accuracy=0.86), *runs, masked.model_copy(update={"cost": cost}))
+    text = markdown_text(comparison(results))
+    assert "| magnitude_unstructured | 50 (connections) | 1 | 100.0 |" in text
+    assert "| gated | 50 | 1 |" in text
+    assert "| dense | 100 | 1 |" in text
+    assert "**80.00**" in text  # best of those that keep half of the MACs
+    assert "**85.00**" not in text
+    said = " ".join(sentences(results, comparison(results)))
+    assert "At 50 % of the MACs, gated is the most accurate pruned network" in said
+    assert "At 50 % of the connections, magnitude_unstructured is the only pruned network" in said
+    assert "magnitude_unstructured: 49.0 % for 50 % of the connections" in budget_in_words(results)
+    (axes,) = budget_achieved(results).axes
+    assert axes.get_ylim()[1] < 5  # the masked network's MACs, twice the budget, are not what was asked for
+    assert axes.get_xlabel() == "MACs and connections requested, % of dense"
+
+
+def test_what_matters_most_is_in_the_first_table(tmp_path: Path) -> None:
+    results = _load(tmp_path, *grid(NINE, (0.3, 0.5, 0.7), 3))
+    heading = markdown_text(comparison(results)).splitlines()[0].strip("| ").split(" | ")
+    assert heading == [
+        "Method", "Budget, %", "Runs", "MACs kept, %", "Params kept, %", "Test accuracy, %", "Against dense, points",
+        "Training samples, × dense", "Training MACs, × dense", "Training time, × dense",
+        "Training energy, × dense, modelled", "Inference time, × dense, batch 250",
+        "Inference energy, × dense, batch 250, modelled",
+    ]  # fmt: skip
+
+
 def test_csv_holds_the_numbers_unrounded(tmp_path: Path) -> None:
     results = _load(tmp_path, *grid(seeds=3))
     read = pd.read_csv(io.StringIO(csv_text(comparison(results))))
@@ -195,8 +243,10 @@ def test_markdown_is_rectangular(tmp_path: Path) -> None:
         for line in markdown_text(comparison(_load(tmp_path, record(), strange))).splitlines()
         if line.startswith("|")
     ]
-    assert len(lines) == 4
-    assert len({len(re.findall(r"(?<!\\)\|", line)) for line in lines}) == 1
+    assert len(lines) == 2 * 4  # what matters most, and the rest
+    widths = [len(re.findall(r"(?<!\\)\|", line)) for line in lines]
+    assert widths == [widths[0]] * 4 + [widths[-1]] * 4
+    assert widths[0] != widths[-1]
 
 
 def _printed(results: Results, width: int) -> list[str]:
