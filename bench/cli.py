@@ -12,7 +12,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from bench import compare
+from bench import compare, joint_command
 from bench.errors import UserError
 
 BUDGET_NAMES = {"macs": "MACs", "params": "parameters", "latency": "latency", "energy": "energy"}
@@ -49,10 +49,19 @@ def parser() -> argparse.ArgumentParser:
     run = commands.add_parser("run", help="run a suite and write records, tables and figures")
     run.set_defaults(call=command_run)
     _suite_arguments(run)
+    run.add_argument(
+        "--skip-measure",
+        action="store_true",
+        help="do not measure all networks side by side when all runs are finished",
+    )
 
     plan = commands.add_parser("plan", help="print what a suite would run, and how long it would take")
     plan.set_defaults(call=command_plan)
     _suite_arguments(plan)
+
+    joint_command.add_arguments(
+        commands.add_parser("measure", help="measure inference of all networks of a suite side by side, in one process")
+    )
 
     report = commands.add_parser("report", help="rebuild tables and figures from records alone")
     report.set_defaults(call=command_report)
@@ -103,13 +112,20 @@ def command_run(arguments: argparse.Namespace) -> int:
         display.close()
     if outcome.skipped:
         console.print(f"{len(outcome.skipped)} complete before, kept: {', '.join(outcome.skipped)}", highlight=False)
+    measured = True
+    if not outcome.failed and not arguments.skip_measure and joint_command.is_due(folder):
+        console.print("measuring all networks side by side", highlight=False)
+        data_root = None if arguments.data is None else str(arguments.data)
+        measured = joint_command.measure_in_child(folder, data_root=data_root) == 0
     if outcome.finished or outcome.skipped:
         console.print(terminal_table(load(folder)))
         for path in write_report([folder], folder):
             console.print(f"wrote {path}", highlight=False, soft_wrap=True)
     for key in outcome.failed:
         print(f"greenprune: {folder / key} failed, see its record.json; start again to retry it", file=sys.stderr)
-    return 1 if outcome.failed else 0
+    if not measured:
+        print(f"greenprune: {folder}: its networks were not measured side by side", file=sys.stderr)
+    return 1 if outcome.failed or not measured else 0
 
 
 def command_plan(arguments: argparse.Namespace) -> int:

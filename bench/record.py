@@ -9,7 +9,7 @@ import json
 import math
 import os
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -27,6 +27,9 @@ class Stored(BaseModel):
     """Base of everything stored: immutable, and an unknown key is an error rather than silence."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+S = TypeVar("S", bound=Stored)
 
 
 class SampleMacs(Stored):
@@ -248,12 +251,21 @@ def write_record(record: Record, folder: Path) -> Path:
     """Write `folder/record.json` atomically: a reader sees the old file or the new one, never half of one.
 
     Raises:
+        ValueError: as of `write_stored`.
+    """
+    return write_stored(record, folder / RECORD_FILE)
+
+
+def write_stored(stored: Stored, path: Path) -> Path:
+    """Write `stored` to `path` atomically.
+
+    Raises:
         ValueError: a figure is NaN or infinite. JSON has no word for it, and no mean or ratio over it means anything.
     """
-    bad = _first_not_finite(record.model_dump())
+    bad = _first_not_finite(stored.model_dump())
     if bad:
-        raise ValueError(f"{folder / RECORD_FILE}: not written, {bad}")
-    return write_atomically(folder / RECORD_FILE, record.model_dump_json(indent=1) + "\n")
+        raise ValueError(f"{path}: not written, {bad}")
+    return write_atomically(path, stored.model_dump_json(indent=1) + "\n")
 
 
 def write_atomically(path: Path, text: str) -> Path:
@@ -277,35 +289,44 @@ def read_record(path: Path) -> Record:
     Raises:
         UserError: unreadable, not JSON, of a newer or older schema, or not a record; the sentence names the file.
     """
+    return read_stored(path, Record, SCHEMA_VERSION, "a record")
+
+
+def read_stored(path: Path, model: type[S], newest: int, what: str) -> S:
+    """Read a file of `write_stored`; `newest` is the schema version that this greenprune writes, `what` names the thing.
+
+    Raises:
+        UserError: as of `read_record`.
+    """
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except OSError as e:
         raise UserError(f"{path}: cannot be read ({e.strerror})") from None
     except (ValueError, RecursionError) as e:
-        raise UserError(f"{path}: not a record, its JSON is broken ({e}); delete it and run again") from None
+        raise UserError(f"{path}: not {what}, its JSON is broken ({e}); delete it and run again") from None
     version = data.get("schema_version") if isinstance(data, dict) else None
     if type(version) is not int:
-        raise UserError(f"{path}: not a record, schema_version is missing")
-    if version > SCHEMA_VERSION:
+        raise UserError(f"{path}: not {what}, schema_version is missing")
+    if version > newest:
         raise UserError(
-            f"{path}: schema_version = {version} is newer than this greenprune understands ({SCHEMA_VERSION}); "
+            f"{path}: schema_version = {version} is newer than this greenprune understands ({newest}); "
             "install a newer greenprune"
         )
-    if version < SCHEMA_VERSION:
+    if version < newest:
         raise UserError(
-            f"{path}: schema_version = {version} is older than this greenprune writes ({SCHEMA_VERSION}); run it again"
+            f"{path}: schema_version = {version} is older than this greenprune writes ({newest}); run it again"
         )
     bad = _first_not_finite(data)
     if bad:
         raise UserError(f"{path}: {bad}; run it again")
     try:
-        return Record.model_validate(data)
+        return model.model_validate(data)
     except ValidationError as e:
         first = e.errors()[0]
         where = ".".join(str(p) for p in first["loc"])
-        what = first["msg"].removeprefix("Value error, ")  # pydantic's prefix to the sentences of our own validators
-        told = f"{where}: {what[:1].lower()}{what[1:]}" if where else what
-        raise UserError(f"{path}: {told}; not a record of schema {SCHEMA_VERSION}") from None
+        told = first["msg"].removeprefix("Value error, ")  # pydantic's prefix to the sentences of our own validators
+        told = f"{where}: {told[:1].lower()}{told[1:]}" if where else told
+        raise UserError(f"{path}: {told}; not {what} of schema {newest}") from None
 
 
 def _first_not_finite(data: object, where: str = "") -> str | None:

@@ -17,12 +17,12 @@ import pandas as pd
 
 from bench.energy.reading import Kind, Reading
 from bench.errors import UserError
+from bench.joint import Joint
 from bench.record import RECORD_FILE, Inference, Record, read_record
+from plots.joint import Found, choose
 from plots.problems import Problem, problems_of
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
-
-Found = tuple[str, Record, Path]  # the results folder as it was given, the record, the folder it lies in
 
 GROUP_COLUMNS = ("folder", "suite", "machine")
 """Runs are compared with one another only where all of these agree."""
@@ -73,6 +73,7 @@ RUN_COLUMNS: dict[str, str] = {
 INFERENCE_COLUMNS: dict[str, str] = {
     **{name: RUN_COLUMNS[name] for name in (*GROUP_COLUMNS, "key", "method", "method_name", "budget", "seed", "valid")},
     "batch_size": "images per forward pass",
+    "together": "whether all networks of the suite were measured in one process (inference.json), not each in its run",
     "latency_ms": "median milliseconds of one forward pass of a whole batch",
     "dense_latency_ms": "the same for the dense network, measured side by side",
     "latency_ratio": "time of this network / time of the dense one, geometric mean over paired blocks",
@@ -98,6 +99,8 @@ class Results:
         inference: one row per finished run and batch size, columns as in `INFERENCE_COLUMNS`.
         records: the records behind `runs`, in the same order.
         places: the folder that each record lies in, in the same order; what is stored beside a record is found there.
+        joints: for each record in the same order, the measurement of all networks together that its inference figures are
+            from; None where they are its own.
         problems: what was left out, what failed and what is invalid, in the order of the files.
     """
 
@@ -105,6 +108,7 @@ class Results:
     inference: pd.DataFrame
     records: tuple[Record, ...]
     places: tuple[Path, ...]
+    joints: tuple[Joint | None, ...]
     problems: tuple[Problem, ...]
 
     def comparisons(self) -> tuple[Results, ...]:
@@ -130,6 +134,7 @@ def _comparisons(results: Results) -> tuple[Results, ...]:
                 inference=results.inference[same].reset_index(drop=True),
                 records=tuple(results.records[i] for i in runs.index),
                 places=tuple(results.places[i] for i in runs.index),
+                joints=tuple(results.joints[i] for i in runs.index),
                 problems=(),
             )
         )
@@ -166,16 +171,21 @@ def load(results: Path | Sequence[Path]) -> Results:
     problems.extend(repeated)
 
     runs = [_run_row(folder, record) for folder, record, _ in done]
+    chosen, notes = choose(done)
+    problems.extend(notes)
     inference = [
-        {name: row[name] for name in INFERENCE_COLUMNS if name in row} | _inference_row(measured)
-        for row, (_, record, _) in zip(runs, done, strict=True)
-        for measured in record.inference
+        {name: row[name] for name in INFERENCE_COLUMNS if name in row}
+        | {"together": together}
+        | _inference_row(measured)
+        for row, choice in zip(runs, chosen, strict=True)
+        for measured, together in choice.figures
     ]
     return Results(
         runs=_frame(runs, RUN_COLUMNS),
         inference=_frame(inference, INFERENCE_COLUMNS),
         records=tuple(record for _, record, _ in done),
         places=tuple(place for _, _, place in done),
+        joints=tuple(choice.joint for choice in chosen),
         problems=tuple(problems),
     )
 
@@ -312,6 +322,6 @@ def _frame(rows: list[dict[str, Any]], columns: dict[str, str]) -> pd.DataFrame:
     frame = pd.DataFrame(rows, columns=list(columns))
     text = {*GROUP_COLUMNS, "key", "method", "method_name", "budget_cost", "greenprune_version", "torch_version"}
     for name in frame.columns:
-        if name not in text and name != "valid":
+        if name not in text and name not in ("valid", "together"):
             frame[name] = pd.to_numeric(frame[name])
     return frame

@@ -28,7 +28,8 @@ from plots.energy_report import csv_text as energy_csv
 from plots.energy_report import energy_rows, totals
 from plots.energy_report import json_text as energy_json
 from plots.figures import FIGURES, render
-from plots.frame import KINDS, Results, load
+from plots.frame import KINDS, Results, load, machine_label
+from plots.joint import sentence
 from plots.problems import Problem
 from plots.published import load_published
 from plots.summary import sentences
@@ -129,7 +130,7 @@ def _section(part: Results, table: pd.DataFrame, name: str, pictures: Sequence[P
         "name": name,
         "suite": part.runs["suite"].iloc[0],
         "machine": part.runs["machine"].iloc[0],
-        "sentences": sentences(part, table),
+        "sentences": [*sentences(part, table), *_measured_together(part)],
         "tables": _tables(table),
         "legend": legend(table),
         "pictures": pictures,
@@ -138,7 +139,9 @@ def _section(part: Results, table: pd.DataFrame, name: str, pictures: Sequence[P
         "published": _published(part),
         "emissions": list(dict.fromkeys(_emissions(part))),
         "facts": _facts(part),
-        "commands": list(dict.fromkeys(record.command for record in part.records if record.command)),
+        "commands": list(
+            dict.fromkeys(x.command for x in (*part.records, *part.joints) if x is not None and x.command)
+        ),
     }
 
 
@@ -232,6 +235,12 @@ def _emissions(part: Results) -> Iterable[str]:
         if record.emissions:
             about = record.emissions
             yield f"{about.grid_gco2e_per_kwh:g} g CO2e per kWh in {about.country}, from {about.source}"
+
+
+def _measured_together(part: Results) -> list[str]:
+    """A sentence for each joint measurement that inference figures are from."""
+    joints = [joint for joint in part.joints if joint is not None]
+    return list(dict.fromkeys(sentence(joint, machine_label(joint.machine)) for joint in joints))
 
 
 def _facts(part: Results) -> list[tuple[str, str]]:
