@@ -195,6 +195,20 @@ class Emissions(Stored):
     training_gco2e: dict[str, float]  # by kind: {"modelled": 1.2}
 
 
+class CrossCheck(Stored):
+    """What another energy meter made of the training, validation included. Never part of a sum of ours."""
+
+    tool: Literal["codecarbon", "zeus"]
+    version: str | None = None
+    duration_s: float | None = None
+    cpu_j: float | None = None  # None: it has no such figure
+    gpu_j: float | None = None
+    ram_j: float | None = None
+    ours_j: dict[Kind, float] = {}  # our joules over the same time, by kind
+    overhead_s: float | None = None  # CPU time that the tool took at start and end
+    problem: str | None = None
+
+
 class Failure(Stored):
     """Why a run has no result."""
 
@@ -231,6 +245,7 @@ class Record(Stored):
     test_accuracy: float | None = None  # evaluated once, after training
     masked_max_abs_diff: float | None = None  # masked against removed network, max |delta logit| when it was removed
     energy: dict[str, Reading] = {}  # by phase: "training", "evaluation"
+    crosscheck: tuple[CrossCheck, ...] = ()  # where the suite asks for it
     energy_sources: tuple[dict[str, Any], ...] = ()  # what `EnergyMeter.describe` found, idle power included
     inference: tuple[Inference, ...] = ()
     emissions: Emissions | None = None

@@ -29,12 +29,13 @@ from bench.cost import measure_cost, why_invalid
 from bench.data import load
 from bench.energy import EnergyMeter, Reading
 from bench.energy.carbon import gco2e, grid_intensity
+from bench.energy.crosscheck import crosschecked
 from bench.energy.power_log import POWER_FILE
 from bench.errors import UserError
 from bench.inference import add_readings, compare
 from bench.job import Job, Settings
 from bench.machine import describe_machine, describe_versions
-from bench.record import Emissions, Inference, Record, write_record
+from bench.record import CrossCheck, Emissions, Inference, Record, write_record
 from bench.store import save_model
 from bench.train import DivergedError, evaluate, train
 from methods import BudgetError, MethodError, Skip, find
@@ -128,11 +129,13 @@ def run(job: Job, emit: Emit) -> Record:
                 round_to=s.round_to,
             )
             before = usage()
-            trained = train(
-                method, model, data, batches, s.training, device, meter,
-                report=lambda progress: emit("progress", **dataclasses.asdict(progress)),
-                allowance=s.allowance,
-            )  # fmt: skip
+            country, gpus = s.measurement.country, device.type == "cuda"
+            with crosschecked(s.measurement.crosscheck, meter, country=country, gpus=gpus) as checks:
+                trained = train(
+                    method, model, data, batches, s.training, device, meter,
+                    report=lambda progress: emit("progress", **dataclasses.asdict(progress)),
+                    allowance=s.allowance,
+                )  # fmt: skip
             shared = contention(before, usage(), "training") if device.type == "cpu" else []
             emit("evaluating")
             with meter.window("evaluation") as window:
@@ -192,6 +195,7 @@ def run(job: Job, emit: Emit) -> Record:
         test_accuracy=test_accuracy,
         masked_max_abs_diff=method.masked_max_abs_diff,
         energy=energy,
+        crosscheck=tuple(CrossCheck.model_validate(dataclasses.asdict(check)) for check in checks),
         energy_sources=tuple(energy_sources),
         inference=inference,
         emissions=Emissions(

@@ -50,5 +50,8 @@ def problems_of(record: Record) -> Iterator[Problem]:
                 yield Problem("energy", where, what, f"no {source.kind} joules are shown for it; run it again")
         for warning in reading.warnings:
             yield Problem("warning", where, f"{name}: {warning}", "treat the figure with care")
+    for check in record.crosscheck:
+        if check.problem:
+            yield Problem("cross-check", where, check.problem, "our own figures are not affected")
     for warning in record.warnings:
         yield Problem("warning", where, warning, "treat the run's figures with care")

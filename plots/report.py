@@ -24,8 +24,8 @@ from bench.record import write_atomically
 from plots.best import best_rows
 from plots.checks import check
 from plots.comparison import comparison, rows_of
+from plots.energy_report import crosscheck_text, energy_rows, totals
 from plots.energy_report import csv_text as energy_csv
-from plots.energy_report import energy_rows, totals
 from plots.energy_report import json_text as energy_json
 from plots.figures import FIGURES, render
 from plots.frame import KINDS, Results, load, machine_label
@@ -175,6 +175,7 @@ def _energy(part: Results) -> dict[str, Any]:
         grams = "" if total["gco2e"] is None else f", {three_digits(total['gco2e'])} g CO2e"
         together.append(f"{kwh} kWh ({total['kind']}){grams}")
     trainings = []
+    checked = {r.key: crosscheck_text(r.crosscheck) for r in part.records if r.crosscheck}
     for row in (row for row in rows if row["phase"] == "training"):
         kwh = bounded(row["energy_consumed"], row["energy_low_kwh"], row["energy_high_kwh"], three_digits)
         emissions_g = None if row["emissions"] is None else 1000 * row["emissions"]
@@ -182,7 +183,14 @@ def _energy(part: Results) -> dict[str, Any]:
         figures.append(("–", None) if emissions_g is None else (three_digits(emissions_g), emissions_g))
         names = [(row[name] or "–", None) for name in ("run_id", "kind", "country_iso_code")]
         trainings.append([*names[:2], *figures, names[2], (row["gpu_model"] or row["cpu_model"] or "–", None)])
-    return {"together": together, "trainings": trainings, "pue": rows[0]["pue"] if rows else None}
+        if checked:
+            trainings[-1].append((checked.get(row["run_id"], "–"), None))
+    return {
+        "together": together,
+        "trainings": trainings,
+        "checked": bool(checked),
+        "pue": rows[0]["pue"] if rows else None,
+    }
 
 
 def _published(part: Results) -> list[list[str]]:
