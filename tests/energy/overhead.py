@@ -147,7 +147,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         found: dict[str, Any] = {what: cost(what, amount, standin) for what, amount in amounts.items()}
         found["training_without_sensors"] = cost("training", arguments.seconds, standin, "cpu")
     found["load_of_the_machine_percent"] = load
-    found["command"] = "python -m tests.energy.overhead"
+    found["command"] = " ".join(["python -m tests.energy.overhead", *(sys.argv[1:] if argv is None else argv)])
     found["versions"] = {name: importlib.metadata.version(name) for name in ("greenprune", "torch", "nvidia-ml-py")}
     found["versions"]["python"] = platform.python_version()
     arguments.out.mkdir(parents=True, exist_ok=True)
