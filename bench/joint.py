@@ -11,7 +11,8 @@ from typing import Any, Self
 
 from pydantic import Field, model_validator
 
-from bench.record import Inference, Stored, read_stored, write_stored
+from bench.record import Inference, Stored
+from bench.stored import read_stored, write_stored
 
 JOINT_SCHEMA_VERSION = 1
 JOINT_FILE = "inference.json"
