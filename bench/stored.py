@@ -12,7 +12,6 @@ from pydantic import BaseModel, ValidationError
 
 from bench.errors import UserError
 
-
 S = TypeVar("S", bound=BaseModel)
 
 
