@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 
-from bench import compare
+from bench import compare, joint_command
 from bench.errors import UserError
 
 if TYPE_CHECKING:
@@ -57,6 +57,11 @@ def parser() -> argparse.ArgumentParser:
     more_suites(run)
     run_arguments(run)
     jobs_argument(run)
+    run.add_argument(
+        "--skip-measure",
+        action="store_true",
+        help="do not measure all networks side by side when all runs are finished",
+    )
 
     plan = commands.add_parser("plan", help="print what suites would run, and what time and energy it would take")
     plan.set_defaults(call=each_suite(command_plan))
@@ -64,6 +69,10 @@ def parser() -> argparse.ArgumentParser:
     more_suites(plan)
     run_arguments(plan)
     jobs_argument(plan)
+
+    joint_command.add_arguments(
+        commands.add_parser("measure", help="measure inference of all networks of a suite side by side, in one process")
+    )
 
     report = commands.add_parser("report", help="rebuild tables and figures from records alone")
     report.set_defaults(call=command_report)
@@ -164,13 +173,20 @@ def command_run(arguments: argparse.Namespace) -> int:
         display.close()
     if outcome.skipped:
         console.print(f"{len(outcome.skipped)} complete before, kept: {', '.join(outcome.skipped)}", highlight=False)
+    measured = True
+    if not outcome.failed and not arguments.skip_measure and joint_command.is_due(folder):
+        console.print("measuring all networks side by side", highlight=False)
+        data_root = None if arguments.data is None else str(arguments.data)
+        measured = joint_command.measure_in_child(folder, data_root=data_root) == 0
     if outcome.finished or outcome.skipped:
         console.print(terminal_table(load(folder)))
         for path in write_report([folder], folder):
             console.print(f"wrote {path}", highlight=False, soft_wrap=True)
     for key in outcome.failed:
         print(f"greenprune: {folder / key} failed, see its record.json; start again to retry it", file=sys.stderr)
-    return 1 if outcome.failed else 0
+    if not measured:
+        print(f"greenprune: {folder}: its networks were not measured side by side", file=sys.stderr)
+    return 1 if outcome.failed or not measured else 0
 
 
 def command_plan(arguments: argparse.Namespace) -> int:

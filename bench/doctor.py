@@ -114,7 +114,8 @@ def advice(found: dict[str, Any]) -> list[str]:
         if row["available"] and row["kind"] == "sampled" and row["reason"]
     ]
     grid = found["grid"]
-    lines.append(f"grid intensity: {grid['gco2e_per_kwh']:g} gCO2e/kWh ({grid['source']})")
+    other = "; for a country's: --country ISO3" if grid["country"] == "world" else ""
+    lines.append(f"grid intensity: {grid['gco2e_per_kwh']:g} gCO2e/kWh ({grid['source']}{other})")
     if any(row["available"] and row["kind"] != "modelled" for row in found["sources"]):
         lines.append(
             "±: from the update period, for a window that is not aligned to it. The sensor's own systematic error "

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from bench.energy import EnergyMeter, Reading, SourceReading
 from bench.energy.reading import Kind, merge_cards
 from bench.record import Inference, Latency
-from bench.repeat import ratio_interval, repeat_until
+from bench.repeat import Interval, ratio_interval, repeat_until
 from bench.train import autocast_for
 
 CPU_BLOCK_S = 0.25
@@ -43,6 +43,23 @@ class _Block:
         return float(np.median(self.latencies_ms))
 
 
+@dataclass(frozen=True)
+class Subject:
+    """A network that is warm and ready to be measured on one batch."""
+
+    name: str  # of its windows
+    call: Callable[[], object]  # one forward pass, until the device has finished it
+    calls: int  # that fill a block
+    batch_size: int
+
+    @property
+    def images_per_block(self) -> int:
+        return self.calls * self.batch_size
+
+    def block(self, meter: EnergyMeter) -> _Block:
+        return _measure_block(self.call, self.calls, meter, self.name)
+
+
 def compare(
     pruned: nn.Module,
     dense: nn.Module,
@@ -62,58 +79,85 @@ def compare(
         seconds: measured for each of the two networks at least, `LONGER` times that at most; warm-up not counted.
         precision: as in training, "auto", "float32" or "bfloat16".
     """
-    device = images.device
-    repeats = -(-batch_size // len(images))
-    batch = images.repeat(repeats, 1, 1, 1)[:batch_size]
-    if images.is_contiguous(memory_format=torch.channels_last):
-        batch = batch.contiguous(memory_format=torch.channels_last)
-    autocast = autocast_for(device, precision)
-    synchronise = torch.cuda.synchronize if device.type == "cuda" else lambda: None
-
-    def caller(model: nn.Module) -> Callable[[], object]:
-        model.eval()
-
-        def call() -> object:
-            with torch.inference_mode(), autocast():
-                result = model(batch)
-            synchronise()
-            return result
-
-        return call
-
-    callers = (caller(pruned), caller(dense))
-    block_s = GPU_BLOCK_S if device.type == "cuda" else CPU_BLOCK_S
-    calls = [calls_per_block(call, block_s) for call in callers]
-    blocks = max(MIN_BLOCKS, round(seconds / block_s))
+    batch = batch_of(images, batch_size)
+    ours = ready(pruned, batch, name="inference", precision=precision)
+    reference = ready(dense, batch, name="inference, dense", precision=precision)
+    blocks = fewest_blocks(seconds, images.device)
     measured = repeat_until(
-        lambda: _measure_block(callers[0], calls[0], meter, "inference"),
-        lambda: _measure_block(callers[1], calls[1], meter, "inference, dense"),
+        lambda: ours.block(meter),
+        lambda: reference.block(meter),
         lambda block: block.median_ms,
         ci=RATIO_CI,
         min_pairs=blocks,
         max_pairs=LONGER * blocks,
         seed=seed,
     )
-    readings, dense_readings = ([block.reading for block in side] for side in (measured.a, measured.b))
-    energy, dense_energy = add_readings("inference", readings), add_readings("inference, dense", dense_readings)
-    classified, dense_classified = (measured.pairs * n * batch_size for n in calls)
+    interval = (measured.ratio, measured.low, measured.high)
+    return beside(ours, measured.a, reference, measured.b, interval, seed)
+
+
+def batch_of(images: Tensor, batch_size: int) -> Tensor:
+    """(batch_size, C, H, W) of `images`, repeated where there are too few, in their memory format."""
+    repeats = -(-batch_size // len(images))
+    batch = images.repeat(repeats, 1, 1, 1)[:batch_size]
+    if images.is_contiguous(memory_format=torch.channels_last):
+        batch = batch.contiguous(memory_format=torch.channels_last)
+    return batch
+
+
+def ready(model: nn.Module, batch: Tensor, *, name: str, precision: str) -> Subject:
+    """Warm `model` up on `batch`, in eval mode, and see how many calls fill a block. Raises what `model` raises."""
+    autocast = autocast_for(batch.device, precision)
+    synchronise = torch.cuda.synchronize if batch.device.type == "cuda" else lambda: None
+    model.eval()
+
+    def call() -> object:
+        with torch.inference_mode(), autocast():
+            result = model(batch)
+        synchronise()
+        return result
+
+    return Subject(name, call, calls_per_block(call, _block_s(batch.device)), len(batch))
+
+
+def fewest_blocks(seconds: float, device: torch.device) -> int:
+    """Blocks that `seconds` of measuring one network are made of, but never too few for an interval."""
+    return max(MIN_BLOCKS, round(seconds / _block_s(device)))
+
+
+def _block_s(device: torch.device) -> float:
+    return GPU_BLOCK_S if device.type == "cuda" else CPU_BLOCK_S
+
+
+def beside(
+    ours: Subject,
+    blocks: Sequence[_Block],
+    reference: Subject,
+    reference_blocks: Sequence[_Block],
+    interval: Interval,
+    seed: int,
+) -> Inference:
+    """What the interleaved blocks of a network and of the dense one say; `interval` is that of their latencies' ratio."""
+    readings, dense_readings = ([block.reading for block in side] for side in (blocks, reference_blocks))
+    energy, dense_energy = add_readings(ours.name, readings), add_readings(reference.name, dense_readings)
+    classified, dense_classified = (len(blocks) * subject.images_per_block for subject in (ours, reference))
     return Inference(
-        batch_size=batch_size,
-        blocks=measured.pairs,
+        batch_size=ours.batch_size,
+        blocks=len(blocks),
         images=classified,
         dense_images=dense_classified,
-        latency=_summary(measured.a, batch_size),
-        dense_latency=_summary(measured.b, batch_size),
-        latency_ratio=measured.ratio,
-        latency_ratio_low=measured.low,
-        latency_ratio_high=measured.high,
+        latency=_summary(blocks, ours.batch_size),
+        dense_latency=_summary(reference_blocks, reference.batch_size),
+        latency_ratio=interval[0],
+        latency_ratio_low=interval[1],
+        latency_ratio_high=interval[2],
         energy=energy,
         dense_energy=dense_energy,
         energy_ratio=energy_ratios(
             readings,
             dense_readings,
-            images_per_block=calls[0] * batch_size,
-            dense_images_per_block=calls[1] * batch_size,
+            images_per_block=ours.images_per_block,
+            dense_images_per_block=reference.images_per_block,
             seed=seed,
         ),
         energy_j_per_1000_images=per_1000_images(energy, classified),
@@ -122,15 +166,19 @@ def compare(
 
 
 def calls_per_block(call: Callable[[], object], block_s: float) -> int:
-    """How many calls fill a block; warms up on the way."""
+    """How many calls fill a block; warms up on the way.
+
+    From the median: where other processes interrupt a few calls, a mean would give the same network blocks of quite
+    different lengths.
+    """
     for _ in range(WARM_UP_CALLS):
         call()
-    started_s = time.perf_counter()
-    done = 0
-    while done < 3 or time.perf_counter() - started_s < block_s / 4:
+    begun_s = time.perf_counter()
+    ends_s = [begun_s]
+    while len(ends_s) < 4 or ends_s[-1] - begun_s < block_s / 4:
         call()
-        done += 1
-    return max(1, round(block_s * done / (time.perf_counter() - started_s)))
+        ends_s.append(time.perf_counter())
+    return max(1, round(block_s / float(np.median(np.diff(ends_s)))))
 
 
 def _measure_block(call: Callable[[], object], calls: int, meter: EnergyMeter, name: str) -> _Block:

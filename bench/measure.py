@@ -15,6 +15,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from textwrap import shorten
 from typing import Any, get_args
 
 from rich.console import Console
@@ -138,7 +139,7 @@ def measure(
         if plot_path:
             from plots.power import plot_power  # matplotlib takes half a second
 
-            plot_power(power, plot_path, title=" ".join(shlex.join(command).split())[:60])
+            plot_power(power, plot_path, title=shorten(shlex.join(command), 60, placeholder=" …"))
     except OSError as e:
         print(f"greenprune: {e.filename}: cannot be written ({e.strerror})", file=sys.stderr)
         return exit_code or 1

@@ -5,16 +5,14 @@ Plain data: importable without torch, so that `plots/` and other tools can read 
 
 from __future__ import annotations
 
-import json
-import math
-import os
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from bench.energy.reading import Kind, Reading
-from bench.errors import UserError
+from bench.stored import read_stored, write_stored
+from bench.stored import write_atomically as write_atomically  # where others look for it
 
 SCHEMA_VERSION = 1
 RECORD_FILE = "record.json"
@@ -192,6 +190,20 @@ class Emissions(Stored):
     training_gco2e: dict[str, float]  # by kind: {"modelled": 1.2}
 
 
+class CrossCheck(Stored):
+    """What another energy meter made of the training, validation included. Never part of a sum of ours."""
+
+    tool: Literal["codecarbon", "zeus"]
+    version: str | None = None
+    duration_s: float | None = None
+    cpu_j: float | None = None  # None: it has no such figure
+    gpu_j: float | None = None
+    ram_j: float | None = None
+    ours_j: dict[Kind, float] = {}  # our joules over the same time, by kind
+    overhead_s: float | None = None  # CPU time that the tool took at start and end
+    problem: str | None = None
+
+
 class Failure(Stored):
     """Why a run has no result."""
 
@@ -228,6 +240,7 @@ class Record(Stored):
     test_accuracy: float | None = None  # evaluated once, after training
     masked_max_abs_diff: float | None = None  # masked against removed network, max |delta logit| when it was removed
     energy: dict[str, Reading] = {}  # by phase: "training", "evaluation"
+    crosscheck: tuple[CrossCheck, ...] = ()  # where the suite asks for it
     energy_sources: tuple[dict[str, Any], ...] = ()  # what `EnergyMeter.describe` found, idle power included
     inference: tuple[Inference, ...] = ()
     emissions: Emissions | None = None
@@ -248,27 +261,9 @@ def write_record(record: Record, folder: Path) -> Path:
     """Write `folder/record.json` atomically: a reader sees the old file or the new one, never half of one.
 
     Raises:
-        ValueError: a figure is NaN or infinite. JSON has no word for it, and no mean or ratio over it means anything.
+        ValueError: as of `write_stored`.
     """
-    bad = _first_not_finite(record.model_dump())
-    if bad:
-        raise ValueError(f"{folder / RECORD_FILE}: not written, {bad}")
-    return write_atomically(folder / RECORD_FILE, record.model_dump_json(indent=1) + "\n")
-
-
-def write_atomically(path: Path, text: str) -> Path:
-    """Write `text` to `path` through a temporary file in the same folder, flushed to disk before the rename."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("w", encoding="utf-8") as f:
-            f.write(text)
-            f.flush()
-            os.fsync(f.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    return path
+    return write_stored(record, folder / RECORD_FILE)
 
 
 def read_record(path: Path) -> Record:
@@ -277,45 +272,4 @@ def read_record(path: Path) -> Record:
     Raises:
         UserError: unreadable, not JSON, of a newer or older schema, or not a record; the sentence names the file.
     """
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as e:
-        raise UserError(f"{path}: cannot be read ({e.strerror})") from None
-    except (ValueError, RecursionError) as e:
-        raise UserError(f"{path}: not a record, its JSON is broken ({e}); delete it and run again") from None
-    version = data.get("schema_version") if isinstance(data, dict) else None
-    if type(version) is not int:
-        raise UserError(f"{path}: not a record, schema_version is missing")
-    if version > SCHEMA_VERSION:
-        raise UserError(
-            f"{path}: schema_version = {version} is newer than this greenprune understands ({SCHEMA_VERSION}); "
-            "install a newer greenprune"
-        )
-    if version < SCHEMA_VERSION:
-        raise UserError(
-            f"{path}: schema_version = {version} is older than this greenprune writes ({SCHEMA_VERSION}); run it again"
-        )
-    bad = _first_not_finite(data)
-    if bad:
-        raise UserError(f"{path}: {bad}; run it again")
-    try:
-        return Record.model_validate(data)
-    except ValidationError as e:
-        first = e.errors()[0]
-        where = ".".join(str(p) for p in first["loc"])
-        what = first["msg"].removeprefix("Value error, ")  # pydantic's prefix to the sentences of our own validators
-        told = f"{where}: {what[:1].lower()}{what[1:]}" if where else what
-        raise UserError(f"{path}: {told}; not a record of schema {SCHEMA_VERSION}") from None
-
-
-def _first_not_finite(data: object, where: str = "") -> str | None:
-    """ "epochs.3.loss is nan" for the first number, at any depth, that is NaN or infinite; None when all are finite."""
-    if isinstance(data, float):
-        return None if math.isfinite(data) else f"{where} is {data}"
-    items: list[tuple[object, object]] = []
-    if isinstance(data, dict):
-        items = list(data.items())
-    elif isinstance(data, list | tuple):
-        items = list(enumerate(data))
-    parts = (_first_not_finite(value, f"{where}.{name}" if where else str(name)) for name, value in items)
-    return next((part for part in parts if part), None)
+    return read_stored(path, Record, SCHEMA_VERSION, "a record")

@@ -1,7 +1,7 @@
-"""Two things measured side by side until their ratio is known well enough.
+"""Things measured side by side until their ratios are known well enough.
 
-A shared machine is not equally busy all the time, so the two are never measured one after the other: short blocks of
-both alternate in a seeded random order, and the ratio is formed pair by pair.
+A shared machine is not equally busy all the time, so they are never measured one after the other: short blocks of all of
+them alternate in a seeded random order, and ratios are formed round by round.
 """
 
 from __future__ import annotations
@@ -49,6 +49,19 @@ def half_width(interval: Interval) -> float:
     return max(high / ratio - 1, 1 - low / ratio)
 
 
+@dataclass(frozen=True)
+class Rounds(Generic[T]):
+    """What `repeat_rounds` measured. Block i of every side belongs to round i."""
+
+    sides: tuple[tuple[T, ...], ...]  # in the order of `measures`; the last one is the reference
+    ratios: tuple[Interval, ...]  # of each other side to the reference
+    reached: bool  # whether all intervals became as narrow as asked for
+
+    @property
+    def rounds(self) -> int:
+        return len(self.sides[0])
+
+
 def repeat_until(
     measure_a: Callable[[], T],
     measure_b: Callable[[], T],
@@ -62,38 +75,69 @@ def repeat_until(
 ) -> Repeated[T]:
     """Measure blocks of `a` and `b` until the 95 % interval of value(a) / value(b) is within `ci` of the ratio.
 
-    Whether the interval is narrow enough is first asked after `min_pairs`, then each time when a quarter more has been
-    measured, not after each pair: an interval that is looked at often enough is narrow by chance once.
-
     Args:
         measure_a, measure_b: measure one block. Whatever they raise passes through.
-        value: what is compared, above zero: seconds, joules.
-        ci: largest `half_width` of the interval, as a fraction of the ratio.
-        min_pairs: measured in any case.
-        max_pairs, limit_s: measured at most; the time is looked at between pairs, after `min_pairs`.
-        seed: of the order within the pairs, and of the bootstrap.
+        others: as of `repeat_rounds`; a pair is a round of two.
 
     Raises:
         ValueError: `min_pairs` is below 2 or above `max_pairs`, or a value is not above zero.
     """
     if not 2 <= min_pairs <= max_pairs:
         raise ValueError(f"min_pairs = {min_pairs} must lie between 2 and max_pairs = {max_pairs}")
+    found = repeat_rounds(
+        (measure_a, measure_b), value, ci=ci, min_rounds=min_pairs, max_rounds=max_pairs, limit_s=limit_s, seed=seed
+    )
+    (a, b), ((ratio, low, high),) = found.sides, found.ratios
+    return Repeated(a, b, ratio, low, high, found.reached)
+
+
+def repeat_rounds(
+    measures: Sequence[Callable[[], T]],
+    value: Callable[[T], float],
+    *,
+    ci: float = 0.02,
+    min_rounds: int = MIN_PAIRS,
+    max_rounds: int = 1000,
+    limit_s: float = float("inf"),
+    seed: int = 0,
+) -> Rounds[T]:
+    """Measure one block of everything in each round, until the ratios to the last of `measures` are all known well enough.
+
+    Whether the intervals are narrow enough is first asked after `min_rounds`, then each time when a quarter more has been
+    measured, not after each round: an interval that is looked at often enough is narrow by chance once.
+
+    Args:
+        measures: each measures one block; the last one is the reference. Whatever they raise passes through.
+        value: what is compared, above zero: seconds, joules.
+        ci: largest `half_width` of the intervals, as a fraction of the ratio.
+        min_rounds: measured in any case.
+        max_rounds, limit_s: measured at most; the time is looked at between rounds, after `min_rounds`.
+        seed: of the order within the rounds, and of the bootstrap.
+
+    Raises:
+        ValueError: fewer than two of `measures`, `min_rounds` below 2 or above `max_rounds`, or a value not above zero.
+    """
+    if len(measures) < 2:
+        raise ValueError("a ratio needs two things that are measured")
+    if not 2 <= min_rounds <= max_rounds:
+        raise ValueError(f"min_rounds = {min_rounds} must lie between 2 and max_rounds = {max_rounds}")
     order = random.Random(seed)
     started_s = time.perf_counter()
-    sides: tuple[list[T], list[T]] = ([], [])
-    ask_at = min_pairs
+    sides: tuple[list[T], ...] = tuple([] for _ in measures)
+    ask_at = min_rounds
     while True:
-        for i in order.sample((0, 1), 2):
-            sides[i].append((measure_a, measure_b)[i]())
-        pairs = len(sides[0])
-        over = pairs >= max_pairs or (pairs >= min_pairs and time.perf_counter() - started_s >= limit_s)
-        if pairs < ask_at and not over:
+        for i in order.sample(range(len(measures)), len(measures)):
+            sides[i].append(measures[i]())
+        rounds = len(sides[0])
+        over = rounds >= max_rounds or (rounds >= min_rounds and time.perf_counter() - started_s >= limit_s)
+        if rounds < ask_at and not over:
             continue
-        interval = ratio_interval([value(block) for block in sides[0]], [value(block) for block in sides[1]], seed)
-        reached = half_width(interval) <= ci
+        values = [[value(block) for block in side] for side in sides]
+        ratios = tuple(ratio_interval(side, values[-1], seed) for side in values[:-1])
+        reached = all(half_width(interval) <= ci for interval in ratios)
         if reached or over:
-            return Repeated(tuple(sides[0]), tuple(sides[1]), *interval, reached=reached)
-        ask_at = max(pairs + 1, round(1.25 * pairs))
+            return Rounds(tuple(tuple(side) for side in sides), ratios, reached)
+        ask_at = max(rounds + 1, round(1.25 * rounds))
 
 
 def ratio_interval(

@@ -8,16 +8,18 @@ from collections.abc import Iterable
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import (
     Field,
     SerializeAsAny,
+    SerializerFunctionWrapHandler,
     ValidationError,
     ValidationInfo,
     ValidatorFunctionWrapHandler,
     WrapValidator,
     field_validator,
+    model_serializer,
     model_validator,
 )
 from pydantic_core import InitErrorDetails, PydanticCustomError, PydanticKnownError
@@ -67,6 +69,11 @@ EachOnce = Annotated[
 Budget = Annotated[float, Field(gt=0, lt=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]  # what every library's generator takes
 BatchSize = Annotated[int, Field(ge=1)]
+CrossChecks = Annotated[
+    tuple[Literal["codecarbon", "zeus"], ...],
+    Field(strict=False, json_schema_extra={"uniqueItems": True}),
+    WrapValidator(_refuse_repeats),
+]
 
 
 def _without_default(schema: dict[str, Any]) -> None:
@@ -127,6 +134,14 @@ class Measurement(Part):
     country: str | None = Field(
         None, description="ISO 3166 alpha-3 code of the country whose grid is used; by default the world's average"
     )
+
+    crosscheck: CrossChecks = Field((), description="other energy meters to run beside each training")
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, inner: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without cross-checks as before they were known: the settings of older records stay those of the same run."""
+        stored = inner(self)
+        return stored if self.crosscheck else {k: v for k, v in stored.items() if k != "crosscheck"}
 
     @field_validator("country")
     @classmethod

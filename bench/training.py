@@ -16,6 +16,7 @@ from bench.batches import Batches, evaluation_batches
 from bench.contention import contention, usage
 from bench.data import Dataset, Split
 from bench.energy import EnergyMeter
+from bench.energy.crosscheck import CrossCheck, crosschecked
 from bench.energy.reading import Kind
 from bench.job import Job, Settings
 from bench.train import Trained, train
@@ -32,6 +33,7 @@ class Training:
     Attributes:
         table: the calibration of every layer, where the budget is one of time or energy.
         energy_kind: of the table's joules.
+        checks: what other meters say of the training, where the suite asks for them.
         notes: what a reader has to know of how it went.
     """
 
@@ -39,6 +41,7 @@ class Training:
     trained: Trained
     table: CostTable | None
     energy_kind: Kind | None
+    checks: tuple[CrossCheck, ...]
     notes: tuple[str, ...]
 
 
@@ -80,15 +83,17 @@ def train_once(job: Job, data: Dataset, meter: EnergyMeter, emit: Emit) -> Train
         round_to=s.round_to,
     )
     before = usage()
-    trained = train(
-        method, model, data, batches, s.training, device, meter,
-        report=lambda progress: emit("progress", **dataclasses.asdict(progress)),
-        allowance=s.allowance,
-    )  # fmt: skip
+    country, gpus = s.measurement.country, device.type == "cuda"
+    with crosschecked(s.measurement.crosscheck, meter, country=country, gpus=gpus) as checks:
+        trained = train(
+            method, model, data, batches, s.training, device, meter,
+            report=lambda progress: emit("progress", **dataclasses.asdict(progress)),
+            allowance=s.allowance,
+        )  # fmt: skip
     shared = contention(before, usage(), "training") if device.type == "cpu" else []
     if job.jobs > 1:
         shared.insert(0, beside(job))
-    return Training(method, trained, table, energy_kind, (*data.notes, *shared))
+    return Training(method, trained, table, energy_kind, tuple(checks), (*data.notes, *shared))
 
 
 def beside(job: Job) -> str:

@@ -5,6 +5,7 @@ Standard output carries events as JSON lines for the launcher; everything else g
 
 from __future__ import annotations
 
+import dataclasses
 import faulthandler
 import json
 import os
@@ -29,7 +30,7 @@ from bench.errors import UserError
 from bench.inference import add_readings, compare
 from bench.job import Job
 from bench.machine import describe_machine, describe_versions
-from bench.record import Emissions, Inference, Record, write_record
+from bench.record import CrossCheck, Emissions, Inference, Record, write_record
 from bench.store import save_model
 from bench.train import DivergedError, evaluate
 from bench.training import Emit, fresh_model, images_of, metered, train_once
@@ -137,6 +138,7 @@ def run(job: Job, emit: Emit) -> Record:
         test_accuracy=test_accuracy,
         masked_max_abs_diff=method.masked_max_abs_diff,
         energy=energy,
+        crosscheck=tuple(CrossCheck.model_validate(dataclasses.asdict(check)) for check in training.checks),
         energy_sources=tuple(energy_sources),
         inference=inference,
         emissions=Emissions(

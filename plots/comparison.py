@@ -103,6 +103,7 @@ def _rows(part: Results) -> Iterator[dict[str, Any]]:
             row |= _with_bounds(name, name, group)
             row |= _over_seeds(f"train_co2_{kind}_g", group[f"train_co2_{kind}_g"])
         row["large_batch_size"] = large
+        row["inference_together"] = bool(len(measured) and measured["together"].all())
         for batch, size in zip(BATCHES, (1, large), strict=True):
             row |= _inference(batch, measured[measured["batch_size"] == size], len(group))
         yield row

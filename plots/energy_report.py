@@ -13,11 +13,13 @@ from typing import Any
 import pandas as pd
 
 from bench.energy.reading import Kind, Reading
-from bench.record import Record
+from bench.record import CrossCheck, Record
 from plots.frame import KINDS, Results
+from plots.text import listed, three_digits
 
 J_PER_KWH = 3.6e6
 PUE = 1.0
+CROSSCHECK_NAMES = {"codecarbon": "CodeCarbon", "zeus": "Zeus"}
 
 CODECARBON_COLUMNS = {
     "timestamp": "when it ended, ISO 8601",
@@ -133,6 +135,21 @@ def _part_kwh(reading: Reading, kind: Kind, part: str, pue: float) -> float | No
         s.energy_j for s in reading.sources if s.kind == kind and part_of(s.name) == part and s.energy_j is not None
     ]
     return sum(joules) * pue / J_PER_KWH if joules else None
+
+
+def crosscheck_text(checks: Sequence[CrossCheck]) -> str:
+    """What other meters said of the same training, with our joules over the same time. Never part of a sum."""
+    told = []
+    for check in checks:
+        name = f"{CROSSCHECK_NAMES[check.tool]} {check.version or ''}".strip()
+        parts = {"CPU": check.cpu_j, "GPU": check.gpu_j, "memory": check.ram_j}
+        figures = [f"{part} {three_digits(joules)} J" for part, joules in parts.items() if joules is not None]
+        ours = [f"{three_digits(joules)} J {kind}" for kind, joules in check.ours_j.items()]
+        over = "" if check.duration_s is None else f" over {three_digits(check.duration_s / 60)} min"
+        told.append(
+            f"{name}: {listed(figures) if figures else 'no figure'}{over}; ours then {listed(ours or ['unknown'])}"
+        )
+    return ". ".join(told)
 
 
 def part_of(source: str) -> str:

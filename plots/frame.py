@@ -17,9 +17,11 @@ import pandas as pd
 
 from bench.energy.reading import Kind, Reading
 from bench.errors import UserError
+from bench.joint import Joint
 from bench.record import RECORD_FILE, Inference, Record, read_record
 from bench.tuning import Tuning, read_tuning, tuning_files
 from bench.views import VIEW_NAMES
+from plots.joint import choose
 from plots.problems import Problem, problems_of
 from plots.views import Found, in_views, view_of
 
@@ -76,6 +78,7 @@ RUN_COLUMNS: dict[str, str] = {
 INFERENCE_COLUMNS: dict[str, str] = {
     **{name: RUN_COLUMNS[name] for name in (*GROUP_COLUMNS, "key", "method", "method_name", "budget", "seed", "valid")},
     "batch_size": "images per forward pass",
+    "together": "whether all networks of the suite were measured in one process (inference.json), not each in its run",
     "latency_ms": "median milliseconds of one forward pass of a whole batch",
     "dense_latency_ms": "the same for the dense network, measured side by side",
     "latency_ratio": "time of this network / time of the dense one, geometric mean over paired blocks",
@@ -102,6 +105,8 @@ class Results:
         records: the records behind `runs`, in the same order.
         places: the folder that each record lies in, in the same order; what is stored beside a record is found there.
         tunings: the searches of `greenprune tune` that lie beside the records, each with the folder as it was given.
+        joints: for each record in the same order, the measurement of all networks together that its inference figures are
+            from; None where they are its own.
         problems: what was left out, what failed and what is invalid, in the order of the files.
     """
 
@@ -109,6 +114,7 @@ class Results:
     inference: pd.DataFrame
     records: tuple[Record, ...]
     places: tuple[Path, ...]
+    joints: tuple[Joint | None, ...]
     problems: tuple[Problem, ...]
     tunings: tuple[tuple[str, Tuning], ...] = ()
 
@@ -135,6 +141,7 @@ def _comparisons(results: Results) -> tuple[Results, ...]:
                 inference=results.inference[same].reset_index(drop=True),
                 records=tuple(results.records[i] for i in runs.index),
                 places=tuple(results.places[i] for i in runs.index),
+                joints=tuple(results.joints[i] for i in runs.index),
                 problems=(),
                 tunings=tuple(
                     (folder, tuning)
@@ -186,16 +193,21 @@ def load(results: Path | Sequence[Path]) -> Results:
 
     shown = in_views(done, machine_label)
     runs = [_run_row(run.folder, run.record) | {"view": VIEW_NAMES[run.view]} for run in shown]
+    chosen, notes = choose([(run.folder, run.record, run.place) for run in shown])
+    problems.extend(notes)
     inference = [
-        {name: row[name] for name in INFERENCE_COLUMNS if name in row} | _inference_row(measured)
-        for row, run in zip(runs, shown, strict=True)
-        for measured in run.record.inference
+        {name: row[name] for name in INFERENCE_COLUMNS if name in row}
+        | {"together": together}
+        | _inference_row(measured)
+        for row, choice in zip(runs, chosen, strict=True)
+        for measured, together in choice.figures
     ]
     return Results(
         runs=_frame(runs, RUN_COLUMNS),
         inference=_frame(inference, INFERENCE_COLUMNS),
         records=tuple(run.record for run in shown),
         places=tuple(run.place for run in shown),
+        joints=tuple(choice.joint for choice in chosen),
         problems=tuple(problems),
         tunings=tuple(tunings),
     )
@@ -334,6 +346,6 @@ def _frame(rows: list[dict[str, Any]], columns: dict[str, str]) -> pd.DataFrame:
     frame = pd.DataFrame(rows, columns=list(columns))
     text = {*GROUP_COLUMNS, "key", "method", "method_name", "budget_cost", "greenprune_version", "torch_version"}
     for name in frame.columns:
-        if name not in text and name != "valid":
+        if name not in text and name not in ("valid", "together"):
             frame[name] = pd.to_numeric(frame[name])
     return frame

@@ -110,6 +110,9 @@ def problems_of(record: Record) -> Iterator[Problem]:
         yield Problem("invalid", where, reason, "it is marked, and kept out of means and of comparisons with dense")
     for name, reading in _readings(record):
         yield from _of_reading(where, name, reading)
+    for check in record.crosscheck:
+        if check.problem:
+            yield Problem("cross-check", where, check.problem, "our own figures are not affected")
     for warning in record.warnings:
         yield _of_warning(where, warning, "treat the run's figures with care")
 

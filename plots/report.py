@@ -25,11 +25,12 @@ from plots.best import best_rows
 from plots.checks import check
 from plots.commands import HEADINGS, cells, load_commands
 from plots.comparison import comparison, reading_order, rows_of
+from plots.energy_report import crosscheck_text, energy_rows, totals
 from plots.energy_report import csv_text as energy_csv
-from plots.energy_report import energy_rows, totals
 from plots.energy_report import json_text as energy_json
 from plots.figures import FIGURES, render
-from plots.frame import KINDS, Results, load
+from plots.frame import KINDS, Results, load, machine_label
+from plots.joint import sentence
 from plots.problems import Problem, by_weight, counted
 from plots.published import load_published
 from plots.summary import sentences
@@ -161,7 +162,7 @@ def _section(part: Results, table: pd.DataFrame, name: str, pictures: Sequence[P
         "name": name,
         "suite": name_of(part.runs.iloc[0]),
         "machine": part.runs["machine"].iloc[0],
-        "sentences": sentences(part, table),
+        "sentences": [*sentences(part, table), *_measured_together(part)],
         "tables": _tables(table),
         "legend": legend(table),
         "pictures": pictures,
@@ -170,7 +171,9 @@ def _section(part: Results, table: pd.DataFrame, name: str, pictures: Sequence[P
         "published": _published(part),
         "emissions": list(dict.fromkeys(_emissions(part))),
         "facts": _facts(part),
-        "commands": list(dict.fromkeys(record.command for record in part.records if record.command)),
+        "commands": list(
+            dict.fromkeys(x.command for x in (*part.records, *part.joints) if x is not None and x.command)
+        ),
     }
 
 
@@ -207,6 +210,7 @@ def _energy(part: Results) -> dict[str, Any]:
         grams = "" if total["gco2e"] is None else f", {three_digits(total['gco2e'])} g CO2e"
         together.append(f"{kwh} kWh ({total['kind']}){grams}")
     trainings = []
+    checked = {r.key: crosscheck_text(r.crosscheck) for r in part.records if r.crosscheck}
     for row in (row for row in rows if row["phase"] == "training"):
         kwh = bounded(row["energy_consumed"], row["energy_low_kwh"], row["energy_high_kwh"], three_digits)
         emissions_g = None if row["emissions"] is None else 1000 * row["emissions"]
@@ -214,7 +218,14 @@ def _energy(part: Results) -> dict[str, Any]:
         figures.append(("–", None) if emissions_g is None else (three_digits(emissions_g), emissions_g))
         names = [(row[name] or "–", None) for name in ("run_id", "kind", "country_iso_code")]
         trainings.append([*names[:2], *figures, names[2], (row["gpu_model"] or row["cpu_model"] or "–", None)])
-    return {"together": together, "trainings": trainings, "pue": rows[0]["pue"] if rows else None}
+        if checked:
+            trainings[-1].append((checked.get(row["run_id"], "–"), None))
+    return {
+        "together": together,
+        "trainings": trainings,
+        "checked": bool(checked),
+        "pue": rows[0]["pue"] if rows else None,
+    }
 
 
 def _published(part: Results) -> list[list[str]]:
@@ -267,6 +278,12 @@ def _emissions(part: Results) -> Iterable[str]:
         if record.emissions:
             about = record.emissions
             yield f"{about.grid_gco2e_per_kwh:g} g CO2e per kWh in {about.country}, from {about.source}"
+
+
+def _measured_together(part: Results) -> list[str]:
+    """A sentence for each joint measurement that inference figures are from."""
+    joints = [joint for joint in part.joints if joint is not None]
+    return list(dict.fromkeys(sentence(joint, machine_label(joint.machine)) for joint in joints))
 
 
 def _facts(part: Results) -> list[tuple[str, str]]:

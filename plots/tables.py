@@ -201,9 +201,14 @@ def _markdown(table: pd.DataFrame, columns: list[Column]) -> str:
 def legend(table: pd.DataFrame) -> str:
     """What the signs in the readable table mean."""
     several = "± is the standard deviation over runs with different seeds. " if (table["runs"] > 1).any() else ""
+    together = table["inference_together"]
+    measured = "in one process"
+    if together.any():
+        where = "" if together.all() else f" of {listed(sorted(set(table.loc[together, 'method'])))}"
+        measured = f"all networks{where} in one process (inference.json)"
     return (
         f"{several}Brackets after a difference or a × are 95 % intervals, after joules the bounds of the figure. "
-        "×: relative to the dense network; training seed by seed, inference side by side in one process. Joules of "
+        "×: relative to the dense network; training seed by seed, inference side by side, " + measured + ". Joules of "
         "different runs were measured at different times: compare networks by the ×. What follows “dense” after joules "
         "of inference is the dense network's figure, measured beside this one."
         + (

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
-from bench.repeat import Repeated, half_width, ratio_interval, repeat_until
+from bench.repeat import Repeated, half_width, ratio_interval, repeat_rounds, repeat_until
 
 
 class Machine:
@@ -111,3 +111,33 @@ def test_intervals_hold_the_truth_about_as_often_as_they_say() -> None:
         _, low, high = ratio_interval(*zip(*pairs, strict=True), seed=seed, resamples=400)
         held += low <= 2.0 <= high
     assert 0.88 <= held / 200 <= 0.99
+
+
+# more than two
+
+
+def test_every_round_has_each_once_and_ratios_are_to_the_last() -> None:
+    machine = Machine(own=0.0)
+    measures = [machine.measure(name, seconds) for name, seconds in (("a", 6.0), ("b", 3.0), ("c", 2.0))]
+    machine._speed, machine.shared = 1.0, 0.0
+    found = repeat_rounds(measures, float, min_rounds=30, max_rounds=30, seed=4)
+    assert [ratio for ratio, _, _ in found.ratios] == pytest.approx([3.0, 1.5])
+    assert (found.rounds, found.reached) == (30, True)
+    rounds = [machine.order[i : i + 3] for i in range(0, 90, 3)]
+    assert all(sorted(round_) == ["a", "b", "c"] for round_ in rounds)
+    assert len(set(rounds)) == 6  # every order occurs
+
+
+def test_it_goes_on_until_the_last_of_the_ratios_is_known() -> None:
+    noisy, quiet = Machine(own=0.05), Machine(own=0.0, shared=0.0)
+    found = repeat_rounds(
+        [quiet.measure("a", 1.0), noisy.measure("b", 1.0), quiet.measure("c", 1.0)], float, ci=0.1, max_rounds=500
+    )
+    assert found.reached
+    assert 5 < found.rounds < 500
+    assert half_width(found.ratios[0]) < half_width(found.ratios[1]) <= 0.1
+
+
+def test_a_single_thing_has_no_ratio() -> None:
+    with pytest.raises(ValueError, match="two things"):
+        repeat_rounds([lambda: 1.0], float)

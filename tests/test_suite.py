@@ -165,7 +165,7 @@ TRAINING_KEYS = (
         (
             "inference_seconds = 1",
             "xyz = 1",
-            "measurement.xyz = 1: unknown key; allowed: inference_batch_sizes, inference_seconds, country",
+            "measurement.xyz = 1: unknown key; allowed: inference_batch_sizes, inference_seconds, country, crosscheck",
         ),
         # Names
         (

@@ -16,7 +16,7 @@ ORDER_UNKNOWN = (
     "set CUDA_DEVICE_ORDER=PCI_BUS_ID"
 )
 
-_DRIVER = "install NVIDIA's driver until nvidia-smi lists the GPU; in a container, start it with --gpus all"
+_DRIVER = "with an NVIDIA GPU: install its driver until nvidia-smi lists it; in a container, start that with --gpus all"
 _REMEDIES = {4: "ask for access to /dev/nvidia*", 9: _DRIVER, 12: _DRIVER}
 """By NVML's error code."""
 

@@ -68,7 +68,7 @@ def gpu_script(standin: Path) -> Callable[..., dict[str, Any]]:
             env=env,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=300,  # of a machine that is busy with other things
         )
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout.splitlines()[-1])

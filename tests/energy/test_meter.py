@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import math
 import os
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from bench.energy import EnergyMeter
-from bench.energy.source import SensorError
+from bench.energy.source import Mark, SensorError
 
 
 @pytest.fixture
@@ -61,6 +62,35 @@ def test_windows_nest_and_overlap(meter: EnergyMeter) -> None:
     for window, tenths in ((outer, 2), (inner, 1), (late, 2)):
         assert cpu_j(window) == pytest.approx(tenths * per_tenth_j, rel=0.1)
     assert inner.reading.duration_s < outer.reading.duration_s
+
+
+class Ticking:
+    """A counter of 1 J that moves with every third look at it."""
+
+    name, kind, poll_interval_s = "ticking", "measured", math.inf
+    looks = 0
+
+    def mark(self) -> Mark:
+        self.looks += 1
+        return Mark(time.perf_counter(), float(self.looks // 3), stale_s=10.0)
+
+    def last_sample(self) -> None:
+        return None
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize("align", [False, True])
+def test_an_aligned_window_begins_when_the_counter_has_just_moved(meter: EnergyMeter, align: bool) -> None:
+    source = Ticking()
+    meter._sources = [source]  # type: ignore[list-item]
+    source.looks = 3
+    window = meter.begin("x", align=align)
+    (mark,) = window._open  # type: ignore[misc]
+    # The first look sees 1 J; the counter moves to 2 J at the sixth.
+    assert (source.looks, mark.total_j) == ((6, 2.0) if align else (4, 1.0))
+    assert (mark.stale_s < 10.0) == align  # how late the tick was seen, not a whole period
 
 
 def test_time_and_energy_of_a_pause_do_not_count(meter: EnergyMeter) -> None:

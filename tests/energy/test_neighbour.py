@@ -3,15 +3,30 @@
 from __future__ import annotations
 
 import os
+import time
 
 import pytest
 
-from tests.energy.neighbour import compare, ours
+from bench.energy.modelled import this_core_power
+from tests.energy.neighbour import busy_stranger, compare, ours, work
 
-
-@pytest.mark.skipif(
+needs_two_cores = pytest.mark.skipif(
     not hasattr(os, "sched_getaffinity") or len(os.sched_getaffinity(0)) < 2, reason="needs Linux and two cores"
 )
+
+
+@needs_two_cores
+def test_beside_a_busy_process_only_the_works_own_cpu_time_counts() -> None:
+    """Also where the machine is fully loaded anyway, and a neighbour more would change the whole machine's load little."""
+    joules = ours()
+    with busy_stranger(sorted(os.sched_getaffinity(0))[-1]):
+        begun_s = time.process_time()
+        counted_j = joules(work)
+        own_s = time.process_time() - begun_s
+    assert counted_j == pytest.approx(own_s * this_core_power().power_w, rel=0.15)
+
+
+@needs_two_cores
 def test_the_same_work_beside_a_busy_process_differs_by_at_most_15_percent() -> None:
     found = compare(ours(), sorted(os.sched_getaffinity(0))[-2:], pairs=6)
     # CPU time of the same work grows a little when caches are shared; the whole machine's load would give far more.

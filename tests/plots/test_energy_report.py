@@ -12,11 +12,13 @@ from pathlib import Path
 
 import pytest
 
+from bench.record import CrossCheck
 from plots.best import best_rows
 from plots.comparison import comparison
 from plots.energy_report import (
     CODECARBON_COLUMNS,
     COLUMNS,
+    crosscheck_text,
     csv_text,
     energy_rows,
     json_text,
@@ -27,6 +29,7 @@ from plots.energy_report import (
 from plots.frame import load
 from plots.latex import escaped, latex_text
 from plots.published import PUBLISHED, load_published
+from plots.report import write_report
 from plots.tables import markdown_text
 from tests.plots.records import grid, reading, record, source, store
 
@@ -48,6 +51,27 @@ def test_a_run_in_the_fields_that_reporting_needs() -> None:
     assert measured["grid_source"] == "CodeCarbon 3.3.2, country average"
     assert measured["cpu_model"] == "Example CPU 9000"
     assert measured["phase"] == "training"
+
+
+def test_other_meters_stand_in_a_column_of_their_own_and_in_no_sum(tmp_path: Path) -> None:
+    checks = (
+        CrossCheck(tool="codecarbon", version="3", duration_s=120.0, cpu_j=7e3, ram_j=5.0, ours_j={"modelled": 4.0}),
+        CrossCheck(tool="zeus", problem="Zeus: it found nothing"),
+    )
+    runs = grid(("dense", "gated"))
+    plain = store(tmp_path / "plain", *runs)
+    checked = store(tmp_path / "checked", *(run.model_copy(update={"crosscheck": checks}) for run in runs))
+    assert energy_rows(load(checked)) == energy_rows(load(plain))
+    assert crosscheck_text(checks) == (
+        "CodeCarbon 3: CPU 7,000 J and memory 5.00 J over 2.00 min; ours then 4.00 J modelled. "
+        "Zeus: no figure; ours then unknown"
+    )
+    for folder in (plain, checked):
+        write_report([folder], folder)
+    pages = [(folder / "report.html").read_text() for folder in (plain, checked)]
+    assert ["Other meters beside, in no sum" in page for page in pages] == [False, True]
+    assert pages[1].count("CodeCarbon 3: CPU") == 2
+    assert any("Zeus: it found nothing" in str(problem) for problem in load(checked).problems)
 
 
 def test_pue_multiplies_energy_and_emissions() -> None:
