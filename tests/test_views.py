@@ -6,13 +6,16 @@ import os
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from bench.cli import main
 from bench.data import load as load_data
+from bench.display import Lines
 from bench.energy.reading import Kind
 from bench.errors import UserError
-from bench.launch import left_to_do
+from bench.launch import launch, left_to_do
 from bench.plan import plan, resolved
+from bench.process import share_cores
 from bench.record import Ledger, LedgerEntry, Record, read_record, write_record
 from bench.suite import load_suite
 from bench.views import is_equal, share_of_dense, steps_for
@@ -102,8 +105,18 @@ def folder(workplace: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(workplace)
         patch.setenv("OMP_NUM_THREADS", "1")
-        jobs = ["--jobs", "2"] if len(os.sched_getaffinity(0)) > 1 else []
-        assert main(["run", str(place / "tiny.toml"), "--out", str(place), "--device", "cpu", *jobs]) == 0
+        runs = plan(load_suite(str(place / "tiny.toml")), load_data("digits"), "cpu")
+        shares = share_cores(min(2, len(os.sched_getaffinity(0))), "cpu")
+        outcome = launch(
+            "tiny",
+            runs,
+            place / "tiny",
+            data_root=None,
+            command="",
+            display=Lines(Console(quiet=True), 2),
+            shares=shares,
+        )
+    assert not outcome.failed
     return place / "tiny"
 
 
