@@ -24,8 +24,8 @@ class Gated(Method):
     source = "arXiv 2302.10798"
     Options = GatingOptions
     tuning: ClassVar = {
-        "search_share": (0.3, 0.4, 0.5, 0.6),
-        "open_share": (0.25, 0.4),
+        "search_share": (0.2, 0.3, 0.4, 0.6),
+        "open_share": (0.25, 0.5),
         "polarization_weight": (1.0, 2.0, 4.0),
         "drift": (40.0, 80.0, 160.0),
     }

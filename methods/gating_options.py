@@ -26,8 +26,8 @@ class GatingOptions(MethodOptions):
     streams: bool = Field(
         False, description="gate the channels of residual streams too (all their blocks share a gate)"
     )
-    search_share: float = Field(0.4, gt=0, le=1, description="share of the training after which the network is cut")
-    open_share: float = Field(0.4, ge=0, lt=1, description="share of the search with all gates held open")
+    search_share: float = Field(0.3, gt=0, le=1, description="share of the training after which the network is cut")
+    open_share: float = Field(0.5, ge=0, lt=1, description="share of the search with all gates held open")
     settle_share: float = Field(0.2, ge=0, lt=1, description="share of the search, at its end, at the full budget")
     budget_weight: float = Field(20.0, ge=0, description="weight of the budget loss (target = loss)")
     polarization_weight: float = Field(2.0, ge=0, description="weight of the polarization loss, annealed from 0")
