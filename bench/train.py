@@ -124,12 +124,12 @@ def train(
             correct = torch.zeros((), device=device)
             kept = kept_macs()
             phase = phase_at(phases, steps, step).name
-            stretch = meter.begin("stretch")  # of one phase within one epoch, for the ledger
+            stretch = meter.begin("training")  # of one phase within one epoch, for the ledger
             in_epoch = min(steps_per_epoch, steps - step)
             for batch, (x, y) in enumerate(islice(batches.epoch(epoch), in_epoch), start=1):
                 if (now := phase_at(phases, steps, step).name) != phase:
                     ledger.charge_energy(phase, stretch.end())
-                    phase, stretch = now, meter.begin("stretch")
+                    phase, stretch = now, meter.begin("training")
                 rate = rate_at(rates, step, recipe.schedule)
                 for group in optimizer.param_groups:
                     group["lr"] = rate * group["learning_rate_scale"]
@@ -192,7 +192,7 @@ def train(
 @contextmanager
 def charged(ledger: Ledger, meter: EnergyMeter, phase: str) -> Iterator[None]:
     """Charge what is executed inside, which sees no training sample, to a phase."""
-    stretch = meter.begin("stretch")
+    stretch = meter.begin("training")
     with MacMeter() as macs:
         yield
     ledger.charge(phase, samples=0, forward_macs=macs.total)

@@ -164,7 +164,9 @@ def test_an_unknown_country(refusal: Refusal) -> None:
 
 def test_a_method_that_the_suite_does_not_have(refusal: Refusal) -> None:
     line = refusal("run", "quickstart", "--only", "gatd")
-    assert line.startswith("--only gatd: suite quickstart has no such method; allowed: dense, gated, magnitude")
+    assert line.startswith(
+        "--only gatd: suite quickstart has no such method; allowed: dense, uniform, gated, magnitude"
+    )
     assert 'did you mean "gated"' in line
 
 

@@ -135,7 +135,7 @@ def power(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("power")
 def test_a_forecast_says_what_it_assumes() -> None:
     time, energy = forecast(load_suite("quickstart"), EACH, "cpu", todo=3)
-    assert time.startswith("3 to run, about 2 min each, 5 min to 6 min in all (from 8 epochs")
+    assert time.startswith("3 to run, about 2 min each, 5 min to 6 min in all (from 6 epochs")
     # 3 runs x 2 cores x 6 W x 110 s = 3960 J
     assert energy.startswith("about 0.00110 [0.000333, 0.00300] kWh in all (modelled), 0.52")
     for part in ("2.0 busy cores, as in these steps, at 6 W (2 to 15; a test)", "g/kWh", "not counted"):

@@ -143,8 +143,8 @@ TRAINING_KEYS = (
         (
             "seeds = [0, 1]",
             "seed = 0",
-            "seed = 0: unknown key; allowed: name, description, dataset, model, budgets, cost, round_to, tolerance, seeds, "
-            'training, allowance, views, methods, measurement (did you mean "seeds"?)',
+            "seed = 0: unknown key; allowed: name, description, dataset, train_images, model, budgets, cost, round_to, "
+            'tolerance, seeds, training, allowance, views, methods, measurement (did you mean "seeds"?)',
         ),
         (
             "epochs = 2",

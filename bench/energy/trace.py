@@ -67,6 +67,9 @@ class PowerTrace:
         return self._integral_j[i] + self.power_w[i] * (time_s - self.times_s[i])
 
 
+LONGEST_SLEEP_S = 3600.0
+
+
 class Sampler:
     """A daemon thread that calls `poll` every `interval_s` while it is resumed. `poll` must not raise.
 
@@ -96,6 +99,6 @@ class Sampler:
     def _run(self) -> None:
         # sleep and not Event.wait with a limit: that costs more CPU time than some polls do.
         while self._resumed.wait() and not self._stopped:
-            time.sleep(self._interval_s)
+            time.sleep(min(self._interval_s, LONGEST_SLEEP_S))  # no source that polls: an endless interval
             if self._resumed.is_set() and not self._stopped:
                 self._poll()

@@ -9,7 +9,7 @@ from tests.energy.test_rapl import RANGE_UJ
 RUN = """
 import functools, threading
 from pathlib import Path
-import bench.worker, bench.inference
+import bench.worker, bench.inference, bench.training
 from bench.data import load
 from bench.job import Job
 from bench.plan import plan
@@ -20,7 +20,7 @@ bench.inference.CPU_BLOCK_S = 0.01
 
 def trained(folder, meter, at_step, happens):
     # Run dense of tiny.toml in this process with `meter`; `happens` after the training step `at_step`.
-    bench.worker.EnergyMeter = lambda **_: meter
+    bench.training.EnergyMeter = lambda **_: meter
     run, = [r for r in plan(load_suite("tiny.toml"), load("digits"), "cpu") if r.key == "dense-1-s0"]
     steps = []
     charge = bench.train.Ledger.charge
