@@ -22,7 +22,8 @@ from methods.base import Method, MethodOptions, Skip
 from methods.budget import BudgetError
 from methods.gated_modules import GateHead, GradientScale
 from methods.gates import annealed
-from methods.skipping import Layout, Skipper, SkippingCost, SkippingNetwork, find_gates, install
+from methods.skipping import Layout, SkippingCost, SkippingNetwork, find_gates, install
+from methods.skipping_layers import Skipper
 from methods.structure import Structure, trace
 
 CALIBRATION_IMAGES = 256

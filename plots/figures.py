@@ -42,6 +42,14 @@ from plots.figures_gates import (
     has_architecture,
     has_consensus,
 )
+from plots.figures_histograms import (
+    cost_per_image,
+    has_image_costs,
+    has_scales,
+    image_costs_in_words,
+    scales,
+    scales_in_words,
+)
 from plots.figures_power import has_power, power_in_words, power_over_time
 from plots.frame import Results
 from plots.style import RC
@@ -163,6 +171,24 @@ FIGURES = (
         "Each row is a gate, time goes to the right; layers from the input (top), the gates of whole layers at the end. "
         "Within a layer, channels are sorted by where they ended. White gates are undecided. First seed of each budget.",
         has_consensus,
+    ),
+    FigureSpec(
+        "cost_per_image",
+        "What single images cost",
+        cost_per_image,
+        image_costs_in_words,
+        "Where gates stay at inference, images cost differently: the MACs that single test images executed, gates "
+        "included. First seed of each budget.",
+        has_image_costs,
+    ),
+    FigureSpec(
+        "scales",
+        "The scales that were ranked",
+        scales,
+        scales_in_words,
+        "Network slimming removes the channels of smallest scale |γ|; this is how the scales lay when it did. What is "
+        "near 0 costs nothing to remove. First seed of each budget.",
+        has_scales,
     ),
     FigureSpec(
         "power_over_time",

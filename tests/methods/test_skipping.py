@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from bench.cost import sample_macs
 from methods import MacMeter, Skip, count_macs
 from methods.dynamic import Dynamic, DynamicOptions, refuse_what_cannot_be_gathered, skipping_difference
-from methods.skipping import BlockConv, Skipper, SkippingCost, SkippingNetwork, block_bounds, find_gates, install
+from methods.skipping import SkippingCost, SkippingNetwork, find_gates, install
+from methods.skipping_layers import BlockConv, Skipper, block_bounds
 from methods.structure import trace
 from tests.methods.contract import run
 from tests.methods.networks import images, network

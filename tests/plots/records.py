@@ -18,6 +18,7 @@ from bench.record import (
     Ledger,
     LedgerEntry,
     Record,
+    SampleMacs,
     write_record,
 )
 from plots.power_samples import POWER_COLUMNS, POWER_FILE
@@ -241,7 +242,7 @@ def store(folder: Path, *records: Record) -> Path:
 
 
 def rich(folder: Path, *runs: Record) -> Path:
-    """Store the records with all that figures draw: widths, gates, intervals of the energy ratio, power of seed 0."""
+    """Store the records with all that figures draw: widths, gates, histograms, intervals, power of seed 0."""
     for run in runs:
         kept = dict(LAYERS)
         if run.method_name != "dense":
@@ -249,6 +250,13 @@ def rich(folder: Path, *runs: Record) -> Path:
         full = with_widths(run, kept)
         if run.method_name == "gated":
             full = full.model_copy(update={"history": gate_history(run.seed)})
+        if run.method_name == "slimming":
+            counts = {"edges": [0.0, 0.1, 0.2, 0.3], "counts": [40, 30, 50]}
+            full = full.model_copy(update={"history": {"scale_histogram": counts}})
+        if run.method_name == "dynamic" and full.cost is not None:
+            edges, images = (0.0, 0.25, 0.5, 0.75, 1.0), (0, 200, 100, 59)
+            sampled = SampleMacs(images=359, mean=run.budget, std=0.06, low=0.31, high=0.9, edges=edges, counts=images)
+            full = full.model_copy(update={"cost": full.cost.model_copy(update={"sample_macs": sampled})})
         measured = [
             m.model_copy(
                 update={
