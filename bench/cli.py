@@ -262,7 +262,7 @@ def _prepare(arguments: argparse.Namespace):  # type: ignore[no-untyped-def]
     from bench.energy.carbon import check_country
     from bench.errors import did_you_mean
     from bench.plan import plan
-    from bench.suite import load_suite
+    from bench.suite_file import load_suite
 
     suite = load_suite(arguments.suite)
     if arguments.country is not None:

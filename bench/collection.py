@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.errors import UserError
-from bench.suite import load_suite, read_toml, shipped
+from bench.suite_file import load_suite, read_toml, shipped
 
 ALLOWED = "a list of names of shipped suites, or of paths of TOML files beside this one"
 

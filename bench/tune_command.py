@@ -39,7 +39,7 @@ def command_tune(arguments: argparse.Namespace) -> int:
     from bench.launch import locked, make_writable
     from bench.plan import plan, run_key
     from bench.process import share_cores
-    from bench.suite import load_suite
+    from bench.suite_file import load_suite
 
     suite = load_suite(arguments.suite)
     entry = entry_of(suite, arguments.method)

@@ -21,7 +21,8 @@ import pandas as pd
 
 from bench.energy.reading import Kind
 from plots.comparison import REFERENCE
-from plots.frame import KINDS, Results
+from plots.frame import Results
+from plots.rows import KINDS
 
 DRAWS = 4000
 SEED = 0

@@ -12,7 +12,8 @@ from typing import Any
 import pandas as pd
 from scipy import stats
 
-from plots.frame import GROUP_COLUMNS, KINDS, Results
+from plots.frame import GROUP_COLUMNS, Results
+from plots.rows import KINDS
 
 UNKNOWN = float("nan")
 REFERENCE = "dense"

@@ -14,7 +14,8 @@ import pandas as pd
 
 from bench.energy.reading import Kind, Reading
 from bench.record import CrossCheck, Record
-from plots.frame import KINDS, Results
+from plots.frame import Results
+from plots.rows import KINDS
 from plots.text import listed, three_digits
 
 J_PER_KWH = 3.6e6

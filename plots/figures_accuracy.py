@@ -14,8 +14,9 @@ from matplotlib.figure import Figure
 from bench.energy.reading import Kind
 from plots.canvas import comparison_of_one, new_figure, one_legend, row_label, title
 from plots.comparison import REFERENCE, batch_label, comparison, rows_of
-from plots.frame import KINDS, Results
+from plots.frame import Results
 from plots.pareto import pareto_front
+from plots.rows import KINDS
 from plots.style import RC, looks
 from plots.text import three_digits
 

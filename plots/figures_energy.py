@@ -15,7 +15,8 @@ from matplotlib.patheffects import withStroke
 from bench.energy.reading import Kind
 from plots.canvas import comparison_of_one, new_figure, row_label, title
 from plots.comparison import REFERENCE, batch_label, comparison, rows_of
-from plots.frame import KINDS, Results
+from plots.frame import Results
+from plots.rows import KINDS
 from plots.style import RC, looks
 from plots.tables import ratio_text
 from plots.text import three_digits

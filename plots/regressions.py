@@ -28,7 +28,8 @@ from scipy import stats
 from bench.compare import TOLERANCE
 from bench.errors import UserError
 from bench.views import VIEW_NAMES
-from plots.frame import KINDS, Results, load
+from plots.frame import Results, load
+from plots.rows import KINDS
 from plots.text import bounded, listed, signed_points
 
 Z_95 = 1.959964

@@ -29,10 +29,11 @@ from plots.energy_report import crosscheck_text, energy_rows, totals
 from plots.energy_report import csv_text as energy_csv
 from plots.energy_report import json_text as energy_json
 from plots.figures import FIGURES, render
-from plots.frame import KINDS, Results, load, machine_label
+from plots.frame import Results, load
 from plots.joint import sentence
 from plots.problems import Problem, by_weight, counted
 from plots.published import load_published
+from plots.rows import KINDS, machine_label
 from plots.summary import sentences
 from plots.tables import GROUPS, legend, readable, write_tables
 from plots.text import bounded, signed_points, three_digits

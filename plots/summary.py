@@ -9,7 +9,8 @@ import pandas as pd
 from bench.record import Record
 from bench.tuning import Tuning
 from plots.comparison import COUNTED, REFERENCE, batch_label, rows_of
-from plots.frame import KINDS, Results
+from plots.frame import Results
+from plots.rows import KINDS
 from plots.text import listed, mean_sd, plural, signed_points, three_digits
 
 

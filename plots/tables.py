@@ -23,8 +23,9 @@ from rich.table import Table
 from bench.record import write_atomically
 from plots.best import best_rows
 from plots.comparison import BATCHES, COUNTED, REFERENCE, batch_label, comparison, reading_order, rows_of
-from plots.frame import GROUP_COLUMNS, KINDS, Results
+from plots.frame import GROUP_COLUMNS, Results
 from plots.problems import counted
+from plots.rows import KINDS
 from plots.text import bounded, listed, mean_sd, signed_points, three_digits
 
 UNKNOWN = float("nan")

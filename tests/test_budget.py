@@ -13,7 +13,7 @@ from bench.energy.reading import Kind, SourceReading
 from bench.errors import UserError
 from bench.plan import differences
 from bench.record import read_record
-from bench.suite import load_suite
+from bench.suite_file import load_suite
 from tests.conftest import SUITE
 
 

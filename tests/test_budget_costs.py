@@ -14,7 +14,7 @@ from bench.data import load
 from bench.energy import EnergyMeter
 from bench.plan import plan, state
 from bench.record import Calibration, Cost, Record, read_record, write_record
-from bench.suite import load_suite
+from bench.suite_file import load_suite
 from tests.conftest import SUITE
 from tests.plots.records import inference
 

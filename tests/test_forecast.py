@@ -15,7 +15,7 @@ from bench.errors import UserError
 from bench.forecast import Bounded, cpu_energy_j, forecast, gpu_run_s, gpu_step_s
 from bench.inference import CPU_BLOCK_S, LONGER, MIN_BLOCKS
 from bench.plan import Estimate, epochs_of, inference_s
-from bench.suite import load_suite
+from bench.suite_file import load_suite
 from tests.conftest import SUITE
 
 IMAGES = {"train": 45_000, "holdout": 5_000, "test": 10_000}
@@ -45,7 +45,8 @@ def test_the_papers_comparison_on_a_cpu() -> None:
     assert {m.name for m in suite.methods} == {"dense", "gated", "magnitude", "slimming", "dynamic", "uniform"}
     assert (suite.dataset, suite.model, suite.training.epochs) == ("cifar10", "resnet20", 8)
     paper = load_suite("paper-cifar10-resnet20")
-    assert (suite.budgets, suite.seeds, suite.tolerance) == (paper.budgets, paper.seeds, paper.tolerance)
+    assert (suite.seeds, suite.tolerance) == (paper.seeds, paper.tolerance)
+    assert set(suite.budgets) < set(paper.budgets)
 
 
 def test_a_collection_of_ones_own_finds_its_suites_beside_it(tmp_path: Path) -> None:

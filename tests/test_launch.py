@@ -23,7 +23,7 @@ from bench.data import load
 from bench.launch import Outcome, launch, locked
 from bench.plan import plan
 from bench.record import Failure, read_record
-from bench.suite import load_suite
+from bench.suite_file import load_suite
 from tests.conftest import SUITE, Story, records
 
 ROOT = Path(__file__).parent.parent

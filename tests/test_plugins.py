@@ -15,7 +15,7 @@ import pytest
 from bench.cli import main
 from bench.errors import UserError
 from bench.record import read_record
-from bench.suite import load_suite
+from bench.suite_file import load_suite
 from methods import Method, MethodError, plugins, registry
 from methods.plugins import GROUP, collect, load, merged, what_lacks
 from tests.conftest import SUITE

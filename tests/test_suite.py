@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from bench.errors import UserError
 from bench.job import Settings
-from bench.suite import Suite, load_suite, schema, shipped
+from bench.suite import Suite, schema
+from bench.suite_file import load_suite, shipped
 from methods import Method, MethodOptions, registry
 from methods.magnitude import MagnitudeOptions
 

@@ -13,7 +13,8 @@ from pydantic import ValidationError
 from bench import tune
 from bench.cli import main
 from bench.record import Ledger, LedgerEntry
-from bench.suite import MethodEntry, load_suite
+from bench.suite import MethodEntry
+from bench.suite_file import load_suite
 from bench.tuning import Spent, Trial, Tuning, read_tuning, write_tuning
 from methods import registry
 from methods.depgraph import DepGraph

@@ -17,7 +17,7 @@ from bench.launch import launch, left_to_do
 from bench.plan import plan, resolved
 from bench.process import share_cores
 from bench.record import Ledger, LedgerEntry, Record, read_record, write_record
-from bench.suite import load_suite
+from bench.suite_file import load_suite
 from bench.views import is_equal, share_of_dense, steps_for
 from plots.comparison import comparison
 from plots.energy_report import energy_rows

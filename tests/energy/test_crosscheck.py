@@ -18,7 +18,7 @@ from bench.energy import EnergyMeter
 from bench.energy.crosscheck import codecarbon_beside, crosschecked, zeus_beside
 from bench.errors import UserError
 from bench.record import read_record
-from bench.suite import load_suite
+from bench.suite_file import load_suite
 from tests.conftest import SUITE
 
 

@@ -14,7 +14,7 @@ from bench.data import load
 from bench.job import Job
 from bench.plan import plan
 from bench.record import read_record
-from bench.suite import load_suite
+from bench.suite_file import load_suite
 
 bench.inference.CPU_BLOCK_S = 0.01
 

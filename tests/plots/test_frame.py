@@ -14,7 +14,8 @@ import plots
 from bench.energy.reading import Kind
 from bench.errors import UserError
 from bench.record import RECORD_FILE, SCHEMA_VERSION
-from plots.frame import INFERENCE_COLUMNS, KINDS, RUN_COLUMNS, load, machine_label
+from plots.frame import INFERENCE_COLUMNS, RUN_COLUMNS, load
+from plots.rows import KINDS, machine_label
 from tests.plots.records import failed, inference, reading, record, source, store
 
 
