@@ -32,7 +32,7 @@ class GatingOptions(MethodOptions):
     budget_weight: float = Field(20.0, ge=0, description="weight of the budget loss (target = loss)")
     polarization_weight: float = Field(2.0, ge=0, description="weight of the polarization loss, annealed from 0")
     settle_polarization: float = Field(
-        10.0, ge=0, description="how fast the weight of the polarization loss grows once the full budget is reached"
+        80.0, ge=0, description="how fast the weight of the polarization loss grows once the full budget is reached"
     )
     noise: float = Field(0.25, ge=0, description="scale of the logistic noise on the logits, annealed to 0")
     memory: float = Field(
@@ -46,10 +46,11 @@ class GatingOptions(MethodOptions):
         1.0, ge=0, le=1, description="gradients of a gate are divided by its unit's cost to this power (0: not at all)"
     )
     drift: float = Field(
-        80.0,
+        10.0,
         gt=0,
         description="how far (in logits) a gate travels over the search when its gradient always points the same way; "
-        "meant for SGD at a learning rate of 0.1 with momentum 0.9",
+        "meant for SGD at a learning rate of 0.1 with momentum 0.9; much more than the spread of the logits lets gates near "
+        "the threshold run past the most valuable ones, which feel no gradient any more",
     )
     gate_learning_rate: float = Field(
         1.0, gt=0, description="learning rate of the gate heads, relative to the recipe's"
