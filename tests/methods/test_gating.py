@@ -249,3 +249,41 @@ def test_finish_before_the_search_is_over_says_what_is_missing():
     gating = searched(GatingOptions(search_share=0.5), until=5)
     with pytest.raises(RuntimeError, match=r"5 of 20 search steps.*15 more"):
         gating.finish()
+
+
+def misplaced(cost: str, **options) -> tuple[int, float]:
+    """Only polarization and the threshold act on gates whose worth is known: how many of the best of them end up closed,
+    and the share of gates that are polarized."""
+    torch.manual_seed(0)
+    steps = 200
+    x = images(2, size=8)
+    chosen = GatingOptions(search_share=1.0, shrink=False, layers=False, **options)
+    gating = ConsensusGating(build("resnet20", 10, seed=0), x, keep=0.5, cost=cost, steps=steps, options=chosen).train()
+    optimizer = torch.optim.SGD(gating.parameters(), lr=0.1, momentum=0.9)
+    worth = torch.rand(gating.structure.units, generator=torch.Generator().manual_seed(1)).pow(4) + 1e-4
+    for n in range(1, steps - 1):
+        (gating(x).sum() * 0.0 + gating.penalty()).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        if n == gating._release_step():
+            gating.state.gradients.importance.copy_(worth)
+        gating.step(optimizer)
+        if n == gating._release_step():
+            order = gating.logit_mean[gating.gated].clone()
+    is_open, consensus = gating._open()[gating.gated], gating.consensus[gating.gated]
+    best = torch.zeros_like(is_open)
+    best[order.argsort(descending=True)[: int(is_open.sum())]] = True
+    return int((best & ~is_open).sum()), float(((consensus < 0.1) | (consensus > 0.9)).float().mean())
+
+
+@pytest.mark.parametrize("cost", ["macs", "params"])
+def test_polarization_does_not_turn_the_order_of_the_gates_over(cost):
+    """Gates near the threshold are driven apart, but do not overtake those which are saturated already."""
+    wrong, polarized = misplaced(cost)
+    assert wrong <= 1  # a gate right at the threshold may end on either side
+    assert polarized >= 0.95
+
+
+def test_gates_that_travel_too_far_turn_the_order_over():
+    """What the default of `drift` is for: gates of little worth end up above saturated ones."""
+    assert misplaced("params", drift=80.0, settle_polarization=10.0)[0] > 5
