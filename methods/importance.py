@@ -5,12 +5,38 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor
 
 from methods.gates import prior_logits
 from methods.shrinking import UNDECIDED
 
 if TYPE_CHECKING:
     from methods.gating import ConsensusGating
+    from methods.units import Structure
+
+
+def share_layer_worth(structure: Structure, worth: Tensor) -> Tensor:
+    """Worths of all units, with the channels of a residual branch rescaled so that they add up to the branch's own.
+
+    To close all channels of a group that a branch is made of is to close the branch, so together they are worth as much.
+    Squared gradients of single gates do not add up like that: they leave out what the channels do together (the cross
+    terms of the Fisher information), which the gate of the branch does see. Without this whole layers look dearer than
+    the sum of their channels, and bottlenecks are made where closing a layer would cost less.
+
+    Args:
+        structure: what `worth` numbers.
+        worth: (U,), at least 0; 0 for a unit whose gate saw no gradient. Groups that are not in exactly one branch, or
+            whose branch or channels are worth 0, stay as they are.
+    """
+    shared = worth.clone()
+    for group in structure.groups:
+        around = {structure.layers[name].branches for name in group.producers}
+        if len(around) != 1 or len(units := around.pop()) != 1:
+            continue
+        layer, channels = worth[units[0]], worth[group.units].sum()
+        if layer > 0 and channels > 0:
+            shared[group.units] *= layer / channels
+    return shared
 
 
 @torch.no_grad()
@@ -19,7 +45,7 @@ def order_gates(gating: ConsensusGating) -> None:
 
     Does nothing with `prior_spread = 0`, or when no gate has seen a gradient (a search without an open stretch).
     """
-    options, worth = gating.options, gating.state.gradients.importance
+    options, worth = gating.options, share_layer_worth(gating.structure, gating.state.gradients.importance)
     undecided = gating.decided == UNDECIDED
     seen = worth[undecided & (worth > 0)]
     if options.prior_spread == 0.0 or len(seen) < 2:

@@ -8,6 +8,8 @@ from bench.models import build
 from methods import BudgetError, ConsensusGating, GatingOptions, Skip, count_macs, count_params
 from methods.gate_wiring import unwrap
 from methods.gated_modules import Gated
+from methods.importance import share_layer_worth
+from methods.structure import trace
 from methods.surgery import evaluate, masked
 from tests.methods.networks import OneLinear, PlainConvs, batches, images
 
@@ -251,6 +253,24 @@ def test_finish_before_the_search_is_over_says_what_is_missing():
         gating.finish()
 
 
+def test_channels_are_together_worth_as_much_as_the_layer_that_they_make_up():
+    structure = trace(build("resnet20", 10), images(2, size=16))
+    worth = torch.rand(structure.units, generator=torch.Generator().manual_seed(0)) + 0.1
+    unnoticed = structure.branches[4]  # its gate never saw a gradient
+    worth[unnoticed.unit] = 0.0
+    shared = share_layer_worth(structure, worth)
+    streams = ("conv1", "layer2.0.conv2", "layer3.0.conv2")
+    inner = {structure.layers[g.name].branches: g.units for g in structure.groups if g.name not in streams}
+    assert len(inner) == len(structure.branches) == 9
+    changed = torch.zeros(structure.units, dtype=torch.bool)
+    for (branch,), units in inner.items():
+        if branch != unnoticed.unit:
+            assert float(shared[units].sum()) == pytest.approx(float(worth[branch]))
+            assert torch.equal(shared[units].argsort(), worth[units].argsort())
+            changed[units] = True
+    assert torch.equal(shared[~changed], worth[~changed])  # layers, residual streams, and what nothing is known of
+
+
 def misplaced(cost: str, **options) -> tuple[int, float]:
     """Only polarization and the threshold act on gates whose worth is known: how many of the best of them end up closed,
     and the share of gates that are polarized."""
@@ -261,6 +281,7 @@ def misplaced(cost: str, **options) -> tuple[int, float]:
     gating = ConsensusGating(build("resnet20", 10, seed=0), x, keep=0.5, cost=cost, steps=steps, options=chosen).train()
     optimizer = torch.optim.SGD(gating.parameters(), lr=0.1, momentum=0.9)
     worth = torch.rand(gating.structure.units, generator=torch.Generator().manual_seed(1)).pow(4) + 1e-4
+    worth[[b.unit for b in gating.structure.branches]] = 0.0  # layers have no gates here
     for n in range(1, steps - 1):
         (gating(x).sum() * 0.0 + gating.penalty()).backward()
         optimizer.step()
