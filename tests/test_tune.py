@@ -72,7 +72,7 @@ def test_candidates_are_the_suites_own_and_then_each_other_once(tmp_path: Path) 
     path.write_text(SUITE.replace("tiny_networks:tiny", "resnet20"))
     entry = MethodEntry.model_validate({"name": "slimming", "options": {"drift": 0.33, "strength": 1e-5}})
     found = tune.candidates(load_suite(str(path)), entry, steps_per_epoch=20)
-    assert found[0] == {"drift": 0.33, "train_share": 0.6, "fine_tune_peak": 0.2}
+    assert found[0] == {"drift": 0.33, "train_share": 0.6, "fine_tune_peak": 0.5}
     keys = [tune._key(choice) for choice in found]
     assert len(set(keys)) == len(keys) == 1 + 5 * 3 * 3
     assert keys == [tune._key(choice) for choice in tune.candidates(load_suite(str(path)), entry, 20)]
