@@ -63,6 +63,13 @@ class GatingOptions(MethodOptions):
         description="standard deviation (over all gates) that the logits get when the gates are released, in the order of "
         "the squared gradients seen until then, divided by the unit's cost to the power of balance; 0: they stay as they are",
     )
+    within_layer: float = Field(
+        0.25,
+        ge=0,
+        le=1,
+        description="how much of the differences among the channels of one layer that order keeps (a power); with less of "
+        "them whole layers close and the others stay wide, with more of them layers become bottlenecks",
+    )
     hidden: int = Field(16, ge=1, description="hidden width of a gate head")
     consensus_share: float = Field(
         0.02, gt=0, le=1, description="share of the search over which the consensus averages (at least 5 steps)"

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from methods.units import Structure
 
 
-def share_layer_worth(structure: Structure, worth: Tensor) -> Tensor:
+def share_layer_worth(structure: Structure, worth: Tensor, within: float = 1.0) -> Tensor:
     """Worths of all units, with the channels of a residual branch rescaled so that they add up to the branch's own.
 
     To close all channels of a group that a branch is made of is to close the branch, so together they are worth as much.
@@ -23,19 +23,23 @@ def share_layer_worth(structure: Structure, worth: Tensor) -> Tensor:
     terms of the Fisher information), which the gate of the branch does see. Without this whole layers look dearer than
     the sum of their channels, and bottlenecks are made where closing a layer would cost less.
 
+    What the channels of one layer differ by is known less well than what layers differ by, and matters less, since channels
+    that train on can take over from each other. So it is shrunk: with `within = 0` they are all worth the same.
+
     Args:
         structure: what `worth` numbers.
         worth: (U,), at least 0; 0 for a unit whose gate saw no gradient. Groups that are not in exactly one branch, or
             whose branch or channels are worth 0, stay as they are.
+        within: power of the channels' worths before they are rescaled, in [0, 1].
     """
     shared = worth.clone()
     for group in structure.groups:
         around = {structure.layers[name].branches for name in group.producers}
         if len(around) != 1 or len(units := around.pop()) != 1:
             continue
-        layer, channels = worth[units[0]], worth[group.units].sum()
-        if layer > 0 and channels > 0:
-            shared[group.units] *= layer / channels
+        layer, powers = worth[units[0]], worth[group.units].clamp_min(1e-30).pow(within)
+        if layer > 0 and (worth[group.units] > 0).any():
+            shared[group.units] = powers * (layer / powers.sum())
     return shared
 
 
@@ -45,7 +49,8 @@ def order_gates(gating: ConsensusGating) -> None:
 
     Does nothing with `prior_spread = 0`, or when no gate has seen a gradient (a search without an open stretch).
     """
-    options, worth = gating.options, share_layer_worth(gating.structure, gating.state.gradients.importance)
+    options = gating.options
+    worth = share_layer_worth(gating.structure, gating.state.gradients.importance, options.within_layer)
     undecided = gating.decided == UNDECIDED
     seen = worth[undecided & (worth > 0)]
     if options.prior_spread == 0.0 or len(seen) < 2:

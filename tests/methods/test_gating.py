@@ -253,12 +253,13 @@ def test_finish_before_the_search_is_over_says_what_is_missing():
         gating.finish()
 
 
-def test_channels_are_together_worth_as_much_as_the_layer_that_they_make_up():
+@pytest.mark.parametrize("within", [0.0, 0.25, 1.0])
+def test_channels_are_together_worth_as_much_as_the_layer_that_they_make_up(within):
     structure = trace(build("resnet20", 10), images(2, size=16))
     worth = torch.rand(structure.units, generator=torch.Generator().manual_seed(0)) + 0.1
     unnoticed = structure.branches[4]  # its gate never saw a gradient
     worth[unnoticed.unit] = 0.0
-    shared = share_layer_worth(structure, worth)
+    shared = share_layer_worth(structure, worth, within)
     streams = ("conv1", "layer2.0.conv2", "layer3.0.conv2")
     inner = {structure.layers[g.name].branches: g.units for g in structure.groups if g.name not in streams}
     assert len(inner) == len(structure.branches) == 9
@@ -266,7 +267,9 @@ def test_channels_are_together_worth_as_much_as_the_layer_that_they_make_up():
     for (branch,), units in inner.items():
         if branch != unnoticed.unit:
             assert float(shared[units].sum()) == pytest.approx(float(worth[branch]))
-            assert torch.equal(shared[units].argsort(), worth[units].argsort())
+            assert torch.equal(shared[units].argsort(), worth[units].argsort()) or within == 0.0
+            spread = float(shared[units].log().std() / worth[units].log().std())
+            assert spread == pytest.approx(within, abs=1e-4)
             changed[units] = True
     assert torch.equal(shared[~changed], worth[~changed])  # layers, residual streams, and what nothing is known of
 
