@@ -21,6 +21,7 @@ def collect(gating: ConsensusGating) -> dict[str, Any]:
         "steps_done": gating.steps_done,
         "kept": gating.kept,
         "reachable": gating.reachable,
+        "chosen": gating.chosen,
         "noise": gating.state.generator.get_state(),
         "gradient_rms": gating.state.gradients.rms,
         "importance": gating.state.gradients.importance.cpu(),
@@ -34,7 +35,9 @@ def collect(gating: ConsensusGating) -> dict[str, Any]:
 def restore(gating: ConsensusGating, stored: dict[str, Any]) -> None:
     """Take on what `collect` returned; `take_shape` came before."""
     gating.steps_done = stored["steps_done"]
-    gating.reachable = stored["reachable"]
+    gating.reachable, gating.chosen = stored["reachable"], stored["chosen"]
+    if gating.chosen is not None:
+        gating.chosen = gating.chosen.to(gating.decided.device)
     gating.state.generator.set_state(stored["noise"].cpu())
     gating.state.gradients.rms = stored["gradient_rms"]
     gating.state.gradients.importance = stored["importance"].to(gating.state.gradients.sums.device)

@@ -85,6 +85,11 @@ def polarization_loss(votes: Tensor) -> Tensor:
     return (votes * (1.0 - votes)).mean()
 
 
+def disagreement_loss(votes: Tensor, chosen: Tensor) -> Tensor:
+    """mean_u (vote_u - chosen_u)^2, `chosen` 0 or 1: polarization with a known end, 0 exactly when all agree on the choice."""
+    return (votes - chosen).square().mean()
+
+
 def budget_loss(cost: Tensor, target: float, *, two_sided: bool = False) -> Tensor:
     """max(0, cost - target)^2, cost and target as fractions of dense; `two_sided`: (cost - target)^2."""
     excess = cost - target

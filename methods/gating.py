@@ -15,6 +15,7 @@ removed on the way. At the end of the search the rest is cut to the budget, and 
 
 from __future__ import annotations
 
+import contextlib
 import math
 from typing import Any
 
@@ -26,7 +27,7 @@ from methods.base import step_of
 from methods.costs import CostKind
 from methods.gate_wiring import find_skippable, unwrap, wrap
 from methods.gated_modules import GateHead, GateState, with_gradient_gain
-from methods.gates import annealed, budget_loss, polarization_loss, threshold
+from methods.gates import annealed, budget_loss, disagreement_loss, polarization_loss, threshold
 from methods.gating_options import GatingOptions
 from methods.gating_setup import check_arguments, check_budget, check_inputs, gated_units, price_weights
 from methods.measured_cost import CostTable
@@ -36,6 +37,8 @@ from methods.structure import trace
 HISTORY_ROWS = 24
 """How many times the consensus of all gates is noted over the search."""
 
+SURE_LOGIT = 4.0
+"""Of the consensus on a unit whose choice is final."""
 MAX_GAIN = 0.2
 """Of a gate's gradient; keeps a gate from crossing from open to closed in a few steps when the search is short."""
 
@@ -113,6 +116,7 @@ class ConsensusGating(nn.Module):
         self.polarized_share: float | None = None
         self._example_inputs = example_inputs
         self.rows: list[tuple[int, list[float]]] = []
+        self.chosen: Tensor | None = None  # the final selection, once the full budget is reached (target = projection)
         self.reachable: Tensor | None = None  # a selection on budget that what was decided leaves possible
         self.kept: Tensor | None = None  # the selection of the final cut
         self._compare_ranks = False
@@ -158,6 +162,8 @@ class ConsensusGating(nn.Module):
     def _search(self, inputs: Tensor) -> Tensor:
         self.state.input_shape = tuple(inputs.shape[1:])
         self.state.standing = self.logit_mean - self.shift
+        if self.chosen is not None:
+            self.state.standing = torch.where(self._open(), SURE_LOGIT, -SURE_LOGIT)
         self.state.begin(len(inputs), searching=self.training, shift=self.shift, consensus=self._open())
         output = self.network(inputs)
         return self.state.tied_to(output) if self.training and ranks.several() else output
@@ -171,7 +177,11 @@ class ConsensusGating(nn.Module):
         votes = every[self.gated.to(every.device)]
         settling = max(0.0, self._progress() - 1.0)  # the full budget is reached, what is left is to agree
         ramp = annealed(self._progress(), 0.0, 1.0) + self.options.settle_polarization * settling
-        polarization = self.options.polarization_weight * ramp * polarization_loss(votes)
+        if self.chosen is None:
+            divided = polarization_loss(votes)
+        else:
+            divided = disagreement_loss(votes, self._open().to(votes)[self.gated.to(votes.device)])
+        polarization = self.options.polarization_weight * ramp * divided
         # A mean over units: each unit feels 1 / len(votes) of it, while the task's gradient is brought to `gain` per unit.
         total = with_gradient_gain(polarization, self._gain * len(votes))
         if self.options.target == "loss":
@@ -206,6 +216,8 @@ class ConsensusGating(nn.Module):
         if self.steps_done == self._release_step():
             importance.order_gates(self)
         self._project()
+        if self._progress() >= 1.0:
+            self._choose()
         self._prepare_next()
         every = max(5, round(self.options.shrink_every_share * self.search_steps))
         due = self.options.shrink and self._stretch() != "open" and self.steps_done % every == 0
@@ -218,6 +230,7 @@ class ConsensusGating(nn.Module):
         self.state.noise = 0.0 if is_open else annealed(self._progress(), self.options.noise, 0.0)
         self.state.memory = 0.0 if is_open else annealed(self._progress(), 0.0, self.options.memory)
         self.state.hold_open = is_open
+        self.state.gradients.gain = self._gain if self.chosen is None else 0.0
         self.state.visit_closed = self.steps_done % self.options.revisit_every == 0
 
     def finish(self) -> nn.Module:
@@ -268,6 +281,8 @@ class ConsensusGating(nn.Module):
         """(U,) bool: what the consensus keeps; units without a gate are open."""
         if self._stretch() == "open":
             return self.decided >= UNDECIDED
+        if self.chosen is not None:
+            return self.chosen & (self.decided != GONE)
         return torch.where(self.decided == UNDECIDED, self.logit_mean > self.shift, self.decided == OPEN)
 
     @torch.no_grad()
@@ -285,16 +300,29 @@ class ConsensusGating(nn.Module):
     @torch.no_grad()
     def _project(self) -> None:
         """Shift all logits so that the units above 1/2 cost the budget in force: one global threshold."""
-        if self.options.target != "projection" or self._stretch() == "open":
+        if self.options.target != "projection" or self._stretch() == "open" or self.chosen is not None:
             return
         undecided = self.decided == UNDECIDED
         found = threshold(self._cost, self.logit_mean, undecided, self.decided == OPEN, self.target())
         if found is not None:
             self.shift.copy_(found)
 
+    def _choose(self) -> None:
+        """The full budget is reached: what the threshold keeps now is final, all that is left is to agree on it.
+
+        If gates went on learning they would rise at the threshold, as the loss wants all of them open, past saturated ones
+        that hardly follow; the threshold would rise with them and close the most valuable units.
+        """
+        if self.chosen is None and self.options.target == "projection":
+            # Where no selection meets the budget yet the search goes on; if that stays so its end says it.
+            with contextlib.suppress(budget.BudgetError):
+                self.chosen = self._select().to(self.decided.device)
+
     def _select(self) -> Tensor:
         """(U,) bool, on the CPU: what the budget keeps when the search ends now."""
         gone = (self.decided == GONE).cpu()
+        if self.chosen is not None:
+            return self.chosen.cpu() & ~gone
         bundles = self._cost.staircase or self.round_to > 1
         # A unit hurts the more the likelier it is open; with bundles of channels these add up.
         scores = (torch.sigmoid(self.logit_mean - self.shift) if bundles else self.logit_mean).cpu()

@@ -93,7 +93,7 @@ def test_gates_held_open_leave_the_training_as_it_is():
 
 
 def test_a_layer_that_the_majority_closed_is_skipped():
-    gating = searched(GatingOptions(search_share=1.0, noise=0.0), until=STEPS - 8)
+    gating = searched(GatingOptions(search_share=1.0, noise=0.0), until=STEPS - 10)
     branch = gating.structure.branches[4]
     gating.logit_mean[branch.unit] = -50.0
     conv = gating.network.get_submodule(branch.modules[0]).inner
@@ -123,7 +123,7 @@ def test_a_closed_layer_still_sees_a_gradient_now_and_then():
 
 
 def test_each_image_has_its_own_mask_when_asked():
-    gating = searched(GatingOptions(execution="per_sample", noise=2.0), until=10)
+    gating = searched(GatingOptions(execution="per_sample", noise=2.0), until=8)
     gating.train()
     gating(images(8, size=16))
     gates = gating.state.gates.detach()
@@ -144,6 +144,20 @@ def test_the_projection_meets_the_budget_at_every_step():
     gating = searched(GatingOptions(search_share=1.0), until=STEPS - 2)
     assert gating.target() == pytest.approx(0.5)
     assert 0.3 <= gating.kept_cost() <= 0.5
+
+
+def test_the_choice_is_final_once_the_full_budget_is_reached():
+    gating = searched(GatingOptions(search_share=1.0, shrink=False), until=STEPS - 8)
+    chosen = gating.chosen.clone()
+    assert torch.equal(gating._open(), chosen)
+    loud = torch.where(chosen, -9.0, 9.0)  # whatever the gates say from now on
+    optimizer = torch.optim.SGD(gating.parameters(), lr=0.0)
+    for x, y in batches(8, seed=3):
+        gating.logit_mean.copy_(loud)
+        F.cross_entropy(gating(x), y).backward()
+        assert not gating.searching or (gating.state.gradients.gain == 0.0 and torch.equal(gating._open(), chosen))
+        gating.step(optimizer)
+    assert torch.equal(gating.kept, chosen.cpu())
 
 
 @pytest.mark.parametrize("target", ["projection", "loss"])
@@ -300,14 +314,14 @@ def misplaced(cost: str, **options) -> tuple[int, float]:
     return int((best & ~is_open).sum()), float(((consensus < 0.1) | (consensus > 0.9)).float().mean())
 
 
+@pytest.mark.parametrize("travel", [{}, {"drift": 80.0, "settle_polarization": 10.0}], ids=["defaults", "far"])
 @pytest.mark.parametrize("cost", ["macs", "params"])
-def test_polarization_does_not_turn_the_order_of_the_gates_over(cost):
-    """Gates near the threshold are driven apart, but do not overtake those which are saturated already."""
-    wrong, polarized = misplaced(cost)
+def test_polarization_does_not_turn_the_order_of_the_gates_over(cost, travel):
+    """Gates near the threshold are driven apart, but do not overtake those which are saturated already.
+
+    Before the choice became final once the full budget is reached, 4 and 14 of the best units ended up closed with gates
+    that travel far.
+    """
+    wrong, polarized = misplaced(cost, **travel)
     assert wrong <= 1  # a gate right at the threshold may end on either side
     assert polarized >= 0.95
-
-
-def test_gates_that_travel_too_far_turn_the_order_over():
-    """What the default of `drift` is for: gates of little worth end up above saturated ones."""
-    assert misplaced("params", drift=80.0, settle_polarization=10.0)[0] > 5
