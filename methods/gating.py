@@ -9,7 +9,7 @@
     small = gating.finish()
 
 The search runs in three stretches: all gates open (early in training a residual branch is noise, and the task gradient
-would close it), then the budget tightens, then the choice settles. What the gates have agreed on for long enough is
+would close it), then the budget tightens, then the choice is final and the gates agree on it. What the gates have agreed on for long enough is
 removed on the way. At the end of the search the rest is cut to the budget, and the network trains on.
 """
 
@@ -39,6 +39,7 @@ HISTORY_ROWS = 24
 
 SURE_LOGIT = 4.0
 """Of the consensus on a unit whose choice is final."""
+
 MAX_GAIN = 0.2
 """Of a gate's gradient; keeps a gate from crossing from open to closed in a few steps when the search is short."""
 

@@ -19,7 +19,7 @@ class GatingOptions(MethodOptions):
     target: Literal["projection", "loss"] = Field(
         "projection",
         description="how the budget is met: projection shifts all logits so that the open units cost exactly the budget; "
-        "loss adds a budget term to the objective (the paper's way)",
+        "loss adds a budget term to the objective (the paper's way; needs gates that travel further, drift = 80)",
     )
     layers: bool = Field(True, description="gate residual branches")
     channels: bool = Field(True, description="gate channels")

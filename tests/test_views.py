@@ -96,9 +96,8 @@ def test_views_that_cannot_be_are_refused(at_work: Path, tmp_path: Path, old: st
 
 # From start to end, two runs at a time
 
-NEARLY = (
-    0.95  # 98 % are aimed at; what the longer run keeps may lie lower within its budget's tolerance than the first's
-)
+# 98 % are aimed at; what the longer run keeps may lie lower within its budget's tolerance than the first's.
+NEARLY = 0.95
 
 
 @pytest.fixture(scope="module")
