@@ -15,19 +15,18 @@ long enough is removed on the way. At the end of the search the rest is cut to t
 
 from __future__ import annotations
 
-import contextlib
 import math
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from methods import budget, checkpoint, gating_record, importance, ranks, surgery
+from methods import budget, checkpoint, gating_record, importance, ranks, selection, surgery
 from methods.base import step_of
 from methods.costs import CostKind
 from methods.gate_wiring import find_skippable, unwrap, wrap
 from methods.gated_modules import GateHead, GateState, with_gradient_gain
-from methods.gates import annealed, budget_loss, disagreement_loss, polarization_loss, threshold
+from methods.gates import annealed, budget_loss, disagreement_loss, polarization_loss
 from methods.gating_options import GatingOptions
 from methods.gating_setup import check_arguments, check_budget, check_inputs, gated_units, price_weights
 from methods.measured_cost import CostTable
@@ -216,9 +215,9 @@ class ConsensusGating(nn.Module):
             return True
         if self.steps_done == self._release_step():
             importance.order_gates(self)
-        self._project()
+        selection.project(self)
         if self._progress() >= 1.0:
-            self._choose()
+            selection.choose(self)
         self._prepare_next()
         every = max(5, round(self.options.shrink_every_share * self.search_steps))
         due = self.options.shrink and self._stretch() != "open" and self.steps_done % every == 0
@@ -299,52 +298,10 @@ class ConsensusGating(nn.Module):
                 self.run.clamp_(max=0)  # while the threshold still rises, "on" is only what the loose budget affords
 
     @torch.no_grad()
-    def _project(self) -> None:
-        """Shift all logits so that the units above 1/2 cost the budget in force: one global threshold."""
-        if self.options.target != "projection" or self._stretch() == "open" or self.chosen is not None:
-            return
-        undecided = self.decided == UNDECIDED
-        found = threshold(self._cost, self.logit_mean, undecided, self.decided == OPEN, self.target())
-        if found is not None:
-            self.shift.copy_(found)
-
-    def _choose(self) -> None:
-        """The full budget is reached: what the threshold keeps now is final, all that is left is to agree on it.
-
-        If gates went on learning they would rise at the threshold, as the loss wants all of them open, past saturated ones
-        that hardly follow; the threshold would rise with them and close the most valuable units.
-        """
-        if self.chosen is None and self.options.target == "projection":
-            # Where no selection meets the budget yet the search goes on; if that stays so its end says it.
-            with contextlib.suppress(budget.BudgetError):
-                self.chosen = self._select().to(self.decided.device)
-
-    def _select(self) -> Tensor:
-        """(U,) bool, on the CPU: what the budget keeps when the search ends now."""
-        gone = (self.decided == GONE).cpu()
-        if self.chosen is not None:
-            return self.chosen.cpu() & ~gone
-        bundles = self._cost.staircase or self.round_to > 1
-        # A unit hurts the more the likelier it is open; with bundles of channels these add up.
-        scores = (torch.sigmoid(self.logit_mean - self.shift) if bundles else self.logit_mean).cpu()
-        scores = scores.masked_fill(gone, -1.0 if bundles else -torch.inf)
-        removable = (self.decided <= UNDECIDED).cpu()
-        try:
-            keep = budget.select(
-                self.structure, scores, self.keep, self.tolerance, removable, self._cost, self.round_to
-            )
-        except budget.BudgetError:
-            if self.reachable is None:
-                raise
-            return self.reachable  # coarse units: the ranking of now leads past the budget, an earlier one met it
-        # Bundles may want something back that is gone; what was decided lies within the selection of that time.
-        return self.reachable if self.reachable is not None and (keep & gone).any() else keep & ~gone
-
-    @torch.no_grad()
     def _shrink(self, optimizer: torch.optim.Optimizer) -> bool:
         """Remove what has agreed on "off", drop the gates of what has agreed on "on"; whether there was any."""
         try:
-            self.reachable = self._select()
+            self.reachable = selection.select(self)
         except budget.BudgetError:
             return False  # no selection meets the budget yet; if that stays so the end of the search says it
         patience = max(10, round(self.options.patience_share * self.search_steps))
@@ -372,7 +329,7 @@ class ConsensusGating(nn.Module):
     def _cut(self, optimizer: torch.optim.Optimizer) -> None:
         """End of the search: rank what is undecided, meet the budget exactly, remove the rest."""
         self.polarized_share = gating_record.polarized_share(self.consensus.cpu()[self.gated])
-        self.kept = self._select()
+        self.kept = selection.select(self)
         self.predicted_cost = float(self._cost(self.kept.float().to(self._cost.device)))
         surgery.forget(optimizer, [p for head in self.heads() for p in head.parameters()])
         unwrap(self.network)

@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from methods import ConsensusGating, GatingOptions, MacMeter, count_macs
+from methods import ConsensusGating, GatingOptions, MacMeter, count_macs, selection
 from methods.gated_modules import Gated
 from methods.shrinking import GONE, OPEN, UNDECIDED, agreed, agreement, present, remaining
 from methods.structure import trace
@@ -53,7 +53,7 @@ def agree(gating, off: list[int], on: list[int] = ()) -> None:
     )
     gating.logit_mean[off], gating.logit_mean[list(on)] = -9.0, 9.0
     gating.run[off], gating.run[list(on)] = -1000, 1000
-    gating._project()
+    selection.project(gating)
 
 
 @pytest.mark.parametrize(
@@ -185,7 +185,7 @@ def test_what_the_budget_needs_is_never_removed():
     gating, optimizer = start()
     agree(gating, off=gating.gated.nonzero().flatten().tolist())
     gating.logit_mean.copy_(torch.randn(len(gating.run), generator=torch.Generator().manual_seed(0)))
-    gating._project()
+    selection.project(gating)
     assert gating._shrink(optimizer)
     assert float(gating._cost((gating.decided != GONE).float())) >= 0.48
     for group in gating.structure.groups:
