@@ -24,9 +24,11 @@ class MagnitudeOptions(MethodOptions):
         description="global: one ranking over all layers, each layer's norms divided by their mean; "
         "layer: the same share of every layer goes",
     )
-    train_share: float = Field(0.6, gt=0, lt=1, description="share of the training before the filters are removed")
+    # Found with `greenprune tune` on cifar10-cpu-short and on the held-out images of eight epochs. Fine-tuning wants a high
+    # learning rate, as Renda et al. 2020 (arXiv 2003.02389) say; Li et al. use 0.01 of it, after a full training.
+    train_share: float = Field(0.5, gt=0, lt=1, description="share of the training before the filters are removed")
     fine_tune_peak: float = Field(
-        0.2, gt=0, description="learning rate at the start of fine-tuning, relative to the recipe's"
+        0.5, gt=0, description="learning rate at the start of fine-tuning, relative to the recipe's"
     )
 
 
