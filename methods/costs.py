@@ -76,8 +76,10 @@ class Cost(ABC):
         self.reference = reference
         self.device = device
         units, branches = structure.units, len(structure.branches)
-        self._into = _shares([p.in_units for p in self.parts], units).to(device)
-        self._out = _shares([p.out_units for p in self.parts], units).to(device)
+        # Whole channels are counted and then divided: sums of ones are exact in float32, sums of rounded shares are not.
+        self._into = _channels([p.in_units for p in self.parts], units).to(device)
+        self._out = _channels([p.out_units for p in self.parts], units).to(device)
+        self._in_widths, self._out_widths = self._into.sum(1), self._out.sum(1)
         inside = torch.zeros(len(self.parts), branches, dtype=torch.bool)
         for i, part in enumerate(self.parts):
             for unit in part.branches:
@@ -94,10 +96,12 @@ class Cost(ABC):
         Returns:
             () or (B,).
         """
-        padded = torch.cat([openness, openness.new_ones(*openness.shape[:-1], 1)], dim=-1)
-        gates = openness[..., openness.shape[-1] - self._outside.shape[1] :]
-        alive = torch.where(self._outside, 1.0, gates.unsqueeze(-2)).prod(-1)
-        return (self._fractions(padded @ self._into.T, padded @ self._out.T) * alive).sum(-1)
+        with torch.autocast(self._into.device.type, enabled=False):  # bfloat16 would round a budget by 0.4 %
+            padded = torch.cat([openness, openness.new_ones(*openness.shape[:-1], 1)], dim=-1)
+            gates = openness[..., openness.shape[-1] - self._outside.shape[1] :]
+            alive = torch.where(self._outside, 1.0, gates.unsqueeze(-2)).prod(-1)
+            inputs, outputs = (padded @ self._into.T) / self._in_widths, (padded @ self._out.T) / self._out_widths
+            return (self._fractions(inputs, outputs) * alive).sum(-1)
 
     @abstractmethod
     def _fractions(self, inputs: Tensor, outputs: Tensor) -> Tensor:
@@ -246,10 +250,10 @@ def _parameters_in_branches(model: nn.Module, branches: Iterable[Branch]) -> dic
     return result
 
 
-def _shares(sides: Sequence[Tensor], units: int) -> Tensor:
-    """(parts, U + 1): share of a side's channels that belong to each unit; the last column is for FIXED channels."""
-    shares = torch.zeros(len(sides), units + 1)
-    for row, channel_units in zip(shares, sides, strict=True):
+def _channels(sides: Sequence[Tensor], units: int) -> Tensor:
+    """(parts, U + 1): how many of a side's channels belong to each unit; the last column is for FIXED channels."""
+    channels = torch.zeros(len(sides), units + 1)
+    for row, channel_units in zip(channels, sides, strict=True):
         index = torch.where(channel_units == FIXED, units, channel_units)
-        row += torch.bincount(index, minlength=units + 1).float() / len(channel_units)
-    return shares
+        row += torch.bincount(index, minlength=units + 1)
+    return channels

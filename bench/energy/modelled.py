@@ -27,7 +27,7 @@ from typing import Any
 
 import psutil
 
-from bench.energy.processes import tree_usage
+from bench.energy.processes import recent_tree_usage, tree_usage
 from bench.energy.reading import Kind, SourceReading
 from bench.energy.source import Mark, Segment, edge_error_s, invalid
 from bench.energy.trace import PowerTrace
@@ -35,6 +35,7 @@ from bench.energy.trace import PowerTrace
 DEFAULT_CORE_W, DEFAULT_CORE_LOW_W, DEFAULT_CORE_HIGH_W = 6.0, 2.0, 15.0
 TDP_FACTOR = 2.0
 RAM_W_PER_GB, RAM_LOW_W_PER_GB, RAM_HIGH_W_PER_GB = 0.375, 0.1, 0.6
+SHARED_S = 0.005  # memory may be as old as that: what the CPU's source has just read serves both
 
 _FILLER = {"cpu", "processor", "with", "radeon", "graphics", "vega", "core"}
 
@@ -188,7 +189,7 @@ class RamSource:
         self.mark()
 
     def mark(self) -> Mark:
-        usage = tree_usage()
+        usage = recent_tree_usage(SHARED_S)
         self._trace.add(usage.time_s, usage.resident_bytes / 1e9 * RAM_W_PER_GB)
         return Mark(usage.time_s, self._trace.energy_j(self._trace.times_s[0], usage.time_s))
 

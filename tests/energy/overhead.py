@@ -52,7 +52,10 @@ def window_s():
             costs_s.append(time.thread_time() - begun_s)
             walls_s.append(time.perf_counter() - wall_s)
             time.sleep(0.002)
-    return {"cpu_s": statistics.median(costs_s), "wall_s": statistics.median(walls_s)}
+    # A machine that is busy with other things slows stretches of them down.
+    fifth = len(costs_s) // 5
+    stretches = [statistics.median(costs_s[i : i + fifth]) for i in range(0, 5 * fifth, fifth)]
+    return {"cpu_s": statistics.median(costs_s), "best": min(stretches), "wall_s": statistics.median(walls_s)}
 
 def sampler_share():
     shares = []

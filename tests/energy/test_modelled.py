@@ -10,9 +10,9 @@ import time
 
 import pytest
 
-from bench.energy import modelled
+from bench.energy import modelled, processes
 from bench.energy.modelled import CpuSource, RamSource, core_power, find_tdp_w
-from bench.energy.processes import tree_pids, tree_usage
+from bench.energy.processes import Usage, recent_tree_usage, tree_pids, tree_usage
 from bench.energy.source import Mark, Segment
 
 TABLE = [("Intel Core i7-8700K", 95.0), ("AMD EPYC 7763", 280.0), ("Twice", 10.0), ("twice", 20.0)]
@@ -179,11 +179,12 @@ def test_time_that_went_missing_is_invalid_rather_than_negative() -> None:
 def test_memory_is_the_mean_of_the_resident_bytes_by_watts(monkeypatch: pytest.MonkeyPatch) -> None:
     states = iter([(0.0, 8e9), (1.0, 16e9), (2.0, 16e9)])
 
-    def usage():
+    def usage(max_age_s: float):
+        assert max_age_s <= 0.005
         time_s, resident = next(states)
         return modelled_usage(time_s, int(resident))
 
-    monkeypatch.setattr(modelled, "tree_usage", usage)
+    monkeypatch.setattr(modelled, "recent_tree_usage", usage)
     source = RamSource()
     start = source.mark()
     source.poll()
@@ -195,8 +196,6 @@ def test_memory_is_the_mean_of_the_resident_bytes_by_watts(monkeypatch: pytest.M
 
 
 def modelled_usage(time_s: float, resident_bytes: int):
-    from bench.energy.processes import Usage
-
     return Usage(time_s=time_s, cpu_s=0, resolution_s=0, resident_bytes=resident_bytes)
 
 
@@ -206,3 +205,17 @@ def test_memory_of_this_process_is_what_it_holds() -> None:
         for start in range(0, len(block), mmap.PAGESIZE):
             block[start] = 1
         assert tree_usage().resident_bytes - before == pytest.approx(64 << 20, rel=0.1)
+
+
+def test_a_recent_reading_is_shared_and_an_old_or_a_parents_one_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    read = tree_usage()
+    shared = recent_tree_usage(60.0)
+    assert (shared.cpu_s, shared.resident_bytes) == (read.cpu_s, read.resident_bytes)
+    assert shared.time_s > read.time_s  # a window of a millisecond has its millisecond of memory
+    busy_until_s = time.process_time() + 0.02
+    while time.process_time() < busy_until_s:
+        pass
+    assert recent_tree_usage(0.005).cpu_s >= read.cpu_s + 0.02
+    parents = Usage(time_s=time.perf_counter(), cpu_s=-1.0, resolution_s=0.0, resident_bytes=0)
+    monkeypatch.setattr(processes, "_last", (os.getpid() + 1, parents))
+    assert recent_tree_usage(60.0).cpu_s > 0

