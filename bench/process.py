@@ -51,6 +51,9 @@ the memory it has: by default it gives it back and asks for it again in each ste
 CPU time of a training step of ResNet-20, and layers that take 4.5 ms in one minute and 8.5 ms in the next).
 """
 
+THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
+"""Both are set to the number of cores that a run has to itself: whichever the user limited otherwise would win."""
+
 
 @dataclass(frozen=True)
 class Ended:
@@ -74,7 +77,7 @@ class Workers:
         folder.mkdir(parents=True, exist_ok=True)
         job_file = folder / JOB_FILE
         job_file.write_text(job.model_dump_json(), encoding="utf-8")
-        threads = {"OMP_NUM_THREADS": str(len(job.cores))} if job.cores else {}
+        threads = dict.fromkeys(THREADS, str(len(job.cores))) if job.cores else {}
         reason = None
         try:
             with (folder / OUTPUT_FILE).open("w", encoding="utf-8") as log:

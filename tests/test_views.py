@@ -108,6 +108,7 @@ def folder(workplace: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(workplace)
         patch.setenv("OMP_NUM_THREADS", "1")
+        patch.setenv("MKL_NUM_THREADS", "1")
         runs = plan(load_suite(str(place / "tiny.toml")), load_data("digits"), "cpu")
         shares = share_cores(min(2, len(os.sched_getaffinity(0))), "cpu")
         outcome = launch(
