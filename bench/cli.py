@@ -8,7 +8,7 @@ import shlex
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
@@ -43,12 +43,25 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
 
 
+class ShowVersions(argparse.Action):
+    """Prints greenprune's version and those of what its figures depend on, as records name them."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+        from bench.machine import describe_versions  # late: it imports torch
+
+        versions = describe_versions()
+        print(f"greenprune {versions.pop('greenprune')}")
+        print(", ".join(f"{name} {version}" for name, version in versions.items()))
+        parser.exit()
+
+
 def parser() -> argparse.ArgumentParser:
     from bench import doctor, measure, tune_command
 
     top = argparse.ArgumentParser(
         prog="greenprune", description="Settle with measured joules which way of pruning a neural network is worth it."
     )
+    top.add_argument("--version", action=ShowVersions, nargs=0, help="print the versions that a figure depends on")
     commands = top.add_subparsers(required=True, metavar="COMMAND")
 
     run = commands.add_parser("run", help="run suites and write records, tables and figures")

@@ -267,3 +267,12 @@ def test_the_exit_code_reaches_the_shell(monkeypatch: pytest.MonkeyPatch) -> Non
     with pytest.raises(SystemExit) as caught:
         runpy.run_module("bench", run_name="__main__")
     assert caught.value.code == 2
+
+
+def test_version_names_what_figures_depend_on(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(["--version"])
+    assert end.value.code == 0
+    first, second = capsys.readouterr().out.splitlines()
+    assert first.startswith("greenprune ") and first.split()[1][0].isdigit()
+    assert f"torch {torch.__version__.split('+')[0]}" in second and "python 3." in second
