@@ -46,12 +46,14 @@ class Part:
         name: of the layer.
         in_units, out_units: unit of each input and output channel, or FIXED; `ALWAYS_OPEN` where the side does not matter.
         branches: units of the residual branches that it lies in.
+        left: what it costs when one of these is closed, in MACs or parameters; 0 unless the branch has a `Remnant`.
     """
 
     name: str
     in_units: Tensor
     out_units: Tensor
     branches: tuple[int, ...] = ()
+    left: float = 0.0
 
 
 class Cost(ABC):
@@ -85,6 +87,8 @@ class Cost(ABC):
             for unit in part.branches:
                 inside[i, unit - (units - branches)] = True
         self._outside = ~inside.to(device)
+        self._left = np.array([part.left for part in self.parts]) / self.reference
+        self._left_soft = torch.tensor(self._left, dtype=torch.float32, device=device)
         self.widths = np.array([[len(p.in_units), len(p.out_units)] for p in self.parts], dtype=float).reshape(-1, 2)
 
     def __call__(self, openness: Tensor) -> Tensor:
@@ -101,7 +105,7 @@ class Cost(ABC):
             gates = openness[..., openness.shape[-1] - self._outside.shape[1] :]
             alive = torch.where(self._outside, 1.0, gates.unsqueeze(-2)).prod(-1)
             inputs, outputs = (padded @ self._into.T) / self._in_widths, (padded @ self._out.T) / self._out_widths
-            return (self._fractions(inputs, outputs) * alive).sum(-1)
+            return (self._fractions(inputs, outputs) * alive + self._left_soft * (1.0 - alive)).sum(-1)
 
     @abstractmethod
     def _fractions(self, inputs: Tensor, outputs: Tensor) -> Tensor:
@@ -157,7 +161,7 @@ class ProductCost(Cost):
         return self._base * inputs * outputs
 
     def count(self, channels: Floats, alive: Floats) -> Floats:
-        return (self._dense * alive * (channels / self.widths).prod(-1)).sum(-1)
+        return (self._dense * alive * (channels / self.widths).prod(-1) + self._left * (1.0 - alive)).sum(-1)
 
 
 class MacCost(ProductCost):
@@ -167,11 +171,20 @@ class MacCost(ProductCost):
         self, structure: Structure, device: torch.device | str = "cpu", reference: float | None = None
     ) -> None:
         layers = [layer for layer in structure.layers.values() if layer.macs]
+        remnants = {
+            name: macs
+            for b in structure.branches
+            if b.remnant is not None
+            for name, macs in zip(b.remnant.convolutions, b.remnant.macs, strict=True)
+        }
         # A depthwise convolution has one input channel per output channel: its cost is linear in them, not quadratic.
         parts = [
-            Part(layer.name, ALWAYS_OPEN if layer.depthwise else layer.in_units, layer.out_units, layer.branches)
+            Part(
+                layer.name, ALWAYS_OPEN if layer.depthwise else layer.in_units, layer.out_units, layer.branches,
+                remnants.get(layer.name, 0.0),
+            )
             for layer in layers
-        ]
+        ]  # fmt: skip
         super().__init__("macs", structure, parts, [layer.macs for layer in layers], device, reference)
 
 
@@ -196,6 +209,13 @@ class ParamCost(ProductCost):
         parts: list[Part] = []
         dense: list[int] = []
         seen: set[int] = set()
+        with_remnant = {b.unit for b in structure.branches if b.remnant is not None}
+        kernels = {
+            name: params
+            for b in structure.branches
+            if b.remnant is not None
+            for name, params in zip(b.remnant.convolutions, b.remnant.params, strict=True)
+        }
         for layer in structure.layers.values():
             module = modules[layer.name]
             for parameter in module.parameters(recurse=False):
@@ -204,7 +224,10 @@ class ParamCost(ProductCost):
                 seen.add(id(parameter))
                 linear = layer.depthwise or parameter.ndim == 1 or isinstance(module, BATCH_NORMS)
                 inputs = ALWAYS_OPEN if linear else layer.in_units
-                parts.append(Part(layer.name, inputs, layer.out_units, layer.branches))
+                left = 0
+                if with_remnant.issuperset(layer.branches) and layer.branches:  # norms and biases stay
+                    left = kernels.get(layer.name, parameter.numel()) if parameter.ndim > 1 else parameter.numel()
+                parts.append(Part(layer.name, inputs, layer.out_units, layer.branches, left))
                 dense.append(parameter.numel())
         inside = _parameters_in_branches(model, structure.branches)
         by_channel = {parameter.name: parameter.units for parameter in structure.parameters}  # layer scale, for example

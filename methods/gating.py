@@ -28,9 +28,25 @@ from methods.gate_wiring import find_skippable, unwrap, wrap
 from methods.gated_modules import GateHead, GateState, with_gradient_gain
 from methods.gates import annealed, budget_loss, disagreement_loss, polarization_loss
 from methods.gating_options import GatingOptions
-from methods.gating_setup import check_arguments, check_budget, check_inputs, gated_units, price_weights
+from methods.gating_setup import (
+    check_arguments,
+    check_budget,
+    check_inputs,
+    gated_units,
+    price_weights,
+    remnant_structure,
+)
 from methods.measured_cost import CostTable
-from methods.shrinking import GONE, OPEN, UNDECIDED, agreed, agreement, present, remove_units
+from methods.shrinking import (
+    GONE,
+    OPEN,
+    UNDECIDED,
+    agreed,
+    agreement,
+    inside_undecided_remnants,
+    present,
+    remove_units,
+)
 from methods.structure import trace
 
 HISTORY_ROWS = 24
@@ -121,7 +137,7 @@ class ConsensusGating(nn.Module):
         self.kept: Tensor | None = None  # the selection of the final cut
         self._compare_ranks = False
 
-        self.structure = trace(model, example_inputs)
+        self.structure = remnant_structure(trace(model, example_inputs), model, self.options, keep, cost)
         self.gated = gated_units(self.structure, self.options)
         self.left = self.structure  # the network as it is now, numbered as `structure`
         device = example_inputs.device
@@ -307,6 +323,7 @@ class ConsensusGating(nn.Module):
         patience = max(10, round(self.options.patience_share * self.search_steps))
         final = self.reachable.to(self.decided.device)
         closed, opened = agreed(self.decided, self.run, patience, self._open(), final)
+        closed &= ~inside_undecided_remnants(self.structure, self.decided)
         if not (closed.any() or opened.any()):
             return False
         expected = surgery.evaluate(self, self._example_inputs)

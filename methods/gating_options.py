@@ -26,8 +26,20 @@ class GatingOptions(MethodOptions):
     streams: bool = Field(
         False, description="gate the channels of residual streams too (all their blocks share a gate)"
     )
-    search_share: float = Field(0.3, gt=0, le=1, description="share of the training after which the network is cut")
-    open_share: float = Field(0.5, ge=0, lt=1, description="share of the search with all gates held open")
+    closed_layers: Literal["separable", "removed"] = Field(
+        "separable",
+        description="what becomes of a residual branch that closes. separable: where it can (methods/remnant.py), it leaves a "
+        "depthwise separable branch at a tenth of its MACs, if the budget counts MACs or parameters, streams are not gated, "
+        "and all such remnants together would take at most a third of the budget; removed: nothing is left",
+    )
+    remnant_worth: float = Field(
+        0.5,
+        ge=0,
+        lt=1,
+        description="how much of what a residual branch is worth its remnant is taken to be worth, when gates are ordered",
+    )
+    search_share: float = Field(0.4, gt=0, le=1, description="share of the training after which the network is cut")
+    open_share: float = Field(0.65, ge=0, lt=1, description="share of the search with all gates held open")
     settle_share: float = Field(0.2, ge=0, lt=1, description="share of the search, at its end, at the full budget")
     budget_weight: float = Field(20.0, ge=0, description="weight of the budget loss (target = loss)")
     polarization_weight: float = Field(2.0, ge=0, description="weight of the polarization loss, annealed from 0")

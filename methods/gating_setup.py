@@ -7,10 +7,13 @@ from torch import Tensor, nn
 
 from methods import budget, surgery
 from methods.base import Skip
-from methods.costs import Cost
+from methods.costs import MEASURED, Cost, CostKind
 from methods.gating_options import GatingOptions
+from methods.remnant import with_remnants
 from methods.structure import Structure
 
+REMNANT_SHARE = 1.0 / 3.0
+"""Of the budget, that remnants may take when every branch that can leave one is closed."""
 
 def check_arguments(keep: float, steps: int, round_to: int) -> None:
     """Raise a ValueError that names the argument out of range and what is allowed."""
@@ -67,6 +70,19 @@ def gated_units(structure: Structure, options: GatingOptions) -> Tensor:
     for branch in structure.branches:
         gated[branch.unit] = options.layers
     return gated
+
+
+def remnant_structure(
+    structure: Structure, model: nn.Module, options: GatingOptions, keep: float, cost: CostKind
+) -> Structure:
+    """`structure` with the remnants that closed branches leave under `options`, see `GatingOptions.closed_layers`."""
+    if options.closed_layers != "separable" or options.streams or not options.layers or cost in MEASURED:
+        return structure
+    found = with_remnants(structure, model)
+    closed = torch.ones(structure.units)
+    closed[[b.unit for b in found.branches if b.remnant is not None]] = 0.0
+    with_them, without = (float(budget.make_cost(cost, s, model)(closed)) for s in (found, structure))
+    return found if with_them - without <= keep * REMNANT_SHARE else structure
 
 
 def price_weights(cost: Cost, balance: float) -> Tensor:

@@ -51,6 +51,9 @@ def order_gates(gating: ConsensusGating) -> None:
     """
     options = gating.options
     worth = share_layer_worth(gating.structure, gating.state.gradients.importance, options.within_layer)
+    for branch in gating.structure.branches:
+        if branch.remnant is not None:  # what is lost by closing it is only what the remnant cannot do
+            worth[branch.unit] *= 1.0 - options.remnant_worth
     undecided = gating.decided == UNDECIDED
     seen = worth[undecided & (worth > 0)]
     if options.prior_spread == 0.0 or len(seen) < 2:

@@ -55,6 +55,22 @@ def agreed(decided: Tensor, run: Tensor, patience: int, now: Tensor, final: Tens
     return undecided & (run <= -patience) & ~now & ~final, undecided & (run >= patience) & now & final
 
 
+def inside_undecided_remnants(structure: Structure, decided: Tensor) -> Tensor:
+    """(U,) bool: channels inside branches that may still close and leave a remnant, which needs all of them.
+
+    Args:
+        decided: (U,) GONE, UNDECIDED or OPEN.
+    """
+    inside = torch.zeros(structure.units, dtype=torch.bool)
+    for branch in structure.branches:
+        if branch.remnant is None or decided[branch.unit] != UNDECIDED:
+            continue
+        for group in structure.groups:
+            if all(branch.unit in structure.layers[name].branches for name in group.producers):
+                inside[group.units] = True
+    return inside.to(decided.device)
+
+
 def remaining(structure: Structure, keep: Tensor) -> Structure:
     """`structure` after the removal of what `keep` (U,) closes: layers and branches that are left, tables of the channels left.
 

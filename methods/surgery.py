@@ -6,7 +6,7 @@ is replaced by its torch.fx trace without the branch (a plain `nn.Module` with g
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -16,6 +16,8 @@ from torch import Tensor, nn
 from methods.branches import without_branch
 from methods.macs import COUNTED
 from methods.masking import along, masked_layer_norm
+from methods.parameters import cut_parameter, forget, take
+from methods.remnant import is_remnant, leave_remnant, with_remnants
 from methods.units import (
     CHANNEL_MODULES,
     Branch,
@@ -30,7 +32,7 @@ from methods.units import (
 def remove(
     model: nn.Module, structure: Structure, keep: Tensor, optimizer: torch.optim.Optimizer | None = None
 ) -> nn.Module:
-    """Cut every unit that `keep` closes out of `model`, in place.
+    """Cut every unit that `keep` closes out of `model`, in place. Of a branch with a `Remnant` that remnant stays.
 
     Args:
         model: the traced network.
@@ -43,12 +45,18 @@ def remove(
     """
     padded = torch.cat([keep.cpu(), torch.ones(1, dtype=torch.bool)])  # FIXED is -1: the last entry
     modules = dict(model.named_modules())
+    closed = [b for b in structure.branches if not keep[b.unit]]
+    remnants = [b for b in closed if b.remnant is not None]
+    whole = {name for b in remnants for name in b.modules}  # a remnant has all of its channels
     for layer in structure.layers.values():
-        _cut_layer(modules[layer.name], padded[layer.out_units], padded[layer.in_units], optimizer)
+        if layer.name not in whole:
+            _cut_layer(modules[layer.name], padded[layer.out_units], padded[layer.in_units], optimizer)
+    for branch in remnants:
+        leave_remnant(model, branch, optimizer)
     for parameter in structure.parameters:
         _cut_channel_parameter(model, parameter, padded[parameter.units], optimizer)
     before = list(model.parameters())  # after the cut, which replaced them
-    model = _remove_branches(model, [b for b in structure.branches if not keep[b.unit]])
+    model = _remove_branches(model, [b for b in closed if b.remnant is None])
     if optimizer is not None:
         left = {id(p) for p in model.parameters()}
         forget(optimizer, [p for p in before if id(p) not in left])
@@ -61,19 +69,19 @@ def _cut_layer(module: nn.Module, keep_out: Tensor, keep_in: Tensor, optimizer: 
     rows, columns = keep_out.nonzero().flatten(), keep_in.nonzero().flatten()
     if not isinstance(module, COUNTED):
         for name in ("weight", "bias"):
-            _cut_parameter(module, name, {0: rows}, optimizer)
+            cut_parameter(module, name, {0: rows}, optimizer)
         for name in ("running_mean", "running_var"):
             buffer = getattr(module, name, None)
             if buffer is not None:
-                setattr(module, name, _take(buffer, {0: rows}))
+                setattr(module, name, take(buffer, {0: rows}))
         _set_width(module, len(rows))
         return
     if is_depthwise(module):  # whole groups go, so what is left of a filter has its full depth
-        _cut_parameter(module, "weight", {0: rows}, optimizer)
+        cut_parameter(module, "weight", {0: rows}, optimizer)
         module.groups = len(columns) // (module.in_channels // module.groups)  # type: ignore[assignment, operator]
     else:
-        _cut_parameter(module, "weight", {0: rows, 1: columns}, optimizer)
-    _cut_parameter(module, "bias", {0: rows}, optimizer)
+        cut_parameter(module, "weight", {0: rows, 1: columns}, optimizer)
+    cut_parameter(module, "bias", {0: rows}, optimizer)
     if isinstance(module, nn.Linear):
         module.out_features, module.in_features = len(rows), len(columns)
     else:
@@ -95,54 +103,14 @@ def _cut_channel_parameter(
 ) -> None:
     if not keep.all():
         owner, _, leaf = parameter.name.rpartition(".")
-        _cut_parameter(model.get_submodule(owner), leaf, {parameter.dim: keep.nonzero().flatten()}, optimizer)
-
-
-def _take(tensor: Tensor, index: dict[int, Tensor]) -> Tensor:
-    """The chosen entries along each dimension, in the tensor's own memory format."""
-    result = tensor.detach()
-    for dim, kept in index.items():
-        result = result.index_select(dim, kept.to(tensor.device))
-    if tensor.ndim == 4 and tensor.is_contiguous(memory_format=torch.channels_last):
-        return result.contiguous(memory_format=torch.channels_last)
-    return result.contiguous()
-
-
-def _cut_parameter(
-    module: nn.Module, name: str, index: dict[int, Tensor], optimizer: torch.optim.Optimizer | None
-) -> None:
-    old = getattr(module, name, None)
-    if old is None:
-        return
-    new = nn.Parameter(_take(old, index), requires_grad=old.requires_grad)
-    setattr(module, name, new)
-    if optimizer is None:
-        return
-    for group in optimizer.param_groups:
-        group["params"] = [new if p is old else p for p in group["params"]]
-    if old in optimizer.state:
-        state = optimizer.state.pop(old)
-        optimizer.state[new] = {
-            key: _take(value, index) if isinstance(value, Tensor) and value.shape == old.shape else value
-            for key, value in state.items()
-        }
+        cut_parameter(model.get_submodule(owner), leaf, {parameter.dim: keep.nonzero().flatten()}, optimizer)
 
 
 def cut_rows(module: nn.Linear, rows: Tensor, optimizer: torch.optim.Optimizer | None) -> None:
     """Keep the outputs `rows` (indices) of a linear layer, in place, with the optimizer's state for them."""
-    _cut_parameter(module, "weight", {0: rows}, optimizer)
-    _cut_parameter(module, "bias", {0: rows}, optimizer)
+    cut_parameter(module, "weight", {0: rows}, optimizer)
+    cut_parameter(module, "bias", {0: rows}, optimizer)
     module.out_features = len(rows)
-
-
-def forget(optimizer: torch.optim.Optimizer, parameters: Iterable[nn.Parameter]) -> None:
-    """Take `parameters` and their state out of `optimizer`; groups stay (maybe empty), and so does what else they hold."""
-    gone = {id(p) for p in parameters}
-    for group in optimizer.param_groups:
-        for p in group["params"]:
-            if id(p) in gone:
-                optimizer.state.pop(p, None)
-        group["params"] = [p for p in group["params"] if id(p) not in gone]
 
 
 def _remove_branches(model: nn.Module, branches: list[Branch]) -> nn.Module:
@@ -255,13 +223,16 @@ def resize(model: nn.Module, structure: Structure, tensors: dict[str, Tensor]) -
     """Bring the dense `model` into the shape of the pruned network whose state dict is `tensors`, and load it.
 
     Works for the result of any structural method, whoever made it: widths are read off the tensors, and a residual branch
-    is gone when none of its tensors is there.
+    is gone when none of its tensors is there, and a remnant when those of its kernels are.
 
     Raises:
         ValueError: `tensors` do not fit `model`, even after resizing.
     """
     gone = [b for b in structure.branches if not any(k.startswith(f"{name}.") for name in b.modules for k in tensors)]
     model = _remove_branches(model, gone)
+    for branch in with_remnants(structure, model).branches:
+        if branch.remnant is not None and branch not in gone and is_remnant(branch.remnant, tensors):
+            leave_remnant(model, branch)
     for parameter in structure.parameters:
         tensor = tensors.get(parameter.name)
         if tensor is not None:

@@ -46,6 +46,20 @@ class ChannelGroup:
 
 
 @dataclass(frozen=True)
+class Remnant:
+    """What stays of a residual branch that is closed instead of removed: a depthwise separable one, see `methods.remnant`.
+
+    Attributes:
+        convolutions: by name in the order of execution; the first becomes depthwise, the others 1x1.
+        macs, params: what is left of each of them, multiply-accumulates for one image and weights.
+    """
+
+    convolutions: tuple[str, ...]
+    macs: tuple[int, ...]
+    params: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class Branch:
     """A residual branch whose removal leaves the shortcut: `x + f(x)` becomes `x`.
 
@@ -55,12 +69,14 @@ class Branch:
         modules: the modules called in the branch, in order.
         end: the last norm, convolution or linear layer that everything in the branch passes through; where its output
             can be closed.
+        remnant: what stays where it is closed; None: nothing, the branch is removed.
     """
 
     name: str
     unit: int
     modules: tuple[str, ...]
     end: str
+    remnant: Remnant | None = None
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,114 @@
+"""What a closed residual branch leaves behind: removal, cost, optimizer, storing, the search around it."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from bench import models
+from methods import ConsensusGating, GatingOptions, count_macs, surgery
+from methods.budget import MacCost, ParamCost
+from methods.remnant import with_remnants
+from methods.structure import trace
+from methods.units import Structure
+
+IMAGES = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+
+
+def resnet() -> tuple[nn.Module, Structure]:
+    model = models.build("resnet20", 10, seed=0)
+    return model, with_remnants(trace(model, IMAGES), model)
+
+
+def closed(structure: Structure, *names: str) -> torch.Tensor:
+    keep = torch.ones(structure.units, dtype=torch.bool)
+    keep[[b.unit for b in structure.branches if b.name in names]] = False
+    return keep
+
+
+def test_who_leaves_one() -> None:
+    _, structure = resnet()
+    assert [b.name for b in structure.branches if b.remnant is None] == ["layer2.0", "layer3.0"]  # they change the shape
+    bottlenecks = models.build("torchvision/resnet50", 10, seed=0)
+    assert not any(b.remnant for b in with_remnants(trace(bottlenecks, IMAGES), bottlenecks).branches)
+
+
+def test_removal_equals_the_mask_and_costs_what_is_counted() -> None:
+    model, structure = resnet()
+    keep = closed(structure, "layer1.1", "layer2.0", "layer3.2")
+    inner = next(g for g in structure.groups if g.name == "layer3.2.conv1")
+    keep[inner.start + 5] = False  # what a remnant is made of needs all channels of its branch, whatever they were voted
+    keep[next(g for g in structure.groups if g.name == "layer3.1.conv1").start] = False
+    dense_macs, dense_params = count_macs(model, IMAGES), sum(p.numel() for p in model.parameters())
+    macs, params = MacCost(structure)(keep.float()), ParamCost(structure, model)(keep.float())
+    for module in model.modules():  # norms as after a training, so that masks make a difference
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.normal_(module.weight, 1.0, 0.3)
+            nn.init.normal_(module.bias, 0.0, 0.3)
+    small, difference = surgery.remove_checked(model, structure, keep, IMAGES)
+    assert difference <= 1e-4
+    assert count_macs(small, IMAGES) == pytest.approx(float(macs) * dense_macs, abs=2)
+    assert sum(p.numel() for p in small.parameters()) == pytest.approx(float(params) * dense_params, abs=2)
+    block = small.get_submodule("layer3.2")
+    assert block.conv1.groups == 64
+    assert block.conv2.kernel_size == (1, 1)
+
+
+def test_the_remnant_learns() -> None:
+    model, structure = resnet()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    F.cross_entropy(model(IMAGES), torch.tensor([0, 1])).backward()
+    optimizer.step()
+    small = surgery.remove(model, structure, closed(structure, "layer1.1"), optimizer)
+    held = {id(p) for group in optimizer.param_groups for p in group["params"]}
+    assert held == {id(p) for p in small.parameters()}
+    before = {name: p.detach().clone() for name, p in small.named_parameters()}
+    for _ in range(2):  # its scale leaves 0 in the first step, its kernels follow
+        optimizer.zero_grad()
+        F.cross_entropy(small(IMAGES), torch.tensor([0, 1])).backward()
+        optimizer.step()
+    for name in ("conv1.weight", "conv2.weight", "bn2.weight"):
+        assert not torch.equal(before[f"layer1.1.{name}"], small.get_parameter(f"layer1.1.{name}")), name
+
+
+def test_it_is_rebuilt_from_its_tensors() -> None:
+    model, structure = resnet()
+    keep = closed(structure, "layer1.0", "layer2.0", "layer2.1")
+    keep[next(g for g in structure.groups if g.name == "layer3.1.conv1").start + torch.arange(1, 64)] = False
+    small = surgery.remove(model, structure, keep)
+    small.get_submodule("layer1.0.bn2").weight.data.fill_(0.5)
+    dense = models.build("resnet20", 10, seed=1)
+    again = surgery.resize(dense, trace(dense, IMAGES), small.state_dict())
+    assert torch.equal(surgery.evaluate(again, IMAGES), surgery.evaluate(small, IMAGES))
+
+
+def search(options: GatingOptions, keep: float = 0.5, **arguments: object) -> ConsensusGating:
+    model = models.build("resnet20", 10, seed=0)
+    return ConsensusGating(model, IMAGES, keep=keep, steps=60, options=options, **arguments)
+
+
+@pytest.mark.parametrize(
+    ("options", "keep", "leaves"),
+    [({}, 0.5, True), ({}, 0.1, False), ({"streams": True}, 0.5, False), ({"closed_layers": "removed"}, 0.5, False)],
+)
+def test_when_the_search_leaves_them(options: dict, keep: float, leaves: bool) -> None:
+    gating = search(GatingOptions(**options), keep)
+    assert any(b.remnant for b in gating.structure.branches) == leaves
+
+
+def test_a_search_meets_its_budget_with_them() -> None:
+    gating = search(GatingOptions(open_share=0.3))
+    dense_macs = count_macs(models.build("resnet20", 10, seed=0), IMAGES)
+    optimizer = torch.optim.SGD(gating.parameters(), lr=0.1, momentum=0.9)
+    labels = torch.tensor([0, 1])
+    for _ in range(60):
+        optimizer.zero_grad()
+        (F.cross_entropy(gating(IMAGES), labels) + gating.penalty()).backward()
+        optimizer.step()
+        gating.step(optimizer)
+    small = gating.finish()
+    assert 0.48 <= count_macs(small, IMAGES) / dense_macs <= 0.5
+    assert gating.masked_max_abs_diff <= 1e-4
+    depthwise = [m for m in small.modules() if isinstance(m, nn.Conv2d) and m.groups > 1]
+    gone = [b for b in gating.structure.branches if b.remnant and not gating.kept[b.unit]]
+    assert len(depthwise) == len(gone) > 0
