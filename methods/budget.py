@@ -1,6 +1,7 @@
 """Meeting a budget: which units to keep so that the network costs what was asked for.
 
-`select` closes units one by one in ascending order of score. Where that makes no sense, because only whole steps of the
+`select` closes units one by one in ascending order of score, and reopens what still fits at the end. Where that makes no
+sense, because only whole steps of the
 width save time (`costs.Cost.steps`) or because the hardware wants multiples of 8 or 16 (`round_to`), `budget_steps`
 closes bundles of channels.
 """
@@ -160,9 +161,16 @@ def _select_units(
     structure: Structure, scores: Tensor, keep: float, least: float, removable: Tensor | None, cost: Cost
 ) -> tuple[Tensor, float]:
     choice = Choice(structure, cost)
-    for unit in torch.argsort(scores.detach().float().cpu(), stable=True).tolist():
+    ranking = torch.argsort(scores.detach().float().cpu(), stable=True).tolist()
+    for unit in ranking:
         if choice.cost() <= keep:
             break
         if (removable is None or removable[unit]) and choice.closable(unit) and choice.cost_without(unit) >= least:
             choice.close(unit)
+    if choice.cost() >= least:  # the last one that was closed may have cost more than had to go: what fits comes back
+        for unit in reversed(ranking):
+            if choice.open[unit] or scores[unit] == -torch.inf:  # the latter is not there any more
+                continue
+            if choice.cost() < choice.cost_with(unit) <= keep:  # inside a closed branch it would cost, and be, nothing
+                choice.reopen(unit)
     return torch.from_numpy(choice.open), choice.cost()

@@ -53,7 +53,14 @@ class Choice:
         """What would be left if `unit` were closed."""
         self.close(unit)
         cost = self.cost()
-        self._change(unit, opening=True)
+        self.reopen(unit)
+        return cost
+
+    def cost_with(self, unit: int) -> float:
+        """What it would cost if the closed `unit` were open."""
+        self.reopen(unit)
+        cost = self.cost()
+        self.close(unit)
         return cost
 
     def alive_without(self, branch: int) -> Floats:
@@ -64,6 +71,9 @@ class Choice:
 
     def close(self, unit: int) -> None:
         self._change(unit, opening=False)
+
+    def reopen(self, unit: int) -> None:
+        self._change(unit, opening=True)
 
     def _change(self, unit: int, *, opening: bool) -> None:
         self.open[unit] = opening
