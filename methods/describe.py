@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from methods.budget import MacCost, floor
 from methods.gating import GatingOptions, gated_units
+from methods.remnant import with_remnants
 from methods.structure import Structure, trace
 
 
@@ -50,20 +51,24 @@ def describe(model: nn.Module, example_inputs: Tensor, options: GatingOptions | 
     """A table of what gating can remove: groups of channels with their widths, residual branches, MACs, the floor.
 
     "MACs" is the share of the network's MACs that goes when everything in the row is removed (with coupled layers, so
-    the rows do not add up to 1). The floor is the smallest budget that `ConsensusGating` accepts with these options.
+    the rows do not add up to 1). Of a branch that can leave a remnant (`GatingOptions.closed_layers`) its share is told too.
+    The floor is the smallest budget that `ConsensusGating` accepts with these options.
 
     Args, Raises: as for `ungateable`; options: default all defaults.
     """
     structure = trace(model, example_inputs)
-    gated = gated_units(structure, options or GatingOptions())
-    rows = [("what", "units", "MACs", "gated", "layers that write it")]
+    options = options or GatingOptions()
+    gated = gated_units(structure, options)
+    rows = [("what", "units", "MACs", "gated", "layers that write it, what stays")]
     for group in structure.groups:
         chosen = "yes" if gated[group.start] else "no (option)"
         writers = f"{len(group.producers)}" if len(group.producers) > 1 else ""
         rows.append((group.name, str(group.width), _share(structure, group.units), chosen, writers))
-    for branch in structure.branches:
+    separable = options.closed_layers == "separable" and not options.streams
+    for branch in (with_remnants(structure, model) if separable else structure).branches:
+        left = "" if branch.remnant is None else f"closed, it may leave {sum(branch.remnant.macs) / structure.macs:.1%}"
         share = _share(structure, slice(branch.unit, branch.unit + 1))
-        rows.append((f"branch {branch.name}", "1", share, "yes" if gated[branch.unit] else "no (option)", ""))
+        rows.append((f"branch {branch.name}", "1", share, "yes" if gated[branch.unit] else "no (option)", left))
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]
     least = floor(structure, gated) if structure.units else 1.0

@@ -1,4 +1,7 @@
-"""The proposed method: consensus gating of layers and channels in one training run (arXiv 2302.10798)."""
+"""The proposed method: consensus gating of layers and channels in one training run (arXiv 2302.10798).
+
+What a closed layer leaves (`GatingOptions.closed_layers`) is ours.
+"""
 
 from __future__ import annotations
 
@@ -24,8 +27,9 @@ class Gated(Method):
     source = "arXiv 2302.10798"
     Options = GatingOptions
     tuning: ClassVar = {
+        "closed_layers": ("separable", "removed"),
         "search_share": (0.2, 0.3, 0.4, 0.6),
-        "open_share": (0.25, 0.5),
+        "open_share": (0.25, 0.5, 0.65),
         "polarization_weight": (1.0, 2.0, 4.0),
         "within_layer": (0.0, 0.25, 1.0),
         "drift": (5.0, 10.0, 20.0),

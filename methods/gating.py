@@ -11,6 +11,7 @@
 The search runs in three stretches: all gates open (early in training a residual branch is noise, and the task gradient
 would close it), then the budget tightens, then the choice is final and the gates agree on it. What they have agreed on for
 long enough is removed on the way. At the end of the search the rest is cut to the budget, and the network trains on.
+A closed layer that can leaves a depthwise separable one (`remnant`), which from then on trains with the rest.
 """
 
 from __future__ import annotations

@@ -15,6 +15,7 @@ from methods.structure import Structure
 REMNANT_SHARE = 1.0 / 3.0
 """Of the budget, that remnants may take when every branch that can leave one is closed."""
 
+
 def check_arguments(keep: float, steps: int, round_to: int) -> None:
     """Raise a ValueError that names the argument out of range and what is allowed."""
     if not 0.0 < keep <= 1.0:

@@ -28,7 +28,10 @@ def closed(structure: Structure, *names: str) -> torch.Tensor:
 
 def test_who_leaves_one() -> None:
     _, structure = resnet()
-    assert [b.name for b in structure.branches if b.remnant is None] == ["layer2.0", "layer3.0"]  # they change the shape
+    assert [b.name for b in structure.branches if b.remnant is None] == [
+        "layer2.0",
+        "layer3.0",
+    ]  # they change the shape
     bottlenecks = models.build("torchvision/resnet50", 10, seed=0)
     assert not any(b.remnant for b in with_remnants(trace(bottlenecks, IMAGES), bottlenecks).branches)
 
@@ -37,7 +40,9 @@ def test_removal_equals_the_mask_and_costs_what_is_counted() -> None:
     model, structure = resnet()
     keep = closed(structure, "layer1.1", "layer2.0", "layer3.2")
     inner = next(g for g in structure.groups if g.name == "layer3.2.conv1")
-    keep[inner.start + 5] = False  # what a remnant is made of needs all channels of its branch, whatever they were voted
+    keep[inner.start + 5] = (
+        False  # what a remnant is made of needs all channels of its branch, whatever they were voted
+    )
     keep[next(g for g in structure.groups if g.name == "layer3.1.conv1").start] = False
     dense_macs, dense_params = count_macs(model, IMAGES), sum(p.numel() for p in model.parameters())
     macs, params = MacCost(structure)(keep.float()), ParamCost(structure, model)(keep.float())

@@ -179,6 +179,24 @@ def test_select_keeps_the_highest_scores():
     assert score[kept].min() > score[~kept].max()
 
 
+def test_what_still_fits_comes_back_after_a_whole_layer_closed_last():
+    structure = trace(network(), images())
+    narrowed = next(g for g in structure.groups if g.name == "layer3.2.conv1")
+    branch = next(b for b in structure.branches if b.name == "layer1.2")
+    ranked = torch.full((structure.units,), 100.0)
+    ranked[narrowed.start : narrowed.start + 20] = torch.arange(20.0)
+    ranked[branch.unit] = 50.0
+    cost = MacCost(structure)
+    budget = float(cost((ranked > 50.0).float())) + 0.015  # 20 channels close, then the layer: more than has to go
+    keep = select(structure, ranked, keep=budget, tolerance=0.02)
+    assert not keep[branch.unit]
+    closed = (~keep[narrowed.units]).sum()
+    channel = float(cost.prices()[narrowed.start])
+    assert closed == 20 - int(0.015 / channel)
+    assert not keep[narrowed.start : narrowed.start + closed].any()  # those of the highest scores came back
+    assert budget - channel < float(cost(keep.float())) <= budget
+
+
 def test_select_never_empties_a_group_of_channels():
     structure = trace(PlainConvs(), images())
     score = torch.arange(structure.units).float()  # the first group has all the lowest
