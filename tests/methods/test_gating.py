@@ -107,7 +107,7 @@ def test_a_layer_that_the_majority_closed_is_skipped():
 
 
 def test_a_closed_layer_still_sees_a_gradient_now_and_then():
-    gating = searched(GatingOptions(search_share=1.0, noise=0.0, revisit_every=4), until=STEPS - 8)
+    gating = searched(GatingOptions(search_share=1.0, noise=0.0, revisit_every=4, open_share=0.5), until=STEPS - 8)
     first = gating.structure.branches[4].modules[0]
     wrapper = gating.network.get_submodule(first)
     with torch.no_grad():
@@ -119,11 +119,11 @@ def test_a_closed_layer_still_sees_a_gradient_now_and_then():
     for x, y in batches(8, seed=5):
         F.cross_entropy(gating(x), y).backward()
         gating.step(optimizer)
-    assert 1 <= len(calls) <= 3
+    assert 1 <= len(set(calls)) <= 3  # the final cut runs the network once more
 
 
 def test_each_image_has_its_own_mask_when_asked():
-    gating = searched(GatingOptions(execution="per_sample", noise=2.0), until=8)
+    gating = searched(GatingOptions(execution="per_sample", noise=2.0, open_share=0.2), until=8)
     gating.train()
     gating(images(8, size=16))
     gates = gating.state.gates.detach()

@@ -58,8 +58,14 @@ def agree(gating, off: list[int], on: list[int] = ()) -> None:
 
 @pytest.mark.parametrize(
     "options",
-    [{}, {"execution": "per_sample"}, {"streams": True}, {"target": "loss", "budget_weight": 200.0}],
-    ids=["majority", "per_sample", "streams", "loss"],
+    [
+        {},
+        {"execution": "per_sample"},
+        {"streams": True},
+        {"target": "loss", "budget_weight": 200.0},
+        {"closed_layers": "removed"},
+    ],
+    ids=["majority", "per_sample", "streams", "loss", "removed"],
 )
 def test_the_network_shrinks_during_the_search_and_ends_on_budget(options):
     gating, optimizer = start(**options)
@@ -83,7 +89,7 @@ def test_without_shrinking_nothing_is_removed_before_the_end():
 
 
 def test_a_removal_takes_weights_statistics_momentum_and_rows_of_heads_along():
-    gating, optimizer = start()
+    gating, optimizer = start(closed_layers="removed")
     train(gating, optimizer, range(8))
     group, branch = gating.structure.groups[2], gating.structure.branches[1]
     assert gating.gated[group.start]
@@ -264,13 +270,26 @@ def test_a_masked_convolution_is_on_the_ledger():
 
 
 def test_what_else_the_optimizer_holds_stays():
-    gating, _ = start()
+    gating, _ = start(closed_layers="removed")
     own = torch.nn.Parameter(torch.ones(3))
     optimizer = torch.optim.SGD([{"params": list(gating.parameters())}, {"params": [own]}], lr=0.05)
     agree(gating, off=[gating.structure.groups[3].start])
     assert gating._shrink(optimizer)
     gating._cut(optimizer)
     assert optimizer.param_groups[1]["params"][0] is own
+
+
+def test_channels_wait_until_their_layer_has_decided_what_it_leaves():
+    gating, optimizer = start(keep=0.6)
+    branch = next(b for b in gating.structure.branches if b.remnant)
+    group = next(g for g in gating.structure.groups if branch.unit in gating.structure.layers[g.name].branches)
+    agree(gating, off=[group.start])
+    assert not gating._shrink(optimizer)  # a remnant would need the channel
+    agree(gating, off=[group.start], on=[branch.unit])
+    assert gating._shrink(optimizer)  # the layer is open for good
+    assert gating._shrink(optimizer)
+    assert gating.decided[branch.unit] == OPEN
+    assert gating.decided[group.start] == GONE
 
 
 def test_the_same_seed_shrinks_alike():
