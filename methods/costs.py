@@ -22,7 +22,7 @@ import torch.fx
 from torch import Tensor, nn
 
 from methods.branches import branch_nodes, node_ancestors
-from methods.units import BATCH_NORMS, FIXED, Branch, ChannelGroup, Structure
+from methods.units import BATCH_NORMS, FIXED, Branch, ChannelGroup, Remnant, Structure
 
 CostKind = Literal["macs", "params", "latency", "energy"]
 MEASURED: tuple[CostKind, ...] = ("latency", "energy")
@@ -171,12 +171,7 @@ class MacCost(ProductCost):
         self, structure: Structure, device: torch.device | str = "cpu", reference: float | None = None
     ) -> None:
         layers = [layer for layer in structure.layers.values() if layer.macs]
-        remnants = {
-            name: macs
-            for b in structure.branches
-            if b.remnant is not None
-            for name, macs in zip(b.remnant.convolutions, b.remnant.macs, strict=True)
-        }
+        remnants = {name: macs for r in _remnants(structure) for name, macs in zip(r.convolutions, r.macs, strict=True)}
         # A depthwise convolution has one input channel per output channel: its cost is linear in them, not quadratic.
         parts = [
             Part(
@@ -210,12 +205,7 @@ class ParamCost(ProductCost):
         dense: list[int] = []
         seen: set[int] = set()
         with_remnant = {b.unit for b in structure.branches if b.remnant is not None}
-        kernels = {
-            name: params
-            for b in structure.branches
-            if b.remnant is not None
-            for name, params in zip(b.remnant.convolutions, b.remnant.params, strict=True)
-        }
+        kernels = {name: n for r in _remnants(structure) for name, n in zip(r.convolutions, r.params, strict=True)}
         for layer in structure.layers.values():
             module = modules[layer.name]
             for parameter in module.parameters(recurse=False):
@@ -238,6 +228,10 @@ class ParamCost(ProductCost):
                 parts.append(Part(name, ALWAYS_OPEN, channels, tuple(inside.get(name, ()))))
                 dense.append(parameter.numel())
         super().__init__("params", structure, parts, dense, device, reference)
+
+
+def _remnants(structure: Structure) -> list[Remnant]:
+    return [b.remnant for b in structure.branches if b.remnant is not None]
 
 
 def _parameters_in_branches(model: nn.Module, branches: Iterable[Branch]) -> dict[str, list[int]]:

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from methods.budget import MacCost, floor
-from methods.gating import GatingOptions, gated_units
+from methods.gating_options import GatingOptions
+from methods.gating_setup import gated_units
 from methods.remnant import with_remnants
 from methods.structure import Structure, trace
 

@@ -22,32 +22,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from methods import budget, checkpoint, gating_record, importance, ranks, selection, surgery
+from methods import budget, checkpoint, gating_record, importance, ranks, selection, shrinking, surgery
+from methods import gating_setup as setup
 from methods.base import step_of
 from methods.costs import CostKind
 from methods.gate_wiring import find_skippable, unwrap, wrap
 from methods.gated_modules import GateHead, GateState, with_gradient_gain
 from methods.gates import annealed, budget_loss, disagreement_loss, polarization_loss
 from methods.gating_options import GatingOptions
-from methods.gating_setup import (
-    check_arguments,
-    check_budget,
-    check_inputs,
-    gated_units,
-    price_weights,
-    remnant_structure,
-)
 from methods.measured_cost import CostTable
-from methods.shrinking import (
-    GONE,
-    OPEN,
-    UNDECIDED,
-    agreed,
-    agreement,
-    inside_undecided_remnants,
-    present,
-    remove_units,
-)
+from methods.shrinking import GONE, OPEN, UNDECIDED
 from methods.structure import trace
 
 HISTORY_ROWS = 24
@@ -119,9 +103,9 @@ class ConsensusGating(nn.Module):
         round_to: int = 1,
     ) -> None:
         super().__init__()
-        check_arguments(keep, steps, round_to)
+        setup.check_arguments(keep, steps, round_to)
         budget.check_table(cost, table)
-        check_inputs(model, example_inputs)
+        setup.check_inputs(model, example_inputs)
         self.cost, self.round_to = cost, round_to
         self.predicted_cost: float | None = None  # fraction of the dense cost, set where the network is cut
         self.options = options or GatingOptions()
@@ -138,18 +122,18 @@ class ConsensusGating(nn.Module):
         self.kept: Tensor | None = None  # the selection of the final cut
         self._compare_ranks = False
 
-        self.structure = remnant_structure(trace(model, example_inputs), model, self.options, keep, cost)
-        self.gated = gated_units(self.structure, self.options)
+        self.structure = setup.remnant_structure(trace(model, example_inputs), model, self.options, keep, cost)
+        self.gated = setup.gated_units(self.structure, self.options)
         self.left = self.structure  # the network as it is now, numbered as `structure`
         device = example_inputs.device
         self._cost = budget.make_cost(cost, self.structure, model, table, device)
-        check_budget(self.structure, self.gated, keep, self._cost, round_to)
+        setup.check_budget(self.structure, self.gated, keep, self._cost, round_to)
 
         generator = torch.Generator().manual_seed(seed)
         self._noise_generator = torch.Generator(device).manual_seed(seed + 1)
         self._macs = budget.MacCost(self.structure, device)
         units = self.structure.units
-        weights = price_weights(self._cost, self.options.balance)
+        weights = setup.price_weights(self._cost, self.options.balance)
         per_sample = self.options.execution == "per_sample"
         self.state = GateState(units, device, weights, self._noise_generator, per_sample=per_sample)
         self._gain = self.state.gradients.gain = min(MAX_GAIN, self.options.drift / self.search_steps)
@@ -310,7 +294,7 @@ class ConsensusGating(nn.Module):
         self.consensus.mul_(m).add_(votes, alpha=1.0 - m)
         self.consensus.masked_fill_(self.decided == OPEN, 1.0)  # exactly, whatever the moving average rounds to
         if self._stretch() != "open":
-            self.run.copy_(agreement(self.run, self.consensus, self.options.settled))
+            self.run.copy_(shrinking.agreement(self.run, self.consensus, self.options.settled))
             if self._progress() < 1.0:
                 self.run.clamp_(max=0)  # while the threshold still rises, "on" is only what the loose budget affords
 
@@ -323,8 +307,8 @@ class ConsensusGating(nn.Module):
             return False  # no selection meets the budget yet; if that stays so the end of the search says it
         patience = max(10, round(self.options.patience_share * self.search_steps))
         final = self.reachable.to(self.decided.device)
-        closed, opened = agreed(self.decided, self.run, patience, self._open(), final)
-        closed &= ~inside_undecided_remnants(self.structure, self.decided)
+        closed, opened = shrinking.agreed(self.decided, self.run, patience, self._open(), final)
+        closed &= ~shrinking.inside_undecided_remnants(self.structure, self.decided)
         if not (closed.any() or opened.any()):
             return False
         expected = surgery.evaluate(self, self._example_inputs)
@@ -335,8 +319,8 @@ class ConsensusGating(nn.Module):
     def decide(self, decided: Tensor, optimizer: torch.optim.Optimizer | None) -> None:
         """Bring network, gates and optimizer in line with `decided` (U,)."""
         keep, undecided = decided != GONE, decided == UNDECIDED
-        self.network, self.left = remove_units(self.network, self.left, keep, undecided, optimizer)
-        there = present(self.left, len(decided)).to(decided.device)
+        self.network, self.left = shrinking.remove_units(self.network, self.left, keep, undecided, optimizer)
+        there = shrinking.present(self.left, len(decided)).to(decided.device)
         self.decided.copy_(decided.masked_fill(~there, GONE))  # channels inside a removed layer went with it
         self.consensus.masked_fill_(self.decided == GONE, 0.0).masked_fill_(self.decided == OPEN, 1.0)
         self.state.end_shapes.clear()  # they may have changed with the channels; a pass with all branches tells

@@ -80,8 +80,11 @@ def remnant_structure(
     if options.closed_layers != "separable" or options.streams or not options.layers or cost in MEASURED:
         return structure
     found = with_remnants(structure, model)
+    leaving = [b.unit for b in found.branches if b.remnant is not None]
+    if not leaving:
+        return structure
     closed = torch.ones(structure.units)
-    closed[[b.unit for b in found.branches if b.remnant is not None]] = 0.0
+    closed[leaving] = 0.0
     with_them, without = (float(budget.make_cost(cost, s, model)(closed)) for s in (found, structure))
     return found if with_them - without <= keep * REMNANT_SHARE else structure
 

@@ -13,7 +13,7 @@ from methods import BudgetError, ConsensusGating, GatingOptions, count_macs, des
 from methods.budget import floor, select
 from methods.gate_wiring import unwrap
 from methods.gated_modules import Gated
-from methods.gating import gated_units
+from methods.gating_setup import gated_units
 from methods.structure import Structure, trace
 from methods.surgery import evaluate, masked, remove
 from tests.methods.equivalence import NETWORKS
