@@ -9,17 +9,18 @@ import torch.nn.functional as F
 from torch import nn
 
 from bench.models import build
-from methods import ConsensusGating
+from methods import ConsensusGating, GatingOptions
 from methods.structure import trace
 from methods.surgery import evaluate, resize
 from tests.methods.networks import batches, images
 
 
-@pytest.fixture(scope="module")
-def small() -> nn.Module:
-    """The result of a short training, with at least one residual branch removed and channels cut."""
+@pytest.fixture(scope="module", params=["separable", "removed"])
+def small(request: pytest.FixtureRequest) -> nn.Module:
+    """The result of a short training, with at least one residual branch closed and channels cut."""
     torch.manual_seed(0)
-    gating = ConsensusGating(build("resnet20", 10, seed=0), images(2, 16), keep=0.5, steps=6).train()
+    options = GatingOptions(closed_layers=request.param, search_share=0.9, open_share=0.1)
+    gating = ConsensusGating(build("resnet20", 10, seed=0), images(2, 16), keep=0.5, steps=6, options=options).train()
     with torch.no_grad():  # as if the search had decided
         for branch in gating.structure.branches[1:3]:
             gating.logit_mean[branch.unit] = -50.0
@@ -30,7 +31,11 @@ def small() -> nn.Module:
         optimizer.zero_grad()
         gating.step(optimizer)
     network = gating.finish().eval()
-    assert len([m for m in network.modules() if isinstance(m, nn.Conv2d)]) <= 21 - 4
+    convolutions = [m for m in network.modules() if isinstance(m, nn.Conv2d)]
+    if request.param == "removed":
+        assert len(convolutions) <= 21 - 4
+    else:
+        assert len([m for m in convolutions if m.groups > 1]) >= 2
     assert len({m.out_channels for m in network.modules() if isinstance(m, nn.Conv2d)}) > 3
     return network
 
