@@ -160,7 +160,8 @@ FIGURES = (
         final_architecture,
         architecture_in_words,
         "Outline: output channels of the dense network; filled, and the number above: those kept (heights by the square "
-        "root). A red cross is a removed layer. First seed of each method; with many methods only the smallest budget.",
+        "root). A red cross is a removed layer, hatched is what a closed one left. First seed of each method; with "
+        "many methods only the smallest budget.",
         has_architecture,
     ),
     FigureSpec(

@@ -154,7 +154,10 @@ def has_architecture(results: Results) -> bool:
 
 @mpl.rc_context(RC)
 def final_architecture(results: Results) -> Figure:
-    """A strip for each network: its layers from left to right, kept channels filled within the dense width."""
+    """A strip for each network: its layers from left to right, kept channels filled within the dense width.
+
+    Hatched: what a closed layer left, a depthwise or 1x1 convolution.
+    """
     comparison_of_one(results)
     strips, look = _strips(results), looks(results.runs)
     figure, panels = new_figure(11.5, 1.9 + 0.95 * max(1, len(strips)), rows=max(1, len(strips)))
@@ -168,15 +171,30 @@ def final_architecture(results: Results) -> Figure:
     return figure
 
 
+def _left_of_closed_layers(record: Record) -> set[str]:
+    """Layers of residual branches that closed and are there all the same: separable ones, see `methods.remnant`."""
+    assert record.cost is not None
+    kept, dense = record.cost.widths, record.cost.widths_dense
+    left: set[str] = set()
+    for branch, consensus in record.history.get("layers", {}).items():
+        inside = {name for name in dense if name.startswith(f"{branch}.")}
+        if consensus and consensus[-1][0] < 0.5 and all(kept.get(name, 0) for name in inside):
+            left |= inside
+    return left
+
+
 def _strip(axes: Axes, record: Record, color: str) -> None:
     assert record.cost is not None
     kept, dense = record.cost.widths, record.cost.widths_dense
-    widest = max(dense.values(), default=1)
+    widest, left = max(dense.values(), default=1), _left_of_closed_layers(record)
     for x, (name, full) in enumerate(dense.items()):
         # The square root keeps a first layer of 16 channels visible beside a last one of 512.
         outer, inner = ((width / widest) ** 0.5 for width in (full, kept.get(name, 0)))
         axes.add_patch(Rectangle((x - 0.36, -outer), 0.72, 2 * outer, facecolor="white", edgecolor="#9A9A9A"))
-        if inner:
+        if name in left:
+            hatched: dict[str, Any] = {"facecolor": "white", "edgecolor": color, "hatch": "////", "linewidth": 0.8}
+            axes.add_patch(Rectangle((x - 0.36, -inner), 0.72, 2 * inner, **hatched))
+        elif inner:
             axes.add_patch(Rectangle((x - 0.36, -inner), 0.72, 2 * inner, facecolor=color, linewidth=0))
         else:
             axes.plot([x], [0], marker="x", color="#B00020", markersize=9, markeredgewidth=2.2, label="removed")
@@ -200,8 +218,10 @@ def architecture_in_words(results: Results) -> str:
         assert record.cost is not None
         kept, dense = record.cost.widths, record.cost.widths_dense
         removed = [name for name in dense if not kept.get(name, 0)]
+        left = [name for name in dense if name in _left_of_closed_layers(record)]
         narrowed = [f"{name} {kept[name]} of {dense[name]}" for name in dense if 0 < kept.get(name, 0) < dense[name]]
         budget = "" if record.method_name == "dense" else f" {record.budget * 100:g} %"
         said = f"removed: {', '.join(removed) or 'no layer'}; narrowed: {', '.join(narrowed) or 'none'}"
+        said += f"; made separable: {', '.join(left)}" if left else ""
         sentences.append(f"{record.method}{budget}, seed {record.seed}: {said}")
     return f"Kept channels of each layer. {'. '.join(sentences)}."

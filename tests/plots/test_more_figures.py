@@ -208,6 +208,24 @@ def test_architecture_draws_kept_channels_and_crosses_out_removed_layers(tmp_pat
     )
 
 
+def test_architecture_hatches_what_a_closed_layer_left(tmp_path: Path) -> None:
+    dense = {"b0.c1": 16, "b0.c2": 16, "b1.c1": 16, "b1.short": 16}
+    run = with_widths(record("gated"), {"conv1": 16, "fc": 10})
+    assert run.cost is not None
+    kept = {"b0.c1": 16, "b0.c2": 16, "b1.short": 16}  # of b1, which closed too, only the shortcut is there
+    run = run.model_copy(
+        update={
+            "cost": run.cost.model_copy(update={"widths_dense": dense, "widths": kept}),
+            "history": {"layers": {"b0": [[0.9], [0.0]], "b1": [[0.9], [0.0]]}},
+        }
+    )
+    results = load(store(tmp_path, run))
+    (axes,) = final_architecture(results).axes
+    hatched = [round(patch.get_x() + 0.36) for patch in axes.patches if patch.get_hatch()]
+    assert hatched == [0, 1]
+    assert architecture_in_words(results).endswith("narrowed: none; made separable: b0.c1, b0.c2.")
+
+
 def test_budget_is_drawn_as_what_was_missed(tmp_path: Path) -> None:
     runs = grid(("dense", "gated"), (0.5,), 2)
     invalid = record("magnitude", valid=False, invalid_reason="kept too much")
