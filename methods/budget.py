@@ -1,9 +1,8 @@
 """Meeting a budget: which units to keep so that the network costs what was asked for.
 
 `select` closes units one by one in ascending order of score, and reopens what still fits at the end. Where that makes no
-sense, because only whole steps of the
-width save time (`costs.Cost.steps`) or because the hardware wants multiples of 8 or 16 (`round_to`), `budget_steps`
-closes bundles of channels.
+sense, because only whole steps of the width save time (`costs.Cost.steps`) or because the hardware wants multiples of 8 or
+16 (`round_to`), `budget_steps` closes bundles of channels.
 """
 
 from __future__ import annotations

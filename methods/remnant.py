@@ -24,7 +24,7 @@ def with_remnants(structure: Structure, model: nn.Module) -> Structure:
     """`structure` with a `Remnant` for every branch that can leave one; the others are removed when they close.
 
     A branch can leave one when its layers are at least two 2-d convolutions that keep size and number of channels (odd
-    square kernels of at least 3x3, zero padding, no stride, no groups), batch norms, and functions without parameters.
+    square kernels of at least 3x3, zero padding, no stride, no groups), batch norms (the last with a scale), and functions without parameters.
 
     Args:
         structure: traced from `model` as it is, or as it was before branches were removed.
@@ -46,6 +46,8 @@ def _remnant(branch: Branch, structure: Structure, modules: dict[str, nn.Module]
             convolutions.append(name)
         elif not isinstance(module, nn.BatchNorm2d) and any(True for _ in module.parameters()):
             return None
+    if getattr(modules[branch.end], "weight", None) is None:
+        return None  # a norm without a scale: nothing could make it begin at 0
     layers = [modules[name] for name in convolutions]
     if len(layers) < 2 or not all(_keeps_shape(layer) for layer in layers):
         return None

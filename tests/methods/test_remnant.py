@@ -32,6 +32,9 @@ def test_who_leaves_one() -> None:
         "layer2.0",
         "layer3.0",
     ]  # they change the shape
+    plain = models.build("resnet20", 10, seed=0)
+    plain.get_submodule("layer1.1").bn2 = nn.BatchNorm2d(16, affine=False)  # nothing could make its branch begin at 0
+    assert "layer1.1" not in [b.name for b in with_remnants(trace(plain, IMAGES), plain).branches if b.remnant]
     bottlenecks = models.build("torchvision/resnet50", 10, seed=0)
     assert not any(b.remnant for b in with_remnants(trace(bottlenecks, IMAGES), bottlenecks).branches)
 
