@@ -24,7 +24,8 @@ def with_remnants(structure: Structure, model: nn.Module) -> Structure:
     """`structure` with a `Remnant` for every branch that can leave one; the others are removed when they close.
 
     A branch can leave one when its layers are at least two 2-d convolutions that keep size and number of channels (odd
-    square kernels of at least 3x3, zero padding, no stride, no groups), batch norms (the last with a scale), and functions without parameters.
+    square kernels of at least 3x3, zero padding, no stride, no groups), batch norms (the last layer with a scale), and
+    functions without parameters.
 
     Args:
         structure: traced from `model` as it is, or as it was before branches were removed.
