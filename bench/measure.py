@@ -12,7 +12,7 @@ import shlex
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from textwrap import shorten
@@ -183,22 +183,39 @@ def _reading(reading: Reading) -> dict[str, Any]:
 
 def _run(command: Sequence[str]) -> int:
     """Run to its end. Ctrl-C is the command's business, which gets it from the terminal; SIGTERM is handed on."""
-    process = subprocess.Popen(command)
-    with _signals(process):
+    with _signals() as hand_to:
+        process = subprocess.Popen(command)
+        hand_to(process)
         code = process.wait()
     return 128 - code if code < 0 else code
 
 
 @contextlib.contextmanager
-def _signals(process: subprocess.Popen[bytes]) -> Iterator[None]:
+def _signals() -> Iterator[Callable[[subprocess.Popen[bytes]], None]]:
+    """Gives a function that takes the process that signals go to.
+
+    The handlers stand before there is one: a SIGTERM just after the start would else end this process and leave the
+    command running, unmeasured. It waits until the process is known.
+    """
+    processes: list[subprocess.Popen[bytes]] = []
+    waiting: list[int] = []
+
+    def on_sigterm(number: int, _: object) -> None:
+        if processes:
+            processes[0].send_signal(number)
+        else:
+            waiting.append(number)
+
+    def hand_to(process: subprocess.Popen[bytes]) -> None:
+        processes.append(process)
+        for number in waiting:
+            process.send_signal(number)
+
     # Functions rather than SIG_IGN, which would be inherited.
-    handlers: dict[signal.Signals, Any] = {
-        signal.SIGINT: lambda *_: None,
-        signal.SIGTERM: lambda number, _: process.send_signal(number),
-    }
+    handlers: dict[signal.Signals, Any] = {signal.SIGINT: lambda *_: None, signal.SIGTERM: on_sigterm}
     before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     try:
-        yield
+        yield hand_to
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -102,13 +102,33 @@ def test_a_termination_is_handed_on_and_what_was_used_is_told(tmp_path: Path) ->
         [sys.executable, "-m", "bench", "energy", "--json", "e.json", "--", "/bin/sh", "-c", f"echo > {ready}; exec sleep 60"],
         cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
-    while not ready.exists():
-        assert process.poll() is None
-        time.sleep(0.02)
-    process.terminate()
-    process.communicate(timeout=60)
+    try:
+        while not ready.exists():
+            assert process.poll() is None
+            time.sleep(0.02)
+        process.terminate()
+        process.communicate(timeout=50)
+    finally:
+        process.kill()  # a process that stays would be in the tree that later tests measure
+        process.wait()
     assert process.returncode == 128 + signal.SIGTERM
     assert json.loads((tmp_path / "e.json").read_text())["exit_code"] == 143
+
+
+def test_a_termination_while_the_command_starts_is_handed_on(monkeypatch, capfd) -> None:
+    class Terminated(subprocess.Popen):
+        def __init__(self, *args, **kwargs) -> None:
+            super().__init__(*args, **kwargs)
+            os.kill(os.getpid(), signal.SIGTERM)  # the command runs, and nobody knows its process yet
+
+    monkeypatch.setattr("bench.measure.subprocess.Popen", Terminated)
+    before = signal.getsignal(signal.SIGTERM)
+    # What this process would do without a handler of its own; a test that ends all others tells nobody why.
+    signal.signal(signal.SIGTERM, lambda *_: pytest.fail("the termination ended the measuring process"))
+    try:
+        assert measure(["sleep", "60"], WORLD) == 128 + signal.SIGTERM
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs Linux's prctl")
