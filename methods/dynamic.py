@@ -20,7 +20,8 @@ from torch import Tensor, nn
 
 from methods.base import Method, MethodOptions, Skip
 from methods.budget import BudgetError
-from methods.gated_modules import GateHead, GradientScale
+from methods.gate_gradients import GradientScale
+from methods.gate_heads import GateHead
 from methods.gates import annealed
 from methods.skipping import Layout, SkippingCost, SkippingNetwork, find_gates, install
 from methods.skipping_layers import Skipper

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from methods.gated_modules import Gated, GateHead, GateState
+from methods.gate_heads import GateHead
+from methods.gate_state import GateState
+from methods.gated_modules import Gated
 from methods.macs import CONVOLUTIONS
 from methods.structure import Structure
 

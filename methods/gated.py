@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from methods.base import Method, MethodOptions, Phase
-from methods.gated_modules import GateHead
+from methods.gate_heads import GateHead
 from methods.gating import ConsensusGating
 from methods.gating_options import GatingOptions
 

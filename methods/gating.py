@@ -26,8 +26,11 @@ from methods import budget, checkpoint, gating_record, importance, ranks, select
 from methods import gating_setup as setup
 from methods.base import step_of
 from methods.costs import CostKind
+from methods.gate_gradients import with_gradient_gain
+from methods.gate_heads import GateHead
+from methods.gate_state import GateState
 from methods.gate_wiring import find_skippable, unwrap, wrap
-from methods.gated_modules import GateHead, GateState, with_gradient_gain
+from methods.gated_modules import Gated
 from methods.gates import annealed, budget_loss, disagreement_loss, polarization_loss
 from methods.gating_options import GatingOptions
 from methods.measured_cost import CostTable
@@ -138,6 +141,7 @@ class ConsensusGating(nn.Module):
         self.state = GateState(units, device, weights, self._noise_generator, per_sample=per_sample)
         self._gain = self.state.gradients.gain = min(MAX_GAIN, self.options.drift / self.search_steps)
         wrap(model, self.structure, self.gated, self.state, self.options, example_inputs, generator)
+        self.state.sites = [m for m in model.modules() if isinstance(m, Gated)]
         find_skippable(model, self.structure, self.gated, self.state, example_inputs)
         self.network = model
         self.register_buffer("logit_mean", torch.full((units,), self.options.initial_logit, device=device))
@@ -165,8 +169,15 @@ class ConsensusGating(nn.Module):
         self.state.standing = self.logit_mean - self.shift
         if self.chosen is not None:
             self.state.standing = torch.where(self._open(), SURE_LOGIT, -SURE_LOGIT)
-        self.state.begin(len(inputs), searching=self.training, shift=self.shift, consensus=self._open())
+        self.state.begin(
+            len(inputs),
+            searching=self.training,
+            shift=self.shift,
+            consensus=self._open(),
+            final=self.chosen is not None,
+        )
         output = self.network(inputs)
+        self.state.conclude()
         return self.state.tied_to(output) if self.training and ranks.several() else output
 
     @torch.compiler.disable
@@ -320,6 +331,7 @@ class ConsensusGating(nn.Module):
         """Bring network, gates and optimizer in line with `decided` (U,)."""
         keep, undecided = decided != GONE, decided == UNDECIDED
         self.network, self.left = shrinking.remove_units(self.network, self.left, keep, undecided, optimizer)
+        self.state.sites = [m for m in self.network.modules() if isinstance(m, Gated)]
         there = shrinking.present(self.left, len(decided)).to(decided.device)
         self.decided.copy_(decided.masked_fill(~there, GONE))  # channels inside a removed layer went with it
         self.consensus.masked_fill_(self.decided == GONE, 0.0).masked_fill_(self.decided == OPEN, 1.0)

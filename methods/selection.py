@@ -22,7 +22,8 @@ def project(gating: ConsensusGating) -> None:
     if gating.options.target != "projection" or gating._stretch() == "open" or gating.chosen is not None:
         return
     undecided = gating.decided == UNDECIDED
-    found = threshold(gating._cost, gating.logit_mean, undecided, gating.decided == OPEN, gating.target())
+    opened, near = gating.decided == OPEN, float(gating.shift)
+    found = threshold(gating._cost, gating.logit_mean, undecided, opened, gating.target(), near)
     if found is not None:
         gating.shift.copy_(found)
 

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from methods import surgery
+from methods.gate_heads import GateHead
 from methods.gate_wiring import put, unwrap
-from methods.gated_modules import Gated, GateHead
+from methods.gated_modules import Gated
 from methods.structure import FIXED, Structure
 
 GONE, UNDECIDED, OPEN = -1, 0, 1

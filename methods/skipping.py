@@ -17,7 +17,7 @@ import torch
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
-from methods.gated_modules import GateHead
+from methods.gate_heads import GateHead
 from methods.macs import CONVOLUTIONS
 from methods.skipping_layers import BlockConv, BlockNorm, BranchEnd, BranchStart, Skipper, Wrapper
 from methods.structure import BATCH_NORMS, Structure

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from methods.gated_modules import GateHead, GradientScale
+from methods.gate_gradients import GradientScale
+from methods.gate_heads import GateHead
 from methods.gates import binarize, logistic_noise, straight_through
 from methods.macs import layer_macs
 

@@ -2,9 +2,13 @@
 
     python -m tests.methods.step_cost --out results/gated
 
-writes step_cost.json: ResNet-20, batch 64, on one thread of the CPU. Steps of both kinds alternate in random order until
-the interval of their ratio is narrow; compared is the CPU time of the process, which a busy machine changes least, and
-the wall-clock time beside it.
+writes step_cost.json: ResNet-20, batch 64, on one thread of the CPU. Steps of both kinds alternate in random order; compared
+is the CPU time of the process, which a busy machine changes least, and the wall-clock time beside it.
+
+Where the tensors of a process happen to lie in memory changes a step by some percent, and stays as it is as long as the
+process lives. So several processes are measured, each with memory of random sizes taken beforehand; the figure is the mean
+over processes, the interval that of this mean. They keep their memory as the runs of a suite do (`bench.process`): dense steps
+are the faster for it.
 """
 
 from __future__ import annotations
@@ -12,7 +16,12 @@ from __future__ import annotations
 import argparse
 import importlib.metadata
 import json
+import math
+import os
 import platform
+import random
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -21,7 +30,9 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
+from bench.energy.modelled import cpu_model
 from bench.models import build
+from bench.process import ENVIRONMENT
 from bench.repeat import ratio_interval, repeat_until
 from bench.train import autocast_for, resolve_precision
 from methods import ConsensusGating, GatingOptions
@@ -30,6 +41,8 @@ CPU = torch.device("cpu")
 BATCH = 64
 STEPS = 100_000  # of the whole training: so many that the stretch does not change while we measure
 BLOCK_STEPS = 4
+T_95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
+"""Of two-sided 95 %, for 1, 2, ... degrees of freedom."""
 
 KINDS: dict[str, tuple[GatingOptions, bool]] = {  # options, whether the gates have been released
     "majority, gates held open": (GatingOptions(), False),
@@ -76,26 +89,62 @@ def block(step: Callable[[], None]) -> tuple[float, float]:
     return time.process_time() - cpu_s, time.perf_counter() - wall_s
 
 
-def compare(kind: str, limit_s: float, ci: float = 0.005) -> dict[str, Any]:
-    """Ratio of a search step to a dense step, with its 95 % interval."""
+def compare(kind: str, limit_s: float, ci: float = 0.004) -> dict[str, Any]:
+    """Ratio of a search step to a dense step, in this process."""
     search, dense = training_step(*KINDS[kind]), training_step(None)
-    block(search), block(dense)  # the first steps of both allocate
+    for step in (search, dense):
+        block(step), block(step)  # the first steps allocate
     found = repeat_until(
         lambda: block(search), lambda: block(dense), lambda times: times[0], ci=ci, min_pairs=20, limit_s=limit_s
     )
-    wall = ratio_interval([w for _, w in found.a], [w for _, w in found.b])
-    return {"cpu_ratio": [found.ratio, found.low, found.high], "wall_ratio": wall, "pairs": found.pairs}
+    wall, _, _ = ratio_interval([w for _, w in found.a], [w for _, w in found.b])
+    return {"cpu_ratio": found.ratio, "wall_ratio": wall, "pairs": found.pairs}
+
+
+def measure_here(seed: int, limit_s: float) -> dict[str, Any]:
+    """All kinds in this process, among memory of random sizes."""
+    torch.set_num_threads(1)
+    sizes = random.Random(seed)
+    taken = []
+    found = {}
+    for kind in sizes.sample(list(KINDS), len(KINDS)):
+        taken += [torch.empty(64 * sizes.randrange(1, 4096), dtype=torch.uint8) for _ in range(4)]
+        found[kind] = compare(kind, limit_s)
+    return found
+
+
+def mean_of_ratios(ratios: Sequence[float]) -> list[float]:
+    """Geometric mean, low and high end of its 95 % interval (t distribution)."""
+    logs = torch.tensor(ratios, dtype=torch.float64).log()
+    half = T_95[len(ratios) - 2] * float(logs.std()) / math.sqrt(len(ratios))
+    return [math.exp(float(logs.mean()) + by) for by in (0.0, -half, half)]
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("results/gated"))
-    parser.add_argument("--seconds", type=float, default=90.0, help="limit for each kind of search step")
+    parser.add_argument(
+        "--seconds", type=float, default=30.0, help="limit for each kind of search step in each process"
+    )
+    parser.add_argument("--processes", type=int, default=6, choices=range(2, len(T_95) + 2))
+    parser.add_argument("--here", type=int, metavar="SEED", help=argparse.SUPPRESS)
     arguments = parser.parse_args(argv)
-    torch.set_num_threads(1)
-    found: dict[str, Any] = {kind: compare(kind, arguments.seconds) for kind in KINDS}
+    if arguments.here is not None:
+        print(json.dumps(measure_here(arguments.here, arguments.seconds)))
+        return
+    runs = []
+    for seed in range(arguments.processes):
+        command = [sys.executable, "-m", __spec__.name, "--seconds", str(arguments.seconds), "--here", str(seed)]
+        done = subprocess.run(command, env={**ENVIRONMENT, **os.environ}, check=True, stdout=subprocess.PIPE, text=True)
+        runs.append(json.loads(done.stdout.splitlines()[-1]))
+    found: dict[str, Any] = {}
+    for kind in KINDS:
+        found[kind] = {name: mean_of_ratios([run[kind][name] for run in runs]) for name in ("cpu_ratio", "wall_ratio")}
+        found[kind]["cpu_ratio_by_process"] = [run[kind]["cpu_ratio"] for run in runs]
+        found[kind]["pairs"] = sum(run[kind]["pairs"] for run in runs)
     found["precision"] = resolve_precision(CPU, "auto")
-    found["command"] = "python -m tests.methods.step_cost"
+    found["processor"] = cpu_model()[0]
+    found["command"] = f"python -m tests.methods.step_cost --seconds {arguments.seconds:g} --processes {len(runs)}"
     found["versions"] = {name: importlib.metadata.version(name) for name in ("greenprune", "torch")}
     found["versions"]["python"] = platform.python_version()
     arguments.out.mkdir(parents=True, exist_ok=True)

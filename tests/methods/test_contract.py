@@ -13,7 +13,8 @@ from bench.cost import count_connections, sample_macs
 from bench.models import build
 from bench.store import load_model, save_model
 from methods import BudgetError, Method, Skip, count_macs, count_params, registry
-from methods.gated_modules import Gated, GateHead
+from methods.gate_heads import GateHead
+from methods.gated_modules import Gated
 from methods.surgery import evaluate
 from tests.methods.contract import BATCH, STEPS, run, size_of
 from tests.methods.networks import OneLinear, batches, images, network

@@ -93,6 +93,31 @@ def test_the_threshold_is_the_lowest_that_meets_the_target():
     assert threshold(cost, scores, torch.zeros(4, dtype=torch.bool), opened, 0.5) is None
 
 
+@pytest.mark.parametrize("seed", range(40))
+def test_where_the_search_for_the_threshold_begins_changes_nothing_but_its_length(seed):
+    generator = torch.Generator().manual_seed(seed)
+    units = int(torch.randint(1, 200, (), generator=generator))
+    scores = torch.randn(units, generator=generator).round(decimals=2)  # some are equal
+    undecided = torch.rand(units, generator=generator) < 0.8
+    opened = (torch.rand(units, generator=generator) < 0.3) & ~undecided
+    weights = torch.rand(units, generator=generator)
+    calls = []
+
+    def cost(openness):
+        calls.append(1)
+        return openness @ weights / weights.sum()
+
+    target = 1.1 * float(torch.rand((), generator=generator)) - 0.05  # some cannot be met
+    expected = threshold(cost, scores, undecided, opened, target)
+    whole_search = len(calls)
+    if expected is None:
+        return
+    for near in (-9.0, 0.0, 9.0, float(expected)):
+        calls.clear()
+        assert threshold(cost, scores, undecided, opened, target, near) == expected
+    assert whole_search < 6 or len(calls) <= whole_search - 2  # the last one began at the answer
+
+
 def test_prior_logits_keep_the_order_and_have_the_spread_asked_for():
     benefit = torch.tensor([1e-6, 1e-4, 1e-2, 1.0, 100.0])
     logits = prior_logits(benefit, 2.0, 0.5)
