@@ -1,13 +1,14 @@
-"""Gate heads: what they look at, and their decision as one step of autograd.
+"""Gate heads: what they look at, what they say, and how they learn from it.
 
 A step of the search is to cost hardly more than a dense one. The matrices of a head are so small that what it costs is the
-number of operations: composed of PyTorch's own a head takes about forty forward and as many backward.
+number of operations, about forty forward and as many backward if they are left to autograd; and each of them takes several
+times as long between two convolutions, which sweep the caches, as in a row with its like.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,166 +63,108 @@ class GateHead(nn.Module):
         """Multiply-accumulates for one image."""
         return self.first.weight.numel() + self.last.weight.numel()
 
-    @property
-    def weights(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        return self.first.weight, self.first.bias, self.last.weight, self.last.bias
-
-    def decide(
-        self, pooled: Tensor, gates: Tensor, shift: Tensor, needed: Tensor, scale: GradientScale
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """The head's word on its units.
-
-        Args:
-            pooled: (B, C), its layer's input.
-            gates: (..., U) of all units.
-            shift: (), the threshold on the logits.
-            needed: what opens a unit: (units,), a vote above that; or (B, units), for each image, a logit above that.
-            scale: of the gradients of the gates.
-
-        Returns:
-            `gates` with those of the head's units replaced, 1 where open and 0 where closed, with the gradient of the votes
-            (or of each image's p); (units,) votes, the mean of p over the batch; (B, units) logits, less the shift and
-            without a gradient; and what is open, bool, of the shape of `needed`.
-        """
-        with without_autocast(pooled.device.type):
-            return _Decision.apply(gates, self.descriptor(pooled), *self.weights, self, shift, needed, scale)  # type: ignore[no-any-return]
-
-    def votes(self, pooled: Tensor, shift: Tensor) -> tuple[Tensor, Tensor]:
-        """Votes and logits as of `decide`, where the gates are known without."""
-        with without_autocast(pooled.device.type):
-            return _Votes.apply(self.descriptor(pooled), *self.weights, self, shift)  # type: ignore[no-any-return]
-
 
 @dataclass(frozen=True)
-class _Word:
-    """What a head said to a batch, and how it came to it."""
+class Word:
+    """What a head said to a batch, and how it came to it. Nothing here has a gradient."""
 
     descriptor: Tensor  # (B, features)
     hidden: Tensor  # (B, hidden)
     logits: Tensor  # (B, units), less the shift
     p: Tensor  # (B, units)
+    votes: Tensor  # (units,), the mean of p over the batch
 
     @classmethod
-    def of(cls, head: GateHead, descriptor: Tensor, weights: Sequence[Tensor], shift: Tensor) -> _Word:
-        first_weight, first_bias, last_weight, last_bias = weights
-        hidden = torch.addmm(first_bias, descriptor, first_weight.t()).relu_()
-        logits = torch.addmm(last_bias, hidden, last_weight.t(), alpha=head.hidden_scale).sub_(shift)
-        return cls(descriptor, hidden, logits, torch.sigmoid(logits))
+    def of(cls, head: GateHead, pooled: Tensor, shift: Tensor) -> Word:
+        """Like `GateHead.forward`. Call without gradients."""
+        first, last = head.first, head.last
+        descriptor = head.descriptor(pooled)
+        # With out= products stay in float32 under autocast, without a context around each of them.
+        hidden, logits = descriptor.new_empty(len(descriptor), len(first.bias)), descriptor.new_empty(0)
+        torch.addmm(first.bias, descriptor, first.weight.t(), out=hidden).relu_()
+        torch.addmm(last.bias, hidden, last.weight.t(), alpha=head.hidden_scale, out=logits).sub_(shift)
+        p = torch.sigmoid(logits)
+        return cls(descriptor, hidden, logits, p, p.mean(0))
 
     def gradients(self, of_p: Tensor, head: GateHead, last_weight: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Of the head's four weights; `of_p` (units,) or (B, units), of each image's p."""
-        with without_autocast(of_p.device.type):
-            of_logits = (self.p - self.p * self.p).mul_(of_p)
-            of_last = of_logits.t().mm(self.hidden).mul_(head.hidden_scale)
-            of_hidden = of_logits.mm(last_weight).mul_(head.hidden_scale).mul_(self.hidden > 0.0)
-            return of_hidden.t().mm(self.descriptor), of_hidden.sum(0), of_last, of_logits.sum(0)
+        """Of the head's weight, bias, weight and bias; `of_p` (units,) or (B, units), of each image's p."""
+        of_logits = (self.p - self.p * self.p).mul_(of_p)
+        of_hidden, of_first, of_last = (of_logits.new_empty(0) for _ in range(3))
+        torch.mm(of_logits, last_weight, out=of_hidden).mul_(head.hidden_scale).mul_(self.hidden > 0.0)
+        torch.mm(of_hidden.t(), self.descriptor, out=of_first)
+        torch.mm(of_logits.t(), self.hidden, out=of_last).mul_(head.hidden_scale)
+        return of_first, of_hidden.sum(0), of_last, of_logits.sum(0)
 
 
-class _Decision(torch.autograd.Function):
-    """`GateHead.forward`, sigmoid, mean, straight-through estimator and scaled gradient, derived by hand.
+class Hearing:
+    """What the heads say in one forward pass, and the one operation of autograd through which all of them learn.
 
-    The same as PyTorch's own operations give, which the tests compare it with.
+    Gates and votes stand before the network runs, and are filled in as the heads speak. In the backward pass the heads come
+    last, all at once, when the gradients of all gates and votes are there. These are, derived by hand, those of
+    `GateHead.forward`, sigmoid, mean over the batch, straight-through estimator and `GradientScale`.
+
+    Attributes:
+        gates: (..., U), of which the gates of heads that spoke were replaced; their gradient is that of the votes, or of each
+            image's p.
+        votes: (U,), the mean of p over the batch.
     """
 
-    @staticmethod
-    def forward(
-        ctx: Any, gates: Tensor, descriptor: Tensor, first_weight: Tensor, first_bias: Tensor, last_weight: Tensor,
-        last_bias: Tensor, head: GateHead, shift: Tensor, needed: Tensor, scale: GradientScale,
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
-        word = _Word.of(head, descriptor, (first_weight, first_bias, last_weight, last_bias), shift)
-        votes = word.p.mean(0)
-        per_image = needed.ndim == 2
-        opened = (word.logits if per_image else votes) > needed
-        ctx.save_for_backward(last_weight)
-        ctx.word, ctx.head, ctx.scale, ctx.per_image = word, head, scale, per_image
-        ctx.set_materialize_grads(False)
-        ctx.mark_non_differentiable(word.logits, opened)
-        return gates.index_copy(-1, head.units, opened.to(gates.dtype)), votes, word.logits, opened
-
-    @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
-    def backward(ctx: Any, of_gates: Tensor | None, of_votes: Tensor | None, *_: None) -> tuple[Tensor | None, ...]:
-        images, units = len(ctx.word.p), ctx.head.units
-        before = of_p = None
-        if of_gates is not None:
-            before = of_gates.index_fill(-1, units, 0.0)
-            of_p = ctx.scale.scaled(of_gates.index_select(-1, units), units)
-            of_p = of_p if ctx.per_image else of_p / images
-        if of_votes is not None:
-            of_p = of_votes / images if of_p is None else of_p + of_votes / images
-        of_weights = (None,) * 4 if of_p is None else ctx.word.gradients(of_p, ctx.head, *ctx.saved_tensors)
-        return before, None, *of_weights, None, None, None, None
-
-
-class _Votes(torch.autograd.Function):
-    """The votes of `_Decision` alone."""
-
-    @staticmethod
-    def forward(
-        ctx: Any, descriptor: Tensor, first_weight: Tensor, first_bias: Tensor, last_weight: Tensor, last_bias: Tensor,
-        head: GateHead, shift: Tensor,
-    ) -> tuple[Tensor, Tensor]:  # fmt: skip
-        word = _Word.of(head, descriptor, (first_weight, first_bias, last_weight, last_bias), shift)
-        ctx.save_for_backward(last_weight)
-        ctx.word, ctx.head = word, head
-        ctx.mark_non_differentiable(word.logits)
-        return word.p.mean(0), word.logits
-
-    @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
-    def backward(ctx: Any, of_votes: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
-        return None, *ctx.word.gradients(of_votes / len(ctx.word.p), ctx.head, *ctx.saved_tensors), None, None
-
-
-class OpenGates:
-    """Gates that are held open, and the heads that nevertheless learn from their gradients.
-
-    The gates stand before the network runs, the heads speak when it has run, and learn when its backward pass has come back
-    to the gates: with the gradients that `_Decision` gives.
-    """
-
-    def __init__(self, heads: Iterable[GateHead]) -> None:
-        self._heads = list(heads)
-        self._words: dict[GateHead, _Word] = {}
-
-    def gates(self, opened: Tensor, scale: GradientScale) -> Tensor:
-        """`opened` (..., U) with the heads behind it."""
-        weights = [weight for head in self._heads for weight in head.weights]
-        return _Opened.apply(opened, self._heads, self._words, scale, *weights)  # type: ignore[no-any-return]
+    def __init__(
+        self, heads: Iterable[GateHead], gates: Tensor, votes: Tensor, scale: GradientScale, *, gates_teach: bool = True
+    ) -> None:
+        """`gates` and `votes` hold until a head has spoken; unless `gates_teach` heads learn from the votes alone."""
+        heads, self._words = list(heads), dict[GateHead, Word]()
+        weights = [w for head in heads for w in (head.first.weight, head.first.bias, head.last.weight, head.last.bias)]
+        linked, self.votes = _Heard.apply(gates, votes, heads, self._words, scale, *weights)
+        self.gates: Tensor = linked if gates_teach else gates
 
     @torch.no_grad()
-    def listen(self, head: GateHead, pooled: Tensor, shift: Tensor) -> tuple[Tensor, Tensor]:
-        """(units,) votes and (B, units) logits less the shift, both without a gradient."""
-        with without_autocast(pooled.device.type):
-            word = self._words[head] = _Word.of(head, head.descriptor(pooled), head.weights, shift)
-            return word.p.mean(0), word.logits
+    def listen(self, head: GateHead, pooled: Tensor, shift: Tensor) -> Word:
+        """Take note of what `head` says to (B, C) features; `shift` is the threshold on the logits."""
+        word = self._words[head] = Word.of(head, pooled, shift)
+        self.votes.detach().index_copy_(0, head.units, word.votes)
+        return word
+
+    @torch.no_grad()
+    def decide(self, head: GateHead, word: Word, needed: Tensor) -> Tensor:
+        """Set the gates of the head's units; bool, which are open.
+
+        Args:
+            needed: what opens a unit: (units,), a vote above that; or (B, units), for each image, a logit above that.
+        """
+        opened = (word.votes if needed.ndim == 1 else word.logits) > needed
+        self.gates.detach().index_copy_(-1, head.units, opened.to(self.gates.dtype))
+        return opened
 
 
-class _Opened(torch.autograd.Function):
+class _Heard(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, opened: Tensor, heads: list[GateHead], words: dict[GateHead, _Word], scale: GradientScale,
+        ctx: Any, gates: Tensor, votes: Tensor, heads: list[GateHead], words: dict[GateHead, Word], scale: GradientScale,
         *weights: Tensor,
-    ) -> Tensor:  # fmt: skip
+    ) -> tuple[Tensor, Tensor]:  # fmt: skip
         ctx.save_for_backward(*weights)
         ctx.heads, ctx.words, ctx.scale = heads, words, scale
-        return opened.clone()
+        ctx.set_materialize_grads(False)
+        return gates.clone(), votes.clone()
 
     @staticmethod
     @once_differentiable  # type: ignore[untyped-decorator]
-    def backward(ctx: Any, of_gates: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, of_gates: Tensor | None, of_votes: Tensor | None) -> tuple[Tensor | None, ...]:
         of_weights: list[Tensor | None] = [None] * (4 * len(ctx.heads))
-        spoke = [(i, head) for i, head in enumerate(ctx.heads) if head in ctx.words]
-        if spoke:
-            units = torch.cat([head.units for _, head in spoke])
-            of_units = ctx.scale.scaled(of_gates.index_select(-1, units), units)
-            if of_gates.ndim == 1:
-                of_units = of_units / len(ctx.words[spoke[0][1]].p)
-            of_heads = of_units.split([len(head.units) for _, head in spoke], dim=-1)
-            for (i, head), of_p in zip(spoke, of_heads, strict=True):
-                last_weight = ctx.saved_tensors[4 * i + 2]
-                of_weights[4 * i : 4 * i + 4] = ctx.words[head].gradients(of_p, head, last_weight)
-        return None, None, None, None, *of_weights
+        spoke = [(i, head, ctx.words[head]) for i, head in enumerate(ctx.heads) if head in ctx.words]
+        if spoke and not (of_gates is None and of_votes is None):
+            images = len(spoke[0][2].p)
+            units = torch.cat([head.units for _, head, _ in spoke])
+            of_p = None if of_votes is None else of_votes.index_select(0, units) / images
+            if of_gates is not None:
+                of_units = ctx.scale.scaled(of_gates.index_select(-1, units), units)
+                of_units = of_units / images if of_gates.ndim == 1 else of_units
+                of_p = of_units if of_p is None else of_units + of_p
+            of_heads = of_p.split([len(head.units) for _, head, _ in spoke], dim=-1)  # type: ignore[union-attr]
+            for (i, head, word), of_own in zip(spoke, of_heads, strict=True):
+                of_weights[4 * i : 4 * i + 4] = word.gradients(of_own, head, ctx.saved_tensors[4 * i + 2])
+        return None, None, None, None, None, *of_weights
 
 
 def without_autocast(device_type: str) -> contextlib.AbstractContextManager[Any]:

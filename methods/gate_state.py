@@ -10,7 +10,7 @@ from torch import Tensor
 
 from methods import ranks
 from methods.gate_gradients import GradientScale
-from methods.gate_heads import GateHead, OpenGates
+from methods.gate_heads import GateHead, Hearing, Word
 from methods.gates import logistic_noise, majority_needed
 
 if TYPE_CHECKING:
@@ -50,37 +50,51 @@ class GateState:
         self.sites: list[Gated] = []
         self.prepared: dict[Gated, Tensor | tuple[Tensor | None, Tensor | None]] = {}
         self._deferred = self._learning = False
-        self._heard: dict[GateHead, Tensor] = {}  # what deferred heads looked at
-        self._opened: OpenGates | None = None
-        self._spoken: list[tuple[Tensor, Tensor, Tensor]] = []  # this forward pass: units, their logits, their votes
+        self._waiting: dict[GateHead, Tensor] = {}  # what deferred heads looked at
+        self._hearing: Hearing | None = None
+        self._spoken: list[tuple[Tensor, Word]] = []  # this forward pass: units, and what was said about them
         self._tally = torch.zeros(3, units, device=device)  # since the last step: sums of votes, of logits, and images
         self._needed: dict[GateHead, Tensor] = {}  # what votes, or per sample logits, must exceed
         self.shift = torch.zeros((), device=device)
 
-    def begin(self, batch: int, *, searching: bool, shift: Tensor, consensus: Tensor, final: bool = False) -> None:
+    def begin(
+        self,
+        batch: int,
+        *,
+        searching: bool,
+        shift: Tensor,
+        consensus: Tensor,
+        votes: Tensor | None = None,
+        final: bool = False,
+    ) -> None:
         """Start a forward pass. The gates are the consensus; while `searching` until the heads have spoken.
 
         Args:
+            votes: (U,), of units on which no head speaks.
             final: the consensus is a choice that no batch changes any more.
         """
         self._count()
         self.searching, self.shift, self.batch = searching, shift, batch
         self.closed = set()
         self.prepared.clear()
-        self._heard, self._opened = {}, None
+        self._waiting, self._hearing = {}, None
         self._learning = searching and torch.is_grad_enabled()
         self._deferred = searching and (self.hold_open or (final and self.memory == 1.0 and not self.per_sample))
         gates = torch.cat([consensus.float(), consensus.new_ones(1, dtype=torch.float32)])
         self.gates = gates.expand(batch, -1) if searching and self.per_sample else gates
         if not searching or (self._deferred and not self.hold_open and not self.visit_closed):
             self._close(range(self.units), consensus)
+        if not searching:
+            return
+        heads = [site.head for site in self.sites if site.head is not None]
+        teach = self.hold_open or not self._deferred
+        self._hearing = Hearing(
+            heads, self.gates, self.standing if votes is None else votes, self.gradients, gates_teach=teach
+        )
+        self.gates = self._hearing.gates
         if self._deferred:
-            if self.hold_open and self._learning:
-                self._opened = OpenGates(site.head for site in self.sites if site.head is not None)
-                self.gates = self._opened.gates(self.gates, self.gradients)
             for site in self.sites:
                 site.prepare()
-        if not searching or self._deferred:
             return
         # For all units at once, whichever heads will speak: so the processes of a distributed training, which may skip
         # different layers, keep drawing the same noise.
@@ -90,59 +104,60 @@ class GateState:
             needed = self.standing.new_zeros(shape) if noise is None else -noise
         else:
             needed = majority_needed(self.standing, self.memory, noise)
-        heads = [site.head for site in self.sites if site.head is not None]
-        parts = needed.index_select(-1, torch.cat([head.units for head in heads])) if heads else needed
-        self._needed = dict(zip(heads, parts.split([len(head.units) for head in heads], dim=-1), strict=True))
+        if heads:
+            parts = needed.index_select(-1, torch.cat([head.units for head in heads]))
+            parts = parts.split([len(head.units) for head in heads], dim=-1)
+            self._needed = dict(zip(heads, parts, strict=True))
 
     def hear(self, head: GateHead, branches: tuple[int, ...], x: Tensor) -> None:
         """Ask a head about its units, by its layer's input. The last `len(branches)` of its units are branches."""
         if self._deferred:
-            self._heard[head] = head.pooled(x)
+            self._waiting[head] = head.pooled(x)
             return
-        self.gates, votes, logits, opened = head.decide(
-            head.pooled(x), self.gates, self.shift, self._needed[head], self.gradients
-        )
-        self._spoken.append((head.units, logits, votes))
+        assert self._hearing is not None
+        word = self._hearing.listen(head, head.pooled(x), self.shift)
+        self._spoken.append((head.units, word))
+        opened = self._hearing.decide(head, word, self._needed[head])
         if branches and not self.visit_closed:
             opened = opened if opened.ndim == 1 else opened.any(0)
             self._close(branches, opened[-len(branches) :])
 
     def conclude(self) -> None:
         """The network has run: work out what the heads said that could wait."""
-        for head, pooled in self._heard.items():
-            if self._opened is not None:
-                votes, logits = self._opened.listen(head, pooled, self.shift)
-            else:
-                votes, logits = head.votes(pooled, self.shift)
-            self._spoken.append((head.units, logits, votes))
-        self._heard = {}
+        for head, pooled in self._waiting.items():
+            assert self._hearing is not None
+            self._spoken.append((head.units, self._hearing.listen(head, pooled, self.shift)))
+        self._waiting = {}
 
     def _close(self, units: Iterable[int], opened: Tensor) -> None:
         closed = {unit for unit, is_open in zip(units, opened.tolist(), strict=True) if not is_open} & self.skippable
         # A branch is skipped once it is known what shape it would have given; until then it runs, masked.
         self.closed |= {unit for unit in closed if (unit, self.input_shape) in self.end_shapes}
 
-    def votes(self, default: Tensor) -> Tensor:
-        """(U,) mean over the batch of each unit's p; `default` where no head spoke. Differentiable."""
-        if not self._spoken:
-            return default.clone()
-        units, _, votes = zip(*self._spoken, strict=True)
-        return default.index_copy(0, torch.cat(units), torch.cat(votes))
+    @property
+    def votes(self) -> Tensor | None:
+        """(U,) mean over the batch of each unit's p, what `begin` was given where no head spoke. Differentiable.
+
+        None where the last forward pass was no part of a search.
+        """
+        return None if self._hearing is None else self._hearing.votes
 
     def tied_to(self, output: Tensor) -> Tensor:
         """`output`, depending (with weight 0) on everything the heads said, even on layers that were then skipped.
 
         `DistributedDataParallel` finds the parameters in use from the output alone, and the penalty uses all heads.
         """
-        if not self._spoken or not torch.is_grad_enabled():
+        if self._hearing is None or not torch.is_grad_enabled():
             return output
-        return output + 0.0 * torch.cat([vote for _, _, vote in self._spoken]).sum().to(output.dtype)
+        return output + 0.0 * self._hearing.votes.sum().to(output.dtype)
 
     @torch.no_grad()
     def _count(self) -> None:
         """Put the votes of the last forward pass on the tally (a step may consist of several)."""
         if self._spoken and self._learning:
-            units, logits, votes = (torch.cat(parts, dim=-1) for parts in zip(*self._spoken, strict=True))
+            units = torch.cat([units for units, _ in self._spoken])
+            votes = torch.cat([word.votes for _, word in self._spoken])
+            logits = torch.cat([word.logits for _, word in self._spoken], dim=1)
             images = float(len(logits))
             self._tally.index_add_(
                 1, units, torch.stack([votes * images, logits.sum(0), torch.full_like(votes, images)])

@@ -74,12 +74,16 @@ class Gated(nn.Module):
         return masked_call(self.inner, x, mask)
 
     def _skipped(self, state: GateState, but: tuple[int, ...] = ()) -> bool:
+        if not state.closed:
+            return False
         return any(branch in state.closed and branch not in but for branch in self.branches)
 
     def _mask(self, state: GateState) -> Tensor | None:
         mask = None if self.channel_units is None else state.gates.index_select(-1, self.channel_units)
         if self.ends is not None:
-            gate = state.gates[..., self.ends : self.ends + 1]
+            gate = state.gates[
+                ..., self.ends : self.ends + 1
+            ].clone()  # the gates of later layers are filled in in place
             mask = gate if mask is None else mask * gate
         return mask
 

@@ -170,12 +170,9 @@ class ConsensusGating(nn.Module):
         if self.chosen is not None:
             self.state.standing = torch.where(self._open(), SURE_LOGIT, -SURE_LOGIT)
         self.state.begin(
-            len(inputs),
-            searching=self.training,
-            shift=self.shift,
-            consensus=self._open(),
+            len(inputs), searching=self.training, shift=self.shift, consensus=self._open(), votes=self.consensus,
             final=self.chosen is not None,
-        )
+        )  # fmt: skip
         output = self.network(inputs)
         self.state.conclude()
         return self.state.tied_to(output) if self.training and ranks.several() else output
@@ -185,7 +182,7 @@ class ConsensusGating(nn.Module):
         """Budget and polarization loss of the batch that went through `forward` last; 0 after the search."""
         if not self.searching or self._stretch() == "open":
             return 0.0
-        every = self.state.votes(default=self.consensus)
+        every = self.consensus if self.state.votes is None else self.state.votes
         votes = every[self.gated.to(every.device)]
         settling = max(0.0, self._progress() - 1.0)  # the full budget is reached, what is left is to agree
         ramp = annealed(self._progress(), 0.0, 1.0) + self.options.settle_polarization * settling

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from methods.gate_gradients import GradientScale
-from methods.gate_heads import GateHead, OpenGates
+from methods.gate_heads import GateHead, Hearing
 from methods.gates import binarize, majority, majority_needed, straight_through
 from tests.methods.networks import batches, images
 from tests.methods.test_gating import GatingOptions as Options
@@ -36,13 +36,12 @@ def scale_of(seed: int = 0) -> GradientScale:
 
 
 def composed(head: GateHead, pooled: Tensor, shift: Tensor, scale: GradientScale, gates: Tensor, needed: Tensor):
-    """`GateHead.decide`, of PyTorch's own operations."""
+    """Gates, votes and logits as of a `Hearing`, of PyTorch's own operations."""
     logits = head(pooled) - shift
     p = torch.sigmoid(logits)
     votes = p.mean(0)
     own = straight_through(logits > needed, p) if needed.ndim == 2 else straight_through(votes > needed, votes)
-    if own.requires_grad:
-        own.register_hook(lambda gradient: scale.scaled(gradient, head.units))
+    own.register_hook(lambda gradient: scale.scaled(gradient, head.units))
     return gates.index_copy(-1, head.units, own), votes, logits
 
 
@@ -61,77 +60,72 @@ def test_a_decision_has_the_values_and_gradients_of_its_operations(per_image, au
     weight = torch.randn(*((BATCH, ALL) if per_image else (ALL,)), generator=generator)
     results = []
     for by_hand in (True, False):
-        scale = scale_of()
-        before = torch.ones(weight.shape, requires_grad=True)
+        scale, ones = scale_of(), torch.ones(weight.shape)
+        head.zero_grad()
         with torch.autocast("cpu", torch.bfloat16, enabled=autocast and by_hand):
             if by_hand:
-                gates, votes, logits, opened = head.decide(pooled, before * 1.0, shift, needed, scale)
-                assert torch.equal(gates.detach().index_select(-1, OWN), opened.float())
-                assert not logits.requires_grad
+                hearing = Hearing([head], ones, torch.full((ALL,), 0.6), scale)
+                word = hearing.listen(head, pooled, shift)
+                opened = hearing.decide(head, word, needed)
+                gates, votes, logits = hearing.gates, hearing.votes.index_select(0, OWN), word.logits
                 assert 0 < opened.sum() < opened.numel()
+                assert torch.equal(gates.detach().index_select(-1, OWN), opened.float())
+                others = [u for u in range(ALL) if u not in OWN]
+                assert (gates[..., others] == 1.0).all()
+                assert (hearing.votes[others] == 0.6).all()
             else:
-                gates, votes, logits = composed(head, pooled, shift, scale, before * 1.0, needed)
+                gates, votes, logits = composed(head, pooled, shift, scale, ones, needed)
             loss = torch.zeros(())
             if used != "votes":
                 loss = loss + (gates * weight).sum()
             if used != "gates":
                 loss = loss + (votes * torch.arange(1.0, 5.0)).sum()
-            head.zero_grad()
             loss.backward()  # within autocast, where a user may well call it
-        found = [gates.detach(), votes.detach(), logits.detach(), *(w.grad.clone() for w in head.weights)]
-        if used != "votes":
-            found += [scale.sums, before.grad]
-            assert before.grad.index_select(-1, OWN).abs().max() == 0
-        results.append(found)
+        found = [gates.detach(), votes.detach(), logits.detach(), *(p.grad.clone() for p in head.parameters())]
+        results.append(found if used == "votes" else [*found, scale.sums])
     for one, two in zip(*results, strict=True):
         assert close(one, two)
 
 
 @pytest.mark.parametrize("per_image", [False, True], ids=["majority", "per_sample"])
-def test_gates_held_open_teach_their_heads_as_a_decision_does(per_image):
-    """Two heads that open everything by themselves, and a third that is never asked."""
+def test_several_heads_learn_at_once_and_one_that_is_not_asked_does_not(per_image):
+    """Held open: no head decides, all learn. Masks use a gate before, between and after the heads' words."""
     torch.manual_seed(0)
     heads = [GateHead(FEATURES, units, 7, 1) for units in (torch.tensor([4, 0]), torch.tensor([3, 5, 7]), OWN[3:])]
     pooled = [torch.randn(BATCH, FEATURES) for _ in heads[:2]]
     shift, ones = torch.tensor(0.1), torch.ones(*((BATCH, ALL) if per_image else (ALL,)))
-    weight, results = torch.randn(ones.shape), []
-    for held_open in (True, False):
+    weight, results = torch.randn(3, *ones.shape), []
+    for by_hand in (True, False):
         scale, gates = scale_of(), ones
         for head in heads:
             head.zero_grad()
-        if held_open:
-            opened = OpenGates(heads)
-            gates = opened.gates(ones, scale)
-            (gates * 1.0).sum()  # whatever the network does with them, before any head is asked
-            words = [opened.listen(h, x, shift) for h, x in zip(heads, pooled, strict=False)]
+        if by_hand:
+            hearing = Hearing(heads, ones, torch.zeros(ALL), scale)
+            gates = hearing.gates
+            loss = (gates * weight[0]).sum()
+            for i, (head, x) in enumerate(zip(heads, pooled, strict=False)):
+                hearing.listen(head, x, shift)
+                loss = loss + (gates * weight[i + 1]).sum()
         else:
-            words = []
             for head, x in zip(heads, pooled, strict=False):
                 needed = torch.full((BATCH, len(head.units)) if per_image else (len(head.units),), -1e9)
-                gates, votes, logits, _ = head.decide(x, gates, shift, needed, scale)
-                words.append((votes.detach(), logits))
+                gates, _, _ = composed(head, x, shift, scale, gates, needed)
+            loss = (gates * weight.sum(0)).sum()
         assert torch.equal(gates.detach(), ones)
-        (gates * weight).sum().backward()
-        assert all(w.grad is None for w in heads[2].weights)
-        weights = [w.grad.clone() for head in heads[:2] for w in head.weights]
-        results.append([scale.sums, *(part for word in words for part in word), *weights])
+        loss.backward()
+        assert all(p.grad is None for p in heads[2].parameters())
+        results.append([scale.sums, *(p.grad.clone() for head in heads[:2] for p in head.parameters())])
     for one, two in zip(*results, strict=True):
         assert close(one, two)
 
 
-def test_votes_alone_are_those_of_a_decision():
+def test_where_gates_do_not_teach_votes_still_do():
     head, pooled = head_and_features()
-    shift, results = torch.tensor(0.3), []
-    for alone in (True, False):
-        head.zero_grad()
-        if alone:
-            votes, logits = head.votes(pooled, shift)
-        else:
-            _, votes, logits, _ = head.decide(pooled, torch.ones(ALL), shift, torch.zeros(UNITS), scale_of())
-        votes.square().sum().backward()
-        results.append([votes.detach(), logits, *(w.grad.clone() for w in head.weights)])
-    for one, two in zip(*results, strict=True):
-        assert close(one, two)
+    hearing = Hearing([head], torch.ones(ALL), torch.zeros(ALL), scale_of(), gates_teach=False)
+    hearing.listen(head, pooled, torch.zeros(()))
+    assert not hearing.gates.requires_grad
+    hearing.votes.sum().backward()
+    assert close(head.last.bias.grad, (p := torch.sigmoid(head(pooled))).mul(1 - p).mean(0).detach())
 
 
 @pytest.mark.parametrize("memory", [0.0, 0.4, 1.0])
@@ -157,8 +151,9 @@ def test_a_saturated_vote_does_not_overrule_a_final_choice():
 def test_per_sample_gates_are_those_of_binarize():
     head, pooled = head_and_features()
     noise = torch.randn(BATCH, UNITS)
-    gates, *_ = head.decide(pooled, torch.ones(BATCH, ALL), torch.zeros(()), -noise, scale_of())
-    assert torch.equal(gates.detach()[:, OWN], binarize(head(pooled).detach(), noise))
+    hearing = Hearing([head], torch.ones(BATCH, ALL), torch.zeros(ALL), scale_of())
+    hearing.decide(head, hearing.listen(head, pooled, torch.zeros(())), -noise)
+    assert torch.equal(hearing.gates.detach()[:, OWN], binarize(head(pooled).detach(), noise))
 
 
 @pytest.mark.parametrize(

@@ -94,28 +94,36 @@ def test_the_threshold_is_the_lowest_that_meets_the_target():
 
 
 @pytest.mark.parametrize("seed", range(40))
-def test_where_the_search_for_the_threshold_begins_changes_nothing_but_its_length(seed):
+def test_where_the_search_for_the_threshold_begins_changes_nothing(seed):
     generator = torch.Generator().manual_seed(seed)
     units = int(torch.randint(1, 200, (), generator=generator))
     scores = torch.randn(units, generator=generator).round(decimals=2)  # some are equal
     undecided = torch.rand(units, generator=generator) < 0.8
     opened = (torch.rand(units, generator=generator) < 0.3) & ~undecided
     weights = torch.rand(units, generator=generator)
-    calls = []
+    target = 1.1 * float(torch.rand((), generator=generator)) - 0.05  # some cannot be met
+
+    def found(near: float | None) -> torch.Tensor | None:
+        return threshold(lambda is_open: is_open @ weights / weights.sum(), scores, undecided, opened, target, near)
+
+    expected = found(None)
+    for near in (-9.0, 0.0, 9.0, 0.0 if expected is None else float(expected)):
+        assert found(near) == expected
+
+
+def test_the_search_for_the_threshold_is_short_where_it_begins_near():
+    everything, calls = torch.ones(256, dtype=torch.bool), []
 
     def cost(openness):
         calls.append(1)
-        return openness @ weights / weights.sum()
+        return openness.mean()
 
-    target = 1.1 * float(torch.rand((), generator=generator)) - 0.05  # some cannot be met
-    expected = threshold(cost, scores, undecided, opened, target)
-    whole_search = len(calls)
-    if expected is None:
-        return
-    for near in (-9.0, 0.0, 9.0, float(expected)):
+    found = threshold(cost, torch.arange(256.0), everything, ~everything, 0.3)
+    assert len(calls) == 8
+    for near, most in ((found, 2), (found + 1.0, 3), (found - 1.0, 3)):
         calls.clear()
-        assert threshold(cost, scores, undecided, opened, target, near) == expected
-    assert whole_search < 6 or len(calls) <= whole_search - 2  # the last one began at the answer
+        assert threshold(cost, torch.arange(256.0), everything, ~everything, 0.3, float(near)) == found
+        assert len(calls) <= most
 
 
 def test_prior_logits_keep_the_order_and_have_the_spread_asked_for():

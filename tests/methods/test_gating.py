@@ -227,7 +227,7 @@ def test_units_that_the_loss_does_not_notice_are_the_first_to_close():
     assert (gating.logit_mean[branch] < gating.logit_mean[others]).all()
     with torch.no_grad():  # the heads say so too, not only the average
         gating(batches(1)[0][0])
-        spoken = gating.state.votes(default=gating.consensus)
+        spoken = gating.state.votes
     assert spoken[group[:2]].max() < spoken[group[2:]].min()
 
 

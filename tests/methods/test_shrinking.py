@@ -146,7 +146,7 @@ def test_gates_of_later_layers_read_the_same_logits_after_a_removal():
     def logits() -> torch.Tensor:
         gating.train()
         gating(images(4, size=8))
-        return torch.cat([z for _, z, _ in gating.state._spoken], 1)
+        return torch.cat([word.logits for _, word in gating.state._spoken], 1)
 
     keep = [i for i in range(64) if i not in (2, 5, 7)]
     gating.state.hold_open = False
