@@ -54,7 +54,7 @@ class GateState:
         self._hearing: Hearing | None = None
         self._spoken: list[tuple[Tensor, Word]] = []  # this forward pass: units, and what was said about them
         self._tally = torch.zeros(3, units, device=device)  # since the last step: sums of votes, of logits, and images
-        self._needed: dict[GateHead, Tensor] = {}  # what votes, or per sample logits, must exceed
+        self._needed: dict[GateHead, Tensor] = {}
         self.shift = torch.zeros((), device=device)
 
     def begin(
@@ -96,18 +96,22 @@ class GateState:
             for site in self.sites:
                 site.prepare()
             return
+        self._needed = self._needed_to_open(heads)
+
+    def _needed_to_open(self, heads: list[GateHead]) -> dict[GateHead, Tensor]:
+        """What votes, or per sample logits, must exceed: (units,) or (B, units) for each head."""
         # For all units at once, whichever heads will speak: so the processes of a distributed training, which may skip
         # different layers, keep drawing the same noise.
-        shape = (batch, self.units) if self.per_sample else (self.units,)
+        shape = (self.batch, self.units) if self.per_sample else (self.units,)
         noise = logistic_noise(shape, self.noise, self.generator) if self.noise > 0.0 else None
         if self.per_sample:
             needed = self.standing.new_zeros(shape) if noise is None else -noise
         else:
             needed = majority_needed(self.standing, self.memory, noise)
-        if heads:
-            parts = needed.index_select(-1, torch.cat([head.units for head in heads]))
-            parts = parts.split([len(head.units) for head in heads], dim=-1)
-            self._needed = dict(zip(heads, parts, strict=True))
+        if not heads:
+            return {}
+        parts = needed.index_select(-1, torch.cat([head.units for head in heads]))
+        return dict(zip(heads, parts.split([len(head.units) for head in heads], dim=-1), strict=True))
 
     def hear(self, head: GateHead, branches: tuple[int, ...], x: Tensor) -> None:
         """Ask a head about its units, by its layer's input. The last `len(branches)` of its units are branches."""

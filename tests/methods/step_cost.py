@@ -51,7 +51,7 @@ KINDS: dict[str, tuple[GatingOptions, bool]] = {  # options, whether the gates h
 }
 
 
-def training_step(options: GatingOptions | None, released: bool = False) -> Callable[[], None]:
+def training_step(options: GatingOptions | None, released: bool = False, precision: str = "auto") -> Callable[[], None]:
     """A function that takes one training step: dense (`options` None), or of the search with nothing removed yet."""
     torch.manual_seed(0)
     images = torch.randn(BATCH, 3, 32, 32).contiguous(memory_format=torch.channels_last)
@@ -67,7 +67,7 @@ def training_step(options: GatingOptions | None, released: bool = False) -> Call
     optimizer = torch.optim.SGD(network.parameters(), lr=1e-3, momentum=0.9, nesterov=True, weight_decay=5e-4)
 
     def step() -> None:
-        with autocast_for(CPU, "auto")():
+        with autocast_for(CPU, precision)():
             logits = network(images)
         loss = F.cross_entropy(logits.float(), labels)
         if gating is not None:
@@ -89,9 +89,9 @@ def block(step: Callable[[], None]) -> tuple[float, float]:
     return time.process_time() - cpu_s, time.perf_counter() - wall_s
 
 
-def compare(kind: str, limit_s: float, ci: float = 0.004) -> dict[str, Any]:
+def compare(kind: str, precision: str, limit_s: float, ci: float = 0.004) -> dict[str, Any]:
     """Ratio of a search step to a dense step, in this process."""
-    search, dense = training_step(*KINDS[kind]), training_step(None)
+    search, dense = training_step(*KINDS[kind], precision), training_step(None, precision=precision)
     for step in (search, dense):
         block(step), block(step)  # the first steps allocate
     found = repeat_until(
@@ -101,7 +101,7 @@ def compare(kind: str, limit_s: float, ci: float = 0.004) -> dict[str, Any]:
     return {"cpu_ratio": found.ratio, "wall_ratio": wall, "pairs": found.pairs}
 
 
-def measure_here(seed: int, limit_s: float) -> dict[str, Any]:
+def measure_here(seed: int, precision: str, limit_s: float) -> dict[str, Any]:
     """All kinds in this process, among memory of random sizes."""
     torch.set_num_threads(1)
     sizes = random.Random(seed)
@@ -109,7 +109,7 @@ def measure_here(seed: int, limit_s: float) -> dict[str, Any]:
     found = {}
     for kind in sizes.sample(list(KINDS), len(KINDS)):
         taken += [torch.empty(64 * sizes.randrange(1, 4096), dtype=torch.uint8) for _ in range(4)]
-        found[kind] = compare(kind, limit_s)
+        found[kind] = compare(kind, precision, limit_s)
     return found
 
 
@@ -127,14 +127,16 @@ def main(argv: Sequence[str] | None = None) -> None:
         "--seconds", type=float, default=30.0, help="limit for each kind of search step in each process"
     )
     parser.add_argument("--processes", type=int, default=6, choices=range(2, len(T_95) + 2))
+    parser.add_argument("--precision", default="auto", choices=("auto", "float32", "bfloat16"))
     parser.add_argument("--here", type=int, metavar="SEED", help=argparse.SUPPRESS)
     arguments = parser.parse_args(argv)
     if arguments.here is not None:
-        print(json.dumps(measure_here(arguments.here, arguments.seconds)))
+        print(json.dumps(measure_here(arguments.here, arguments.precision, arguments.seconds)))
         return
     runs = []
     for seed in range(arguments.processes):
-        command = [sys.executable, "-m", __spec__.name, "--seconds", str(arguments.seconds), "--here", str(seed)]
+        command = [sys.executable, "-m", __spec__.name, "--here", str(seed), "--seconds", str(arguments.seconds)]
+        command += ["--precision", arguments.precision]
         done = subprocess.run(command, env={**ENVIRONMENT, **os.environ}, check=True, stdout=subprocess.PIPE, text=True)
         runs.append(json.loads(done.stdout.splitlines()[-1]))
     found: dict[str, Any] = {}
@@ -142,13 +144,17 @@ def main(argv: Sequence[str] | None = None) -> None:
         found[kind] = {name: mean_of_ratios([run[kind][name] for run in runs]) for name in ("cpu_ratio", "wall_ratio")}
         found[kind]["cpu_ratio_by_process"] = [run[kind]["cpu_ratio"] for run in runs]
         found[kind]["pairs"] = sum(run[kind]["pairs"] for run in runs)
-    found["precision"] = resolve_precision(CPU, "auto")
+    found["precision"] = resolve_precision(CPU, arguments.precision)
     found["processor"] = cpu_model()[0]
     found["command"] = f"python -m tests.methods.step_cost --seconds {arguments.seconds:g} --processes {len(runs)}"
+    name = "step_cost.json"
+    if arguments.precision != "auto":
+        found["command"] += f" --precision {arguments.precision}"
+        name = f"step_cost_{arguments.precision}.json"
     found["versions"] = {name: importlib.metadata.version(name) for name in ("greenprune", "torch")}
     found["versions"]["python"] = platform.python_version()
     arguments.out.mkdir(parents=True, exist_ok=True)
-    (arguments.out / "step_cost.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    (arguments.out / name).write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     print(json.dumps(found, indent=1))
 
 
