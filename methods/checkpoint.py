@@ -25,6 +25,7 @@ def collect(gating: ConsensusGating) -> dict[str, Any]:
         "noise": gating.state.generator.get_state(),
         "gradient_rms": gating.state.gradients.rms,
         "importance": gating.state.gradients.importance.cpu(),
+        "importance_steps": gating.state.gradients.importance_steps,
         "masked_max_abs_diff": gating.masked_max_abs_diff,
         "polarized_share": gating.polarized_share,
         "predicted_cost": gating.predicted_cost,
@@ -41,6 +42,7 @@ def restore(gating: ConsensusGating, stored: dict[str, Any]) -> None:
     gating.state.generator.set_state(stored["noise"].cpu())
     gating.state.gradients.rms = stored["gradient_rms"]
     gating.state.gradients.importance = stored["importance"].to(gating.state.gradients.sums.device)
+    gating.state.gradients.importance_steps = stored["importance_steps"]
     gating.masked_max_abs_diff, gating.polarized_share = stored["masked_max_abs_diff"], stored["polarized_share"]
     gating.predicted_cost = stored["predicted_cost"]
     gating.rows = [(step, list(row)) for step, row in stored["history"]]

@@ -15,17 +15,20 @@ class GradientScale:
     Attributes:
         sums: (U,) weighted gradients of the gates, added up since the last step.
         rms: 0 until something was seen.
-        importance: (U,) mean square of each gate's own gradient, not weighted (a moving average over about 100 steps).
+        importance: (U,) mean square of each gate's own gradient, not weighted, since `forget_importance`.
+        importance_steps: over how many steps.
     """
-
-    IMPORTANCE_MOMENTUM = 0.99
 
     def __init__(self, weights: Tensor, momentum: float = 0.98) -> None:
         self.weights, self.momentum = weights, momentum
         self.gain = 1.0
         self.rms = 0.0
         self.sums = torch.zeros_like(weights)
-        self.importance = torch.zeros_like(weights)
+        self.forget_importance()
+
+    def forget_importance(self) -> None:
+        """What the gates meant so far is of a network that was hardly trained: begin anew."""
+        self.importance, self.importance_steps = torch.zeros_like(self.weights), 0
 
     def apply(self, gates: Tensor, units: Tensor) -> Tensor:
         """`gates` (units,) or (B, units) forward; scaled gradient backward."""
@@ -52,9 +55,8 @@ class GradientScale:
         if len(seen):
             now = float(seen.mean().sqrt())
             self.rms = now if self.rms == 0.0 else self.momentum * self.rms + (1.0 - self.momentum) * now
-            own = (sums / self.weights).square()
-            fresh = self.importance == 0.0
-            self.importance = torch.where(fresh, own, torch.lerp(own, self.importance, self.IMPORTANCE_MOMENTUM))
+            self.importance_steps += 1
+            self.importance = self.importance.lerp((sums / self.weights).square(), 1.0 / self.importance_steps)
         self.sums.zero_()
 
 

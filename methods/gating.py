@@ -222,6 +222,8 @@ class ConsensusGating(nn.Module):
             self._cut(optimizer)
             self._compare_ranks = True
             return True
+        if self.steps_done == self._release_step() // 2:  # a mean over fewer steps is too uncertain to order layers by
+            self.state.gradients.forget_importance()
         if self.steps_done == self._release_step():
             importance.order_gates(self)
         selection.project(self)

@@ -112,6 +112,7 @@ def test_a_closed_layer_still_sees_a_gradient_now_and_then():
     wrapper = gating.network.get_submodule(first)
     with torch.no_grad():
         wrapper.head.last.bias[-1] = -50.0  # its own head closes it for every image
+    gating.chosen[gating.structure.branches[4].unit] = False  # and so does the final choice
     calls = []
     wrapper.inner.register_forward_hook(lambda *_: calls.append(gating.steps_done))
     optimizer = torch.optim.SGD(gating.parameters(), lr=0.0)
