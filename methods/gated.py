@@ -31,7 +31,7 @@ class Gated(Method):
         "search_share": (0.2, 0.3, 0.4, 0.6),
         "open_share": (0.25, 0.5, 0.65),
         "polarization_weight": (1.0, 2.0, 4.0),
-        "within_layer": (0.0, 0.25, 1.0),
+        "within_layer": (0.0, 0.05, 0.25, 1.0),
         "drift": (5.0, 10.0, 20.0),
     }
 

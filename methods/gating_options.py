@@ -82,7 +82,7 @@ class GatingOptions(MethodOptions):
         "the squared gradients seen until then, divided by the unit's cost to the power of balance; 0: they stay as they are",
     )
     within_layer: float = Field(
-        0.25,
+        0.05,
         ge=0,
         le=1,
         description="how much of the differences among the channels of one layer that order keeps (a power); with less of "
