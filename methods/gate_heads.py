@@ -1,7 +1,7 @@
 """Gate heads: what they look at, what they say, and how they learn from it.
 
 A step of the search is to cost hardly more than a dense one. The matrices of a head are so small that what it costs is the
-number of operations, about forty forward and as many backward if they are left to autograd; and each of them takes several
+number of operations, dozens forward and as many backward if they are left to autograd; and each of them takes several
 times as long between two convolutions, which sweep the caches, as in a row with its like.
 """
 

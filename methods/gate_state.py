@@ -70,7 +70,7 @@ class GateState:
         """Start a forward pass. The gates are the consensus; while `searching` until the heads have spoken.
 
         Args:
-            votes: (U,), of units on which no head speaks.
+            votes: (U,), of units on which no head speaks; default the consensus.
             final: the consensus is a choice that no batch changes any more.
         """
         self._count()
@@ -89,7 +89,7 @@ class GateState:
         heads = [site.head for site in self.sites if site.head is not None]
         teach = self.hold_open or not self._deferred
         self._hearing = Hearing(
-            heads, self.gates, self.standing if votes is None else votes, self.gradients, gates_teach=teach
+            heads, self.gates, consensus.float() if votes is None else votes, self.gradients, gates_teach=teach
         )
         self.gates = self._hearing.gates
         if self._deferred:

@@ -81,9 +81,8 @@ class Gated(nn.Module):
     def _mask(self, state: GateState) -> Tensor | None:
         mask = None if self.channel_units is None else state.gates.index_select(-1, self.channel_units)
         if self.ends is not None:
-            gate = state.gates[
-                ..., self.ends : self.ends + 1
-            ].clone()  # the gates of later layers are filled in in place
+            # A copy: the gates of later layers are yet to be filled in, in place.
+            gate = state.gates[..., self.ends : self.ends + 1].clone()
             mask = gate if mask is None else mask * gate
         return mask
 

@@ -29,6 +29,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from scipy import stats
 
 from bench.energy.modelled import cpu_model
 from bench.models import build
@@ -41,8 +42,6 @@ CPU = torch.device("cpu")
 BATCH = 64
 STEPS = 100_000  # of the whole training: so many that the stretch does not change while we measure
 BLOCK_STEPS = 4
-T_95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
-"""Of two-sided 95 %, for 1, 2, ... degrees of freedom."""
 
 KINDS: dict[str, tuple[GatingOptions, bool]] = {  # options, whether the gates have been released
     "majority, gates held open": (GatingOptions(), False),
@@ -116,7 +115,7 @@ def measure_here(seed: int, precision: str, limit_s: float) -> dict[str, Any]:
 def mean_of_ratios(ratios: Sequence[float]) -> list[float]:
     """Geometric mean, low and high end of its 95 % interval (t distribution)."""
     logs = torch.tensor(ratios, dtype=torch.float64).log()
-    half = T_95[len(ratios) - 2] * float(logs.std()) / math.sqrt(len(ratios))
+    half = float(stats.t.ppf(0.975, len(ratios) - 1)) * float(logs.std()) / math.sqrt(len(ratios))
     return [math.exp(float(logs.mean()) + by) for by in (0.0, -half, half)]
 
 
@@ -126,10 +125,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--seconds", type=float, default=30.0, help="limit for each kind of search step in each process"
     )
-    parser.add_argument("--processes", type=int, default=6, choices=range(2, len(T_95) + 2))
+    parser.add_argument("--processes", type=int, default=6, help="at least 2")
     parser.add_argument("--precision", default="auto", choices=("auto", "float32", "bfloat16"))
     parser.add_argument("--here", type=int, metavar="SEED", help=argparse.SUPPRESS)
     arguments = parser.parse_args(argv)
+    if arguments.processes < 2:
+        parser.error(f"--processes {arguments.processes}: allowed is at least 2, for an interval")
     if arguments.here is not None:
         print(json.dumps(measure_here(arguments.here, arguments.precision, arguments.seconds)))
         return

@@ -7,11 +7,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from methods import GatingOptions
 from methods.gate_gradients import GradientScale
 from methods.gate_heads import GateHead, Hearing
 from methods.gates import binarize, majority, majority_needed, straight_through
 from tests.methods.networks import batches, images
-from tests.methods.test_gating import GatingOptions as Options
 from tests.methods.test_gating import searched
 
 BATCH, FEATURES, UNITS, ALL = 6, 5, 4, 9
@@ -194,7 +194,7 @@ def after_one_step(gating, memory: float) -> list[Tensor]:
 
 @pytest.mark.parametrize("visit", [False, True])
 def test_a_final_choice_trains_the_same_whether_heads_are_heard_first_or_last(visit):
-    gating = searched(Options(search_share=1.0, shrink=False), until=36)
+    gating = searched(GatingOptions(search_share=1.0, shrink=False), until=36)
     assert gating.chosen is not None
     assert 0 < gating.chosen[gating.gated].sum() < gating.gated.sum()
     gating.eval()(images(2, size=16))

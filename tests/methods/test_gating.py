@@ -221,10 +221,8 @@ def test_units_that_the_loss_does_not_notice_are_the_first_to_close():
         assert step == 19 or (gating.logit_mean - before).abs().max() < 1.0
     group = gating.structure.layers["layer2.1.conv1"].out_units
     branch = next(b.unit for b in gating.structure.branches if b.name == "layer3.1")
-    with_it = {
-        branch,
-        *gating.structure.layers["layer3.1.conv1"].out_units.tolist(),
-    }  # together worth what the layer is
+    # The channels of a layer are together worth what the layer is: those of this one are as low.
+    with_it = {branch, *gating.structure.layers["layer3.1.conv1"].out_units.tolist()}
     lowest = [unit for unit in gating.logit_mean.argsort().tolist() if unit not in with_it]
     assert set(group[:2].tolist()) <= set(lowest[:10])
     assert (gating.logit_mean[group[:2]] < gating.logit_mean[group[2:]].min()).all()
