@@ -7,6 +7,8 @@ sense, because only whole steps of the width save time (`costs.Cost.steps`) or b
 
 from __future__ import annotations
 
+from collections import deque
+
 import torch
 from torch import Tensor, nn
 
@@ -117,7 +119,8 @@ def select(
     """The units to keep so that the cost lies in [keep - tolerance, keep]: the highest scores, as far as the budget goes.
 
     Units are closed in ascending order of score until the budget is met. A unit is passed over when closing it would
-    undershoot `keep - tolerance`, or empty a group of channels (only a branch's gate removes a layer).
+    undershoot `keep - tolerance`, or empty a group of channels (only a branch's gate removes a layer); of a branch that would
+    undershoot it the channels are closed next, as many as it takes.
 
     With `round_to` above 1, or a cost with steps (latency, energy), bundles of channels are closed instead, see
     `budget_steps.select_steps`. The result may then end `COARSE_TOLERANCE` below the budget when no choice ends within
@@ -161,11 +164,16 @@ def _select_units(
 ) -> tuple[Tensor, float]:
     choice = Choice(structure, cost)
     ranking = torch.argsort(scores.detach().float().cpu(), stable=True).tolist()
-    for unit in ranking:
-        if choice.cost() <= keep:
-            break
-        if (removable is None or removable[unit]) and choice.closable(unit) and choice.cost_without(unit) >= least:
+    inside = {branch.unit: set(structure.channels_inside(branch.unit)) for branch in structure.branches}
+    left = deque(unit for unit in ranking if removable is None or removable[unit])
+    while left and choice.cost() > keep:
+        unit = left.popleft()
+        if not choice.closable(unit):
+            continue
+        if choice.cost_without(unit) >= least:
             choice.close(unit)
+        elif unit in inside:  # too much to close as a whole, yet the least that is left: narrow it, before dearer ones close
+            left = deque(sorted(left, key=lambda u, channels=inside[unit]: u not in channels))
     if choice.cost() >= least:  # the last one that was closed may have cost more than had to go: what fits comes back
         for unit in reversed(ranking):
             if choice.open[unit] or scores[unit] == -torch.inf:  # the latter is not there any more

@@ -64,11 +64,8 @@ def inside_undecided_remnants(structure: Structure, decided: Tensor) -> Tensor:
     """
     inside = torch.zeros(structure.units, dtype=torch.bool)
     for branch in structure.branches:
-        if branch.remnant is None or decided[branch.unit] != UNDECIDED:
-            continue
-        for group in structure.groups:
-            if all(branch.unit in structure.layers[name].branches for name in group.producers):
-                inside[group.units] = True
+        if branch.remnant is not None and decided[branch.unit] == UNDECIDED:
+            inside[structure.channels_inside(branch.unit)] = True
     return inside.to(decided.device)
 
 

@@ -139,6 +139,11 @@ class Structure:
         """(U,) bool: the units that are channels; the others are branches."""
         return torch.arange(self.units) < self.units - len(self.branches)
 
+    def channels_inside(self, branch: int) -> list[int]:
+        """The channels that exist inside the branch with this unit alone; they go where it is removed."""
+        inside = (g for g in self.groups if all(branch in self.layers[name].branches for name in g.producers))
+        return [unit for group in inside for unit in range(group.start, group.start + group.width)]
+
     @property
     def macs(self) -> int:
         """Multiply-accumulates of the dense network for one image."""
