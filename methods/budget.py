@@ -172,8 +172,11 @@ def _select_units(
             continue
         if choice.cost_without(unit) >= least:
             choice.close(unit)
-        elif unit in inside:  # too much to close as a whole, yet the least that is left: narrow it, before dearer ones close
-            left = deque(sorted(left, key=lambda u, channels=inside[unit]: u not in channels))
+        elif (
+            unit in inside
+        ):  # too much to close as a whole, yet the least that is left: narrow it, before dearer ones close
+            channels = inside[unit]
+            left = deque([u for u in left if u in channels] + [u for u in left if u not in channels])
     if choice.cost() >= least:  # the last one that was closed may have cost more than had to go: what fits comes back
         for unit in reversed(ranking):
             if choice.open[unit] or scores[unit] == -torch.inf:  # the latter is not there any more

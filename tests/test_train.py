@@ -257,3 +257,20 @@ def test_validation_costs_neither_time_nor_energy(monkeypatch: pytest.MonkeyPatc
 def test_a_loss_that_is_no_number_ends_the_training() -> None:
     with pytest.raises(DivergedError, match=r"the loss of epoch \d is (nan|inf): lower the learning rate"):
         run("dense", learning_rate=1e30)
+
+
+@pytest.mark.parametrize(
+    ("amx", "avx512", "name", "expected"),
+    [
+        (True, True, "Intel(R) Xeon(R)", "bfloat16"),
+        (False, True, "AMD EPYC", "bfloat16"),
+        (False, True, "Intel(R) Xeon(R)", "float32"),
+        (False, False, "AMD EPYC", "float32"),
+    ],
+)
+def test_bfloat16_is_chosen_where_it_pays(monkeypatch, amx, avx512, name, expected) -> None:
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx512)
+    monkeypatch.setattr(bench.train, "cpu_name", lambda: name)
+    assert bench.train.resolve_precision(torch.device("cpu"), "auto") == expected
+    assert bench.train.resolve_precision(torch.device("cpu"), "float32") == "float32"

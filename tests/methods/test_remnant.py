@@ -40,7 +40,8 @@ def test_a_branch_too_large_to_close_is_narrowed_before_a_dearer_one_closes() ->
     outside[narrowed.units] = True
     assert torch.equal(outside, structure.channel_units)  # nothing else lost a channel
     width = int(kept[narrowed.units].sum())
-    assert 1 < width < 16 and kept[narrowed.start + 16 - width : narrowed.start + 16].all()  # the most valuable ones stay
+    assert 1 < width < 16
+    assert kept[narrowed.start + 16 - width : narrowed.start + 16].all()  # the most valuable ones stay
     wider = kept.clone()
     wider[narrowed.start + 16 - width - 1] = True
     assert float(MacCost(structure)(kept.float())) <= 0.5 < float(MacCost(structure)(wider.float()))
