@@ -16,7 +16,6 @@ A closed layer that can leaves a depthwise separable one (`remnant`), which from
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
@@ -24,7 +23,6 @@ from torch import Tensor, nn
 
 from methods import budget, checkpoint, gating_record, importance, ranks, selection, shrinking, surgery
 from methods import gating_setup as setup
-from methods.base import step_of
 from methods.costs import CostKind
 from methods.gate_gradients import with_gradient_gain
 from methods.gate_heads import GateHead
@@ -33,12 +31,10 @@ from methods.gate_wiring import find_skippable, unwrap, wrap
 from methods.gated_modules import Gated
 from methods.gates import annealed, budget_loss, disagreement_loss, polarization_loss
 from methods.gating_options import GatingOptions
+from methods.gating_schedule import SearchSchedule
 from methods.measured_cost import CostTable
 from methods.shrinking import GONE, OPEN, UNDECIDED
 from methods.structure import trace
-
-HISTORY_ROWS = 24
-"""How many times the consensus of all gates is noted over the search."""
 
 SURE_LOGIT = 4.0
 """Of the consensus on a unit whose choice is final."""
@@ -113,7 +109,8 @@ class ConsensusGating(nn.Module):
         self.predicted_cost: float | None = None  # fraction of the dense cost, set where the network is cut
         self.options = options or GatingOptions()
         self.keep, self.steps, self.tolerance = keep, steps, tolerance
-        self.search_steps = max(1, step_of(self.options.search_share, steps))
+        self.schedule = SearchSchedule(self.options, steps)
+        self.search_steps = self.schedule.search_steps
         self.steps_done = 0
         self.searching = True
         self.masked_max_abs_diff: float | None = None  # the largest of all removals so far
@@ -180,7 +177,7 @@ class ConsensusGating(nn.Module):
     @torch.compiler.disable
     def penalty(self) -> Tensor | float:
         """Budget and polarization loss of the batch that went through `forward` last; 0 after the search."""
-        if not self.searching or self._stretch() == "open":
+        if not self.searching or self._held_open():
             return 0.0
         every = self.consensus if self.state.votes is None else self.state.votes
         votes = every[self.gated.to(every.device)]
@@ -216,28 +213,27 @@ class ConsensusGating(nn.Module):
         if not self.searching:
             return False
         self._update_consensus()
-        if self.steps_done % max(1, self.search_steps // HISTORY_ROWS) == 0:
+        if self.steps_done % self.schedule.history_every == 0:
             self.rows.append((self.steps_done, self.consensus.tolist()))
         if self.steps_done >= self.search_steps:
             self._cut(optimizer)
             self._compare_ranks = True
             return True
-        if self.steps_done == self._release_step() // 2:  # a mean over fewer steps is too uncertain to order layers by
+        if self.steps_done == self.schedule.listening_step:
             self.state.gradients.forget_importance()
-        if self.steps_done == self._release_step():
+        if self.steps_done == self.schedule.release_step:
             importance.order_gates(self)
         selection.project(self)
         if self._progress() >= 1.0:
             selection.choose(self)
         self._prepare_next()
-        every = max(5, round(self.options.shrink_every_share * self.search_steps))
-        due = self.options.shrink and self._stretch() != "open" and self.steps_done % every == 0
+        due = self.options.shrink and not self._held_open() and self.steps_done % self.schedule.shrink_every == 0
         self._compare_ranks = due and self._shrink(optimizer)
         return self._compare_ranks
 
     def _prepare_next(self) -> None:
         """How the next forward pass treats the gates; follows from the steps done."""
-        is_open = self._stretch() == "open"
+        is_open = self._held_open()
         self.state.noise = 0.0 if is_open else annealed(self._progress(), self.options.noise, 0.0)
         self.state.memory = 0.0 if is_open else annealed(self._progress(), 0.0, self.options.memory)
         self.state.hold_open = is_open
@@ -275,22 +271,15 @@ class ConsensusGating(nn.Module):
         """
         return gating_record.history(self)
 
-    def _release_step(self) -> int:
-        """The first step after which the gates decide."""
-        return math.ceil(self.options.open_share * self.search_steps)
-
-    def _stretch(self) -> str:
-        return "open" if self.steps_done < self._release_step() else "tighten"
+    def _held_open(self) -> bool:
+        return self.schedule.holds_open(self.steps_done)
 
     def _progress(self) -> float:
-        """0 when the gates are released, 1 when the full budget is reached."""
-        begin = self.options.open_share * self.search_steps
-        end = max(begin + 1.0, (1.0 - self.options.settle_share) * self.search_steps)
-        return (self.steps_done - begin) / (end - begin)
+        return self.schedule.progress(self.steps_done)
 
     def _open(self) -> Tensor:
         """(U,) bool: what the consensus keeps; units without a gate are open."""
-        if self._stretch() == "open":
+        if self._held_open():
             return self.decided >= UNDECIDED
         if self.chosen is not None:
             return self.chosen & (self.decided != GONE)
@@ -299,11 +288,11 @@ class ConsensusGating(nn.Module):
     @torch.no_grad()
     def _update_consensus(self) -> None:
         votes, means = self.state.take(self.consensus, self.logit_mean)
-        m = 1.0 - 1.0 / max(5.0, self.options.consensus_share * self.search_steps)
+        m = self.schedule.consensus_memory
         self.logit_mean.mul_(m).add_(means, alpha=1.0 - m)
         self.consensus.mul_(m).add_(votes, alpha=1.0 - m)
         self.consensus.masked_fill_(self.decided == OPEN, 1.0)  # exactly, whatever the moving average rounds to
-        if self._stretch() != "open":
+        if not self._held_open():
             self.run.copy_(shrinking.agreement(self.run, self.consensus, self.options.settled))
             if self._progress() < 1.0:
                 self.run.clamp_(max=0)  # while the threshold still rises, "on" is only what the loose budget affords
@@ -315,9 +304,8 @@ class ConsensusGating(nn.Module):
             self.reachable = selection.select(self)
         except budget.BudgetError:
             return False  # no selection meets the budget yet; if that stays so the end of the search says it
-        patience = max(10, round(self.options.patience_share * self.search_steps))
         final = self.reachable.to(self.decided.device)
-        closed, opened = shrinking.agreed(self.decided, self.run, patience, self._open(), final)
+        closed, opened = shrinking.agreed(self.decided, self.run, self.schedule.patience, self._open(), final)
         closed &= ~shrinking.inside_undecided_remnants(self.structure, self.decided)
         if not (closed.any() or opened.any()):
             return False

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 @torch.no_grad()
 def project(gating: ConsensusGating) -> None:
     """Shift all logits so that the units above 1/2 cost the budget in force: one global threshold."""
-    if gating.options.target != "projection" or gating._stretch() == "open" or gating.chosen is not None:
+    if gating.options.target != "projection" or gating._held_open() or gating.chosen is not None:
         return
     undecided = gating.decided == UNDECIDED
     opened, near = gating.decided == OPEN, float(gating.shift)

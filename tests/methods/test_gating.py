@@ -306,10 +306,10 @@ def misplaced(cost: str, **options) -> tuple[int, float]:
         (gating(x).sum() * 0.0 + gating.penalty()).backward()
         optimizer.step()
         optimizer.zero_grad()
-        if n == gating._release_step():
+        if n == gating.schedule.release_step:
             gating.state.gradients.importance.copy_(worth)
         gating.step(optimizer)
-        if n == gating._release_step():
+        if n == gating.schedule.release_step:
             order = gating.logit_mean[gating.gated].clone()
     is_open, consensus = gating._open()[gating.gated], gating.consensus[gating.gated]
     best = torch.zeros_like(is_open)
