@@ -228,8 +228,8 @@ def resolve_precision(device: torch.device, precision: str) -> str:
     """ "auto" means bfloat16 where the device computes in it, else float32.
 
     On a CPU that takes AMX, or an AMD processor with AVX-512's bfloat16 instructions, where a training step of ResNet-20
-    takes 0.67 x the time of float32 (EPYC, batches of 64 and 128, one thread, interleaved). On another processor that had
-    these instructions and no AMX it took 1.13 x.
+    takes 0.67 x the time of float32 (EPYC, batches of 64 and 128, one thread, interleaved; the script was not kept). On
+    another processor that had these instructions and no AMX it took 1.13 x.
     """
     if precision != "auto":
         return precision
