@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 
 import pytest
 
@@ -27,7 +28,16 @@ def test_beside_a_busy_process_only_the_works_own_cpu_time_counts() -> None:
 
 
 @needs_two_cores
-def test_the_same_work_beside_a_busy_process_differs_by_at_most_15_percent() -> None:
-    found = compare(ours(), sorted(os.sched_getaffinity(0))[-2:], pairs=6)
-    # CPU time of the same work grows a little when caches are shared; the whole machine's load would give far more.
-    assert 0.85 <= found.ratio <= 1.15
+def test_the_same_work_beside_a_busy_process_costs_the_same() -> None:
+    """Per second of its own CPU time: that the work itself takes longer where a core's threads share it is a true cost, and
+    varies with the machine (see `neighbour.json` for the plain ratio)."""
+    joules = ours()
+
+    def per_cpu_second(task: Callable[[], None]) -> float:
+        begun_s = time.process_time()
+        counted_j = joules(task)
+        return counted_j / (time.process_time() - begun_s)
+
+    found = compare(per_cpu_second, sorted(os.sched_getaffinity(0))[-2:], pairs=6)
+    # The neighbour burns as much as the work: were it counted, even in part, this would be far from 1.
+    assert 0.95 <= found.ratio <= 1.05
