@@ -14,6 +14,7 @@ from bench.record import Cost, SampleMacs
 from methods import Method, budget, count_macs, count_params
 from methods.costs import COST_NAMES, MEASURED
 from methods.macs import COUNTED, MacMeter
+from methods.remnant import ThinConvolution
 
 MASKED_TOLERANCE = 1e-4
 """Largest |delta logit| between the masked and the removed network that counts as equal."""
@@ -69,7 +70,7 @@ def widths(model: nn.Module) -> dict[str, int]:
         if isinstance(m, nn.Linear)
         else m.out_channels  # type: ignore[misc]
         for name, m in model.named_modules()
-        if isinstance(m, COUNTED)
+        if isinstance(m, (*COUNTED, ThinConvolution))
     }
 
 

@@ -65,8 +65,11 @@ def describe(model: nn.Module, example_inputs: Tensor, options: GatingOptions | 
         chosen = "yes" if gated[group.start] else "no (option)"
         writers = f"{len(group.producers)}" if len(group.producers) > 1 else ""
         rows.append((group.name, str(group.width), _share(structure, group.units), chosen, writers))
-    separable = options.closed_layers == "separable" and not options.streams
-    for branch in (with_remnants(structure, model) if separable else structure).branches:
+    if options.closed_layers == "removed" or options.streams:
+        branches = structure.branches
+    else:
+        branches = with_remnants(structure, model, options.closed_layers).branches
+    for branch in branches:
         left = "" if branch.remnant is None else f"closed, it may leave {sum(branch.remnant.macs) / structure.macs:.1%}"
         share = _share(structure, slice(branch.unit, branch.unit + 1))
         rows.append((f"branch {branch.name}", "1", share, "yes" if gated[branch.unit] else "no (option)", left))

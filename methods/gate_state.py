@@ -39,6 +39,7 @@ class GateState:
         self.memory = 0.0  # how much of the moving average a batch executes, see `gates.majority`
         self.standing = torch.zeros(units, device=device)  # the moving average, after the shift
         self.hold_open = True  # ignore what the heads say, but let them learn
+        self.executed: Tensor | None = None  # (U,) bool: units that run open, whatever heads and consensus say
         self.visit_closed = False  # execute closed branches, so that their gates see a gradient
         self.searching = False
         self.closed: set[int] = set()  # branch units that the batch skips
@@ -80,6 +81,7 @@ class GateState:
         self._waiting, self._hearing = {}, None
         self._learning = searching and torch.is_grad_enabled()
         self._deferred = searching and (self.hold_open or (final and self.memory == 1.0 and not self.per_sample))
+        consensus, votes = self._executed(consensus), consensus if votes is None else votes
         gates = torch.cat([consensus.float(), consensus.new_ones(1, dtype=torch.float32)])
         self.gates = gates.expand(batch, -1) if searching and self.per_sample else gates
         if not searching or (self._deferred and not self.hold_open and not self.visit_closed):
@@ -88,15 +90,16 @@ class GateState:
             return
         heads = [site.head for site in self.sites if site.head is not None]
         teach = self.hold_open or not self._deferred
-        self._hearing = Hearing(
-            heads, self.gates, consensus.float() if votes is None else votes, self.gradients, gates_teach=teach
-        )
+        self._hearing = Hearing(heads, self.gates, votes.float(), self.gradients, gates_teach=teach)
         self.gates = self._hearing.gates
         if self._deferred:
             for site in self.sites:
                 site.prepare()
             return
         self._needed = self._needed_to_open(heads)
+
+    def _executed(self, opened: Tensor) -> Tensor:
+        return opened if self.executed is None else opened | self.executed
 
     def _needed_to_open(self, heads: list[GateHead]) -> dict[GateHead, Tensor]:
         """What votes, or per sample logits, must exceed: (units,) or (B, units) for each head."""
@@ -110,6 +113,8 @@ class GateState:
             needed = majority_needed(self.standing, self.memory, noise)
         if not heads:
             return {}
+        if self.executed is not None:
+            needed = needed.masked_fill(self.executed, -torch.inf)
         parts = needed.index_select(-1, torch.cat([head.units for head in heads]))
         return dict(zip(heads, parts.split([len(head.units) for head in heads], dim=-1), strict=True))
 

@@ -27,9 +27,9 @@ class Gated(Method):
     source = "arXiv 2302.10798"
     Options = GatingOptions
     tuning: ClassVar = {
-        "closed_layers": ("separable", "removed"),
-        "search_share": (0.2, 0.3, 0.4, 0.6),
-        "open_share": (0.25, 0.5, 0.65),
+        "closed_layers": ("thin", "separable", "removed"),
+        "search_share": (0.2, 0.34, 0.4, 0.6),
+        "open_share": (0.25, 0.5, 0.76),
         "polarization_weight": (1.0, 2.0, 4.0),
         "within_layer": (0.0, 0.05, 0.25, 1.0),
         "drift": (5.0, 10.0, 20.0),

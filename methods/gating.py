@@ -11,7 +11,7 @@
 The search runs in three stretches: all gates open (early in training a residual branch is noise, and the task gradient
 would close it), then the budget tightens, then the choice is final and the gates agree on it. What they have agreed on for
 long enough is removed on the way. At the end of the search the rest is cut to the budget, and the network trains on.
-A closed layer that can leaves a depthwise separable one (`remnant`), which from then on trains with the rest.
+A closed layer that can leaves a thin one (`remnant`): what will not stay of it fades while the search lasts (`fading`).
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 
-from methods import budget, checkpoint, gating_record, importance, ranks, selection, shrinking, surgery
+from methods import budget, checkpoint, fading, gating_record, importance, ranks, selection, shrinking, surgery
 from methods import gating_setup as setup
 from methods.costs import CostKind
 from methods.gate_gradients import with_gradient_gain
@@ -170,7 +171,8 @@ class ConsensusGating(nn.Module):
             len(inputs), searching=self.training, shift=self.shift, consensus=self._open(), votes=self.consensus,
             final=self.chosen is not None,
         )  # fmt: skip
-        output = self.network(inputs)
+        shown = {} if self.training else fading.replaced(self)  # what removal would leave
+        output = functional_call(self.network, shown, (inputs,)) if shown else self.network(inputs)
         self.state.conclude()
         return self.state.tied_to(output) if self.training and ranks.several() else output
 
@@ -226,6 +228,8 @@ class ConsensusGating(nn.Module):
         selection.project(self)
         if self._progress() >= 1.0:
             selection.choose(self)
+        if not self._held_open():
+            fading.step(self)
         self._prepare_next()
         due = self.options.shrink and not self._held_open() and self.steps_done % self.schedule.shrink_every == 0
         self._compare_ranks = due and self._shrink(optimizer)
@@ -237,6 +241,7 @@ class ConsensusGating(nn.Module):
         self.state.noise = 0.0 if is_open else annealed(self._progress(), self.options.noise, 0.0)
         self.state.memory = 0.0 if is_open else annealed(self._progress(), 0.0, self.options.memory)
         self.state.hold_open = is_open
+        self.state.executed = fading.executed(self.structure, self.decided, self._open())
         self.state.gradients.gain = self._gain if self.chosen is None else 0.0
         self.state.visit_closed = self.steps_done % self.options.revisit_every == 0
 
@@ -306,6 +311,7 @@ class ConsensusGating(nn.Module):
             return False  # no selection meets the budget yet; if that stays so the end of the search says it
         final = self.reachable.to(self.decided.device)
         closed, opened = shrinking.agreed(self.decided, self.run, self.schedule.patience, self._open(), final)
+        closed &= ~fading.leaving(self.structure, self.decided)  # at the end of the search, when they have faded
         closed &= ~shrinking.inside_undecided_remnants(self.structure, self.decided)
         if not (closed.any() or opened.any()):
             return False

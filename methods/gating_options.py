@@ -26,11 +26,13 @@ class GatingOptions(MethodOptions):
     streams: bool = Field(
         False, description="gate the channels of residual streams too (all their blocks share a gate)"
     )
-    closed_layers: Literal["separable", "removed"] = Field(
-        "separable",
-        description="what becomes of a residual branch that closes. separable: where it can (methods/remnant.py), it leaves a "
-        "depthwise separable branch at a tenth of its MACs, if the budget counts MACs or parameters, streams are not gated, "
-        "and all such remnants together would take at most a third of the budget; removed: nothing is left",
+    closed_layers: Literal["thin", "separable", "removed"] = Field(
+        "thin",
+        description="what becomes of a residual branch that closes. thin: where it can (methods/remnant.py), it leaves each "
+        "channel's taps on itself and, behind the first convolution, the centre taps, at an eighth of its MACs or less, if the "
+        "budget counts MACs or parameters, streams are not gated, and all such remnants together would take at most a third of "
+        "the budget; separable: the same with the centre taps alone behind the first convolution, at a tenth; removed: "
+        "nothing is left",
     )
     remnant_worth: float = Field(
         0.5,
@@ -39,14 +41,14 @@ class GatingOptions(MethodOptions):
         description="how much of what a residual branch is worth its remnant is taken to be worth, when gates are ordered",
     )
     search_share: float = Field(
-        0.4,
+        0.34,
         gt=0,
         le=1,
         description="share of the training after which the network is cut; less saves more of the training (0.3, with "
         "open_share = 0.5, in the suite cifar10-cpu-latency)",
     )
-    open_share: float = Field(0.65, ge=0, lt=1, description="share of the search with all gates held open")
-    settle_share: float = Field(0.2, ge=0, lt=1, description="share of the search, at its end, at the full budget")
+    open_share: float = Field(0.76, ge=0, lt=1, description="share of the search with all gates held open")
+    settle_share: float = Field(0.15, ge=0, lt=1, description="share of the search, at its end, at the full budget")
     budget_weight: float = Field(20.0, ge=0, description="weight of the budget loss (target = loss)")
     polarization_weight: float = Field(2.0, ge=0, description="weight of the polarization loss, annealed from 0")
     settle_polarization: float = Field(

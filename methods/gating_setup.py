@@ -77,9 +77,9 @@ def remnant_structure(
     structure: Structure, model: nn.Module, options: GatingOptions, keep: float, cost: CostKind
 ) -> Structure:
     """`structure` with the remnants that closed branches leave under `options`, see `GatingOptions.closed_layers`."""
-    if options.closed_layers != "separable" or options.streams or not options.layers or cost in MEASURED:
+    if options.closed_layers == "removed" or options.streams or not options.layers or cost in MEASURED:
         return structure
-    found = with_remnants(structure, model)
+    found = with_remnants(structure, model, options.closed_layers)
     leaving = [b.unit for b in found.branches if b.remnant is not None]
     if not leaving:
         return structure

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -48,10 +49,35 @@ def replace_parameter(
         group["params"] = [new if p is old else p for p in group["params"]]
     state = optimizer.state.pop(old, None)
     if state is not None and change is not None:
-        optimizer.state[new] = {
-            key: change(value) if isinstance(value, Tensor) and value.shape == old.shape else value
-            for key, value in state.items()
-        }
+        optimizer.state[new] = _changed(state, old, change)
+
+
+def add_parameter(
+    optimizer: torch.optim.Optimizer,
+    new: nn.Parameter,
+    after: nn.Parameter,
+    origin: nn.Parameter,
+    change: Callable[[Tensor], Tensor],
+) -> None:
+    """Let `optimizer` train `new` too, in the group of `after` and behind it: stored states are matched by order alone.
+
+    Args:
+        origin: whose state it takes over.
+        change: what becomes of state that has the shape of `origin` (momentum).
+    """
+    for group in optimizer.param_groups:
+        at = next((i for i, p in enumerate(group["params"]) if p is after), None)
+        if at is not None:
+            group["params"] = [*group["params"][: at + 1], new, *group["params"][at + 1 :]]
+    if origin in optimizer.state:
+        optimizer.state[new] = _changed(optimizer.state[origin], origin, change)
+
+
+def _changed(state: dict[str, Any], of: nn.Parameter, change: Callable[[Tensor], Tensor]) -> dict[str, Any]:
+    return {
+        key: value if not isinstance(value, Tensor) else change(value) if value.shape == of.shape else value.clone()
+        for key, value in state.items()
+    }
 
 
 def forget(optimizer: torch.optim.Optimizer, parameters: Iterable[nn.Parameter]) -> None:

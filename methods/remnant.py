@@ -1,41 +1,73 @@
-"""What a closed residual branch can leave behind: a depthwise separable branch, at a tenth of its cost.
+"""What a closed residual branch can leave behind: a thin branch, at an eighth of its cost or less.
 
 Of the connections of its convolutions those stay that do one thing at a time: in the first the taps of each channel on
-itself (a depthwise convolution), in the others the centre taps (1x1 convolutions). What stays is a plain layer, and a part
-of the dense network's. It costs 1 / channels and 1 / k^2 of the convolutions, while a layer that is gone costs nothing but
-can do nothing either: with the same MACs, closed layers with remnants and a few channels fewer elsewhere lose less
-(results/gated). In time it is no bargain: depthwise convolutions move as much memory as full ones.
+itself (a depthwise convolution), in the others the centre taps (a 1x1 convolution), and with `thin` each channel's taps on
+itself as well (the sum of both). What stays is made of plain layers, and a part of the dense network's. It costs
+1 / channels and 1 / k^2 of the convolutions, while a layer that is gone costs nothing but can do nothing either: with the
+same MACs, closed layers with remnants and a few channels fewer elsewhere lose less (results/gated). In time it is no
+bargain: depthwise convolutions move as much memory as full ones.
+
+While a search goes on a branch that closes fades (`fade`): what will not stay shrinks to nothing, and what stays learns to
+do without it. A branch that stops from one step to the next costs the network what it takes most of the rest of the
+training to learn again.
 
 Ours; the paper (arXiv 2302.10798) counts connections and removes layers. Separable layers: Chollet 2017 (arXiv 1610.02357).
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
+from fractions import Fraction
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from methods.parameters import replace_parameter
-from methods.units import Branch, Remnant, Structure
+from methods.parameters import add_parameter, replace_parameter
+from methods.units import Branch, Remnant, Structure, Taps
+
+RemnantKind = Literal["thin", "separable"]
+
+TAPS: dict[RemnantKind, tuple[Taps, Taps]] = {"thin": ("own", "both"), "separable": ("own", "centre")}
+"""What stays of a branch's first convolution, and of each of the others."""
 
 
-def with_remnants(structure: Structure, model: nn.Module) -> Structure:
+class ThinConvolution(nn.Module):
+    """A k x k convolution of which two kinds of taps are left: those in the centre, and those of each channel on itself.
+
+    Attributes:
+        centre: 1x1 convolution.
+        own: depthwise k x k convolution.
+        out_channels: of the convolution that this was.
+    """
+
+    def __init__(self, centre: nn.Conv2d, own: nn.Conv2d) -> None:
+        super().__init__()
+        self.centre, self.own = centre, own
+        self.out_channels = centre.out_channels
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) to (B, C, H, W)."""
+        return self.centre(x) + self.own(x)
+
+
+def with_remnants(structure: Structure, model: nn.Module, kind: RemnantKind = "thin") -> Structure:
     """`structure` with a `Remnant` for every branch that can leave one; the others are removed when they close.
 
     A branch can leave one when its layers are at least two 2-d convolutions that keep size and number of channels (odd
-    square kernels of at least 3x3, zero padding, no stride, no groups), batch norms (the last layer with a scale), and
-    functions without parameters.
+    square kernels of at least 3x3, zero padding, no stride, no groups), batch norms, and functions without parameters.
 
     Args:
         structure: traced from `model` as it is, or as it was before branches were removed.
+        kind: which taps stay, see `TAPS`.
     """
     modules = dict(model.named_modules())
-    branches = tuple(replace(b, remnant=_remnant(b, structure, modules)) for b in structure.branches)
+    branches = tuple(replace(b, remnant=_remnant(b, structure, modules, kind)) for b in structure.branches)
     return replace(structure, branches=branches)
 
 
-def _remnant(branch: Branch, structure: Structure, modules: dict[str, nn.Module]) -> Remnant | None:
+def _remnant(branch: Branch, structure: Structure, modules: dict[str, nn.Module], kind: RemnantKind) -> Remnant | None:
     if any(name not in modules for name in branch.modules):
         return None
     if any(structure.layers[name].branches != (branch.unit,) for name in branch.modules if name in structure.layers):
@@ -47,19 +79,26 @@ def _remnant(branch: Branch, structure: Structure, modules: dict[str, nn.Module]
             convolutions.append(name)
         elif not isinstance(module, nn.BatchNorm2d) and any(True for _ in module.parameters()):
             return None
-    if getattr(modules[branch.end], "weight", None) is None:
-        return None  # a norm without a scale: nothing could make it begin at 0
     layers = [modules[name] for name in convolutions]
     if len(layers) < 2 or not all(_keeps_shape(layer) for layer in layers):
         return None
     if len({layer.in_channels for layer in layers}) > 1:
         return None
-    shares = [layers[0].in_channels, *(layer.kernel_size[0] ** 2 for layer in layers[1:])]
+    first, others = TAPS[kind]
+    taps = (first, *[others] * (len(layers) - 1))
+    shares = [_share(layer, which) for layer, which in zip(layers, taps, strict=True)]
     return Remnant(
         tuple(convolutions),
-        tuple(structure.layers[name].macs // share for name, share in zip(convolutions, shares, strict=True)),
-        tuple(layer.weight.numel() // share for layer, share in zip(layers, shares, strict=True)),
+        taps,
+        tuple(int(structure.layers[name].macs * share) for name, share in zip(convolutions, shares, strict=True)),
+        tuple(int(layer.weight.numel() * share) for layer, share in zip(layers, shares, strict=True)),
     )
+
+
+def _share(layer: nn.Conv2d, taps: Taps) -> Fraction:
+    """Of the multiply-accumulates, and of the weights, of `layer`; the own taps include the one in the centre."""
+    own, centre = Fraction(1, layer.in_channels), Fraction(1, layer.kernel_size[0] ** 2)
+    return {"own": own, "centre": centre, "both": own + centre}[taps]
 
 
 def _keeps_shape(layer: nn.Conv2d) -> bool:
@@ -77,43 +116,99 @@ def _keeps_shape(layer: nn.Conv2d) -> bool:
     )
 
 
+def staying(weight: Tensor, taps: Taps) -> Tensor:
+    """Bool, for (C, C, k, k) weights of a convolution: which of them stay in its remnant."""
+    middle = weight.shape[-1] // 2
+    own = torch.eye(len(weight), dtype=torch.bool, device=weight.device)[:, :, None, None].expand_as(weight)
+    centre = torch.zeros(weight.shape[2:], dtype=torch.bool, device=weight.device)
+    centre[middle, middle] = True
+    return {"own": own, "centre": centre.expand_as(weight), "both": own | centre}[taps]
+
+
+@torch.no_grad()
+def fade(model: nn.Module, branch: Branch, factor: float) -> None:
+    """Multiply all that will not stay of `branch` by `factor`, in place; 0 makes the branch do what its remnant does.
+
+    Args:
+        model: the network, also with its layers in wrappers that call them `inner`.
+    """
+    assert branch.remnant is not None
+    for name, taps in zip(branch.remnant.convolutions, branch.remnant.taps, strict=True):
+        layer = model.get_submodule(name)
+        layer = getattr(layer, "inner", layer)
+        weight = layer.weight
+        assert isinstance(weight, Tensor)
+        weight.mul_(torch.where(staying(weight, taps), 1.0, factor))
+
+
 @torch.no_grad()
 def leave_remnant(model: nn.Module, branch: Branch, optimizer: torch.optim.Optimizer | None = None) -> None:
     """Turn `branch`, whose channels are all there, into its remnant, in place.
 
-    It begins by adding nothing, as the closed branch did: the last layer's scale and shift (weights and bias without a norm)
-    are 0, and from there it learns. The optimizer's state of what changes is dropped, statistics of norms start anew.
+    It computes what the branch would with all other taps at 0, and trains on: weights, statistics of norms and the
+    optimizer's state of what stays are kept.
     """
     assert branch.remnant is not None
-    modules = dict(model.named_modules())
-    for place, name in enumerate(branch.remnant.convolutions):
-        layer = modules[name]
+    for name, taps in zip(branch.remnant.convolutions, branch.remnant.taps, strict=True):
+        layer = model.get_submodule(name)
         assert isinstance(layer, nn.Conv2d)
-        _narrow_kernel(layer, depthwise=place == 0, optimizer=optimizer)
-    for name in branch.modules:
-        if isinstance(modules[name], nn.BatchNorm2d):
-            modules[name].reset_running_stats()
-    end = modules[branch.end]
-    for name in ("weight", "bias"):
-        if (parameter := getattr(end, name, None)) is not None:
-            replace_parameter(end, name, torch.zeros_like(parameter), optimizer, None)
+        if taps == "both":
+            own = _own_taps(layer, optimizer)
+            parent, _, leaf = name.rpartition(".")
+            setattr(model.get_submodule(parent), leaf, ThinConvolution(layer, own))
+        _narrow_kernel(layer, depthwise=taps == "own", optimizer=optimizer)
+
+
+def _own_taps(layer: nn.Conv2d, optimizer: torch.optim.Optimizer | None) -> nn.Conv2d:
+    """Of each channel on itself, but for the one in the centre, which the centre taps have (0 here, and free to learn)."""
+    weight = layer.weight.detach()
+    own = torch.nn.utils.skip_init(  # draws no random numbers, which others may count on
+        nn.Conv2d, layer.in_channels, layer.in_channels, layer.kernel_size, padding=layer.padding,
+        groups=layer.in_channels, bias=False, device=weight.device, dtype=weight.dtype,
+    )  # fmt: skip
+    own.weight = nn.Parameter(_ring(weight), requires_grad=layer.weight.requires_grad)
+    if optimizer is not None:
+        add_parameter(optimizer, own.weight, list(layer.parameters())[-1], layer.weight, _ring)
+    return own.train(layer.training)
+
+
+def _ring(weight: Tensor) -> Tensor:
+    """(C, C, k, k) to (C, 1, k, k): each channel on itself, 0 in the centre."""
+    values, middle = _diagonal(weight), weight.shape[-1] // 2
+    values[:, :, middle, middle] = 0.0
+    return values
+
+
+def _diagonal(weight: Tensor) -> Tensor:
+    """(C, C, k, k) to (C, 1, k, k), in the same memory format."""
+    channels = torch.arange(len(weight), device=weight.device)
+    return _as(weight, weight[channels, channels].unsqueeze(1))
+
+
+def _centre(weight: Tensor) -> Tensor:
+    """(C, C, k, k) to (C, C, 1, 1), in the same memory format."""
+    middle = weight.shape[-1] // 2
+    return _as(weight, weight[:, :, middle : middle + 1, middle : middle + 1])
+
+
+def _as(weight: Tensor, values: Tensor) -> Tensor:
+    last = weight.is_contiguous(memory_format=torch.channels_last)
+    return values.clone(memory_format=torch.channels_last if last else torch.contiguous_format)
 
 
 def _narrow_kernel(layer: nn.Conv2d, *, depthwise: bool, optimizer: torch.optim.Optimizer | None) -> None:
-    weight, channels, middle = layer.weight.detach(), layer.in_channels, layer.kernel_size[0] // 2
+    take = _diagonal if depthwise else _centre
+    replace_parameter(layer, "weight", take(layer.weight.detach()), optimizer, take)
     if depthwise:
-        own = torch.arange(channels, device=weight.device)
-        values, layer.groups = weight[own, own].unsqueeze(1), channels
+        layer.groups = layer.in_channels
     else:
-        values = weight[:, :, middle : middle + 1, middle : middle + 1]
         layer.kernel_size, layer.padding = (1, 1), (0, 0)
         layer._reversed_padding_repeated_twice = [0, 0, 0, 0]
-    last = weight.is_contiguous(memory_format=torch.channels_last)
-    values = values.clone(memory_format=torch.channels_last if last else torch.contiguous_format)
-    replace_parameter(layer, "weight", values, optimizer, None)
 
 
-def is_remnant(remnant: Remnant, tensors: dict[str, Tensor]) -> bool:
-    """Whether a state dict holds the remnant of a branch and not the branch: its later kernels are 1x1."""
-    weights = [tensors.get(f"{name}.weight") for name in remnant.convolutions[1:]]
-    return all(weight is not None and weight.shape[2:] == (1, 1) for weight in weights)
+def stored_kind(convolutions: Sequence[str], tensors: dict[str, Tensor]) -> RemnantKind | None:
+    """Which remnant of a branch with these convolutions a state dict holds; None: the branch itself, or nothing of it."""
+    if all(f"{name}.centre.weight" in tensors for name in convolutions[1:]):
+        return "thin"
+    weights = [tensors.get(f"{name}.weight") for name in convolutions[1:]]
+    return "separable" if all(weight is not None and weight.shape[2:] == (1, 1) for weight in weights) else None

@@ -17,7 +17,7 @@ from methods.branches import without_branch
 from methods.macs import COUNTED
 from methods.masking import along, masked_layer_norm
 from methods.parameters import cut_parameter, forget, take
-from methods.remnant import is_remnant, leave_remnant, with_remnants
+from methods.remnant import TAPS, fade, leave_remnant, stored_kind, with_remnants
 from methods.units import (
     CHANNEL_MODULES,
     Branch,
@@ -155,14 +155,22 @@ def _in_order_of(model: nn.Module, original: nn.Module) -> None:
 def masked(model: nn.Module, structure: Structure, keep: Tensor) -> Iterator[nn.Module]:
     """`model` with every closed unit multiplied by zero but nothing removed: the reference that removal must equal.
 
-    Masks sit where the search has them too (see `units.Layer`).
+    Masks sit where the search has them too (see `units.Layer`). Of a closed branch with a `Remnant` all taps are multiplied
+    by zero that do not stay.
     """
     padded = torch.cat([keep.cpu(), torch.ones(1, dtype=torch.bool)])
     modules = dict(model.named_modules())
+    remnants = [b for b in structure.branches if b.remnant is not None and not keep[b.unit]]
+    whole = {name for b in remnants for name in b.modules}  # a remnant has all of its channels
+    before = {name: modules[name].weight.detach().clone() for b in remnants for name in b.remnant.convolutions}  # type: ignore[union-attr, operator]
+    for branch in remnants:
+        fade(model, branch, 0.0)
     ends = {b.end: bool(keep[b.unit]) for b in structure.branches}
     handles = []
     for layer in structure.layers.values():
         module = modules[layer.name]
+        if layer.name in whole:
+            continue
         if layer.masks_output or layer.name in ends:
             mask = padded[layer.out_units] if layer.masks_output else torch.ones(1, dtype=torch.bool)
             handles.append(module.register_forward_hook(_mask_output(layer, mask, ends.get(layer.name, True))))
@@ -173,6 +181,9 @@ def masked(model: nn.Module, structure: Structure, keep: Tensor) -> Iterator[nn.
     finally:
         for handle in handles:
             handle.remove()
+        with torch.no_grad():
+            for name, weight in before.items():
+                modules[name].weight.copy_(weight)  # type: ignore[union-attr, operator]
 
 
 def _mask_output(layer: Layer, mask: Tensor, is_open: bool) -> Callable[[nn.Module, tuple, Tensor], Tensor]:
@@ -230,9 +241,10 @@ def resize(model: nn.Module, structure: Structure, tensors: dict[str, Tensor]) -
     """
     gone = [b for b in structure.branches if not any(k.startswith(f"{name}.") for name in b.modules for k in tensors)]
     model = _remove_branches(model, gone)
-    for branch in with_remnants(structure, model).branches:
-        if branch.remnant is not None and branch not in gone and is_remnant(branch.remnant, tensors):
-            leave_remnant(model, branch)
+    for kind in TAPS:
+        for branch in with_remnants(structure, model, kind).branches:
+            if branch.remnant is not None and stored_kind(branch.remnant.convolutions, tensors) == kind:
+                leave_remnant(model, branch)
     for parameter in structure.parameters:
         tensor = tensors.get(parameter.name)
         if tensor is not None:

@@ -10,6 +10,7 @@ table. `structure.trace` fills it.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -45,16 +46,22 @@ class ChannelGroup:
         return slice(self.start, self.start + self.width)
 
 
+Taps = Literal["own", "centre", "both"]
+"""Of a convolution's kernel (out, in, k, k): those of each channel on itself, those in the centre of the k x k, or both."""
+
+
 @dataclass(frozen=True)
 class Remnant:
-    """What stays of a residual branch that is closed instead of removed: a depthwise separable one, see `methods.remnant`.
+    """What stays of a residual branch that is closed instead of removed: a thin one, see `methods.remnant`.
 
     Attributes:
-        convolutions: by name in the order of execution; the first becomes depthwise, the others 1x1.
+        convolutions: by name in the order of execution.
+        taps: which taps of each of them stay.
         macs, params: what is left of each of them, multiply-accumulates for one image and weights.
     """
 
     convolutions: tuple[str, ...]
+    taps: tuple[Taps, ...]
     macs: tuple[int, ...]
     params: tuple[int, ...]
 

@@ -172,7 +172,7 @@ def final_architecture(results: Results) -> Figure:
 
 
 def _left_of_closed_layers(record: Record) -> set[str]:
-    """Layers of residual branches that closed and are there all the same: separable ones, see `methods.remnant`."""
+    """Layers of residual branches that closed and are there all the same: thin ones, see `methods.remnant`."""
     assert record.cost is not None
     kept, dense = record.cost.widths, record.cost.widths_dense
     left: set[str] = set()
@@ -222,6 +222,6 @@ def architecture_in_words(results: Results) -> str:
         narrowed = [f"{name} {kept[name]} of {dense[name]}" for name in dense if 0 < kept.get(name, 0) < dense[name]]
         budget = "" if record.method_name == "dense" else f" {record.budget * 100:g} %"
         said = f"removed: {', '.join(removed) or 'no layer'}; narrowed: {', '.join(narrowed) or 'none'}"
-        said += f"; made separable: {', '.join(left)}" if left else ""
+        said += f"; left thin: {', '.join(left)}" if left else ""
         sentences.append(f"{record.method}{budget}, seed {record.seed}: {said}")
     return f"Kept channels of each layer. {'. '.join(sentences)}."

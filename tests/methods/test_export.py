@@ -15,7 +15,7 @@ from methods.surgery import evaluate, resize
 from tests.methods.networks import batches, images
 
 
-@pytest.fixture(scope="module", params=["separable", "removed"])
+@pytest.fixture(scope="module", params=["thin", "separable", "removed"])
 def small(request: pytest.FixtureRequest) -> nn.Module:
     """The result of a short training, with at least one residual branch closed and channels cut."""
     torch.manual_seed(0)

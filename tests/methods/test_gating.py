@@ -93,7 +93,9 @@ def test_gates_held_open_leave_the_training_as_it_is():
 
 
 def test_a_layer_that_the_majority_closed_is_skipped():
-    gating = searched(GatingOptions(search_share=1.0, noise=0.0), until=STEPS - 10)
+    gating = searched(
+        GatingOptions(search_share=1.0, open_share=0.5, noise=0.0, closed_layers="removed"), until=STEPS - 10
+    )
     branch = gating.structure.branches[4]
     gating.logit_mean[branch.unit] = -50.0
     conv = gating.network.get_submodule(branch.modules[0]).inner
@@ -107,7 +109,10 @@ def test_a_layer_that_the_majority_closed_is_skipped():
 
 
 def test_a_closed_layer_still_sees_a_gradient_now_and_then():
-    gating = searched(GatingOptions(search_share=1.0, noise=0.0, revisit_every=4, open_share=0.5), until=STEPS - 8)
+    options = GatingOptions(
+        search_share=1.0, noise=0.0, revisit_every=4, open_share=0.5, settle_share=0.2, closed_layers="removed"
+    )
+    gating = searched(options, until=STEPS - 8)
     first = gating.structure.branches[4].modules[0]
     wrapper = gating.network.get_submodule(first)
     with torch.no_grad():
@@ -148,7 +153,7 @@ def test_the_projection_meets_the_budget_at_every_step():
 
 
 def test_the_choice_is_final_once_the_full_budget_is_reached():
-    gating = searched(GatingOptions(search_share=1.0, shrink=False), until=STEPS - 8)
+    gating = searched(GatingOptions(search_share=1.0, settle_share=0.2, shrink=False), until=STEPS - 8)
     chosen = gating.chosen.clone()
     assert torch.equal(gating._open(), chosen)
     loud = torch.where(chosen, -9.0, 9.0)  # whatever the gates say from now on

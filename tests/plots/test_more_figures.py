@@ -223,7 +223,7 @@ def test_architecture_hatches_what_a_closed_layer_left(tmp_path: Path) -> None:
     (axes,) = final_architecture(results).axes
     hatched = [round(patch.get_x() + 0.36) for patch in axes.patches if patch.get_hatch()]
     assert hatched == [0, 1]
-    assert architecture_in_words(results).endswith("narrowed: none; made separable: b0.c1, b0.c2.")
+    assert architecture_in_words(results).endswith("narrowed: none; left thin: b0.c1, b0.c2.")
 
 
 def test_budget_is_drawn_as_what_was_missed(tmp_path: Path) -> None:
