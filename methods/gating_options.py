@@ -48,7 +48,7 @@ class GatingOptions(MethodOptions):
         "open_share = 0.5, in the suite cifar10-cpu-latency)",
     )
     open_share: float = Field(0.76, ge=0, lt=1, description="share of the search with all gates held open")
-    settle_share: float = Field(0.15, ge=0, lt=1, description="share of the search, at its end, at the full budget")
+    settle_share: float = Field(0.2, ge=0, lt=1, description="share of the search, at its end, at the full budget")
     budget_weight: float = Field(20.0, ge=0, description="weight of the budget loss (target = loss)")
     polarization_weight: float = Field(2.0, ge=0, description="weight of the polarization loss, annealed from 0")
     settle_polarization: float = Field(
