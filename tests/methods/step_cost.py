@@ -60,7 +60,8 @@ def training_step(options: GatingOptions | None, released: bool = False, precisi
     if options is not None:
         gating = ConsensusGating(model, images[:2], keep=0.5, steps=STEPS, options=options)
         if released:
-            gating.steps_done = round(STEPS * options.search_share * (options.open_share + 0.05))
+            tightening = 1.0 - options.settle_share - options.open_share  # a third of it is over
+            gating.steps_done = round(STEPS * options.search_share * (options.open_share + tightening / 3.0))
             gating._prepare_next()
     network = model if gating is None else gating
     optimizer = torch.optim.SGD(network.parameters(), lr=1e-3, momentum=0.9, nesterov=True, weight_decay=5e-4)
