@@ -14,7 +14,7 @@ from bench.record import Cost, SampleMacs
 from methods import Method, budget, count_macs, count_params
 from methods.costs import COST_NAMES, MEASURED
 from methods.macs import COUNTED, MacMeter
-from methods.remnant import ThinConvolution
+from methods.remnant import is_thin
 
 MASKED_TOLERANCE = 1e-4
 """Largest |delta logit| between the masked and the removed network that counts as equal."""
@@ -65,13 +65,13 @@ def measure_cost(
 
 def widths(model: nn.Module) -> dict[str, int]:
     """Output channels of every convolution and linear layer, by its name in the dense network."""
-    return {
-        name.removeprefix("network.").replace(".inner", ""): m.out_features
-        if isinstance(m, nn.Linear)
-        else m.out_channels  # type: ignore[misc]
-        for name, m in model.named_modules()
-        if isinstance(m, (*COUNTED, ThinConvolution))
-    }
+    found = {}
+    for name, module in model.named_modules():
+        layer = module.centre if is_thin(module) else module
+        if isinstance(layer, COUNTED):
+            out = layer.out_features if isinstance(layer, nn.Linear) else layer.out_channels
+            found[name.removeprefix("network.").replace(".inner", "")] = int(out)  # type: ignore[arg-type]
+    return found
 
 
 def why_invalid(method: Method, cost: Cost) -> str | None:

@@ -16,12 +16,14 @@ Ours; the paper (arXiv 2302.10798) counts connections and removes layers. Separa
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
-from typing import Literal
+from typing import Literal, TypeGuard
 
 import torch
+import torch.fx
 from torch import Tensor, nn
 
 from methods.parameters import add_parameter, replace_parameter
@@ -33,23 +35,24 @@ TAPS: dict[RemnantKind, tuple[Taps, Taps]] = {"thin": ("own", "both"), "separabl
 """What stays of a branch's first convolution, and of each of the others."""
 
 
-class ThinConvolution(nn.Module):
-    """A k x k convolution of which two kinds of taps are left: those in the centre, and those of each channel on itself.
+def thin_convolution(centre: nn.Conv2d, own: nn.Conv2d) -> torch.fx.GraphModule:
+    """What is left of a k x k convolution: the sum of its centre taps and each channel's taps on itself.
 
-    Attributes:
+    A module with generated code, like blocks whose branch was removed: it needs nothing of this package.
+
+    Args:
         centre: 1x1 convolution.
-        own: depthwise k x k convolution.
-        out_channels: of the convolution that this was.
+        own: depthwise k x k convolution of as many channels.
     """
+    graph = torch.fx.Graph()
+    x = graph.placeholder("x")
+    graph.output(graph.call_function(operator.add, (graph.call_module("centre", (x,)), graph.call_module("own", (x,)))))
+    return torch.fx.GraphModule({"centre": centre, "own": own}, graph, class_name="ThinConvolution")
 
-    def __init__(self, centre: nn.Conv2d, own: nn.Conv2d) -> None:
-        super().__init__()
-        self.centre, self.own = centre, own
-        self.out_channels = centre.out_channels
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) to (B, C, H, W)."""
-        return self.centre(x) + self.own(x)
+def is_thin(module: nn.Module) -> TypeGuard[torch.fx.GraphModule]:
+    """Whether `thin_convolution` made it."""
+    return isinstance(module, torch.fx.GraphModule) and list(module._modules) == ["centre", "own"]
 
 
 def with_remnants(structure: Structure, model: nn.Module, kind: RemnantKind = "thin") -> Structure:
@@ -155,7 +158,7 @@ def leave_remnant(model: nn.Module, branch: Branch, optimizer: torch.optim.Optim
         if taps == "both":
             own = _own_taps(layer, optimizer)
             parent, _, leaf = name.rpartition(".")
-            setattr(model.get_submodule(parent), leaf, ThinConvolution(layer, own))
+            setattr(model.get_submodule(parent), leaf, thin_convolution(layer, own).train(layer.training))
         _narrow_kernel(layer, depthwise=taps == "own", optimizer=optimizer)
 
 

@@ -72,7 +72,7 @@ def test_the_result_is_smaller_and_plain_and_equals_the_masked_network(name: str
 
 
 def graph_modules(result: nn.Module) -> set[type]:
-    """The blocks whose branch was removed, see `surgery`; what they hold lies in bare modules."""
+    """The blocks whose branch was removed, see `surgery`, and thin layers; what they hold may lie in bare modules."""
     graphs = {type(m) for m in result.modules() if isinstance(m, torch.fx.GraphModule)}
     return graphs | {nn.Module} if graphs else set()
 

@@ -8,7 +8,7 @@ from torch import nn
 from bench import models
 from methods import ConsensusGating, GatingOptions, budget, count_macs, surgery
 from methods.budget import MacCost, ParamCost
-from methods.remnant import RemnantKind, ThinConvolution, with_remnants
+from methods.remnant import RemnantKind, is_thin, with_remnants
 from methods.structure import trace
 from methods.units import Structure
 
@@ -181,7 +181,7 @@ def test_a_search_meets_its_budget_with_them(kind: RemnantKind) -> None:
     small = gating.finish()
     assert 0.48 <= count_macs(small, IMAGES) / dense_macs <= 0.5
     assert gating.masked_max_abs_diff <= 1e-4
-    thin = [m for m in small.modules() if isinstance(m, ThinConvolution)]
+    thin = [m for m in small.modules() if is_thin(m)]
     depthwise = [m for m in small.modules() if isinstance(m, nn.Conv2d) and m.groups > 1]
     gone = [b for b in gating.structure.branches if b.remnant and not gating.kept[b.unit]]
     assert len(depthwise) - len(thin) == len(gone) > 0
