@@ -6,7 +6,7 @@ import io
 import pytest
 import torch
 
-from methods import ConsensusGating, GatingOptions
+from methods import ConsensusGating, GatingOptions, fading
 from methods.shrinking import GONE
 from tests.methods.networks import SmallResidual, images
 from tests.methods.test_shrinking import STEPS, start, train
@@ -22,14 +22,22 @@ def stored(gating, optimizer) -> dict:
 
 @pytest.mark.parametrize(
     ("stop", "options"),
-    [(3, {}), (45, {}), (STEPS - 3, {}), (45, {"execution": "per_sample"})],
-    ids=["held open", "after removals", "after the cut", "per sample"],
+    [
+        (3, {}),
+        (45, {}),
+        (45, {"closed_layers": "removed"}),
+        (STEPS - 3, {}),
+        (45, {"closed_layers": "removed", "execution": "per_sample"}),
+    ],
+    ids=["held open", "while layers fade", "after removals", "after the cut", "per sample"],
 )
 def test_a_resumed_run_ends_with_the_same_weights(stop, options):
     gating, optimizer = start(**options)
     train(gating, optimizer, range(stop))
-    if stop == 45:
+    if options:
         assert (gating.decided == GONE).any()
+    elif stop == 45:
+        assert (fading.leaving(gating.structure, gating.decided) & ~gating._open()).any()
     state = stored(gating, optimizer)
     rms = gating.state.gradients.rms
     train(gating, optimizer, range(stop, STEPS))
