@@ -28,11 +28,11 @@ class GatingOptions(MethodOptions):
     )
     closed_layers: Literal["thin", "separable", "removed"] = Field(
         "thin",
-        description="what becomes of a residual branch that closes. thin: where it can (methods/remnant.py), it leaves each "
-        "channel's taps on itself and, behind the first convolution, the centre taps, at an eighth of its MACs or less, if the "
-        "budget counts MACs or parameters, streams are not gated, and all such remnants together would take at most a third of "
-        "the budget; separable: the same with the centre taps alone behind the first convolution, at a tenth; removed: "
-        "nothing is left",
+        description="what becomes of a residual branch that closes. thin: where it can (methods/remnant.py), it fades until "
+        "the end of the search (methods/fading.py) and leaves each channel's taps on itself and, behind the first convolution, "
+        "the centre taps, at an eighth of its MACs or less, if the budget counts MACs or parameters, streams are not gated, and "
+        "all such remnants together would take at most a third of the budget; separable: the same with the centre taps alone "
+        "behind the first convolution, at a tenth; removed: nothing is left",
     )
     remnant_worth: float = Field(
         0.5,
