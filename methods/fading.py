@@ -21,7 +21,7 @@ from methods.shrinking import UNDECIDED
 
 if TYPE_CHECKING:
     from methods.gating import ConsensusGating
-    from methods.units import Structure
+    from methods.units import Branch, Structure
 
 
 def leaving(structure: Structure, decided: Tensor) -> Tensor:
@@ -49,22 +49,24 @@ def executed(structure: Structure, decided: Tensor, opened: Tensor) -> Tensor:
     return found
 
 
+def closing(gating: ConsensusGating) -> list[Branch]:
+    """The branches that the consensus has closed and that will leave something."""
+    closed = leaving(gating.structure, gating.decided) & ~gating._open()
+    return [branch for branch in gating.structure.branches if closed[branch.unit]]
+
+
 def step(gating: ConsensusGating) -> None:
     """Scale down what the consensus would have gone now, so much that it reaches 0 when the search ends."""
     left = gating.search_steps - gating.steps_done
-    closed = leaving(gating.structure, gating.decided) & ~gating._open()
-    for branch in gating.structure.branches:
-        if closed[branch.unit]:
-            fade(gating.network, branch, left / (left + 1.0))
+    for branch in closing(gating):
+        fade(gating.network, branch, left / (left + 1.0))
 
 
 def replaced(gating: ConsensusGating) -> dict[str, Tensor]:
     """The kernels of what the consensus has closed, with what will not stay at 0; by the names of the parameters."""
-    closed = leaving(gating.structure, gating.decided) & ~gating._open()
     found: dict[str, Tensor] = {}
-    for branch in gating.structure.branches:
-        if not closed[branch.unit] or branch.remnant is None:
-            continue
+    for branch in closing(gating):
+        assert branch.remnant is not None
         for name, taps in zip(branch.remnant.convolutions, branch.remnant.taps, strict=True):
             wrapped = hasattr(gating.network.get_submodule(name), "inner")
             full = f"{name}.inner.weight" if wrapped else f"{name}.weight"
