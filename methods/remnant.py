@@ -8,8 +8,8 @@ same MACs, closed layers with remnants and a few channels fewer elsewhere lose l
 bargain: depthwise convolutions move as much memory as full ones.
 
 While a search goes on a branch that closes fades (`fade`): what will not stay shrinks to nothing, and what stays learns to
-do without it. A branch that stops from one step to the next makes the loss jump, and in one of two trials the network had not made up
-for that at the end of its training (results/gated).
+do without it. A branch that stops from one step to the next makes the loss jump, and in one of two trials the network
+had not made up for that at the end of its training (results/gated).
 
 Ours; the paper (arXiv 2302.10798) counts connections and removes layers. Separable layers: Chollet 2017 (arXiv 1610.02357).
 """
