@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-from methods import plugins
-from methods.base import Method, MethodOptions, Phase, Skip
-from methods.budget import BudgetError
-from methods.calibration import calibrate
-from methods.costs import CostKind
-from methods.dense import Dense
-from methods.depgraph import DepGraph
-from methods.describe import Ungateable, describe, ungateable
-from methods.dynamic import Dynamic
-from methods.gated import Gated
-from methods.gating import ConsensusGating
-from methods.gating_options import GatingOptions
-from methods.macs import MacMeter, count_macs, count_params
-from methods.magnitude import Magnitude
-from methods.magnitude_unstructured import MagnitudeUnstructured
-from methods.measured_cost import CostTable
-from methods.plugins import MethodError
-from methods.random_channels import Random
-from methods.slimming import Slimming
-from methods.uniform import Uniform
+from greenprune.methods import plugins
+from greenprune.methods.base import Method, MethodOptions, Phase, Skip
+from greenprune.methods.budget.select import BudgetError
+from greenprune.methods.cost.calibration import calibrate
+from greenprune.methods.cost.costs import CostKind
+from greenprune.methods.cost.measured_cost import CostTable
+from greenprune.methods.dense import Dense
+from greenprune.methods.depgraph import DepGraph
+from greenprune.methods.describe import Ungateable, describe, ungateable
+from greenprune.methods.dynamic import Dynamic
+from greenprune.methods.gated import Gated
+from greenprune.methods.gating.module import ConsensusGating
+from greenprune.methods.gating.options import GatingOptions
+from greenprune.methods.magnitude import Magnitude
+from greenprune.methods.magnitude_unstructured import MagnitudeUnstructured
+from greenprune.methods.plugins import MethodError
+from greenprune.methods.random_channels import Random
+from greenprune.methods.slimming import Slimming
+from greenprune.methods.structure.macs import MacMeter, count_macs, count_params
+from greenprune.methods.uniform import Uniform
 
 _METHODS: tuple[type[Method], ...] = (
     Dense, DepGraph, Dynamic, Gated, Magnitude, MagnitudeUnstructured, Random, Slimming, Uniform,

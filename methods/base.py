@@ -21,13 +21,12 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import torch
+from greenprune.methods.budget import select as budget
+from greenprune.methods.cost.costs import CostKind
+from greenprune.methods.cost.measured_cost import CostTable
+from greenprune.methods.structure.trace import Structure
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
-
-from methods import budget
-from methods.costs import CostKind
-from methods.measured_cost import CostTable
-from methods.structure import Structure
 
 
 class MethodOptions(BaseModel):
@@ -77,7 +76,7 @@ class Method(ABC):
         tolerance: the result costs at least `keep - tolerance` (and never more than `keep`).
         seed: seeds whatever the method draws itself.
         cost: what the budget is stated in: "macs", "params", "latency" or "energy".
-        table: measured by `methods.calibrate`, for latency and energy.
+        table: measured by `greenprune.methods.calibrate`, for latency and energy.
         round_to: groups of channels keep a multiple of so many, or stay as they are.
 
     Raises:

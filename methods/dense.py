@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+from greenprune.methods.base import Method
 from torch import Tensor, nn
-
-from methods.base import Method
 
 
 class Dense(Method):

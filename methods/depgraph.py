@@ -12,14 +12,13 @@ from typing import Any, ClassVar
 
 import torch
 import torch_pruning as tp
+from greenprune.methods.base import Method, MethodOptions, Phase, Skip, step_of
+from greenprune.methods.structure import surgery
+from greenprune.methods.structure.macs import CONVOLUTIONS
+from greenprune.methods.structure.slot import Slot
+from greenprune.methods.structure.trace import FIXED, Structure, trace
 from pydantic import Field
 from torch import Tensor, nn
-
-from methods import surgery
-from methods.base import Method, MethodOptions, Phase, Skip, step_of
-from methods.macs import CONVOLUTIONS
-from methods.slot import Slot
-from methods.structure import FIXED, Structure, trace
 
 
 class DepGraphOptions(MethodOptions):

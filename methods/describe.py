@@ -5,13 +5,12 @@ from __future__ import annotations
 from typing import Literal, NamedTuple
 
 import torch
+from greenprune.methods.budget.select import MacCost, floor
+from greenprune.methods.gating.options import GatingOptions
+from greenprune.methods.gating.setup import gated_units
+from greenprune.methods.structure.remnant import with_remnants
+from greenprune.methods.structure.trace import Structure, trace
 from torch import Tensor, nn
-
-from methods.budget import MacCost, floor
-from methods.gating_options import GatingOptions
-from methods.gating_setup import gated_units
-from methods.remnant import with_remnants
-from methods.structure import Structure, trace
 
 
 class Ungateable(NamedTuple):

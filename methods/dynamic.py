@@ -15,17 +15,16 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, ClassVar, Literal
 
 import torch
+from greenprune.methods.base import Method, MethodOptions, Skip
+from greenprune.methods.budget.select import BudgetError
+from greenprune.methods.gating.gradients import GradientScale
+from greenprune.methods.gating.heads import GateHead
+from greenprune.methods.gating.mathematics import annealed
+from greenprune.methods.skipping.layers import Skipper
+from greenprune.methods.skipping.skip import Layout, SkippingCost, SkippingNetwork, find_gates, install
+from greenprune.methods.structure.trace import Structure, trace
 from pydantic import Field
 from torch import Tensor, nn
-
-from methods.base import Method, MethodOptions, Skip
-from methods.budget import BudgetError
-from methods.gate_gradients import GradientScale
-from methods.gate_heads import GateHead
-from methods.gates import annealed
-from methods.skipping import Layout, SkippingCost, SkippingNetwork, find_gates, install
-from methods.skipping_layers import Skipper
-from methods.structure import Structure, trace
 
 CALIBRATION_IMAGES = 256
 HELD_OUT_IMAGES = 1000
@@ -61,7 +60,7 @@ class DynamicOptions(MethodOptions):
 
 
 class Dynamic(Method):
-    """Trains network and gates together; the result keeps its gates and really skips, see `methods.skipping`.
+    """Trains network and gates together; the result keeps its gates and really skips, see `greenprune.methods.skipping.skip`.
 
     The budget counts the mean over images, gate heads included. It cannot be guaranteed for images that nobody has seen: at
     the end the threshold is set so that the mean over held-out images (at most 1,000) lies in the middle of

@@ -8,19 +8,18 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 import torch
+from greenprune.methods.base import Method, MethodOptions, Phase
+from greenprune.methods.gating.heads import GateHead
+from greenprune.methods.gating.module import ConsensusGating
+from greenprune.methods.gating.options import GatingOptions
 from torch import Tensor, nn
-
-from methods.base import Method, MethodOptions, Phase
-from methods.gate_heads import GateHead
-from methods.gating import ConsensusGating
-from methods.gating_options import GatingOptions
 
 
 class Gated(Method):
     """Gates look at the input while searching; polarization makes all inputs agree; the consensus is cut out and trains on.
 
     One learning-rate cycle for the whole training: no pre-training, no separate fine-tuning, no restart. See
-    `methods.gating.ConsensusGating`, which does the work and can be used in any training loop.
+    `greenprune.methods.gating.module.ConsensusGating`, which does the work and can be used in any training loop.
     """
 
     name = "gated"

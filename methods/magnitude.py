@@ -5,14 +5,13 @@ from __future__ import annotations
 from typing import ClassVar, Literal
 
 import torch
+from greenprune.methods.base import Method, MethodOptions, Phase, Skip, step_of
+from greenprune.methods.structure import surgery
+from greenprune.methods.structure.macs import COUNTED
+from greenprune.methods.structure.slot import Slot
+from greenprune.methods.structure.trace import Structure, trace
 from pydantic import Field
 from torch import Tensor, nn
-
-from methods import surgery
-from methods.base import Method, MethodOptions, Phase, Skip, step_of
-from methods.macs import COUNTED
-from methods.slot import Slot
-from methods.structure import Structure, trace
 
 
 class MagnitudeOptions(MethodOptions):

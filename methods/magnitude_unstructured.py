@@ -9,12 +9,11 @@ import math
 from typing import ClassVar
 
 import torch
+from greenprune.methods.base import Method, MethodOptions, Phase, Skip, step_of
+from greenprune.methods.structure.macs import COUNTED
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.utils import prune
-
-from methods.base import Method, MethodOptions, Phase, Skip, step_of
-from methods.macs import COUNTED
 
 
 class UnstructuredOptions(MethodOptions):

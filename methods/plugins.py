@@ -17,7 +17,7 @@ from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 
-from methods.base import Method, MethodOptions
+from greenprune.methods.base import Method, MethodOptions
 
 GROUP = "greenprune.methods"
 REFERENCE = r"^[\w.]+:\w+$"
@@ -104,16 +104,15 @@ def load(reference: str) -> type[Method]:
 def what_lacks(candidate: object) -> str | None:
     """What is missing in `candidate` for a method, to follow its name in a sentence; None when it is complete."""
     if not isinstance(candidate, type) or not issubclass(candidate, Method):
-        return (
-            f"is not a subclass of methods.Method; it lacks the hooks {', '.join(sorted(Method.__abstractmethods__))}"
-        )
+        hooks = ", ".join(sorted(Method.__abstractmethods__))
+        return f"is not a subclass of greenprune.methods.Method; it lacks the hooks {hooks}"
     if missing := sorted(candidate.__abstractmethods__):
         return f"lacks the hook{'s' if len(missing) > 1 else ''} {', '.join(missing)}"
     for name in ("name", "source"):
         if not isinstance(getattr(candidate, name, None), str):
             return f'lacks the class attribute "{name}", a text'
     if not isinstance(candidate.Options, type) or not issubclass(candidate.Options, MethodOptions):
-        return "has Options that are not a subclass of methods.MethodOptions"
+        return "has Options that are not a subclass of greenprune.methods.MethodOptions"
     without = [name for name, field in candidate.Options.model_fields.items() if field.is_required()]
     if without:
         return f"has options without a default: {', '.join(without)}"

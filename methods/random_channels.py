@@ -6,12 +6,11 @@ Random selection is the control of Liu et al. 2019 (arXiv 1810.05270) and of Mit
 from __future__ import annotations
 
 import torch
+from greenprune.methods.base import Method, MethodOptions, Skip
+from greenprune.methods.structure import surgery
+from greenprune.methods.structure.trace import Structure, trace
 from pydantic import Field
 from torch import Tensor, nn
-
-from methods import surgery
-from methods.base import Method, MethodOptions, Skip
-from methods.structure import Structure, trace
 
 
 class RandomOptions(MethodOptions):

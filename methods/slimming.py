@@ -5,13 +5,12 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 import torch
+from greenprune.methods.base import Method, MethodOptions, Phase, Skip, step_of
+from greenprune.methods.structure import surgery
+from greenprune.methods.structure.slot import Slot
+from greenprune.methods.structure.trace import BATCH_NORMS, FIXED, Structure, trace
 from pydantic import Field
 from torch import Tensor, nn
-
-from methods import surgery
-from methods.base import Method, MethodOptions, Phase, Skip, step_of
-from methods.slot import Slot
-from methods.structure import BATCH_NORMS, FIXED, Structure, trace
 
 TRAVEL_PER_STEP = 0.5
 """How far SGD moves a parameter per step and unit of gradient: a mean learning rate of 0.05, momentum 0.9."""

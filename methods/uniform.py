@@ -7,11 +7,10 @@ better than one of its size that was trained from the start.
 from __future__ import annotations
 
 import torch
+from greenprune.methods.base import Method, Skip
+from greenprune.methods.structure import surgery
+from greenprune.methods.structure.trace import Structure, trace
 from torch import Tensor, nn
-
-from methods import surgery
-from methods.base import Method, Skip
-from methods.structure import Structure, trace
 
 
 class Uniform(Method):

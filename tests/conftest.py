@@ -26,7 +26,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-import bench.inference
+import greenprune.bench.inference.pair
 
 
 class Fate(nn.Module):
@@ -55,7 +55,7 @@ class Fate(nn.Module):
 
 
 def tiny(classes):
-    bench.inference.CPU_BLOCK_S = 0.01  # nothing here depends on how exact timings are
+    greenprune.bench.inference.pair.CPU_BLOCK_S = 0.01  # nothing here depends on how exact timings are
     return nn.Sequential(
         Fate(),
         nn.Conv2d(3, 16, 3, stride=2, padding=1, bias=False),
@@ -132,7 +132,7 @@ class Story:
 @pytest.fixture(scope="session")
 def story(workplace: Path) -> Story:
     """Start the suite, kill the launcher with SIGKILL while the second run trains, start it again and let it finish."""
-    command = [sys.executable, "-m", "bench", "run", "tiny.toml"]
+    command = [sys.executable, "-m", "greenprune", "run", "tiny.toml"]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     folder, fate, hanging = workplace / "results" / "tiny", workplace / "fate.json", workplace / "hanging"
     with (workplace / "first.log").open("w") as log:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from bench.errors import UserError
+from greenprune.bench.errors import UserError
 
 J_PER_KWH = 3.6e6
 

@@ -16,9 +16,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, get_args
 
-from bench.energy.carbon import J_PER_KWH
-from bench.energy.meter import EnergyMeter
-from bench.energy.reading import Kind
+from greenprune.bench.energy.carbon import J_PER_KWH
+from greenprune.bench.energy.meter import EnergyMeter
+from greenprune.bench.energy.reading import Kind
 
 INTERVAL_S = 15.0  # CodeCarbon's own default
 

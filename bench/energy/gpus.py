@@ -6,10 +6,10 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bench.energy.nvml import NvmlSource
-from bench.energy.nvml_library import Card, Nvml, NvmlError
-from bench.energy.source import Missing, SensorError, Source
-from bench.energy.visible import MIG, Gpu, Visible, by_uuid, order_is_certain, visible_gpus
+from greenprune.bench.energy.nvml import NvmlSource
+from greenprune.bench.energy.nvml_library import Card, Nvml, NvmlError
+from greenprune.bench.energy.source import Missing, SensorError, Source
+from greenprune.bench.energy.visible import MIG, Gpu, Visible, by_uuid, order_is_certain, visible_gpus
 
 ORDER_UNKNOWN = (
     "the GPUs differ and CUDA may number them otherwise than the driver: this may be the wrong one; "

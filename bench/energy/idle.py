@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from bench.energy.reading import Reading, SourceReading
+from greenprune.bench.energy.reading import Reading, SourceReading
 
 
 @dataclass(frozen=True)

@@ -12,15 +12,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.energy.gpus import find_gpus
-from bench.energy.idle import IdlePower, idle_powers, with_idle
-from bench.energy.modelled import CpuSource, RamSource, this_core_power
-from bench.energy.power_log import PowerLog
-from bench.energy.rapl import POWERCAP, find_rapl
-from bench.energy.reading import Reading, SourceReading
-from bench.energy.source import Mark, Segment, Source, describe_source, fault, invalid, read_mark
-from bench.energy.trace import Sampler
-from bench.energy.window import Window
+from greenprune.bench.energy.gpus import find_gpus
+from greenprune.bench.energy.idle import IdlePower, idle_powers, with_idle
+from greenprune.bench.energy.modelled import CpuSource, RamSource, this_core_power
+from greenprune.bench.energy.power_log import PowerLog
+from greenprune.bench.energy.rapl import POWERCAP, find_rapl
+from greenprune.bench.energy.reading import Reading, SourceReading
+from greenprune.bench.energy.source import Mark, Segment, Source, describe_source, fault, invalid, read_mark
+from greenprune.bench.energy.trace import Sampler
+from greenprune.bench.energy.window import Window
 
 POWER_SPAN_S = 2.0  # over which `power_w` averages: 20 periods of a common GPU counter
 TICK_POLL_S = 0.0005  # how closely an aligned window watches for the counter to move

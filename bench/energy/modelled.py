@@ -26,11 +26,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import psutil
-
-from bench.energy.processes import recent_tree_usage, tree_usage
-from bench.energy.reading import Kind, SourceReading
-from bench.energy.source import Mark, Segment, edge_error_s, invalid
-from bench.energy.trace import PowerTrace
+from greenprune.bench.energy.processes import recent_tree_usage, tree_usage
+from greenprune.bench.energy.reading import Kind, SourceReading
+from greenprune.bench.energy.source import Mark, Segment, edge_error_s, invalid
+from greenprune.bench.energy.trace import PowerTrace
 
 DEFAULT_CORE_W, DEFAULT_CORE_LOW_W, DEFAULT_CORE_HIGH_W = 6.0, 2.0, 15.0
 TDP_FACTOR = 2.0

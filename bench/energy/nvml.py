@@ -13,11 +13,11 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from bench.energy.nvml_library import Card, NvmlError, probe_period_s
-from bench.energy.nvml_state import CardObserver, warnings_of
-from bench.energy.reading import Kind, SourceReading
-from bench.energy.source import Counter, Mark, Segment, SensorError, edge_error_s
-from bench.energy.trace import PowerTrace
+from greenprune.bench.energy.nvml_library import Card, NvmlError, probe_period_s
+from greenprune.bench.energy.nvml_state import CardObserver, warnings_of
+from greenprune.bench.energy.reading import Kind, SourceReading
+from greenprune.bench.energy.source import Counter, Mark, Segment, SensorError, edge_error_s
+from greenprune.bench.energy.trace import PowerTrace
 
 SHORT_PERIODS = 50  # a window of fewer counter periods is flagged: its error is about one period in that many
 LONGEST_HOLD_S = 1.0  # a power sample older than this says nothing about now

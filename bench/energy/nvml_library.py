@@ -9,8 +9,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from bench.energy.source import SensorError
-from bench.energy.visible import Gpu
+from greenprune.bench.energy.source import SensorError
+from greenprune.bench.energy.visible import Gpu
 
 _UNINITIALIZED, _NOT_SUPPORTED, _NO_PERMISSION, _FUNCTION_NOT_FOUND = 1, 3, 4, 13
 _REASONS = {

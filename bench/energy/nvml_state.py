@@ -7,9 +7,9 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from bench.energy.nvml_library import Card
-from bench.energy.processes import tree_pids
-from bench.energy.reading import CardState
+from greenprune.bench.energy.nvml_library import Card
+from greenprune.bench.energy.processes import tree_pids
+from greenprune.bench.energy.reading import CardState
 
 LOOK_INTERVAL_S = 1.0
 

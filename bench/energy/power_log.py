@@ -15,8 +15,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from bench.energy.reading import Kind
-from bench.energy.source import Mark
+from greenprune.bench.energy.reading import Kind
+from greenprune.bench.energy.source import Mark
 
 POWER_FILE = "power.parquet"
 INTERVAL_S = 0.1

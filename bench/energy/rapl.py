@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.energy.reading import Kind, SourceReading
-from bench.energy.source import Counter, Mark, Segment, SensorError, edge_error_s
+from greenprune.bench.energy.reading import Kind, SourceReading
+from greenprune.bench.energy.source import Counter, Mark, Segment, SensorError, edge_error_s
 
 POWERCAP = Path("/sys/class/powercap")
 REMEDY = "sudo chmod -R a+r /sys/class/powercap/intel-rapl* (until the next start of the machine)"

@@ -31,7 +31,7 @@ class SourceReading(BaseModel):
     (for a counter: quantisation; for a model: the range of its assumptions). Three uncertainties are kept apart:
     `uncertainty_j` (from those bounds), `sensor_error_j` (the sensor is off by a constant factor; it cancels in ratios
     of one sensor, and repeating does not reduce it), and the statistical one, which only repeats can show
-    (`bench.repeat`).
+    (`greenprune.bench.inference.repeat`).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

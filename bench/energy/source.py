@@ -8,11 +8,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
-from bench.energy.reading import Kind, SourceReading
+from greenprune.bench.energy.reading import Kind, SourceReading
 
 
 class SensorError(Exception):
-    """A sensor did not answer, or not believably. The message is for the user. Never leaves `bench.energy`."""
+    """A sensor did not answer, or not believably. The message is for the user. Never leaves `greenprune.bench.energy`."""
 
 
 @dataclass(frozen=True)

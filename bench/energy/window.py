@@ -8,11 +8,11 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from bench.energy.reading import Reading
-from bench.energy.source import Mark
+from greenprune.bench.energy.reading import Reading
+from greenprune.bench.energy.source import Mark
 
 if TYPE_CHECKING:
-    from bench.energy.meter import EnergyMeter
+    from greenprune.bench.energy.meter import EnergyMeter
 
 
 class Window:

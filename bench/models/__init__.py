@@ -11,12 +11,11 @@ from pathlib import Path
 
 import torch
 import torchvision
+from greenprune.bench.errors import UserError, did_you_mean
+from greenprune.bench.models.resnet import resnet
+from greenprune.bench.models.traps import avoid_cpu_trap
+from greenprune.bench.models.vgg import vgg16_bn
 from torch import nn
-
-from bench.errors import UserError, did_you_mean
-from bench.models.resnet import resnet
-from bench.models.traps import avoid_cpu_trap
-from bench.models.vgg import vgg16_bn
 
 __all__ = ["build", "check", "names"]
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import torch.nn.functional as F
+from greenprune.bench.models.traps import Subsample
 from torch import Tensor, nn
-
-from bench.models.traps import Subsample
 
 WIDTHS = (16, 32, 64)
 

@@ -6,8 +6,9 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from bench.energy import EnergyMeter, Reading
-from bench.energy.reading import Kind
+from greenprune.bench.energy import EnergyMeter, Reading
+from greenprune.bench.energy.reading import Kind
+
 from tests.benchmarks.ratios import paired_ratios
 
 

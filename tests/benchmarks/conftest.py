@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 import torch
+from greenprune.bench.energy import EnergyMeter
 
-from bench.energy import EnergyMeter
 from tests.benchmarks.plugin import GATE
 from tests.benchmarks.side_by_side import SideBySide
 

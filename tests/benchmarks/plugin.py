@@ -147,6 +147,8 @@ class Gate:
 
 
 def _processor() -> str:
-    from bench.machine import cpu_name  # imports torch, which a session without benchmarks may not need
+    from greenprune.bench.machine.machine import (
+        cpu_name,  # imports torch, which a session without benchmarks may not need
+    )
 
     return cpu_name()

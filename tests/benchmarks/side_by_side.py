@@ -11,8 +11,8 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from greenprune.bench.energy import EnergyMeter
 
-from bench.energy import EnergyMeter
 from tests.benchmarks.blocks import Pairs
 from tests.benchmarks.ratios import Change, change
 from tests.benchmarks.saved import KEY, Figures

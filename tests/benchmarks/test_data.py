@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import torch
+from greenprune.bench.data.data import Split
+from greenprune.bench.training.batches import Batches
 
-from bench.batches import Batches
-from bench.data import Split
 from tests.benchmarks import references
 from tests.benchmarks.side_by_side import SideBySide
 

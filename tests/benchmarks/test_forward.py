@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from greenprune.bench.models import build
+from greenprune.methods import ConsensusGating, Uniform, count_macs
 from torch import nn
 
-from bench.models import build
-from methods import ConsensusGating, Uniform, count_macs
 from tests.benchmarks import references
 from tests.benchmarks.side_by_side import SideBySide
 

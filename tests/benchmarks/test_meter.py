@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from bench.energy import EnergyMeter
+from greenprune.bench.energy import EnergyMeter
+
 from tests.benchmarks import references
 from tests.benchmarks.side_by_side import SideBySide
 

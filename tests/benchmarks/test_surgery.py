@@ -5,10 +5,11 @@ from __future__ import annotations
 import copy
 
 import torch
+from greenprune.bench.models import build
+from greenprune.methods import count_macs
+from greenprune.methods.structure import surgery
+from greenprune.methods.structure.trace import trace
 
-from bench.models import build
-from methods import count_macs, surgery
-from methods.structure import trace
 from tests.benchmarks import references
 from tests.benchmarks.side_by_side import SideBySide
 

@@ -1,15 +1,15 @@
-"""One training step as bench.train takes it: dense, and in the middle of a search, when the budget tightens."""
+"""One training step as the training loop takes it: dense, and in the middle of a search, when the budget tightens."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 import torch.nn.functional as F
+from greenprune.bench.models import build
+from greenprune.bench.suite.recipe import Training
+from greenprune.bench.training.loop import make_optimizer
+from greenprune.methods import MacMeter, Method, find
 
-from bench.models import build
-from bench.recipe import Training
-from bench.train import make_optimizer
-from methods import MacMeter, Method, find
 from tests.benchmarks import references
 from tests.benchmarks.side_by_side import SideBySide
 

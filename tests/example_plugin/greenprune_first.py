@@ -1,10 +1,10 @@
 """A method of a third party, whole: it keeps the first channels of every layer, as many as the budget allows."""
 
 import torch
+from greenprune.methods import Method, MethodOptions, Skip
+from greenprune.methods.structure import surgery
+from greenprune.methods.structure.trace import trace
 from pydantic import Field
-
-from methods import Method, MethodOptions, Skip, surgery
-from methods.structure import trace
 
 
 class FirstOptions(MethodOptions):

@@ -6,11 +6,11 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from greenprune.bench.training.ledger import Ledger
+from greenprune.bench.training.schedule import cycles, phase_at, rate_at
+from greenprune.methods import find
 from torch import nn
 
-from bench.budget import Ledger
-from bench.schedule import cycles, phase_at, rate_at
-from methods import find
 from tests.methods.networks import batches
 
 STEPS = 12

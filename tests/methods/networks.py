@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
+from greenprune.bench.models import build
 from torch import Tensor, nn
-
-from bench.models import build
 
 
 def network(name: str = "resnet20", classes: int = 10, seed: int = 0) -> nn.Module:

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import pytest
 import torch
+from greenprune.bench.inference.cost import count_connections
+from greenprune.methods import BudgetError, Skip, count_macs, count_params, registry
+from greenprune.methods.depgraph import DepGraph, DepGraphOptions
+from greenprune.methods.magnitude import filter_scores
+from greenprune.methods.magnitude_unstructured import MagnitudeUnstructured, prunable_weights, smallest_masked
+from greenprune.methods.random_channels import random_scores
+from greenprune.methods.slimming import Slimming, SlimmingOptions, histogram, scale_scores, scales
+from greenprune.methods.structure.surgery import evaluate
+from greenprune.methods.structure.trace import trace
 from torch import nn
 
-from bench.cost import count_connections
-from methods import BudgetError, Skip, count_macs, count_params, registry
-from methods.depgraph import DepGraph, DepGraphOptions
-from methods.magnitude import filter_scores
-from methods.magnitude_unstructured import MagnitudeUnstructured, prunable_weights, smallest_masked
-from methods.random_channels import random_scores
-from methods.slimming import Slimming, SlimmingOptions, histogram, scale_scores, scales
-from methods.structure import trace
-from methods.surgery import evaluate
 from tests.methods.contract import run
 from tests.methods.networks import PlainConvs, batches, images, network
 

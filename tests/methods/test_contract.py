@@ -6,16 +6,16 @@ from functools import cache
 
 import pytest
 import torch
+from greenprune.bench.inference.cost import count_connections, sample_macs
+from greenprune.bench.models import build
+from greenprune.bench.records.store import load_model, save_model
+from greenprune.bench.training.ledger import Ledger
+from greenprune.methods import BudgetError, Method, Skip, count_macs, count_params, registry
+from greenprune.methods.gating.heads import GateHead
+from greenprune.methods.gating.wrappers import Gated
+from greenprune.methods.structure.surgery import evaluate
 from torch import nn
 
-from bench.budget import Ledger
-from bench.cost import count_connections, sample_macs
-from bench.models import build
-from bench.store import load_model, save_model
-from methods import BudgetError, Method, Skip, count_macs, count_params, registry
-from methods.gate_heads import GateHead
-from methods.gated_modules import Gated
-from methods.surgery import evaluate
 from tests.methods.contract import BATCH, STEPS, run, size_of
 from tests.methods.networks import OneLinear, batches, images, network
 
@@ -181,6 +181,6 @@ def test_uniform_cuts_every_layer_alike() -> None:
 
 def test_the_library_stands_alone() -> None:
     """methods/ imports neither the harness nor the plots."""
-    code = "import sys, methods; print([m for m in sys.modules if m.split('.')[0] in ('bench', 'plots')])"
+    code = "import sys, greenprune.methods; print([m for m in sys.modules if m.split('.')[0] in ('bench', 'plots')])"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert out.strip() == "[]"

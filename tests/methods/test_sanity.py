@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
+from greenprune.bench.data.data import load
+from greenprune.methods import count_macs
+from greenprune.methods.structure.surgery import evaluate
 
-from bench.data import load
-from methods import count_macs
-from methods.surgery import evaluate
 from tests.methods.contract import run
 from tests.methods.networks import batches, images, network
 

@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-
-from bench.energy.reading import Kind, Reading, SourceReading
-from bench.record import (
+from greenprune.bench.energy.reading import Kind, Reading, SourceReading
+from greenprune.bench.records.record import (
     Cost,
     Emissions,
     Failure,
@@ -21,7 +20,7 @@ from bench.record import (
     SampleMacs,
     write_record,
 )
-from plots.power_samples import POWER_COLUMNS, POWER_FILE
+from greenprune.plots.figures.power_samples import POWER_COLUMNS, POWER_FILE
 
 DENSE_MACS, DENSE_PARAMS = 40_800_000, 272_474
 SAMPLES = 8 * 45_000
@@ -170,7 +169,7 @@ def with_widths(run: Record, kept: dict[str, int]) -> Record:
 
 
 def gate_history(seed: int = 0, search_steps: int = 240, rows: int = 24) -> dict[str, Any]:
-    """Consensus of gates that are undecided first and agree at the end, as `methods.gating` tells it."""
+    """Consensus of gates that are undecided first and agree at the end, as `greenprune.methods.gating.module` tells it."""
     noise = random.Random(seed)
     ends = {name: [noise.random() < 0.55 for _ in range(LAYERS[name])] for name in LAYERS if name.endswith("conv1")}
     ends = {name: end for name, end in ends.items() if name != "conv1"}

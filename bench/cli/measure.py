@@ -1,0 +1,187 @@
+"""`greenprune measure RESULTS/SUITE`: all networks of a suite measured together, in a process of its own."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import math
+import os
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import get_args
+
+from greenprune.bench.energy.reading import Kind
+from greenprune.bench.errors import UserError
+from greenprune.bench.inference.record import JOINT_FILE, Joint, read_joint
+from greenprune.bench.inference.repeat import half_width
+from greenprune.bench.records.record import RECORD_FILE, read_record
+from greenprune.bench.run.process import ENVIRONMENT
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+STORED = "model.safetensors"  # as in greenprune.bench.records.store, which imports torch
+CHILD = (
+    "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from greenprune.bench.inference.together import main; "
+    "sys.exit(main(sys.argv[2:]))"
+)
+"""As of `greenprune.bench.run.process.WORKER`."""
+
+
+def add_arguments(command: argparse.ArgumentParser) -> None:
+    """The arguments of the command."""
+    command.set_defaults(call=command_measure)
+    command.add_argument(
+        "folder", type=Path, metavar="RESULTS/SUITE", help="results folder of one suite, with networks"
+    )
+    command.add_argument("--data", type=Path, metavar="DIR", help="data folder, as of `greenprune run`")
+    command.add_argument("--device", choices=["auto", "cpu", "cuda"], help="default: that of the runs")
+    command.add_argument("--threads", type=_count, metavar="N", help="of the CPU (default: as many as the runs had)")
+    command.add_argument(
+        "--seconds",
+        type=_seconds,
+        metavar="S",
+        help="per network and batch size (default: inference_seconds of the suite)",
+    )
+    command.add_argument(
+        "--batch-sizes", type=_count, nargs="+", metavar="N", help="default: inference_batch_sizes of the suite"
+    )
+    command.add_argument("--seeds", type=int, nargs="+", metavar="N", help="only the networks of these seeds")
+
+
+def command_measure(arguments: argparse.Namespace) -> int:
+    """Measure, print, and rebuild the report of the folder.
+
+    Raises:
+        UserError: more threads than cores, or no CUDA.
+    """
+    from greenprune.bench.cli.main import resolve_device
+
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if arguments.threads is not None and arguments.threads > cores:
+        raise UserError(f"--threads {arguments.threads}: more than this machine's cores; allowed: 1 to {cores}")
+    device = None if arguments.device is None else resolve_device(arguments.device)
+    code = measure_in_child(
+        arguments.folder,
+        data_root=None if arguments.data is None else str(arguments.data),
+        device=device,
+        threads=arguments.threads,
+        seconds=arguments.seconds,
+        batch_sizes=_each_once(arguments.batch_sizes),
+        seeds=_each_once(arguments.seeds),
+    )
+    if code:
+        return code
+    from greenprune.plots.report.report import write_report
+
+    console = Console()
+    joint = read_joint(arguments.folder)
+    assert joint is not None  # it has just been written
+    show(joint, console)
+    written = write_report([arguments.folder], arguments.folder)
+    console.print(
+        f"wrote {arguments.folder / JOINT_FILE}, and {len(written)} tables, figures and pages anew from it: {written[-1]}",
+        highlight=False,
+        soft_wrap=True,
+    )
+    return 0
+
+
+def measure_in_child(folder: Path, **options: object) -> int:
+    """Start `greenprune.bench.inference.together` and wait; its exit code: 0 well, 2 bad input (it has said what).
+
+    A fresh process, because the environment of a run (`bench/run/process.py`) has to be there when it starts.
+
+    Raises:
+        KeyboardInterrupt: after the child has stored what it has.
+    """
+    job = {"folder": str(folder), "command": shlex.join(["greenprune", *sys.argv[1:]]), **options}
+    command = [sys.executable, "-P", "-c", CHILD, json.dumps(sys.path), json.dumps(job)]
+    process = subprocess.Popen(command, env=ENVIRONMENT | os.environ)
+    try:
+        code = process.wait()
+    except KeyboardInterrupt:
+        process.wait()  # it reaches the child too
+        raise
+    except BaseException:
+        process.terminate()
+        raise
+    if code == 130:
+        raise KeyboardInterrupt
+    return code
+
+
+def is_due(folder: Path) -> bool:
+    """Whether a suite has networks to compare, and one of them is newer than the last measurement of all together."""
+    made: dict[str, str] = {}  # when, by the method's name
+    for path in sorted(folder.glob(f"*/{RECORD_FILE}")):
+        with contextlib.suppress(UserError):
+            record = read_record(path)
+            if record.status == "done" and (path.parent / STORED).is_file():
+                made[record.method_name] = max(record.finished_at, made.get(record.method_name, ""))
+    if "dense" not in made or len(made) < 2:
+        return False
+    try:
+        joint = read_joint(folder)
+    except UserError:
+        return True
+    return joint is None or not joint.complete or max(made.values()) > joint.started_at
+
+
+def show(joint: Joint, console: Console) -> None:
+    """Print what was measured, a table for each batch size and kind of energy, and what was not."""
+    for size in joint.batch_sizes:
+        rows = [(network, i) for network in joint.networks for i in network.inference if i.batch_size == size]
+        for kind in [k for k in get_args(Kind) if any(k in i.energy_ratio for _, i in rows)] or [None]:
+            table = Table(
+                title=f"batch {size}" + (f", {kind} joules per 1,000 images" if kind else ""),
+                box=SIMPLE_HEAD,
+                pad_edge=False,
+            )
+            table.add_column("network", no_wrap=True)
+            for name in ("ms", "95 %", "img/s", "time ×", *(("J", "energy ×") if kind else ())):
+                table.add_column(name, justify="right", no_wrap=True)
+            for network, i in rows:
+                cells = [f"{i.latency.median_ms:.3g}", f"{i.latency.p95_ms:.3g}"]
+                cells.append(f"{i.latency.throughput_images_per_s or math.nan:,.0f}")
+                cells.append(_ratio((i.latency_ratio, i.latency_ratio_low, i.latency_ratio_high)))
+                if kind:
+                    joules = i.energy_j_per_1000_images.get(kind)
+                    cells += [f"{joules[0]:.3g}" if joules else "–", _ratio(i.energy_ratio.get(kind))]
+                table.add_row(network.key, *cells)
+            console.print(table)
+    told = [
+        f"ms: median and 95th percentile of one pass. ×: relative to {joint.reference}, ± to the further end of the 95 % "
+        "interval; how far that network itself is from 1 is noise.",
+        *(f"left out: {entry.key}: {entry.reason}" for entry in (*joint.left_out, *joint.failed)),
+        *joint.warnings,
+    ]
+    for line in told:
+        console.print(line, highlight=False, soft_wrap=True, markup=False)
+
+
+def _ratio(interval: tuple[float, float, float] | None) -> str:
+    return "–" if interval is None else f"{interval[0]:.3f} ± {interval[0] * half_width(interval):.3f}"
+
+
+def _each_once(values: list[int] | None) -> list[int] | None:
+    return None if values is None else list(dict.fromkeys(values))
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text}: allowed is a whole number from 1 up")
+    return int(text)
+
+
+def _seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text}: allowed is a number of seconds above 0")
+    return value

@@ -1,0 +1,170 @@
+"""The command `greenprune tune`."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import shlex
+import sys
+from typing import TYPE_CHECKING
+
+from greenprune.bench.errors import UserError, did_you_mean
+from greenprune.bench.tune.record import TUNE_FILE, Tuning
+from rich.console import Console
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from greenprune.bench.suite.suite import MethodEntry, Suite
+
+
+def add_arguments(command: argparse.ArgumentParser) -> None:
+    from greenprune.bench.cli.main import jobs_argument
+
+    command.set_defaults(call=command_tune)
+    command.add_argument("--method", required=True, metavar="METHOD", help="label of the suite, or a method's name")
+    command.add_argument("--budget", type=float, metavar="B", help="one of the suite's budgets (default: its first)")
+    command.add_argument("--seed", type=int, metavar="S", help="of the trials (default: the suite's first)")
+    command.add_argument(
+        "--trials", type=int, metavar="N", default=8, help="choices to try, those tried before included"
+    )
+    command.add_argument("--epochs", type=int, metavar="E", help="of a trial (default: the suite's)")
+    jobs_argument(command)
+
+
+def command_tune(arguments: argparse.Namespace) -> int:
+    from greenprune.bench.cli.main import data_of, resolve_device
+    from greenprune.bench.plan.plan import plan, run_key
+    from greenprune.bench.run.display import make_display
+    from greenprune.bench.run.launch import locked, make_writable
+    from greenprune.bench.run.process import share_cores
+    from greenprune.bench.suite.file import load_suite
+    from greenprune.bench.tune import tune
+
+    suite = load_suite(arguments.suite)
+    entry = entry_of(suite, arguments.method)
+    suite = narrowed(suite, entry, arguments)
+    tune.space_of(entry)
+    device = resolve_device(arguments.device)
+    shares = share_cores(arguments.jobs, device)
+    data = data_of(suite, arguments.data)
+    ((run),) = plan(suite, data, device)
+    choices = tune.candidates(suite, entry, len(data.train.labels) // suite.training.batch_size)
+    folder = arguments.out / suite.name / f"tune-{run_key(entry, run.settings.budget, run.settings.seed)}"
+    console = Console()
+    make_writable(folder.parent)
+    with locked(folder.parent):
+        command = shlex.join(["greenprune", *sys.argv[1:]])
+        tuning = tune.start(suite.name, entry, run.settings, folder, command)
+        display = make_display(console, arguments.jobs)
+        try:
+            tuning = tune.tune(
+                tuning,
+                entry,
+                run.settings,
+                choices[: arguments.trials],
+                folder,
+                data_root=None if arguments.data is None else str(arguments.data),
+                display=display,
+                shares=shares,
+            )
+        finally:
+            display.close()
+    show(tuning, console, len(choices))
+    if tuning.best is None:
+        print(f"greenprune: no trial kept its budget, see {folder / TUNE_FILE}", file=sys.stderr)
+        return 1
+    console.print("\nThe best options, for the suite:\n", highlight=False)
+    own = entry.options.model_dump(mode="json")
+    console.print(tune.toml_entry(tuning, own, tuning.best.options), highlight=False, markup=False, soft_wrap=True)
+    console.print(f"\nwrote {folder / TUNE_FILE}", highlight=False, soft_wrap=True)
+    return 0
+
+
+def entry_of(suite: Suite, name: str) -> MethodEntry:
+    """The method of the suite with this label; else the registered one of this name, with its defaults.
+
+    Raises:
+        UserError: there is neither.
+    """
+    from greenprune.bench.suite.suite import MethodEntry
+    from greenprune.methods import registry
+
+    for entry in suite.methods:
+        if entry.label == name:
+            return entry
+    if name not in registry():
+        known = list(dict.fromkeys([*(entry.label for entry in suite.methods), *registry()]))
+        raise UserError(
+            f"--method {name}: suite {suite.name} has no such method, and none is called so; allowed: {', '.join(known)}"
+            f"{did_you_mean(name, known)}"
+        )
+    return MethodEntry.model_validate({"name": name})
+
+
+def narrowed(suite: Suite, entry: MethodEntry, arguments: argparse.Namespace) -> Suite:
+    """The suite with one method, one budget and one seed, and as many epochs as a trial has.
+
+    Raises:
+        UserError: an option that is not allowed.
+    """
+    budget = suite.budgets[0] if arguments.budget is None else arguments.budget
+    if budget not in suite.budgets:
+        raise UserError(
+            f"--budget {budget:g}: allowed are the budgets of the suite, {', '.join(f'{b:g}' for b in suite.budgets)}"
+        )
+    seed = suite.seeds[0] if arguments.seed is None else arguments.seed
+    if not 0 <= seed < 2**32:
+        raise UserError(f"--seed {seed}: allowed is an integer at least 0 and below {2**32}")
+    if arguments.trials < 1:
+        raise UserError(f"--trials {arguments.trials}: allowed is at least 1")
+    training = suite.training
+    if arguments.epochs is not None:
+        least = max(1, math.ceil(training.warmup_epochs))
+        if arguments.epochs < least:
+            raise UserError(f"--epochs {arguments.epochs}: allowed is at least {least}, the warm-up")
+        training = training.model_copy(update={"epochs": arguments.epochs})
+    changes = {"methods": (entry,), "budgets": (budget,), "seeds": (seed,), "training": training, "views": ("samples",)}
+    return suite.model_copy(update=changes)
+
+
+def show(tuning: Tuning, console: Console, candidates: int) -> None:
+    """The trials, best first, and what they cost."""
+    best = tuning.best
+    table = Table(title=f"{tuning.suite}: {tuning.method} at {tuning.budget:g}, seed {tuning.seed}")
+    table.add_column("#", justify="right")
+    for name in tuning.space:
+        table.add_column(name, justify="right")
+    for column in ("held-out\naccuracy, %", "kept, %"):
+        table.add_column(column, justify="right")
+    table.add_column("")
+    for trial in sorted(tuning.trials, key=lambda t: (not t.eligible, -(t.holdout_accuracy or 0.0), t.number)):
+        note = "best" if trial is best else ("" if trial.eligible else f"{trial.status}: {trial.reason}")
+        figures = (
+            "–" if value is None else f"{value * 100:.{decimals}f}"
+            for value, decimals in ((trial.holdout_accuracy, 2), (trial.kept, 1))
+        )
+        values = (f"{trial.options.get(name, '–')}" for name in tuning.space)
+        table.add_row(str(trial.number), *values, *figures, note)
+    console.print(table)
+    console.print(f"{len(tuning.trials)} of {candidates} choices tried. {spent(tuning)}", highlight=False)
+    if best is not None and best.holdout_accuracy is not None:
+        p, n = best.holdout_accuracy, tuning.holdout_images
+        error = 100 * math.sqrt(p * (1 - p) / n)
+        console.print(
+            f"{n:,} held-out images tell accuracies apart to about ±{error:.2f} points (one standard error); smaller "
+            "differences are chance.",
+            highlight=False,
+        )
+
+
+def spent(tuning: Tuning) -> str:
+    """What the search cost, in a sentence."""
+    joules = [
+        f"{value / 1000:.3g} kJ ({kind})"
+        for kind in ("measured", "sampled", "modelled")
+        if (value := tuning.energy_j(kind)) is not None  # type: ignore[arg-type]
+    ]
+    lost = sum(trial.spent is None for trial in tuning.trials)
+    failed = f"; of {lost} failed only the seconds are known" if lost else ""
+    figures = [f"{tuning.samples:,} images", f"{tuning.forward_macs:.3g} forward MACs", f"{tuning.duration_s:.0f} s"]
+    return f"They took {', '.join([*figures, *joules])}{failed}."

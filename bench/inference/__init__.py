@@ -1,0 +1,1 @@
+"""Time and energy of inference, side by side."""

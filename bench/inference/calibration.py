@@ -1,0 +1,114 @@
+"""Measures, before a run trains, the tables that budgets of latency and energy rest on, and what was achieved in the end."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import get_args
+
+import torch
+from greenprune.bench.energy import EnergyMeter
+from greenprune.bench.energy.reading import Kind
+from greenprune.bench.errors import UserError
+from greenprune.bench.records.record import Calibration, Inference
+from greenprune.bench.run.job import Settings
+from greenprune.bench.training.loop import resolve_precision
+from greenprune.methods import CostTable, calibrate
+from torch import Tensor, nn
+
+ENERGY_ROUNDS = 1
+MODELLED_WINDOW_S = 0.01  # CPU time is read to the nanosecond
+MEASURED_WINDOW_S = 0.5  # counters of GPUs move ten times a second
+MEASURED_STEPS = 4  # a coarser grid, because each of its points takes so long
+
+
+def calibration_batch(settings: Settings) -> int:
+    """The batch size that a budget of latency or energy is stated for: the largest one at which inference is measured."""
+    return max(settings.measurement.inference_batch_sizes)
+
+
+def measure(settings: Settings, model: nn.Module, example: Tensor, meter: EnergyMeter) -> tuple[CostTable, Kind | None]:
+    """The table of the dense `model`, and for energy which kind of joules it holds.
+
+    Args:
+        example: (B, C, H, W), as in training.
+
+    Raises:
+        UserError: nothing on this machine gives joules.
+    """
+    precision = resolve_precision(example.device, settings.training.precision)
+    dtype = {"float32": torch.float32, "bfloat16": torch.bfloat16}[precision]
+    batch_size = calibration_batch(settings)
+    if settings.cost == "latency":
+        return calibrate(model, example, batch_size=batch_size, dtype=dtype, seed=settings.seed), None
+    kind = energy_kind(meter)
+    if kind is None:
+        raise UserError('cost = "energy": no source of energy answers on this machine; use "latency"')
+    modelled = kind == "modelled"
+    joules = joules_per_call(meter, kind, MODELLED_WINDOW_S if modelled else MEASURED_WINDOW_S)
+    table = calibrate(
+        model,
+        example,
+        batch_size=batch_size,
+        dtype=dtype,
+        measure=joules,
+        kind="energy",
+        rounds=ENERGY_ROUNDS,
+        steps=8 if modelled else MEASURED_STEPS,
+        seed=settings.seed,
+    )
+    return table, kind
+
+
+def energy_kind(meter: EnergyMeter) -> Kind | None:
+    """The best kind of joules that `meter` has: of a counter, else sampled, else modelled."""
+    with meter.window("probe") as window:
+        time.sleep(0.2)
+    return next((kind for kind in get_args(Kind) if window.reading.energy_j(kind) is not None), None)
+
+
+def joules_per_call(meter: EnergyMeter, kind: Kind, window_s: float) -> Callable[[Callable[[], None]], float]:
+    """A `measure` for `calibrate`: J of one call, from as many as fill a window."""
+
+    def measured(run: Callable[[], None]) -> float:
+        run()  # warms up
+        calls = 0
+        with meter.window("calibration", align=kind != "modelled") as window:
+            started_s = time.perf_counter()
+            while calls == 0 or time.perf_counter() - started_s < window_s:
+                run()
+                calls += 1
+        energy_j = window.reading.energy_j(kind)
+        return 0.0 if energy_j is None else energy_j / calls
+
+    return measured
+
+
+def summary(table: CostTable, kind: Kind | None) -> Calibration:
+    """What the record keeps of `table`."""
+    return Calibration(
+        unit=table.unit,
+        energy_kind=kind,
+        device=table.device,
+        threads=table.threads,
+        dtype=table.dtype,
+        memory_format=table.memory_format,
+        batch_size=table.batch_size,
+        torch_version=table.torch_version,
+        rounds=table.rounds,
+        points=sum(len(shape.inputs) * len(shape.outputs) for shape in table.shapes),
+        duration_s=table.duration_s,
+        whole=table.whole,
+        layers_sum=table.layers_sum,
+        scale=table.scale,
+        unexplained=table.unexplained,
+    )
+
+
+def achieved(inference: Sequence[Inference], calibration: Calibration | None) -> dict[str, float | None]:
+    """`kept_latency` and `kept_energy` of a record's cost, from the comparison with dense at the calibration's batch size."""
+    if calibration is None:
+        return {}
+    same = next(part for part in inference if part.batch_size == calibration.batch_size)
+    ratio = None if calibration.energy_kind is None else same.energy_ratio.get(calibration.energy_kind)
+    return {"kept_latency": same.latency_ratio, "kept_energy": None if ratio is None else ratio[0]}

@@ -1,0 +1,134 @@
+"""What a finished network costs, counted on the network itself, and whether it kept its budget."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import islice
+
+import numpy as np
+import torch
+from greenprune.bench.records.record import Cost, SampleMacs
+from greenprune.bench.run.job import Settings
+from greenprune.methods import Method, count_macs, count_params
+from greenprune.methods.budget import select as budget
+from greenprune.methods.cost.costs import COST_NAMES, MEASURED
+from greenprune.methods.structure.macs import COUNTED, MacMeter
+from greenprune.methods.structure.remnant import is_thin
+from torch import Tensor, nn
+
+MASKED_TOLERANCE = 1e-4
+"""Largest |delta logit| between the masked and the removed network that counts as equal."""
+
+MEASURED_TOLERANCE = 0.1
+"""How far from the budget a measured time or energy may end, as a fraction of the budget."""
+
+SAMPLED_IMAGES = 1000
+BINS = 40
+
+
+def measure_cost(
+    settings: Settings,
+    method: Method,
+    pruned: nn.Module,
+    dense: nn.Module,
+    example: Tensor,
+    singly: Iterable[Tensor],
+) -> Cost:
+    """Achieved cost, counted on the finished network, not reported by the method.
+
+    Args:
+        example: (2, C, H, W).
+        singly: test images, (1, C, H, W) each, for networks whose cost depends on the image.
+    """
+    macs_dense = count_macs(dense, example)
+    sampled = None
+    if method.budget_unit == "mean_macs":
+        sampled = sample_macs(pruned, islice(singly, SAMPLED_IMAGES), macs_dense)
+    connections = method.budget_unit == "connections"
+    found = widths(pruned)
+    return Cost(
+        budget=settings.budget,
+        tolerance=settings.tolerance,
+        kind=settings.cost,
+        round_to=settings.round_to,
+        macs=count_macs(pruned, example) if sampled is None else round(sampled.mean * macs_dense),
+        macs_dense=macs_dense,
+        params=count_params(pruned),
+        params_dense=count_params(dense),
+        widths={name: found.get(name, 0) for name in widths(dense)},
+        widths_dense=widths(dense),
+        connections=count_connections(pruned) if connections else None,
+        connections_dense=count_connections(dense) if connections else None,
+        sample_macs=sampled,
+    )
+
+
+def widths(model: nn.Module) -> dict[str, int]:
+    """Output channels of every convolution and linear layer, by its name in the dense network."""
+    found = {}
+    for name, module in model.named_modules():
+        layer = module.centre if is_thin(module) else module
+        if isinstance(layer, COUNTED):
+            out = layer.out_features if isinstance(layer, nn.Linear) else layer.out_channels
+            found[name.removeprefix("network.").replace(".inner", "")] = int(out)  # type: ignore[arg-type]
+    return found
+
+
+def why_invalid(method: Method, cost: Cost) -> str | None:
+    """The rule that the run broke, or None."""
+    if method.prunes and (broken := broken_budget(cost)):
+        return broken
+    diff = method.masked_max_abs_diff
+    if diff is not None and diff > MASKED_TOLERANCE:
+        return f"masked and removed network differ by {diff:.2e} in their logits, more than {MASKED_TOLERANCE:g}"
+    return None
+
+
+def broken_budget(cost: Cost) -> str | None:
+    """How the achieved cost misses the budget, or None."""
+    what = COST_NAMES[cost.kind]
+    if cost.kept is None:
+        return f"the {what} could not be compared with the dense network's"
+    low, high = cost.budget - cost.tolerance, cost.budget
+    if cost.connections is not None:
+        what = "connections"
+    elif cost.sample_macs is not None:
+        what = "MACs on average over test images"
+    elif cost.kind in MEASURED:  # a measurement has an error, to both sides
+        low, high = cost.budget * (1.0 - MEASURED_TOLERANCE), cost.budget * (1.0 + MEASURED_TOLERANCE)
+    else:
+        low = budget.lowest(cost.budget, cost.tolerance, coarse=cost.round_to > 1)
+    return (
+        None if low <= cost.kept <= high else f"kept {cost.kept:.4f} of the dense {what}, outside [{low:g}, {high:g}]"
+    )
+
+
+def count_connections(model: nn.Module) -> int:
+    """Nonzero weights of all convolution and linear layers."""
+    layers = (m for m in model.modules() if isinstance(m, COUNTED))
+    return sum(int(torch.count_nonzero(layer.weight)) for layer in layers)  # type: ignore[arg-type]
+
+
+@torch.no_grad()
+def sample_macs(model: nn.Module, images: Iterable[Tensor], dense_macs: int) -> SampleMacs:
+    """Run `images`, (1, C, H, W) each, one by one in eval mode and count what every one of them executes.
+
+    Args:
+        dense_macs: of the dense network, for one image.
+    """
+    model.eval()
+    shares = []
+    for image in images:
+        with MacMeter() as meter:
+            model(image)
+        shares.append(meter.total / dense_macs)
+    counts, edges = np.histogram(shares, bins=BINS, range=(0.0, max(1.0, *shares)))
+    return SampleMacs(
+        images=len(shares),
+        mean=float(np.mean(shares)),
+        std=float(np.std(shares)),
+        low=min(shares),
+        high=max(shares),
+        edges=tuple(round(float(e), 6) for e in edges),
+        counts=tuple(int(n) for n in counts),
+    )

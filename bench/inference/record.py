@@ -1,0 +1,97 @@
+"""What is stored of the measurement of all networks of a suite in one process: `results/<suite>/inference.json`.
+
+Plain data, importable without torch. together.py makes it, `plots/` prefers it to the figures that each record
+has of its own run.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Self
+
+from greenprune.bench.records.record import Inference, Stored
+from greenprune.bench.records.stored import read_stored, write_stored
+from pydantic import Field, model_validator
+
+JOINT_SCHEMA_VERSION = 1
+JOINT_FILE = "inference.json"
+
+
+class MeasuredNetwork(Stored):
+    """The final network of one run."""
+
+    key: str  # of the run's folder
+    method: str  # label within the suite
+    method_name: str
+    budget: float
+    seed: int
+    finished_at: str  # as in the run's record: a run that was repeated since has another network
+    inference: tuple[Inference, ...]  # one for each batch size at which it ran
+
+
+class LeftOut(Stored):
+    """A run whose network could not be measured, or not at every batch size."""
+
+    key: str
+    reason: str
+
+
+class Joint(Stored):
+    """All networks side by side with the dense one: a block of each in every round, in seeded random order.
+
+    A dense run that was measured is among `networks` like any other, beside the same network as the reference: what its
+    ratio differs from 1 is noise.
+    """
+
+    schema_version: int = JOINT_SCHEMA_VERSION
+    suite: str
+    complete: bool  # every batch size was measured; else it was interrupted
+    reference: str  # key of the dense run that all are compared with
+    networks: tuple[MeasuredNetwork, ...]
+    left_out: tuple[LeftOut, ...] = ()  # networks that could not be loaded
+    failed: tuple[LeftOut, ...] = ()  # networks that did not run at one of the batch sizes
+    batch_sizes: tuple[int, ...] = Field(min_length=1)  # that were asked for
+    seconds: float  # asked for, per network and batch size
+    narrow: tuple[int, ...] = ()  # batch sizes at which every latency ratio became known to `RATIO_CI` in pair.py
+    order_seed: int
+    dataset: str
+    model: str
+    precision: str
+    channels_last: bool
+    threads: int
+    machine: dict[str, Any]
+    versions: dict[str, str]
+    command: str
+    started_at: str  # ISO 8601, UTC
+    finished_at: str
+    energy_sources: tuple[dict[str, Any], ...] = ()
+    warnings: tuple[str, ...] = ()  # that others used the processor meanwhile, for example
+
+    @model_validator(mode="after")
+    def _each_once(self) -> Self:
+        keys = [*(network.key for network in self.networks), *(entry.key for entry in self.left_out)]
+        if len(set(keys)) < len(keys):
+            raise ValueError("a run is there twice")
+        return self
+
+    def network(self, key: str) -> MeasuredNetwork | None:
+        return next((network for network in self.networks if network.key == key), None)
+
+
+def read_joint(folder: Path) -> Joint | None:
+    """The measurement that lies in a suite's results folder; None where there is none.
+
+    Raises:
+        UserError: it cannot be read, or is of another schema; the sentence names the file.
+    """
+    path = folder / JOINT_FILE
+    return read_stored(path, Joint, JOINT_SCHEMA_VERSION, "a measurement of inference") if path.exists() else None
+
+
+def write_joint(joint: Joint, folder: Path) -> Path:
+    """Write `folder/inference.json` atomically.
+
+    Raises:
+        ValueError: a figure is NaN or infinite.
+    """
+    return write_stored(joint, folder / JOINT_FILE)

@@ -1,0 +1,299 @@
+"""Measure all final networks of a suite in one process, side by side with dense. Started by `greenprune.bench.cli.measure`.
+
+    run folders -> load_model -> for each batch size: rounds of one block of every network -> inference.json
+
+Figures of different runs were measured at different times, on a machine that may have been differently busy; these were
+measured at the same time.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from greenprune.bench.data.data import load
+from greenprune.bench.energy import EnergyMeter
+from greenprune.bench.errors import UserError
+from greenprune.bench.inference.pair import LONGER, RATIO_CI, Subject, batch_of, beside, fewest_blocks, ready
+from greenprune.bench.inference.record import Joint, LeftOut, MeasuredNetwork, read_joint, write_joint
+from greenprune.bench.inference.repeat import repeat_rounds
+from greenprune.bench.machine.contention import contention, usage
+from greenprune.bench.machine.machine import describe_machine, describe_versions
+from greenprune.bench.records.record import RECORD_FILE, Record, read_record
+from greenprune.bench.records.store import load_model
+from greenprune.bench.run.launch import locked
+from greenprune.bench.training.batches import evaluation_batches
+from greenprune.methods import count_macs
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor, nn
+
+IMAGES = 256  # of the test set, as in a run
+
+
+class JointJob(BaseModel):
+    """What `greenprune.bench.cli.measure` hands over. None: as in the record of the dense run."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    folder: str  # results/<suite>
+    command: str  # that the user typed
+    data_root: str | None = None
+    device: str | None = None
+    threads: int | None = None
+    seconds: float | None = None
+    batch_sizes: tuple[int, ...] | None = None
+    seeds: tuple[int, ...] | None = None  # None: all
+    order_seed: int = 0
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A finished run with its network, on the device."""
+
+    record: Record
+    model: nn.Module
+
+
+def main(argv: list[str]) -> int:
+    try:
+        measure(JointJob.model_validate_json(argv[0]), say=lambda line: print(line, flush=True))
+    except UserError as e:
+        for line in str(e).splitlines():
+            print(f"greenprune: {line}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130  # who started this one says so
+    return 0
+
+
+def measure(job: JointJob, say: Callable[[str], None]) -> Joint:
+    """Measure and store; what was measured before an interruption is stored too.
+
+    Raises:
+        UserError: there is nothing to measure or nothing to compare with, or the folder is in use or not writable.
+    """
+    folder = Path(job.folder)
+    if not folder.is_dir():
+        raise UserError(f"{folder}: there is no such results folder; allowed: a suite's, such as results/quickstart")
+    try:
+        with locked(folder):
+            return _measure(job, folder, say)
+    except OSError as e:
+        raise UserError(f"{folder}: cannot be written ({e.strerror})") from None
+
+
+def _measure(job: JointJob, folder: Path, say: Callable[[str], None]) -> Joint:
+    started_at = _now()
+    records, left_out = finished(folder, job.seeds)
+    dense = _reference(records, folder)
+    settings = dense.record.settings
+    device = torch.device(job.device or settings["device"])
+    torch.set_num_threads(job.threads or dense.record.machine.get("threads") or torch.get_num_threads())
+    torch.use_deterministic_algorithms(device.type == "cpu")  # as in a run
+    data = load(settings["dataset"], job.data_root)
+    channels_last: bool = settings["training"]["channels_last"]
+    images = next(evaluation_batches(
+        data.test, batch_size=IMAGES, mean=data.mean, std=data.std, device=device, channels_last=channels_last
+    ))[0]  # fmt: skip
+    candidates = []
+    for record in records:
+        try:
+            model = _network(record, settings, folder, images[:2].cpu())
+            candidates.append(Candidate(record, _placed(model, device, channels_last)))
+        except UserError as e:
+            left_out.append(LeftOut(key=record.key, reason=str(e)))
+    for entry in left_out:
+        say(f"left out: {entry.key}: {entry.reason}")
+    if not candidates:
+        raise UserError(f"{folder}: no network of a finished run can be loaded; run the suite again to make them")
+    reference = _placed(dense.model, device, channels_last)
+    found = Joint(
+        suite=dense.record.suite,
+        complete=False,
+        reference=dense.record.key,
+        networks=tuple(_unmeasured(candidate.record) for candidate in candidates),
+        left_out=tuple(left_out),
+        batch_sizes=job.batch_sizes or tuple(settings["measurement"]["inference_batch_sizes"]),
+        seconds=job.seconds or settings["measurement"]["inference_seconds"],
+        order_seed=job.order_seed,
+        dataset=settings["dataset"],
+        model=settings["model"],
+        precision=settings["training"]["precision"],
+        channels_last=channels_last,
+        threads=torch.get_num_threads(),
+        machine=describe_machine(device),
+        versions=describe_versions(),
+        command=job.command,
+        started_at=started_at,
+        finished_at=started_at,
+        warnings=data.notes,
+    )
+    with EnergyMeter(
+        device=str(device), synchronise=torch.cuda.synchronize if device.type == "cuda" else None
+    ) as meter:
+        if device.type == "cuda":
+            meter.measure_idle()
+        for size in found.batch_sizes:
+            found = _at(size, found, candidates, reference, batch_of(images, size), meter, say)
+            _keep(found, folder)
+    return found
+
+
+def _at(
+    size: int,
+    found: Joint,
+    candidates: Sequence[Candidate],
+    reference: nn.Module,
+    batch: Tensor,
+    meter: EnergyMeter,
+    say: Callable[[str], None],
+) -> Joint:
+    """`found` with what is measured at one more batch size. Raises UserError where no network runs."""
+    before = usage()
+    subjects, failed = _subjects(candidates, batch, found.precision)
+    for entry in failed:
+        say(f"left out: {entry.key}: {entry.reason}")
+    if not subjects:
+        raise UserError(f"no network runs at batch size {size}; the first: {failed[0].key}: {failed[0].reason}")
+    dense = ready(reference, batch, name="inference, dense", precision=found.precision)
+    rounds = fewest_blocks(found.seconds, batch.device)
+    say(f"batch {size}: {len(subjects)} networks and dense, {rounds} to {LONGER * rounds} rounds")
+    measured = repeat_rounds(
+        [partial(subject.block, meter) for subject in (*subjects.values(), dense)],
+        lambda block: block.median_ms,
+        ci=RATIO_CI,
+        min_rounds=rounds,
+        max_rounds=LONGER * rounds,
+        seed=found.order_seed,
+    )
+    *sides, dense_side = measured.sides
+    new = {
+        key: beside(subject, side, dense, dense_side, interval, found.order_seed)
+        for (key, subject), side, interval in zip(subjects.items(), sides, measured.ratios, strict=True)
+    }
+    shared = contention(before, usage(), f"inference at batch {size}") if batch.device.type == "cpu" else []
+    networks = (
+        n.model_copy(update={"inference": (*n.inference, new[n.key])}) if n.key in new else n for n in found.networks
+    )
+    return found.model_copy(
+        update={
+            "complete": size == found.batch_sizes[-1],
+            "networks": tuple(networks),
+            "failed": (*found.failed, *failed),
+            "narrow": (*found.narrow, *((size,) if measured.reached else ())),
+            "energy_sources": tuple(meter.describe()),
+            "warnings": (*found.warnings, *shared),
+            "finished_at": _now(),
+        }
+    )
+
+
+def _unmeasured(r: Record) -> MeasuredNetwork:
+    return MeasuredNetwork(
+        key=r.key,
+        method=r.method,
+        method_name=r.method_name,
+        budget=r.budget,
+        seed=r.seed,
+        finished_at=r.finished_at,
+        inference=(),
+    )
+
+
+def _placed(model: nn.Module, device: torch.device, channels_last: bool) -> nn.Module:
+    model = model.to(device)
+    return model.to(memory_format=torch.channels_last) if channels_last else model  # type: ignore[call-overload]
+
+
+def finished(folder: Path, seeds: Sequence[int] | None) -> tuple[list[Record], list[LeftOut]]:
+    """The records of a suite's finished runs in the order of their keys, and those that cannot be read.
+
+    Raises:
+        UserError: there is none, or none of these seeds.
+    """
+    paths = sorted(folder.glob(f"*/{RECORD_FILE}"))
+    records, left_out = [], []
+    for path in paths:
+        try:
+            record = read_record(path)
+        except UserError as e:
+            left_out.append(LeftOut(key=path.parent.name, reason=str(e)))
+            continue
+        if record.status == "done":
+            records.append(record.model_copy(update={"key": path.parent.name}))
+    if not records:
+        raise UserError(
+            f"{folder}: holds no finished run; allowed: the folder of one suite, such as results/quickstart"
+        )
+    there = sorted({record.seed for record in records})
+    missing = [seed for seed in seeds or () if seed not in there]
+    if missing:
+        raise UserError(f"--seeds {missing[0]}: {folder} has no run of it; allowed: {', '.join(map(str, there))}")
+    return [record for record in records if seeds is None or record.seed in seeds], left_out
+
+
+def _reference(records: Sequence[Record], folder: Path) -> Candidate:
+    """The dense run of the lowest seed whose network can be loaded. Raises UserError."""
+    problems = []
+    for record in sorted((r for r in records if r.method_name == "dense"), key=lambda r: (r.seed, r.key)):
+        try:
+            return Candidate(record, load_model(folder / record.key))
+        except UserError as e:
+            problems.append(str(e))
+    why = problems[0] if problems else "no dense run is finished; run the suite with its dense method"
+    raise UserError(f"{folder}: there is no dense network to compare with: {why}")
+
+
+def _network(record: Record, settings: dict[str, Any], folder: Path, example: Tensor) -> nn.Module:
+    """The network of a run, if it is what its record says. Raises UserError."""
+    for name in ("dataset", "model"):
+        if record.settings[name] != settings[name]:
+            raise UserError(
+                f"{folder / record.key}: its {name} is {record.settings[name]}, that of dense {settings[name]}; only runs "
+                "of one network and data set can be compared"
+            )
+    model = load_model(folder / record.key)
+    assert record.cost is not None  # it is done
+    macs = count_macs(model, example)
+    if record.cost.sample_macs is None and macs != record.cost.macs:
+        raise UserError(
+            f"{folder / record.key}: its stored network has {macs} MACs and its record says {record.cost.macs}; "
+            "run it again"
+        )
+    return model
+
+
+def _subjects(
+    candidates: Sequence[Candidate], batch: Tensor, precision: str
+) -> tuple[dict[str, Subject], list[LeftOut]]:
+    """By key, the networks that are warm and ready, and those that do not run."""
+    subjects, failed = {}, []
+    for candidate in candidates:
+        key = candidate.record.key
+        try:
+            subjects[key] = ready(candidate.model, batch, name="inference", precision=precision)
+        except Exception as e:  # whatever a user's network raises; the others are measured all the same
+            failed.append(LeftOut(key=key, reason=f"does not run at batch size {len(batch)} ({type(e).__name__}: {e})"))
+    return subjects, failed
+
+
+def _keep(joint: Joint, folder: Path) -> None:
+    """Store it, but never a part in the place of a whole: what was measured once is not lost to an interruption."""
+    if not joint.complete:
+        try:
+            before = read_joint(folder)
+        except UserError:
+            before = None
+        if before is not None and before.complete:
+            return
+    write_joint(joint, folder)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,0 +1,1 @@
+"""Which runs a suite means, and what they take."""

@@ -1,0 +1,134 @@
+"""What a suite will take in time and energy, before it runs: steps that were timed, times assumed watts.
+
+Always `modelled`, even where the runs themselves will be measured. On a CPU the watts are those that the energy meter
+assumes where there is no sensor (`greenprune.bench.energy.modelled`). For a GPU nothing here is measured:
+
+- A training step of a network for images of 32 x 32 pixels keeps no large GPU busy: most of it is the time to start its
+  kernels, about 0.15 ms for a layer with what belongs to it (0.08 to 0.5), forward, backward and optimizer together.
+- Or, if that is longer, its arithmetic at 10 TFLOP/s (5 to 30), a fraction of what such cards can do at large layers.
+- The card draws 250 W (100 to 500), and one core of the CPU is busy.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from greenprune.bench.energy.carbon import gco2e, grid_intensity
+from greenprune.bench.energy.modelled import CorePower, this_core_power
+from greenprune.bench.plan.plan import Estimate, epochs_of, inference_s
+from greenprune.bench.run.display import duration
+from greenprune.bench.suite.suite import Suite
+from greenprune.plots.tables.text import bounded, three_digits
+
+J_PER_KWH = 3.6e6
+GPU_WORTH_S = 6 * 3600.0
+"""A suite that takes longer than this on the CPU is better run on a GPU."""
+
+LAYER_S = (0.15e-3, 0.08e-3, 0.5e-3)
+FLOP_PER_S = (10e12, 30e12, 5e12)
+BOARD_W = (250.0, 100.0, 500.0)
+FLOP_PER_MAC_TRAINED = 6  # a multiplication and an addition, forward, and twice that backward
+
+
+@dataclass(frozen=True)
+class Bounded:
+    """A figure, and the least and the most it may be if the assumptions hold."""
+
+    value: float
+    low: float
+    high: float
+
+    def times(self, factor: float) -> Bounded:
+        return Bounded(self.value * factor, self.low * factor, self.high * factor)
+
+    def text(self) -> str:
+        return bounded(self.value, self.low, self.high, three_digits)
+
+
+def cpu_energy_j(each: Estimate, cores: float, power: CorePower) -> Bounded:
+    """Of one run that keeps `cores` cores busy."""
+    middle_s = (each.run_s + each.longest_s) / 2
+    seconds = Bounded(middle_s, each.run_s, each.longest_s)
+    watts = (power.power_w, power.low_w, power.high_w)
+    return Bounded(*(cores * w * s for w, s in zip(watts, (seconds.value, seconds.low, seconds.high), strict=True)))
+
+
+def gpu_step_s(layers: int, macs: int, batch_size: int) -> Bounded:
+    """One dense training step on a large GPU, by the assumptions above.
+
+    Args:
+        layers: convolution and linear layers.
+        macs: forward multiply-accumulates for one image.
+    """
+    flop = FLOP_PER_MAC_TRAINED * macs * batch_size
+    return Bounded(*(max(layers * s, flop / rate) for s, rate in zip(LAYER_S, FLOP_PER_S, strict=True)))
+
+
+def gpu_run_s(suite: Suite, images: dict[str, int], step_s: Bounded) -> Bounded:
+    """One run on a large GPU."""
+    trained = epochs_of(suite, images)
+    shortest_s, longest_s = inference_s(suite, "cuda")
+    return Bounded(
+        trained * step_s.value + (shortest_s + longest_s) / 2,
+        trained * step_s.low + shortest_s,
+        trained * step_s.high + longest_s,
+    )
+
+
+def forecast(suite: Suite, each: Estimate, device: str, todo: int, at_once: int = 1) -> list[str]:
+    """What to say below a plan: time, energy, and for long ones on a CPU the same on a GPU.
+
+    Args:
+        todo: runs that are still to do.
+        at_once: how many of them go on at the same time.
+    """
+    whole_s = [s * todo / at_once for s in (each.run_s, each.longest_s)]
+    lines = [
+        f"{todo} to run, about {_between(each.run_s, each.longest_s)} each, {_between(*whole_s)} in all"
+        f"{f' with {at_once} at a time' if at_once > 1 else ''} (from {suite.training.epochs} epochs of dense training "
+        f"steps of {each.step_s * 1e3:.0f} ms, timed just now; inference is measured until its ratio to dense is known "
+        "to 2 %, for at most twice inference_seconds)"
+    ]
+    if not todo:
+        return lines
+    if device == "cpu":
+        power = this_core_power()
+        assumed = (
+            f"{each.cores:.1f} busy cores, as in these steps, at {power.power_w:.3g} W ({power.low_w:.3g} to "
+            f"{power.high_w:.3g}; {power.origin}); memory and the rest of the machine not counted"
+        )
+        lines.append(_energy(suite, cpu_energy_j(each, each.cores, power).times(todo), assumed))
+        if whole_s[0] > GPU_WORTH_S:
+            step_s = gpu_step_s(each.layers, each.macs, suite.training.batch_size)
+            run_s = gpu_run_s(suite, each.images, step_s)
+            lines.append(
+                f"on one large GPU instead, by assumption and not measured: {duration(run_s.value * todo)} in all "
+                f"({duration(run_s.low * todo)} to {duration(run_s.high * todo)}), with steps of {step_s.value * 1e3:.2g} ms "
+                f"({step_s.low * 1e3:.2g} to {step_s.high * 1e3:.2g})"
+            )
+            lines.append(_energy(suite, _gpu_energy_j(run_s).times(todo), _gpu_assumed()))
+    else:
+        run_s = Bounded((each.run_s + each.longest_s) / 2, each.run_s, each.longest_s)
+        lines.append(_energy(suite, _gpu_energy_j(run_s).times(todo), _gpu_assumed()))
+    return lines
+
+
+def _between(low_s: float, high_s: float) -> str:
+    """ "2 min to 3 min"; one of them where they read the same."""
+    return " to ".join(dict.fromkeys((duration(low_s), duration(high_s))))
+
+
+def _gpu_energy_j(run_s: Bounded) -> Bounded:
+    return Bounded(run_s.value * BOARD_W[0], run_s.low * BOARD_W[1], run_s.high * BOARD_W[2])
+
+
+def _gpu_assumed() -> str:
+    return f"a GPU that draws {BOARD_W[0]:g} W ({BOARD_W[1]:g} to {BOARD_W[2]:g}); the CPU beside it not counted"
+
+
+def _energy(suite: Suite, energy_j: Bounded, assumed: str) -> str:
+    grid = grid_intensity(suite.measurement.country)
+    return (
+        f"about {energy_j.times(1 / J_PER_KWH).text()} kWh in all (modelled), {three_digits(gco2e(energy_j.value, grid))} "
+        f"gCO2e at {grid.gco2e_per_kwh:g} g/kWh ({grid.source}); assumes {assumed}"
+    )

@@ -1,0 +1,248 @@
+"""From a suite to the list of runs, in the order they will run, with an estimate of the time they take."""
+
+from __future__ import annotations
+
+import random
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from greenprune.bench import models
+from greenprune.bench.data.data import Dataset
+from greenprune.bench.errors import UserError
+from greenprune.bench.inference.pair import CPU_BLOCK_S, GPU_BLOCK_S, LONGER, MIN_BLOCKS
+from greenprune.bench.records.record import RECORD_FILE, Record, read_record
+from greenprune.bench.run.job import Settings
+from greenprune.bench.suite.recipe import Allowance
+from greenprune.bench.suite.suite import MethodEntry, Suite
+from greenprune.bench.suite.views import View, is_equal, share_of_dense, steps_for
+from greenprune.bench.training.ledger import refuse_small_allowances
+from greenprune.bench.training.loop import autocast_for
+from greenprune.methods import count_macs, find
+from greenprune.methods.structure.macs import COUNTED
+
+ORDER_SEED = 0
+CALIBRATION_S = {"latency": 60.0, "energy": 120.0}  # of ResNet-20 on one core, at a batch size of 64
+WARM_UP_BLOCKS = 2.5  # of an inference measurement
+IDLE_S = 30.0  # a GPU rests before a run, for net energy
+STARTUP_S = 15.0  # interpreter, imports and data of a fresh process
+
+
+@dataclass(frozen=True)
+class Run:
+    """One (method, budget, seed) of a suite."""
+
+    key: str
+    settings: Settings
+    pilot: str = ""  # key of the run of equal images that says how long this one may be; empty: it is one of these
+    dense: str = ""  # key of the dense run that it is to be equal to
+
+
+def plan(suite: Suite, data: Dataset, device: str) -> list[Run]:
+    """Every run of `suite`, shuffled by a fixed seed so that no method always runs first (or on the warmest machine).
+
+    Those of other views than equal images come last, and their steps are unknown until then, see `resolved`.
+
+    Raises:
+        UserError: the allowance cannot suffice for a method.
+    """
+    images = {"train": len(data.train.labels), "holdout": len(data.holdout.labels), "test": len(data.test.labels)}
+    refuse_small_allowances(suite, steps_per_epoch=len(data.train.labels) // suite.training.batch_size)
+    runs = []
+    for entry in suite.methods:
+        prunes = find(entry.name).prunes
+        for budget in suite.budgets if prunes else [1.0]:
+            for seed in suite.seeds:
+                settings = Settings(
+                    dataset=suite.dataset,
+                    images=images,
+                    model=suite.model,
+                    method=entry,
+                    budget=budget,
+                    tolerance=suite.tolerance,
+                    seed=seed,
+                    training=suite.training,
+                    measurement=suite.measurement,
+                    device=device,
+                    allowance=suite.allowance,
+                    # A control that ignores the budget is the same run whatever the budget is stated in.
+                    cost=suite.cost if prunes else "macs",
+                    round_to=suite.round_to if prunes else 1,
+                )
+                runs.append(Run(run_key(entry, budget, seed), settings))
+    random.Random(ORDER_SEED).shuffle(runs)
+    return [
+        *runs,
+        *(again(run, view, suite) for view in suite.views if view != "samples" for run in runs if equalled(run)),
+    ]
+
+
+def equalled(run: Run) -> bool:
+    """Whether other views have a run like this one of their own: of dense there is nothing to make equal."""
+    return find(run.settings.method.name).prunes
+
+
+def again(run: Run, view: View, suite: Suite) -> Run:
+    """`run` as it is in another view; it has no steps yet."""
+    allowance = Allowance(macs=1.0) if view == "macs" else None  # joules are not known to the last one, so none is set
+    dense = next((m for m in suite.methods if m.name == "dense"), MethodEntry(name="dense"))  # --only may leave it out
+    return Run(
+        f"{run.key}-equal-{view}",
+        run.settings.model_copy(update={"view": view, "allowance": allowance}),
+        pilot=run.key,
+        dense=run_key(dense, 1.0, run.settings.seed),
+    )
+
+
+def resolved(run: Run, folder: Path) -> Run | None:
+    """`run` with its steps, from the records in `folder`; None where its pilot is equal to dense as it is.
+
+    Raises:
+        UserError: they are not there, or not usable.
+    """
+    s = run.settings
+    if not run.pilot or s.steps is not None:
+        return run
+    pilot, dense = (_result(key, run.key, folder) for key in (run.pilot, run.dense))
+    share = share_of_dense(pilot, dense, s.view)
+    if not share:
+        raise UserError(f"{folder / run.pilot}: does not say what its training took, so {run.key} cannot be made equal")
+    if is_equal(share):
+        return None
+    steps = s.training.epochs * (s.images["train"] // s.training.batch_size)
+    return replace(run, settings=s.model_copy(update={"steps": steps_for(share, steps)}))
+
+
+def _result(key: str, needed_by: str, folder: Path) -> Record:
+    path = folder / key / RECORD_FILE
+    if path.exists() and (record := read_record(path)).status == "done" and record.valid:
+        return record
+    raise UserError(f"{folder / key}: has no valid result, which {needed_by} needs to know how long it may train")
+
+
+def run_key(entry: MethodEntry, budget: float, seed: int) -> str:
+    """The run's folder name, e.g. "gated-0.5-s0"."""
+    return f"{entry.label}-{budget:g}-s{seed}"
+
+
+@dataclass(frozen=True)
+class State:
+    """Where a run stands in a results folder."""
+
+    record: Record | None  # None: never ran, or was interrupted
+    changed: tuple[str, ...] = ()  # settings in which a complete record differs from the plan
+
+    @property
+    def done(self) -> bool:
+        return self.record is not None and self.record.status == "done"
+
+
+def state(run: Run, folder: Path) -> State:
+    """Look up `run` in `folder` (results/<suite>).
+
+    Raises:
+        UserError: there is a record that cannot be read.
+    """
+    path = folder / run.key / RECORD_FILE
+    if not path.exists():
+        return State(None)
+    record = read_record(path)
+    wanted = run.settings.model_dump(mode="json")
+    changed = differences(completed(record.settings), wanted) if record.status == "done" else ()
+    return State(record, changed)
+
+
+def completed(settings: dict[str, Any]) -> dict[str, Any]:
+    """Stored settings with what was added to `Settings` later, at its default: older records stay those of the same run."""
+    added = {name: field.default for name, field in Settings.model_fields.items() if not field.is_required()}
+    return added | settings
+
+
+def differences(old: object, new: object, path: str = "") -> tuple[str, ...]:
+    """Paths of the values in which two nested dicts differ, e.g. "training.epochs: 8 -> 10"."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        keys = dict.fromkeys([*new, *old])
+        found = (differences(old.get(k), new.get(k), f"{path}.{k}" if path else str(k)) for k in keys)
+        return tuple(line for part in found for line in part)
+    return () if old == new else (f"{path}: {old} -> {new}",)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What one run is expected to take, from a few dense training steps timed on this machine.
+
+    Attributes:
+        step_s: of a dense training step.
+        run_s, longest_s: of a run whose inference is known well enough at once, or takes as long as it may.
+        cores: of the processor that were busy with the steps.
+        layers, macs: convolution and linear layers of the dense network, and its multiply-accumulates for one image.
+        images: in the train, holdout and test parts.
+    """
+
+    step_s: float
+    run_s: float
+    longest_s: float
+    cores: float
+    layers: int
+    macs: int
+    images: dict[str, int]
+
+
+def estimate(suite: Suite, data: Dataset, device: str, timed_steps: int = 3) -> Estimate:
+    """Time `timed_steps` dense training steps and extrapolate. Methods that shrink their network early take less."""
+    target = torch.device(device)
+    recipe = suite.training
+    model = models.build(suite.model, data.classes, seed=0).to(target)
+    batch = torch.randn(recipe.batch_size, *data.train.images.shape[1:], device=target)
+    macs = count_macs(model, batch[:1])
+    if recipe.channels_last:
+        model, batch = (
+            model.to(memory_format=torch.channels_last),
+            batch.contiguous(memory_format=torch.channels_last),
+        )  # type: ignore[call-overload]
+    labels = torch.zeros(recipe.batch_size, dtype=torch.long, device=target)
+    autocast = autocast_for(target, recipe.precision)
+    durations_s, busy_s = [], []
+    for _ in range(timed_steps + 1):
+        started_s, busy_before_s = time.perf_counter(), time.process_time()
+        with autocast():
+            logits = model(batch)
+        F.cross_entropy(logits.float(), labels).backward()
+        if target.type == "cuda":
+            torch.cuda.synchronize()
+        durations_s.append(time.perf_counter() - started_s)
+        busy_s.append(time.process_time() - busy_before_s)
+    step_s = min(durations_s[1:])  # the first one warms up
+    images = {"train": len(data.train.labels), "holdout": len(data.holdout.labels), "test": len(data.test.labels)}
+    shortest_s, longest_s = inference_s(suite, device)
+    rest_s = epochs_of(suite, images) * step_s + CALIBRATION_S.get(suite.cost, 0.0) + STARTUP_S
+    rest_s += IDLE_S if target.type == "cuda" else 0.0
+    return Estimate(
+        step_s=step_s,
+        run_s=rest_s + shortest_s,
+        longest_s=rest_s + longest_s,
+        cores=sum(busy_s[1:]) / sum(durations_s[1:]),
+        layers=sum(isinstance(module, COUNTED) for module in model.modules()),
+        macs=macs,
+        images=images,
+    )
+
+
+def epochs_of(suite: Suite, images: dict[str, int]) -> float:
+    """The training and the evaluations of a run, in training steps."""
+    recipe = suite.training
+    steps = recipe.epochs * (images["train"] // recipe.batch_size)
+    # A forward pass takes about a third of a training step; evaluation runs in float32, so allow it half a step.
+    evaluated = recipe.epochs * images["holdout"] + images["test"] + images["train"]
+    return steps + 0.5 * evaluated / recipe.batch_size
+
+
+def inference_s(suite: Suite, device: str) -> tuple[float, float]:
+    """Seconds that the inference measurements of a run take at least and at most, both networks and warm-up included."""
+    block_s = GPU_BLOCK_S if torch.device(device).type == "cuda" else CPU_BLOCK_S
+    blocks = max(MIN_BLOCKS, round(suite.measurement.inference_seconds / block_s))
+    shortest_s = (2 * blocks + WARM_UP_BLOCKS) * block_s * len(suite.measurement.inference_batch_sizes)
+    return shortest_s, LONGER * shortest_s

@@ -1,0 +1,274 @@
+"""The record of one run: what is stored in `results/<suite>/<key>/record.json`.
+
+Plain data: importable without torch, so that `plots/` and other tools can read results anywhere.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from greenprune.bench.energy.reading import Kind, Reading
+from greenprune.bench.records.stored import read_stored, write_stored
+from greenprune.bench.records.stored import write_atomically as write_atomically  # where others look for it
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+SCHEMA_VERSION = 1
+RECORD_FILE = "record.json"
+
+NEEDED_WHEN_DONE = ("valid", "cost", "ledger", "test_accuracy")
+"""What everything that reads a finished run relies on."""
+
+
+class Stored(BaseModel):
+    """Base of everything stored: immutable, and an unknown key is an error rather than silence."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class SampleMacs(Stored):
+    """MACs that single test images really executed, gate heads included, as fractions of the dense network's."""
+
+    images: int = Field(ge=1)  # the first of the test set
+    mean: float
+    std: float
+    low: float
+    high: float
+    edges: tuple[float, ...]  # of the bins
+    counts: tuple[int, ...]  # images in each
+
+
+class Calibration(Stored):
+    """The measurement of all layers that a budget of latency or energy rests on. Units: s or J for one batch."""
+
+    unit: Literal["s", "J"]
+    energy_kind: Kind | None = None  # of the joules
+    device: str
+    threads: int
+    dtype: str
+    memory_format: str
+    batch_size: int
+    torch_version: str
+    rounds: int
+    points: int  # (shape, widths) that were measured
+    duration_s: float  # that it took, before the training; the same for every method, so not part of the ledger
+    whole: float  # the dense network
+    layers_sum: float  # all its layers, measured alone
+    scale: float  # whole / layers_sum
+    unexplained: float  # whole - layers_sum
+
+
+class Cost(Stored):
+    """Requested and achieved budget. MACs: multiply-accumulates of conv and linear layers for one image.
+
+    Of MACs and parameters the achieved fraction must lie in [budget - tolerance, budget], of latency and energy within a
+    tenth of the budget.
+    """
+
+    budget: float  # fraction of the dense cost that may be kept
+    tolerance: float
+    kind: Literal["macs", "params", "latency", "energy"] = "macs"  # what the budget is stated in
+    round_to: int = 1  # groups of channels keep a multiple of so many
+    predicted: float | None = None  # fraction of the dense cost by which the units were chosen
+    kept_latency: float | None = None  # measured side by side with dense, at the calibration's batch size
+    kept_energy: float | None = None  # of the same kind of joules as the calibration's
+    calibration: Calibration | None = None  # for latency and energy
+    macs: int = Field(ge=0)
+    macs_dense: int = Field(ge=1)
+    params: int = Field(ge=0)
+    params_dense: int = Field(ge=1)
+    widths: dict[str, int] = {}  # kept output channels by layer name, 0 for a removed layer
+    widths_dense: dict[str, int] = {}
+    connections: int | None = None  # nonzero weights of conv and linear layers; where the budget counts them
+    connections_dense: int | None = None
+    sample_macs: SampleMacs | None = None  # where images cost differently; `macs` is then the mean
+
+    @property
+    def kept_macs(self) -> float:
+        return self.macs / self.macs_dense
+
+    @property
+    def kept_params(self) -> float:
+        return self.params / self.params_dense
+
+    @property
+    def kept(self) -> float | None:
+        """The achieved fraction of what the budget counts; None where it could not be measured."""
+        if self.connections is not None and self.connections_dense:
+            return self.connections / self.connections_dense
+        return {
+            "macs": self.kept_macs,
+            "params": self.kept_params,
+            "latency": self.kept_latency,
+            "energy": self.kept_energy,
+        }[self.kind]
+
+
+class Epoch(Stored):
+    """One pass over the training samples."""
+
+    epoch: int  # from 1
+    phase: str  # the method's name for what it was doing, e.g. "search", "train", "fine-tune"
+    loss: float
+    train_accuracy: float  # fraction, on the augmented batches as they were trained
+    holdout_accuracy: float | None  # fraction, on the held-out tenth
+    kept_macs: (
+        float  # fraction of the dense MACs the network costs at the end of the epoch (expected, while gates are open)
+    )
+    learning_rate: float
+    duration_s: float
+
+
+class LedgerEntry(Stored):
+    """What one phase of a method spent."""
+
+    phase: str
+    samples: int
+    forward_macs: (
+        int  # multiply-accumulates of the forward passes really executed (backward costs about twice that again)
+    )
+    duration_s: float
+    energy_j: dict[Kind, float] = {}  # by kind, where it could be read
+
+
+class Ledger(Stored):
+    """What the run was allowed and what it spent. Every phase of a method is charged."""
+
+    allowance_samples: int
+    allowance_forward_macs: int | None = None
+    allowance_j: float | None = None
+    entries: tuple[LedgerEntry, ...]
+
+    @property
+    def samples(self) -> int:
+        return sum(e.samples for e in self.entries)
+
+    @property
+    def forward_macs(self) -> int:
+        return sum(e.forward_macs for e in self.entries)
+
+
+class Latency(Stored):
+    """Latency of one forward pass of a whole batch, and the throughput that it makes."""
+
+    median_ms: float
+    p05_ms: float
+    p95_ms: float
+    p99_ms: float | None = None
+    throughput_images_per_s: float | None = None  # over all passes, hiccups included
+
+
+class Inference(Stored):
+    """The pruned network side by side with the dense one: blocks of the two interleaved in seeded random order."""
+
+    batch_size: int = Field(ge=1)
+    blocks: int = Field(ge=1)  # interleaved blocks measured of each network
+    images: int = Field(ge=1)  # images the pruned network classified while measured
+    dense_images: int = Field(ge=1)  # images the dense network classified while measured
+    latency: Latency
+    dense_latency: Latency
+    latency_ratio: float  # pruned / dense: medians of each block, geometric mean over paired blocks
+    latency_ratio_low: float  # 95 % bootstrap interval
+    latency_ratio_high: float
+    energy: Reading  # of all blocks of the pruned network together, for `images` images
+    dense_energy: Reading  # for `dense_images` images
+    # By kind: joules per image, pruned / dense, geometric mean over paired blocks, and low and high end of its 95 %
+    # bootstrap interval. A kind is missing where a block has no valid joules of it above zero.
+    energy_ratio: dict[Kind, tuple[float, float, float]] = {}
+    # By kind: joules per 1,000 images, and their low and high bound (as of `energy`, not statistical).
+    energy_j_per_1000_images: dict[Kind, tuple[float, float, float]] = {}
+    dense_energy_j_per_1000_images: dict[Kind, tuple[float, float, float]] = {}
+
+
+class Emissions(Stored):
+    """CO2 equivalent of the run, from joules x grid intensity. Kinds are kept apart, as with joules."""
+
+    country: str  # ISO 3166 alpha-3
+    grid_gco2e_per_kwh: float
+    source: str  # where the intensity comes from
+    training_gco2e: dict[str, float]  # by kind: {"modelled": 1.2}
+
+
+class CrossCheck(Stored):
+    """What another energy meter made of the training, validation included. Never part of a sum of ours."""
+
+    tool: Literal["codecarbon", "zeus"]
+    version: str | None = None
+    duration_s: float | None = None
+    cpu_j: float | None = None  # None: it has no such figure
+    gpu_j: float | None = None
+    ram_j: float | None = None
+    ours_j: dict[Kind, float] = {}  # our joules over the same time, by kind
+    overhead_s: float | None = None  # CPU time that the tool took at start and end
+    problem: str | None = None
+
+
+class Failure(Stored):
+    """Why a run has no result."""
+
+    reason: str  # "killed by signal 11 (SIGSEGV)", "exit code 1", ...
+    last_output: str
+
+
+class Record(Stored):
+    """One run of one (method, budget, seed). `status` is "done" only when every figure below is there."""
+
+    schema_version: int = SCHEMA_VERSION
+    status: Literal["done", "failed"]
+    suite: str
+    key: str
+    method: str  # label within the suite
+    method_name: str  # registered name
+    budget: float
+    seed: int
+    settings: dict[str, Any]  # everything that defines the run; a record is reused only for equal settings
+    machine: dict[str, Any] = {}  # cpu, cores, memory, gpu, os
+    versions: dict[str, str] = {}  # python, torch, greenprune, ...
+    command: str = ""
+    started_at: str = ""  # ISO 8601, UTC
+    finished_at: str = ""
+
+    # Present when status == "done":
+    valid: bool | None = None  # kept the budget and the ledger
+    invalid_reason: str | None = None
+    cost: Cost | None = None
+    ledger: Ledger | None = None
+    epochs: tuple[Epoch, ...] = ()
+    train_accuracy: float | None = None  # fractions; the last epoch counts
+    holdout_accuracy: float | None = None
+    test_accuracy: float | None = None  # evaluated once, after training
+    masked_max_abs_diff: float | None = None  # masked against removed network, max |delta logit| when it was removed
+    energy: dict[str, Reading] = {}  # by phase: "training", "evaluation"
+    crosscheck: tuple[CrossCheck, ...] = ()  # where the suite asks for it
+    energy_sources: tuple[dict[str, Any], ...] = ()  # what `EnergyMeter.describe` found, idle power included
+    inference: tuple[Inference, ...] = ()
+    emissions: Emissions | None = None
+    history: dict[str, Any] = {}  # what a method wants to tell, e.g. gate consensus over time
+    warnings: tuple[str, ...] = ()
+
+    failure: Failure | None = None
+
+    @model_validator(mode="after")
+    def _done_is_complete(self) -> Self:
+        missing = [name for name in NEEDED_WHEN_DONE if getattr(self, name) is None]
+        if self.status == "done" and missing:
+            raise ValueError(f'status is "done", but {missing[0]} is missing')
+        return self
+
+
+def write_record(record: Record, folder: Path) -> Path:
+    """Write `folder/record.json` atomically: a reader sees the old file or the new one, never half of one.
+
+    Raises:
+        ValueError: as of `write_stored`.
+    """
+    return write_stored(record, folder / RECORD_FILE)
+
+
+def read_record(path: Path) -> Record:
+    """Read one record.
+
+    Raises:
+        UserError: unreadable, not JSON, of a newer or older schema, or not a record; the sentence names the file.
+    """
+    return read_stored(path, Record, SCHEMA_VERSION, "a record")

@@ -1,0 +1,47 @@
+"""What the launcher hands to the process that does one run."""
+
+from __future__ import annotations
+
+from greenprune.bench.suite.recipe import Allowance, Training
+from greenprune.bench.suite.suite import Measurement, MethodEntry
+from greenprune.bench.suite.views import View
+from greenprune.methods import CostKind
+from pydantic import BaseModel, ConfigDict
+
+
+class Settings(BaseModel):
+    """Everything that defines a run. Two runs with equal settings are the same run."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    dataset: str
+    images: dict[str, int]  # number of images in train, holdout, test
+    model: str
+    method: MethodEntry
+    budget: float
+    tolerance: float
+    seed: int
+    training: Training
+    measurement: Measurement
+    device: str
+    allowance: Allowance | None = None
+    cost: CostKind = "macs"
+    round_to: int = 1
+    steps: int | None = None  # optimizer steps; None: those of the recipe's epochs
+    view: View = "samples"  # what the run was made equal to dense in
+
+
+class Job(BaseModel):
+    """What the launcher hands over."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    suite: str
+    key: str
+    settings: Settings
+    data_root: str | None
+    folder: str  # where record.json and model.safetensors go
+    command: str  # that the user typed
+    cores: tuple[int, ...] = ()  # to stay on; empty: any
+    jobs: int = 1  # workers at a time
+    trial: bool = False  # train for `tune`: look at the held-out images alone, store nothing

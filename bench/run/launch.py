@@ -1,0 +1,203 @@
+"""Runs each planned run in a fresh process, one or several at a time, and survives what happens to them."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+from greenprune.bench.errors import UserError
+from greenprune.bench.plan.plan import Run, State, resolved, state
+from greenprune.bench.records.record import Failure, Record, write_record
+from greenprune.bench.run.display import verdict
+from greenprune.bench.run.job import Job
+from greenprune.bench.run.process import OUTPUT_FILE, Workers, exit_reason, in_parallel
+
+LAST_LINES = 30
+
+
+class Display(Protocol):
+    """Shows what happens; see `greenprune.bench.run.display`."""
+
+    def start(self, run: Run, number: int, total: int) -> None: ...
+    def event(self, run: Run, event: dict[str, Any]) -> None: ...
+    def finish(self, run: Run, said: str) -> None: ...
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What `launch` did."""
+
+    finished: tuple[str, ...]
+    failed: tuple[str, ...]
+    skipped: tuple[str, ...]  # complete before
+
+
+def launch(
+    suite: str,
+    runs: list[Run],
+    folder: Path,
+    *,
+    data_root: str | None,
+    command: str,
+    display: Display,
+    shares: Sequence[tuple[int, ...]] = ((),),
+) -> Outcome:
+    """Run everything in `runs` that has no complete record in `folder` (results/<suite>).
+
+    Args:
+        shares: the cores of each worker, as many workers at a time; see `process.share_cores`.
+
+    Raises:
+        UserError: `folder` cannot be written, has a file where a run needs a folder, is in use by another process, or
+            holds records of other settings.
+    """
+    make_writable(folder)
+    refuse_files(folder, runs)
+    workers = Workers()
+    ended: list[tuple[str, bool]] = []
+    skipped: list[str] = []
+    with locked(folder):
+        refuse_changed({run.key: state(run, folder) for run in runs if not run.pilot}, folder)
+        for group in ([run for run in runs if not run.pilot], [run for run in runs if run.pilot]):
+            todo, kept = left_to_do(group, folder)
+            skipped += kept
+
+            def one(numbered: tuple[int, Run], cores: tuple[int, ...], total: int = len(todo)) -> tuple[str, bool]:
+                number, run = numbered
+                display.start(run, number, total)
+                job = Job(
+                    suite=suite,
+                    key=run.key,
+                    settings=run.settings,
+                    data_root=data_root,
+                    folder=str(folder / run.key),
+                    command=command,
+                    cores=cores,
+                    jobs=len(shares),
+                )
+                record = run_job(job, run, display, workers)
+                display.finish(run, verdict(record))
+                return run.key, record.status == "done"
+
+            ended += in_parallel(one, list(enumerate(todo, start=1)), shares, workers)
+    return Outcome(
+        finished=tuple(key for key, done in ended if done),
+        failed=tuple(key for key, done in ended if not done),
+        skipped=tuple(skipped),
+    )
+
+
+def left_to_do(runs: list[Run], folder: Path) -> tuple[list[Run], list[str]]:
+    """The runs that have no complete record in `folder`, with all their settings; and the keys of those that have.
+
+    A run whose length follows from others that have no result keeps its settings, and fails when it comes to it.
+
+    Raises:
+        UserError: a complete record was made with other settings.
+    """
+    todo, kept = [], []
+    for planned in runs:
+        try:
+            run = resolved(planned, folder)
+        except UserError:
+            run = planned
+        if run is None:  # as it is, it is equal to dense
+            continue
+        found = state(run, folder)
+        if not (run.pilot and run.settings.steps is None):  # else nobody knows what its settings should be
+            refuse_changed({run.key: found}, folder)
+        if found.done:
+            kept.append(run.key)
+        else:
+            todo.append(run)
+    return todo, kept
+
+
+def make_writable(folder: Path) -> None:
+    """Create `folder`.
+
+    Raises:
+        UserError: it cannot be created or written to.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as e:
+        raise UserError(
+            f"--out: {folder} cannot be written ({e.strerror}); choose a folder of your own with --out"
+        ) from None
+
+
+def refuse_files(folder: Path, runs: list[Run]) -> None:
+    """Raise UserError where a file stands in the place of a run's folder."""
+    for run in runs:
+        if (folder / run.key).exists() and not (folder / run.key).is_dir():
+            raise UserError(f"--out: {folder / run.key} is a file, and the run needs a folder there; move it away")
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold `folder` for this process, so that two suites never write the same records or disturb each other's timing."""
+    with (folder / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(f"{folder}: another greenprune is running this suite; wait for it, or use --out") from None
+        yield
+
+
+def refuse_changed(states: dict[str, State], folder: Path) -> None:
+    """Raise UserError when a complete record was made with other settings: results of both must not be mixed."""
+    for key, found in states.items():
+        if found.done and found.changed:
+            raise UserError(
+                f"{folder / key}: was run with other settings ({'; '.join(found.changed[:3])}); "
+                "keep it and choose another folder with --out, or delete it to run it again"
+            )
+
+
+def run_job(job: Job, run: Run, display: Display, workers: Workers) -> Record:
+    """Run one job in a fresh process; its record, or one that says how it failed (also stored)."""
+    folder = Path(job.folder)
+    started_at = datetime.now(UTC).isoformat(timespec="seconds")
+    try:
+        resolved(run, folder.parent)
+    except UserError as e:
+        return failed(job, started_at, str(e), "")
+    ended = workers.run(job, lambda event: display.event(run, event))
+    if ended.code == 0:
+        found = state(run, folder.parent)
+        if found.record is not None and found.done:
+            return found.record
+    return failed(job, started_at, ended.reason or exit_reason(ended.code), tail(folder / OUTPUT_FILE))
+
+
+def failed(job: Job, started_at: str, reason: str, last_output: str) -> Record:
+    """The record of a run that has no result, stored."""
+    record = Record(
+        status="failed",
+        suite=job.suite,
+        key=job.key,
+        method=job.settings.method.label,
+        method_name=job.settings.method.name,
+        budget=job.settings.budget,
+        seed=job.settings.seed,
+        settings=job.settings.model_dump(mode="json"),
+        command=job.command,
+        started_at=started_at,
+        finished_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        failure=Failure(reason=reason, last_output=last_output),
+    )
+    write_record(record, Path(job.folder))
+    return record
+
+
+def tail(path: Path, lines: int = LAST_LINES) -> str:
+    return "\n".join(path.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:])

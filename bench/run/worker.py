@@ -1,0 +1,191 @@
+"""One run, in a process of its own, started by `greenprune.bench.run.launch` with the name of a JSON file that holds the `Job`.
+
+Standard output carries events as JSON lines for the launcher; everything else goes to standard error.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import faulthandler
+import json
+import os
+import select
+import sys
+import threading
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+from greenprune.bench.data.data import limited, load
+from greenprune.bench.energy import Reading
+from greenprune.bench.energy.carbon import gco2e, grid_intensity
+from greenprune.bench.energy.power_log import POWER_FILE
+from greenprune.bench.errors import UserError
+from greenprune.bench.inference import calibration
+from greenprune.bench.inference.cost import measure_cost, why_invalid
+from greenprune.bench.inference.pair import add_readings, compare
+from greenprune.bench.machine.contention import contention, usage
+from greenprune.bench.machine.machine import describe_machine, describe_versions
+from greenprune.bench.records.record import CrossCheck, Emissions, Inference, Record, write_record
+from greenprune.bench.records.store import save_model
+from greenprune.bench.run.job import Job
+from greenprune.bench.training.ledger import OverdrawnError
+from greenprune.bench.training.loop import DivergedError, evaluate
+from greenprune.bench.training.setup import Emit, fresh_model, images_of, metered, train_once
+from greenprune.bench.tune.record import Spent
+from greenprune.methods import BudgetError, MethodError, Skip
+from greenprune.methods.cost.costs import MEASURED
+
+EXPECTED = (UserError, Skip, BudgetError, DivergedError, OverdrawnError, MethodError)
+"""Why a run can have no result without anything being broken: the message is a sentence for the user."""
+
+
+def main(argv: list[str]) -> int:
+    job = Job.model_validate_json(Path(argv[0]).read_text(encoding="utf-8"))
+    emit = Events()
+    faulthandler.enable(all_threads=False)  # a crash in native code leaves a traceback too
+    try:
+        trial(job, emit) if job.trial else run(job, emit)
+    except EXPECTED as e:
+        emit("failed", reason=str(e))
+        return 1
+    return 0
+
+
+class Events:
+    """The lines for the launcher, on what was standard output. Whatever else is printed goes to standard error."""
+
+    def __init__(self) -> None:
+        sys.stdout.flush()
+        self._lines = os.fdopen(os.dup(1), "w", encoding="utf-8")
+        os.dup2(2, 1)
+        sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr] # a crash must not swallow the last words
+        threading.Thread(target=self._end_with_launcher, daemon=True).start()
+
+    def __call__(self, event: str, **values: Any) -> None:
+        print(json.dumps({"event": event, **values}), file=self._lines, flush=True)
+
+    def _end_with_launcher(self) -> None:
+        """Wait until nobody reads the lines, then end this process: it would only disturb what is started next."""
+        poll = select.poll()
+        poll.register(self._lines, 0)  # no events asked for: what remains is that the other end was closed
+        poll.poll()
+        os._exit(1)
+
+
+def run(job: Job, emit: Emit) -> Record:
+    """Train, evaluate once on the test set, measure inference, store the network and the record.
+
+    Raises:
+        UserError, Skip, BudgetError, DivergedError, OverdrawnError, MethodError: there is no result; the message says why.
+    """
+    started_at = datetime.now(UTC).isoformat(timespec="seconds")
+    s = job.settings
+    device = torch.device(s.device)
+    data = limited(load(s.dataset, job.data_root), s.images["train"])
+    intensity = grid_intensity(s.measurement.country)
+    with metered(s) as (meter, caught):
+        training = train_once(job, data, meter, emit)
+        method, trained, table = training.method, training.trained, training.table
+        emit("evaluating")
+        with meter.window("evaluation") as window:
+            test_accuracy = evaluate(trained.model, data.test, data, device)
+            train_accuracy = evaluate(trained.model, data.train, data, device)
+        dense = fresh_model(s, data.classes, device)
+        images = next(images_of(data.test, data, s, 256))
+        cost = measure_cost(s, method, trained.model, dense, images[:2], images_of(data.test, data, s, 1))
+        emit("measuring")
+        before = usage()
+        inference = tuple(
+            compare(
+                trained.model, dense, images, batch_size=size, seconds=s.measurement.inference_seconds,
+                precision=s.training.precision, meter=meter, seed=s.seed,
+            )
+            for size in s.measurement.inference_batch_sizes
+        )  # fmt: skip
+        # Inference is compared side by side: what others take falls on both networks.
+        shared = contention(before, usage(), "inference") if device.type == "cpu" else []
+        energy = {"training": trained.energy, "evaluation": window.reading, "inference": total_inference(inference)}
+        energy_sources = meter.describe()
+    summary = None if table is None else calibration.summary(table, training.energy_kind)
+    cost = cost.model_copy(
+        update=calibration.achieved(inference, summary) | {"predicted": method.predicted_cost, "calibration": summary}
+    )
+    invalid = why_invalid(method, cost)
+    record = Record(
+        status="done",
+        suite=job.suite,
+        key=job.key,
+        method=s.method.label,
+        method_name=s.method.name,
+        budget=s.budget,
+        seed=s.seed,
+        settings=s.model_dump(mode="json"),
+        machine=describe_machine(device),
+        versions=describe_versions(),
+        command=job.command,
+        started_at=started_at,
+        finished_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        valid=invalid is None,
+        invalid_reason=invalid,
+        cost=cost,
+        ledger=trained.ledger.stored(),
+        epochs=trained.epochs,
+        train_accuracy=train_accuracy,
+        holdout_accuracy=trained.epochs[-1].holdout_accuracy,
+        test_accuracy=test_accuracy,
+        masked_max_abs_diff=method.masked_max_abs_diff,
+        energy=energy,
+        crosscheck=tuple(CrossCheck.model_validate(dataclasses.asdict(check)) for check in training.checks),
+        energy_sources=tuple(energy_sources),
+        inference=inference,
+        emissions=Emissions(
+            country=intensity.country,
+            grid_gco2e_per_kwh=intensity.gco2e_per_kwh,
+            source=intensity.source,
+            training_gco2e={
+                kind: gco2e(energy_j, intensity)
+                for kind in ("measured", "sampled", "modelled")
+                if (energy_j := trained.energy.energy_j(kind)) is not None
+            },
+        ),
+        history=method.history(),
+        warnings=(*training.notes, *shared, *dict.fromkeys(str(w.message) for w in caught)),
+    )
+    folder = Path(job.folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    shape = (int(images.shape[1]), int(images.shape[2]), int(images.shape[3]))
+    save_model(trained.model, folder, name=s.model, classes=data.classes, input_shape=shape)
+    meter.power_log.write(folder / POWER_FILE)
+    write_record(record, folder)  # last: a complete record means that everything is there
+    emit("done", test_accuracy=test_accuracy, kept_macs=cost.kept_macs)
+    return record
+
+
+def trial(job: Job, emit: Emit) -> None:
+    """Train for `tune`, and emit what the held-out images say and what it took. Nobody looks at the test set here."""
+    s = job.settings
+    device = torch.device(s.device)
+    data = limited(load(s.dataset, job.data_root), s.images["train"])
+    with metered(s) as (meter, _):
+        training = train_once(job, data, meter, emit)
+        method, trained = training.method, training.trained
+        accuracy = evaluate(trained.model, data.holdout, data, device)
+        example = next(images_of(data.holdout, data, s, 2))
+        dense = fresh_model(s, data.classes, device)
+        cost = measure_cost(s, method, trained.model, dense, example, images_of(data.holdout, data, s, 1))
+    spent = Spent(ledger=trained.ledger.stored(), energy=trained.energy)
+    emit(
+        "trial",
+        holdout_accuracy=accuracy,
+        kept=method.predicted_cost if s.cost in MEASURED else cost.kept,  # a trial measures no inference
+        invalid_reason=None if s.cost in MEASURED else why_invalid(method, cost),
+        spent=spent.model_dump(mode="json"),
+        warnings=training.notes,
+    )
+
+
+def total_inference(parts: tuple[Inference, ...]) -> Reading:
+    """Energy of all inference measurements of this network together (the dense side not included)."""
+    return add_readings("inference", [p.energy for p in parts])

@@ -1,0 +1,1 @@
+"""Suite files: what they may hold, checked."""

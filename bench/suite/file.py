@@ -1,0 +1,73 @@
+"""The file of a suite: where it is found, how it is read, and what is wrong with it, in sentences."""
+
+from __future__ import annotations
+
+import tomllib
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from typing import Any
+
+from greenprune.bench.errors import UserError, did_you_mean
+from greenprune.bench.suite.suite import Suite, schema
+from greenprune.bench.suite.validation import sentences
+from pydantic import ValidationError
+
+
+def shipped() -> dict[str, Traversable]:
+    """The suites that come with greenprune, by name."""
+    found = (f for f in files("greenprune.bench.suites").iterdir() if f.name.endswith(".toml"))
+    return {f.name.removesuffix(".toml"): f for f in sorted(found, key=lambda f: f.name)}
+
+
+def load_suite(name_or_path: str) -> Suite:
+    """Read and check a suite.
+
+    Args:
+        name_or_path: name of a shipped suite, or path of a TOML file.
+
+    Raises:
+        UserError: no such suite, unreadable, not TOML, or not a suite. Everything wrong with its content is reported at
+            once, one line each.
+    """
+    data = read_toml(name_or_path)
+    try:
+        return Suite.model_validate(data)
+    except ValidationError as e:
+        entries = data.get("methods")
+        names = [m.get("name") for m in entries if isinstance(m, dict)] if isinstance(entries, list) else []
+        lines = sentences(e, schema(n for n in names if isinstance(n, str) and ":" in n), data)
+        raise UserError("\n".join(f"{name_or_path}: {line}" for line in lines)) from None
+
+
+def read_toml(name_or_path: str) -> dict[str, Any]:
+    """What the file of a suite holds, not yet checked. Raises UserError: no such file, unreadable, not TOML."""
+    return _parse(_read(name_or_path), name_or_path)
+
+
+def _read(name_or_path: str) -> str:
+    known = shipped()
+    source = known.get(name_or_path) or Path(name_or_path)
+    try:
+        return source.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise UserError(
+            f"{name_or_path}: no such suite; allowed: {', '.join(known)}, or the path of a TOML file"
+            f"{did_you_mean(name_or_path, known)}"
+        ) from None
+    except IsADirectoryError:
+        raise UserError(f"{name_or_path}: is a folder; allowed: a TOML file") from None
+    except UnicodeDecodeError as e:
+        raise UserError(f"{name_or_path}: is not UTF-8 (byte {e.start}); allowed: a TOML file in UTF-8") from None
+    except (OSError, ValueError) as e:
+        raise UserError(f"{name_or_path}: cannot be read ({getattr(e, 'strerror', None) or e})") from None
+
+
+def _parse(text: str, name: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as e:
+        lines = text.split("\n")
+        end = f"at line {len(lines)}, column {len(lines[-1]) + 1}, the end"
+        what = str(e).replace("at end of document", end)
+        raise UserError(f"{name}: not TOML: {what}") from None

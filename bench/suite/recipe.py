@@ -1,0 +1,76 @@
+"""What a suite says about training: the recipe, and what each run may spend on it."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from greenprune.bench.suite.validation import REFUSED
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
+
+
+class Part(BaseModel):
+    """Base of a suite and its tables: immutable, unknown keys refused, no conversion between types."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+def refused(sentence: str) -> PydanticCustomError:
+    """An error whose message is the whole `sentence`: `key = value: what is wrong; allowed: ...`."""
+    return PydanticCustomError(REFUSED, sentence)
+
+
+class Training(Part):
+    """The recipe, the same for every method."""
+
+    epochs: int = Field(ge=1, description="passes over the training images, all phases of a method together")
+    batch_size: int = Field(128, ge=1, description="images per optimizer step")
+    optimizer: Literal["sgd"] = Field("sgd", description="stochastic gradient descent with momentum")
+    learning_rate: float = Field(0.1, gt=0, description="learning rate at the end of the warm-up")
+    momentum: float = Field(0.9, ge=0, lt=1, description="momentum of the optimizer")
+    nesterov: bool = Field(True, validate_default=True, description="use Nesterov's form of the momentum")
+    weight_decay: float = Field(5e-4, ge=0, description="factor of the L2 penalty on the weights")
+    schedule: Literal["linear", "cosine"] = Field("cosine", description="how the learning rate decays to 0")
+    warmup_epochs: float = Field(1.0, ge=0, description="epochs over which the learning rate rises from 0")
+    label_smoothing: float = Field(0.0, ge=0, lt=1, description="share of the target that is spread over all classes")
+    augment: bool = Field(True, description="crop at random after padding, and flip where the data set allows it")
+    crop_padding: int | None = Field(
+        None, ge=0, le=16, description="pixels around the image for random crops; by default the data set's"
+    )
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="auto: bfloat16 where the device is faster with it, else float32"
+    )
+    channels_last: bool = Field(True, description="keep images and convolution weights in channels-last memory format")
+
+    @field_validator("nesterov")
+    @classmethod
+    def _has_momentum(cls, nesterov: bool, info: ValidationInfo) -> bool:
+        if nesterov and info.data.get("momentum") == 0:
+            raise refused("nesterov = true: needs a momentum; allowed: false, or a momentum above 0")
+        return nesterov
+
+    @field_validator("warmup_epochs")
+    @classmethod
+    def _ends_in_time(cls, warmup_epochs: float, info: ValidationInfo) -> float:
+        epochs = info.data.get("epochs", warmup_epochs)
+        if warmup_epochs > epochs:
+            raise refused(
+                f"warmup_epochs = {warmup_epochs:g}: is longer than the training; allowed: a number at most {epochs}"
+            )
+        return warmup_epochs
+
+
+class Allowance(Part):
+    """What a run may spend on training, all phases of its method together. A run that overdraws it stops and fails."""
+
+    samples: int | None = Field(
+        None, ge=1, description="training images, repeats counted; by default those of the recipe's epochs"
+    )
+    macs: float | None = Field(
+        None,
+        gt=0,
+        description="forward multiply-accumulates, as a multiple of what the dense network takes for the epochs",
+    )
+    joules: float | None = Field(
+        None, gt=0, description="joules of the training: measured where there is a counter, else sampled, else modelled"
+    )

@@ -1,0 +1,271 @@
+"""A suite: one TOML file that says what is trained and how, with which methods and budgets, and what is measured."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import Annotated, Any, Literal, TypeVar
+
+from greenprune.bench import models
+from greenprune.bench.data.data import DATASETS
+from greenprune.bench.energy.carbon import check_country
+from greenprune.bench.errors import UserError
+from greenprune.bench.suite.recipe import Allowance, Part, Training, refused
+from greenprune.bench.suite.validation import REPEATED, shown
+from greenprune.bench.suite.views import View
+from greenprune.methods import CostKind, Method, MethodError, MethodOptions, find, registry
+from greenprune.methods.plugins import REFERENCE, UnknownMethodError
+from pydantic import (
+    Field,
+    SerializeAsAny,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    ValidationInfo,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
+from pydantic_core import InitErrorDetails, PydanticCustomError, PydanticKnownError
+
+
+def _refuse_repeats(values: Any, inner: ValidatorFunctionWrapHandler) -> Any:
+    """Refuse what occurs twice in a list (of methods: a label), together with whatever else is wrong with the list."""
+    details: list[InitErrorDetails] = []
+    seen: list[tuple[type, Any]] = []  # with its type, because true equals 1
+    for i, value in enumerate(values if isinstance(values, list | tuple) else ()):
+        is_method = isinstance(value, dict | MethodEntry)
+        word = dict(value).get("label", dict(value).get("name")) if is_method else value
+        if word is not None and (type(word), word) in seen:
+            loc = (i, "label") if is_method else (i,)
+            details.append(InitErrorDetails(type=PydanticCustomError(REPEATED, "is there twice"), loc=loc, input=word))
+        seen.append((type(word), word))
+    try:
+        valid = inner(values)
+    except ValidationError as e:
+        details += [
+            InitErrorDetails(
+                type=PydanticCustomError(d["type"], d["msg"], d.get("ctx")), loc=d["loc"], input=d["input"]
+            )
+            for d in e.errors()
+        ]
+    if details:
+        raise ValidationError.from_exception_data("list", details)
+    return valid
+
+
+T = TypeVar("T")
+EachOnce = Annotated[
+    tuple[T, ...],
+    Field(min_length=1, strict=False, json_schema_extra={"uniqueItems": True}),  # TOML has lists, not tuples
+    WrapValidator(_refuse_repeats),
+]
+Budget = Annotated[float, Field(gt=0, lt=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]  # what every library's generator takes
+BatchSize = Annotated[int, Field(ge=1)]
+CrossChecks = Annotated[
+    tuple[Literal["codecarbon", "zeus"], ...],
+    Field(strict=False, json_schema_extra={"uniqueItems": True}),
+    WrapValidator(_refuse_repeats),
+]
+
+
+def _without_default(schema: dict[str, Any]) -> None:
+    del schema["default"]
+
+
+class MethodEntry(Part):
+    """A method and its options. The same method may occur several times, under different labels."""
+
+    name: str = Field(description="a registered method, or module:Class")
+    label: str = Field(
+        "",
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$",
+        description="what tables, figures and folders call it; by default the method's name",
+        json_schema_extra=_without_default,
+    )
+    options: SerializeAsAny[MethodOptions] = Field(
+        default={}, validate_default=True, description="the method's own options; those left out have their defaults"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _label_defaults_to_name(cls, entry: Any) -> Any:
+        if isinstance(entry, dict) and isinstance(entry.get("name"), str):
+            return {"label": entry["name"].rpartition(":")[2], **entry}
+        return entry
+
+    @field_validator("name")
+    @classmethod
+    def _is_registered(cls, name: str) -> str:
+        if name in registry():
+            return name
+        try:
+            find(name)
+        except UnknownMethodError:
+            raise PydanticCustomError("unknown_name", "is unknown") from None
+        except MethodError as e:
+            raise refused(f'name = "{name}": {e}') from None
+        return name
+
+    @field_validator("options", mode="plain")
+    @classmethod
+    def _are_the_methods_own(cls, options: Any, info: ValidationInfo) -> Any:
+        method = _method(info.data.get("name", ""))
+        if method is None or isinstance(options, method.Options):
+            return options  # nothing can be said about the options of an unknown method; its name is refused already
+        if not isinstance(options, dict):
+            raise PydanticKnownError("dict_type")
+        # Strict JSON rather than strict Python: there a list may become a tuple.
+        return method.Options.model_validate_json(json.dumps(options, default=str), strict=True)
+
+
+class Measurement(Part):
+    """What is measured on each finished network, side by side with the dense one."""
+
+    inference_batch_sizes: EachOnce[BatchSize] = Field((1, 64), description="images per forward pass")
+    inference_seconds: float = Field(3.0, gt=0, description="seconds measured per network and batch size")
+    country: str | None = Field(
+        None, description="ISO 3166 alpha-3 code of the country whose grid is used; by default the world's average"
+    )
+
+    crosscheck: CrossChecks = Field((), description="other energy meters to run beside each training")
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, inner: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without cross-checks as before they were known: the settings of older records stay those of the same run."""
+        stored = inner(self)
+        return stored if self.crosscheck else {k: v for k, v in stored.items() if k != "crosscheck"}
+
+    @field_validator("country")
+    @classmethod
+    def _is_known(cls, country: str | None) -> str | None:
+        try:
+            return None if country is None else check_country(country)
+        except UserError as e:
+            raise refused(str(e)) from None
+
+
+class Suite(Part):
+    """What a suite file holds."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$", description="name of the folder with the results")
+    description: str = Field("", description="what the suite is for")
+    dataset: str = Field(description="images to learn")
+    train_images: int | None = Field(
+        None, ge=1, description="how many of the training images to use, every class alike; by default all"
+    )
+    model: str = Field(
+        description="network to prune: resnet20, vgg16_bn, torchvision/<name>, or package.module:factory"
+    )
+    budgets: EachOnce[Budget] = Field(description="fractions of the dense network's cost to keep")
+    cost: CostKind = Field(
+        "macs",
+        description="what budgets are stated in: multiply-accumulates, parameters, or time or energy of inference, which "
+        "each run measures layer by layer before it trains",
+    )
+    round_to: int = Field(
+        1, ge=1, le=1024, description="groups of channels keep a multiple of so many, or stay as they are"
+    )
+    tolerance: float = Field(
+        0.02, gt=0, lt=1, description="how far below its budget a network may end, as a fraction of the dense cost"
+    )
+    seeds: EachOnce[Seed] = Field((0,), description="seeds of weights, data order and augmentation: one run for each")
+    training: Training = Field(description="the recipe, the same for every method")
+    allowance: Allowance | None = Field(
+        None, description="what each run may spend; by default the images of the recipe's epochs"
+    )
+    views: EachOnce[View] = Field(
+        ("samples",),
+        description="samples: all methods see equally many images; macs, joules: besides, each method trains once more, "
+        "for as long as it may until it has taken the training MACs, or the joules, of dense",
+    )
+    methods: EachOnce[MethodEntry] = Field(description="what is compared")
+    measurement: Measurement = Field(Measurement(), description="what is measured on the finished networks")
+
+    @field_validator("methods")
+    @classmethod
+    def _can_keep_the_cost(cls, entries: tuple[MethodEntry, ...], info: ValidationInfo) -> tuple[MethodEntry, ...]:
+        unable: dict[str, ValueError] = {}
+        for entry in entries:
+            method = _method(entry.name)
+            try:
+                if method is not None:
+                    method.check_cost(info.data.get("cost", "macs"))
+            except ValueError as e:
+                unable[entry.label] = e
+        if unable:
+            told = next(iter(unable.values()))
+            raise refused(f'{told}; allowed: cost = "macs", or a suite without {", ".join(unable)}')
+        return entries
+
+    @model_validator(mode="after")
+    def _views_have_a_basis(self) -> Suite:
+        if self.views == ("samples",):
+            return self
+        given = f"views = {shown(self.views)}"
+        if "samples" not in self.views:
+            raise refused(f'{given}: lacks "samples", which the others start from; allowed: a list with "samples"')
+        if all(entry.name != "dense" for entry in self.methods):
+            raise refused(f'{given}: needs a method with name = "dense" to be equal to; allowed: ["samples"]')
+        if self.allowance is not None:
+            raise refused(f'{given}: sets the allowance itself; allowed: ["samples"], or a suite without [allowance]')
+        return self
+
+    @field_validator("dataset")
+    @classmethod
+    def _dataset_is_known(cls, dataset: str) -> str:
+        return _one_of(DATASETS, dataset)
+
+    @field_validator("model")
+    @classmethod
+    def _model_is_known(cls, model: str) -> str:
+        try:
+            models.check(model)
+        except UserError as e:
+            raise refused(str(e)) from None
+        return model
+
+
+def _one_of(known: Iterable[str], name: str) -> str:
+    if name not in known:
+        raise PydanticCustomError("unknown_name", "is unknown")
+    return name
+
+
+def _method(name: str) -> type[Method] | None:
+    """The method that a suite calls `name`; None where there is none that can be used."""
+    known = registry().get(name)
+    if known is not None:
+        return known
+    try:
+        return find(name)
+    except MethodError:
+        return None
+
+
+def schema(references: Iterable[str] = ()) -> dict[str, Any]:
+    """The JSON schema of a suite file, with the names and the options of all registered methods.
+
+    Args:
+        references: methods given as `module:Class` whose options are to be described too.
+    """
+    result = Suite.model_json_schema()
+    definitions = result["$defs"]
+    result["properties"]["dataset"]["enum"] = list(DATASETS)
+    entry = definitions["MethodEntry"]
+    described = entry["properties"]["name"].pop("description")
+    entry["properties"]["name"] = {
+        "anyOf": [{"type": "string", "enum": list(registry())}, {"type": "string", "pattern": REFERENCE}],
+        "description": described,
+        "title": "Name",
+    }
+    entry["allOf"] = []
+    named_otherwise = {name: method for name in references if (method := _method(name)) is not None}
+    for name, method in {**named_otherwise, **registry()}.items():
+        options = method.Options.model_json_schema(ref_template="#/$defs/{model}")
+        definitions |= options.pop("$defs", {})
+        named = {"properties": {"name": {"const": name}}, "required": ["name"]}
+        entry["allOf"].append({"if": named, "then": {"properties": {"options": options}}})
+    return result

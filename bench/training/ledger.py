@@ -1,0 +1,177 @@
+"""The ledger: what a run may spend on training, and what each phase of its method spent."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import get_args
+
+from greenprune.bench.energy import Reading
+from greenprune.bench.energy.reading import Kind
+from greenprune.bench.errors import UserError
+from greenprune.bench.records import record
+from greenprune.bench.suite.suite import Suite
+from greenprune.bench.training.schedule import phase_ends
+from greenprune.methods import find
+from greenprune.methods.budget.select import lowest
+
+KINDS: tuple[Kind, ...] = get_args(Kind)
+
+
+class OverdrawnError(RuntimeError):
+    """A run spent more than the allowance that all methods share; the message says what and in which phase."""
+
+
+@dataclass
+class _Account:
+    samples: int = 0
+    forward_macs: int = 0
+    duration_s: float = 0.0
+    energy_j: dict[Kind, float] = field(default_factory=dict)
+    unknown: set[Kind] = field(default_factory=set)  # kinds of which a part could not be read
+
+
+class Ledger:
+    """Charges every optimizer step of every phase to one allowance.
+
+    Args:
+        allowance_samples: training samples (images seen, repeats counted) that the whole run may use.
+        allowance_forward_macs: multiply-accumulates that the training may execute, backward passes apart; None: any.
+        allowance_j: joules that the training may take; None: any.
+    """
+
+    def __init__(
+        self, allowance_samples: int, allowance_forward_macs: int | None = None, allowance_j: float | None = None
+    ) -> None:
+        self.allowance_samples = allowance_samples
+        self.allowance_forward_macs = allowance_forward_macs
+        self.allowance_j = allowance_j
+        self._accounts: dict[str, _Account] = {}
+        self._last_s = time.perf_counter()
+
+    def resume_clock(self) -> None:
+        """Time until now belongs to no phase (validation, for example)."""
+        self._last_s = time.perf_counter()
+
+    def charge(self, phase: str, *, samples: int, forward_macs: int) -> None:
+        """Book one step: its samples, the multiply-accumulates it executed forward, and the time since the last.
+
+        Raises:
+            OverdrawnError: the allowance does not cover it.
+        """
+        if self.samples + samples > self.allowance_samples:
+            raise OverdrawnError(
+                f"phase {phase!r} asks for {samples} samples after {self.samples} of {self.allowance_samples}: "
+                "every method must stay within the same allowance"
+            )
+        account = self._accounts.setdefault(phase, _Account())
+        now_s = time.perf_counter()
+        account.samples += samples
+        account.forward_macs += forward_macs
+        account.duration_s += now_s - self._last_s
+        self._last_s = now_s
+        if self.allowance_forward_macs is not None and self.forward_macs > self.allowance_forward_macs:
+            raise OverdrawnError(
+                f"phase {phase!r} has overdrawn the allowance of {self.allowance_forward_macs:.4g} forward "
+                f"multiply-accumulates after {self.samples} samples; allow more, or train for fewer epochs"
+            )
+
+    def charge_energy(self, phase: str, reading: Reading) -> None:
+        """Book the joules of a stretch of training that lies within one phase.
+
+        Raises:
+            OverdrawnError: the allowance does not cover them, or they cannot be read although it is stated in joules.
+        """
+        account = self._accounts.setdefault(phase, _Account())
+        for kind in KINDS:
+            joules = reading.energy_j(kind)
+            if joules is None:
+                account.unknown.add(kind)
+            else:
+                account.energy_j[kind] = account.energy_j.get(kind, 0.0) + joules
+        if self.allowance_j is None:
+            return
+        spent_j = self.spent_j()
+        if spent_j is None:
+            raise OverdrawnError(
+                f"the allowance is {self.allowance_j:g} J, but the energy of phase {phase!r} is unknown: no source could "
+                "be read; state the allowance in samples or MACs on this machine"
+            )
+        if spent_j > self.allowance_j:
+            raise OverdrawnError(
+                f"phase {phase!r} has overdrawn the allowance of {self.allowance_j:g} J: {spent_j:.4g} J after "
+                f"{self.samples} samples; allow more, or train for fewer epochs"
+            )
+
+    @property
+    def samples(self) -> int:
+        return sum(a.samples for a in self._accounts.values())
+
+    @property
+    def forward_macs(self) -> int:
+        return sum(a.forward_macs for a in self._accounts.values())
+
+    def spent_j(self) -> float | None:
+        """Joules of all phases, of the best kind known for all of them: measured, else sampled, else modelled."""
+        for kind in KINDS:
+            parts = [a.energy_j.get(kind) for a in self._accounts.values() if kind not in a.unknown]
+            known = [j for j in parts if j is not None]
+            if known and len(known) == len(self._accounts):
+                return sum(known)
+        return None
+
+    def stored(self) -> record.Ledger:
+        return record.Ledger(
+            allowance_samples=self.allowance_samples,
+            allowance_forward_macs=self.allowance_forward_macs,
+            allowance_j=self.allowance_j,
+            entries=tuple(
+                record.LedgerEntry(
+                    phase=name,
+                    samples=a.samples,
+                    forward_macs=a.forward_macs,
+                    duration_s=round(a.duration_s, 3),
+                    energy_j={kind: joules for kind, joules in a.energy_j.items() if kind not in a.unknown},
+                )
+                for name, a in self._accounts.items()
+            ),
+        )
+
+
+def refuse_small_allowances(suite: Suite, steps_per_epoch: int) -> None:
+    """Raise UserError where it is certain beforehand that the allowance does not suffice for a method of the suite.
+
+    Energy cannot be known beforehand, nor how much a method saves while it trains; those overdraw while they run.
+    """
+    recipe, allowance = suite.training, suite.allowance
+    steps = recipe.epochs * steps_per_epoch
+    samples = steps * recipe.batch_size
+    if allowance is not None and allowance.samples is not None and allowance.samples < samples:
+        raise UserError(
+            f"allowance.samples = {allowance.samples}: too small for training.epochs = {recipe.epochs}, which take "
+            f"{samples} images; allowed: at least {samples}, or fewer epochs"
+        )
+    for entry in suite.methods:
+        method = find(entry.name)
+        try:
+            phases = method.phases(entry.options)
+        except ValueError as e:
+            raise UserError(f"methods: {entry.label}: {e}") from None
+        start = 0
+        for phase, end in zip(phases, phase_ends(phases, steps), strict=True):
+            if end <= start and steps > 0:
+                raise UserError(
+                    f"methods: {entry.label}: its phase {phase.name!r} gets none of the {steps} optimizer steps of "
+                    f"{recipe.epochs} epochs; allowed: more epochs, a smaller batch_size, or other shares in its options"
+                )
+            start = end
+        least = None
+        if not method.prunes or method.budget_unit == "connections":
+            least = 1.0
+        elif method.budget_unit == "macs" and suite.cost == "macs":
+            least = lowest(max(suite.budgets), suite.tolerance, coarse=suite.round_to > 1)
+        if allowance is not None and allowance.macs is not None and least is not None and allowance.macs < least:
+            raise UserError(
+                f"allowance.macs = {allowance.macs:g}: too small for {entry.label}, which takes at least {least:g} of the "
+                f"dense network's for {recipe.epochs} epochs; allowed: at least {least:g}, or fewer epochs"
+            )

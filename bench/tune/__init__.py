@@ -1,0 +1,1 @@
+"""Choosing a method's options on held-out images."""

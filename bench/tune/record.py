@@ -1,0 +1,126 @@
+"""What `greenprune tune` stores: every trial of a method's options, and what the search has cost.
+
+Plain data: importable without torch, so that `plots/` can read it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Literal
+
+from greenprune.bench.energy.reading import Kind, Reading
+from greenprune.bench.errors import UserError
+from greenprune.bench.records.record import Ledger, Stored, write_atomically
+from pydantic import ValidationError
+
+TUNE_FILE = "tune.json"
+TUNE_SCHEMA_VERSION = 1
+
+
+class Spent(Stored):
+    """What a training took."""
+
+    ledger: Ledger
+    energy: Reading
+
+
+class Trial(Stored):
+    """One training with one choice of options."""
+
+    number: int  # from 0, in the order of the search; 0 are the suite's own options
+    options: dict[str, Any]  # those that the search chooses
+    status: Literal["done", "failed"]
+    reason: str | None = None  # why it failed, or why its result is invalid
+    holdout_accuracy: float | None = None  # fraction, of the finished network on the held-out images
+    kept: float | None = (
+        None  # achieved fraction of what the budget counts, on held-out images where it depends on them
+    )
+    spent: Spent | None = None  # None: failed, so that its ledger is lost
+    duration_s: float  # of the whole process
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def eligible(self) -> bool:
+        """Whether it may win: it has a result, and kept its budget."""
+        return self.status == "done" and self.reason is None
+
+
+class Tuning(Stored):
+    """The search for one method's options at one budget and seed; the test set has no part in it."""
+
+    schema_version: int = TUNE_SCHEMA_VERSION
+    suite: str
+    method: str  # label within the suite
+    method_name: str
+    budget: float
+    seed: int
+    settings: dict[str, Any]  # of the trials, as in a record; options: the suite's own, kept by all trials
+    holdout_images: int
+    space: dict[str, tuple[Any, ...]]  # the values that options were chosen from
+    machine: dict[str, Any]
+    command: str
+    trials: tuple[Trial, ...] = ()
+
+    @property
+    def best(self) -> Trial | None:
+        """The eligible trial of highest accuracy on the held-out images, the earlier one of equals."""
+        found = [trial for trial in self.trials if trial.eligible and trial.holdout_accuracy is not None]
+        return max(found, key=lambda t: (t.holdout_accuracy or 0.0, -t.number), default=None)
+
+    @property
+    def ledgers(self) -> list[Ledger]:
+        return [trial.spent.ledger for trial in self.trials if trial.spent is not None]
+
+    @property
+    def samples(self) -> int:
+        return sum(ledger.samples for ledger in self.ledgers)
+
+    @property
+    def forward_macs(self) -> int:
+        return sum(ledger.forward_macs for ledger in self.ledgers)
+
+    @property
+    def duration_s(self) -> float:
+        """Seconds of training, failed trials with all their seconds."""
+        failed = sum(trial.duration_s for trial in self.trials if trial.spent is None)
+        return failed + sum(entry.duration_s for ledger in self.ledgers for entry in ledger.entries)
+
+    def energy_j(self, kind: Kind) -> float | None:
+        """Joules of all trials that have a ledger; None where one of them lacks this kind."""
+        parts = [trial.spent.energy.energy_j(kind) for trial in self.trials if trial.spent is not None]
+        known = [joules for joules in parts if joules is not None]
+        return sum(known) if known and len(known) == len(parts) else None
+
+
+def write_tuning(tuning: Tuning, folder: Path) -> Path:
+    """Write `folder/tune.json` atomically."""
+    return write_atomically(folder / TUNE_FILE, tuning.model_dump_json(indent=1) + "\n")
+
+
+def read_tuning(path: Path) -> Tuning:
+    """Read one search.
+
+    Raises:
+        UserError: unreadable, of another schema, or not a search; the sentence names the file.
+    """
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as e:
+        raise UserError(f"{path}: cannot be read ({e.strerror})") from None
+    except (ValueError, RecursionError) as e:
+        raise UserError(f"{path}: not a search of `greenprune tune`, its JSON is broken ({e}); delete it") from None
+    version = data.get("schema_version") if isinstance(data, dict) else None
+    if version != TUNE_SCHEMA_VERSION:
+        raise UserError(f"{path}: schema_version = {version}; allowed: {TUNE_SCHEMA_VERSION}; tune again elsewhere")
+    try:
+        return Tuning.model_validate(data)
+    except ValidationError as e:
+        where = ".".join(str(part) for part in e.errors()[0]["loc"])
+        raise UserError(f"{path}: {where}: {e.errors()[0]['msg']}; not a search of `greenprune tune`") from None
+
+
+def tuning_files(folder: Path) -> Iterable[Path]:
+    """The searches in a results folder, a suite's folder or a search's own, sorted."""
+    return sorted(path for pattern in ("", "*/", "*/*/") for path in folder.glob(f"{pattern}{TUNE_FILE}"))

@@ -1,0 +1,1 @@
+"""What to keep so that a budget is met."""

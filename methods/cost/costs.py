@@ -1,0 +1,275 @@
+"""What a partly removed network costs: multiply-accumulates, parameters, or measured seconds or joules.
+
+A cost is a sum of parts, most of them one layer each. A part depends on how many of its input and of its output channels
+are open, and counts only while every residual branch that it lies in is there. Exact for 0/1 gates, differentiable in
+between (method.md calls it cost(p); the formulation is ours, arXiv 2302.10798 prints none).
+
+`ProductCost` (a part costs a constant x inputs x outputs) serves MACs and parameters; `measured_cost.TableCost`
+interpolates in tables of measured seconds or joules.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.fx
+from greenprune.methods.structure.branches import branch_nodes, node_ancestors
+from greenprune.methods.structure.units import BATCH_NORMS, FIXED, Branch, ChannelGroup, Remnant, Structure
+from torch import Tensor, nn
+
+CostKind = Literal["macs", "params", "latency", "energy"]
+MEASURED: tuple[CostKind, ...] = ("latency", "energy")
+"""Costs that need a `calibration.CostTable`."""
+
+COST_NAMES: dict[CostKind, str] = {
+    "macs": "MACs", "params": "parameters", "latency": "time", "energy": "energy",
+}  # fmt: skip
+
+Floats = npt.NDArray[np.float64]
+
+ALWAYS_OPEN = torch.tensor([FIXED])
+"""Units of a side that does not matter: one channel that is always open."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """A piece of a network's cost, for instance of one layer.
+
+    Attributes:
+        name: of the layer.
+        in_units, out_units: unit of each input and output channel, or FIXED; `ALWAYS_OPEN` where the side does not matter.
+        branches: units of the residual branches that it lies in.
+        left: what it costs when one of these is closed, in MACs or parameters; 0 unless the branch has a `Remnant`.
+    """
+
+    name: str
+    in_units: Tensor
+    out_units: Tensor
+    branches: tuple[int, ...] = ()
+    left: float = 0.0
+
+
+class Cost(ABC):
+    """Cost of a network as a function of which units are open, as a fraction of the dense network's.
+
+    Args:
+        structure: of the network as it is; while a search shrinks it, of the partly cut one.
+        parts: what costs something.
+        reference: cost of the dense network, in MACs, parameters, s or J. Of the *original* one when `structure` is of a
+            network that was cut before.
+        device: where `__call__` computes.
+    """
+
+    kind: CostKind
+    staircase = False  # whether single channels may save nothing, so that only some widths are worth having
+
+    def __init__(
+        self, structure: Structure, parts: Sequence[Part], reference: float, device: torch.device | str = "cpu"
+    ) -> None:
+        self.structure = structure
+        self.parts = tuple(parts)
+        self.reference = reference
+        self.device = device
+        units, branches = structure.units, len(structure.branches)
+        # Whole channels are counted and then divided: sums of ones are exact in float32, sums of rounded shares are not.
+        self._into = _channels([p.in_units for p in self.parts], units).to(device)
+        self._out = _channels([p.out_units for p in self.parts], units).to(device)
+        self._in_widths, self._out_widths = self._into.sum(1), self._out.sum(1)
+        inside = torch.zeros(len(self.parts), branches, dtype=torch.bool)
+        for i, part in enumerate(self.parts):
+            for unit in part.branches:
+                inside[i, unit - (units - branches)] = True
+        self._outside = ~inside.to(device)
+        self._left = np.array([part.left for part in self.parts]) / self.reference
+        self._left_soft = torch.tensor(self._left, dtype=torch.float32, device=device)
+        self.widths = np.array([[len(p.in_units), len(p.out_units)] for p in self.parts], dtype=float).reshape(-1, 2)
+
+    def __call__(self, openness: Tensor) -> Tensor:
+        """Cost as a fraction of dense.
+
+        Args:
+            openness: (U,) or (B, U), each unit's gate, in [0, 1]. Differentiable.
+
+        Returns:
+            () or (B,).
+        """
+        with torch.autocast(self._into.device.type, enabled=False):  # bfloat16 would round a budget by 0.4 %
+            padded = torch.cat([openness, openness.new_ones(*openness.shape[:-1], 1)], dim=-1)
+            gates = openness[..., openness.shape[-1] - self._outside.shape[1] :]
+            alive = torch.where(self._outside, 1.0, gates.unsqueeze(-2)).prod(-1)
+            inputs, outputs = (padded @ self._into.T) / self._in_widths, (padded @ self._out.T) / self._out_widths
+            return (self._fractions(inputs, outputs) * alive + self._left_soft * (1.0 - alive)).sum(-1)
+
+    @abstractmethod
+    def _fractions(self, inputs: Tensor, outputs: Tensor) -> Tensor:
+        """(..., parts) cost of each part as a fraction of the whole network's, from the open shares of both sides."""
+
+    @abstractmethod
+    def count(self, channels: Floats, alive: Floats) -> Floats:
+        """Exact cost of choices, as a fraction of dense.
+
+        Args:
+            channels: (..., parts, 2) open input and output channels of each part.
+            alive: (..., parts) 1 where all branches of the part are there, else 0.
+
+        Returns:
+            (...).
+        """
+
+    def prices(self) -> Tensor:
+        """(U,) what closing a little of each unit saves: the gradient of the cost while everything is open."""
+        openness = torch.ones(self.structure.units, device=self.device, requires_grad=True)
+        with torch.enable_grad():
+            (prices,) = torch.autograd.grad(self(openness), openness)
+        return prices
+
+    def steps(self, group: ChannelGroup) -> tuple[int, ...]:
+        """Widths of `group` that are worth considering, ascending; without `staircase` all of them."""
+        return tuple(range(1, group.width + 1))
+
+
+class ProductCost(Cost):
+    """Each part costs `dense[i]` x share of open inputs x share of open outputs.
+
+    Args:
+        dense: cost of each part while everything is open, in MACs or parameters.
+        reference: of the dense network; default the sum of `dense`.
+    """
+
+    def __init__(
+        self,
+        kind: CostKind,
+        structure: Structure,
+        parts: Sequence[Part],
+        dense: Sequence[float],
+        device: torch.device | str = "cpu",
+        reference: float | None = None,
+    ) -> None:
+        super().__init__(structure, parts, sum(dense) if reference is None else reference, device)
+        self.kind = kind
+        self._dense = np.array(dense) / self.reference
+        self._base = torch.tensor(self._dense, dtype=torch.float32, device=device)
+
+    def _fractions(self, inputs: Tensor, outputs: Tensor) -> Tensor:
+        return self._base * inputs * outputs
+
+    def count(self, channels: Floats, alive: Floats) -> Floats:
+        return (self._dense * alive * (channels / self.widths).prod(-1) + self._left * (1.0 - alive)).sum(-1)
+
+
+class MacCost(ProductCost):
+    """Multiply-accumulates of convolution and linear layers for one image; `reference` in MACs."""
+
+    def __init__(
+        self, structure: Structure, device: torch.device | str = "cpu", reference: float | None = None
+    ) -> None:
+        layers = [layer for layer in structure.layers.values() if layer.macs]
+        remnants = {name: macs for r in _remnants(structure) for name, macs in zip(r.convolutions, r.macs, strict=True)}
+        # A depthwise convolution has one input channel per output channel: its cost is linear in them, not quadratic.
+        parts = [
+            Part(
+                layer.name, ALWAYS_OPEN if layer.depthwise else layer.in_units, layer.out_units, layer.branches,
+                remnants.get(layer.name, 0.0),
+            )
+            for layer in layers
+        ]  # fmt: skip
+        super().__init__("macs", structure, parts, [layer.macs for layer in layers], device, reference)
+
+
+class ParamCost(ProductCost):
+    """Parameters: all that `count_params` counts. `reference` in parameters.
+
+    Weights count inputs x outputs, biases and the scale and shift of a norm count outputs; parameters of other modules
+    never shrink, but go with the residual branch that they lie in.
+
+    Args:
+        model: of `structure`.
+    """
+
+    def __init__(
+        self,
+        structure: Structure,
+        model: nn.Module,
+        device: torch.device | str = "cpu",
+        reference: float | None = None,
+    ) -> None:
+        modules = dict(model.named_modules())
+        parts: list[Part] = []
+        dense: list[int] = []
+        seen: set[int] = set()
+        with_remnant = {b.unit for b in structure.branches if b.remnant is not None}
+        kernels = {name: n for r in _remnants(structure) for name, n in zip(r.convolutions, r.params, strict=True)}
+        for layer in structure.layers.values():
+            module = modules[layer.name]
+            for parameter in module.parameters(recurse=False):
+                if id(parameter) in seen:  # shared with another layer
+                    continue
+                seen.add(id(parameter))
+                linear = layer.depthwise or parameter.ndim == 1 or isinstance(module, BATCH_NORMS)
+                inputs = ALWAYS_OPEN if linear else layer.in_units
+                left = 0
+                if with_remnant.issuperset(layer.branches) and layer.branches:  # norms and biases stay
+                    left = kernels.get(layer.name, parameter.numel()) if parameter.ndim > 1 else parameter.numel()
+                parts.append(Part(layer.name, inputs, layer.out_units, layer.branches, left))
+                dense.append(parameter.numel())
+        inside = _parameters_in_branches(model, structure.branches)
+        by_channel = {parameter.name: parameter.units for parameter in structure.parameters}  # layer scale, for example
+        for name, parameter in model.named_parameters():
+            if id(parameter) not in seen:
+                seen.add(id(parameter))
+                channels = by_channel.get(name, ALWAYS_OPEN)
+                parts.append(Part(name, ALWAYS_OPEN, channels, tuple(inside.get(name, ()))))
+                dense.append(parameter.numel())
+        super().__init__("params", structure, parts, dense, device, reference)
+
+
+def _remnants(structure: Structure) -> list[Remnant]:
+    return [b.remnant for b in structure.branches if b.remnant is not None]
+
+
+def _parameters_in_branches(model: nn.Module, branches: Iterable[Branch]) -> dict[str, list[int]]:
+    """Units of the branches in which each parameter is used, by its name.
+
+    Where torch.fx cannot trace the whole model only the parameters of the modules in a branch are known to be in it.
+    """
+    result: dict[str, list[int]] = {}
+    names = [name for name, _ in model.named_parameters()]
+
+    def note(used: Iterable[str], unit: int) -> None:
+        for name in names:
+            if any(name == target or name.startswith(f"{target}.") for target in used):
+                result.setdefault(name, []).append(unit)
+
+    branches = list(branches)
+    try:
+        graph = torch.fx.symbolic_trace(model).graph
+    except Exception:  # tracing runs the user's own forward: anything may come out
+        for branch in branches:
+            note(branch.modules, branch.unit)
+        return result
+    ancestors = node_ancestors(graph)
+    for node in graph.nodes:
+        nodes = branch_nodes(node, ancestors)
+        if not isinstance(nodes, list):
+            continue
+        called = {str(n.target) for n in nodes if n.op == "call_module"}
+        # Of nested branches each has its own addition; the end of the inner one may lie in the outer.
+        found = next((b for b in branches if b.end in called and set(b.modules) == called), None)
+        if found is not None:
+            note(called | {str(n.target) for n in nodes if n.op == "get_attr"}, found.unit)
+    return result
+
+
+def _channels(sides: Sequence[Tensor], units: int) -> Tensor:
+    """(parts, U + 1): how many of a side's channels belong to each unit; the last column is for FIXED channels."""
+    channels = torch.zeros(len(sides), units + 1)
+    for row, channel_units in zip(channels, sides, strict=True):
+        index = torch.where(channel_units == FIXED, units, channel_units)
+        row += torch.bincount(index, minlength=units + 1)
+    return channels

@@ -1,0 +1,1 @@
+"""The proposed method: gates, their search, their removal."""

@@ -1,0 +1,70 @@
+"""What the gates know when they are released: how much the network needed each unit while all of them were open."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from greenprune.methods.gating.mathematics import prior_logits
+from greenprune.methods.gating.shrinking import UNDECIDED
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from greenprune.methods.gating.module import ConsensusGating
+    from greenprune.methods.structure.units import Structure
+
+
+def share_layer_worth(structure: Structure, worth: Tensor, within: float = 1.0) -> Tensor:
+    """Worths of all units, with the channels of a residual branch rescaled so that they add up to the branch's own.
+
+    To close all channels of a group that a branch is made of is to close the branch, so together they are worth as much.
+    Squared gradients of single gates do not add up like that: they leave out what the channels do together (the cross
+    terms of the Fisher information), which the gate of the branch does see. Without this whole layers look dearer than
+    the sum of their channels, and bottlenecks are made where closing a layer would cost less.
+
+    What the channels of one layer differ by is known less well than what layers differ by, and matters less, since channels
+    that train on can take over from each other. So it is shrunk: with `within = 0` they are all worth the same.
+
+    Args:
+        structure: what `worth` numbers.
+        worth: (U,), at least 0; 0 for a unit whose gate saw no gradient. Groups that are not in exactly one branch, or
+            whose branch or channels are worth 0, stay as they are.
+        within: power of the channels' worths before they are rescaled, in [0, 1].
+    """
+    shared = worth.clone()
+    for group in structure.groups:
+        around = {structure.layers[name].branches for name in group.producers}
+        if len(around) != 1 or len(units := around.pop()) != 1:
+            continue
+        layer, powers = worth[units[0]], worth[group.units].clamp_min(1e-30).pow(within)
+        if layer > 0 and (worth[group.units] > 0).any():
+            shared[group.units] = powers * (layer / powers.sum())
+    return shared
+
+
+@torch.no_grad()
+def order_gates(gating: ConsensusGating) -> None:
+    """Move the logits of all undecided gates to where `gates.prior_logits` puts them, by the biases of their heads.
+
+    Does nothing with `prior_spread = 0`, or when no gate has seen a gradient (a search without an open stretch).
+    """
+    options = gating.options
+    worth = share_layer_worth(gating.structure, gating.state.gradients.importance, options.within_layer)
+    for branch in gating.structure.branches:
+        if branch.remnant is not None:  # what is lost by closing it is only what the remnant cannot do
+            worth[branch.unit] *= 1.0 - options.remnant_worth
+    undecided = gating.decided == UNDECIDED
+    seen = worth[undecided & (worth > 0)]
+    if options.prior_spread == 0.0 or len(seen) < 2:
+        return
+    worth = worth.clamp_min(seen.min())  # a dead channel's is 0, which has no logarithm
+    prices = gating._cost.prices().clamp_min(1e-12).pow(options.balance)
+    spread = options.prior_spread
+    if options.target == "loss":  # no threshold moves with the budget: no gate may start closed
+        spread = min(spread, options.initial_logit / 3.0)
+    logits = prior_logits((worth / prices)[undecided], options.initial_logit, spread)
+    change = torch.zeros_like(gating.logit_mean)
+    change[undecided] = logits - gating.logit_mean[undecided]
+    for head in gating.heads():
+        head.last.bias += change[head.units]
+    gating.logit_mean += change

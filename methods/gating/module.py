@@ -1,0 +1,360 @@
+"""Consensus gating as a module: wraps a network, learns which channels and layers to keep, leaves a plain smaller one.
+
+    gating = ConsensusGating(model, example_inputs, keep=0.5, cost="macs", steps=total_steps)
+    optimizer = torch.optim.SGD(gating.parameters(), lr=0.1, momentum=0.9)
+    for x, y in loader:
+        loss = F.cross_entropy(gating(x), y) + gating.penalty()
+        optimizer.zero_grad(); loss.backward(); optimizer.step()
+        gating.step(optimizer)
+    small = gating.finish()
+
+The search runs in three stretches: all gates open (early in training a residual branch is noise, and the task gradient
+would close it), then the budget tightens, then the choice is final and the gates agree on it. What they have agreed on for
+long enough is removed on the way. At the end of the search the rest is cut to the budget, and the network trains on.
+A closed layer that can leaves a thin one (`remnant`): what will not stay of it fades while the search lasts (`fading`).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from greenprune.methods.budget import select as budget
+from greenprune.methods.cost.costs import CostKind
+from greenprune.methods.cost.measured_cost import CostTable
+from greenprune.methods.gating import checkpoint, fading, importance, ranks, selection, setup, shrinking
+from greenprune.methods.gating import record as gating_record
+from greenprune.methods.gating.gradients import with_gradient_gain
+from greenprune.methods.gating.heads import GateHead
+from greenprune.methods.gating.mathematics import annealed, budget_loss, disagreement_loss, polarization_loss
+from greenprune.methods.gating.options import GatingOptions
+from greenprune.methods.gating.schedule import SearchSchedule
+from greenprune.methods.gating.shrinking import GONE, OPEN, UNDECIDED
+from greenprune.methods.gating.state import GateState
+from greenprune.methods.gating.wiring import find_skippable, unwrap, wrap
+from greenprune.methods.gating.wrappers import Gated
+from greenprune.methods.structure import surgery
+from greenprune.methods.structure.trace import trace
+from torch import Tensor, nn
+from torch.func import functional_call
+
+SURE_LOGIT = 4.0
+"""Of the consensus on a unit whose choice is final."""
+
+MAX_GAIN = 0.2
+"""Of a gate's gradient; keeps a gate from crossing from open to closed in a few steps when the search is short."""
+
+
+class ConsensusGating(nn.Module):
+    """`model` with gate heads (see the module's docstring). Training mode searches, eval mode executes the consensus.
+
+    **Parameters are replaced** when `step` removes something; it then returns True. The optimizer it is given is brought
+    up to date (parameters, momentum and the like, in its own groups), so schedulers need nothing. What else holds
+    parameters must be made anew, see distributed training.
+
+    **Several batches for one step** (gradient accumulation): forward, `penalty` and backward for each, then
+    `optimizer.step()` and `step` once; the votes of all of them count. Divide each loss, penalty included, by their number.
+
+    **Resuming.** `state_dict()`, taken after `step`, holds everything that matters: weights, steps done, what is decided
+    and since when the rest agrees, consensus, logit means, shift, the scale of the gate gradients, the state of the noise
+    and the history. Load it into a `ConsensusGating` built from the dense model with the same arguments: that one takes on
+    the shape (also that of a finished search). Only then make the optimizer and load its state. On a CPU the result is bit
+    for bit that of the uninterrupted run; random numbers of the network's own (dropout) and data order are the caller's.
+
+    **Distributed training**: `ddp = DistributedDataParallel(gating, find_unused_parameters=True)` (a layer that the batch
+    closes has no gradient). Call `ddp(x)`, but `penalty` and `step` of `gating`, on all ranks. Wherever `torch.distributed`
+    is initialized, `step` averages votes and gate gradients over all ranks, so they all decide alike; each rank executes
+    what its own share of the batch votes for. When `step` returns True wrap again: `ddp = DistributedDataParallel(gating,
+    ...)`, same optimizer. Forgetting it is an error at the next step.
+
+    **torch.compile**: `torch.compile(gating)` is fine. The search runs uncompiled (which layers run is decided batch by
+    batch); once the network is cut it compiles as a whole. Give the constructor the model itself, not a compiled one.
+
+    Args:
+        model: the dense network; taken over, and cut in place.
+        example_inputs: one small batch on the model's device, for tracing.
+        keep: fraction of the dense cost that the result may have, in (0, 1].
+        steps: optimizer steps of the whole training.
+        tolerance: the result costs at least `keep - tolerance`.
+        seed: of the initial logits and of the noise.
+        options: a `GatingOptions`; default all defaults.
+        cost: what `keep` is a fraction of: "macs", "params", "latency" or "energy".
+        table: measured by `greenprune.methods.calibrate`, for latency and energy.
+        round_to: groups of channels keep a multiple of so many, or stay as they are.
+
+    Raises:
+        ValueError: `keep`, `steps` or `round_to` out of range; no table for a measured cost; `example_inputs` that the
+            model does not take; a compiled model.
+        Skip: nothing in the network can be gated.
+        BudgetError: `keep` lies below what the rest of the network costs.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        example_inputs: Tensor,
+        *,
+        keep: float,
+        steps: int,
+        tolerance: float = 0.02,
+        seed: int = 0,
+        options: GatingOptions | None = None,
+        cost: CostKind = "macs",
+        table: CostTable | None = None,
+        round_to: int = 1,
+    ) -> None:
+        super().__init__()
+        setup.check_arguments(keep, steps, round_to)
+        budget.check_table(cost, table)
+        setup.check_inputs(model, example_inputs)
+        self.cost, self.round_to = cost, round_to
+        self.predicted_cost: float | None = None  # fraction of the dense cost, set where the network is cut
+        self.options = options or GatingOptions()
+        self.keep, self.steps, self.tolerance = keep, steps, tolerance
+        self.schedule = SearchSchedule(self.options, steps)
+        self.search_steps = self.schedule.search_steps
+        self.steps_done = 0
+        self.searching = True
+        self.masked_max_abs_diff: float | None = None  # the largest of all removals so far
+        self.polarized_share: float | None = None
+        self._example_inputs = example_inputs
+        self.rows: list[tuple[int, list[float]]] = []
+        self.chosen: Tensor | None = None  # the final selection, once the full budget is reached (target = projection)
+        self.reachable: Tensor | None = None  # a selection on budget that what was decided leaves possible
+        self.kept: Tensor | None = None  # the selection of the final cut
+        self._compare_ranks = False
+
+        self.structure = setup.remnant_structure(trace(model, example_inputs), model, self.options, keep, cost)
+        self.gated = setup.gated_units(self.structure, self.options)
+        self.left = self.structure  # the network as it is now, numbered as `structure`
+        device = example_inputs.device
+        self._cost = budget.make_cost(cost, self.structure, model, table, device)
+        setup.check_budget(self.structure, self.gated, keep, self._cost, round_to)
+
+        generator = torch.Generator().manual_seed(seed)
+        self._noise_generator = torch.Generator(device).manual_seed(seed + 1)
+        self._macs = budget.MacCost(self.structure, device)
+        units = self.structure.units
+        weights = setup.price_weights(self._cost, self.options.balance)
+        per_sample = self.options.execution == "per_sample"
+        self.state = GateState(units, device, weights, self._noise_generator, per_sample=per_sample)
+        self._gain = self.state.gradients.gain = min(MAX_GAIN, self.options.drift / self.search_steps)
+        wrap(model, self.structure, self.gated, self.state, self.options, example_inputs, generator)
+        self.state.sites = [m for m in model.modules() if isinstance(m, Gated)]
+        find_skippable(model, self.structure, self.gated, self.state, example_inputs)
+        self.network = model
+        self.register_buffer("logit_mean", torch.full((units,), self.options.initial_logit, device=device))
+        self.register_buffer("shift", torch.zeros((), device=device))
+        # int32, not bool: DistributedDataParallel broadcasts buffers, and gloo knows no bool.
+        self.register_buffer("decided", torch.where(self.gated, UNDECIDED, OPEN).to(device, torch.int32))
+        self.register_buffer("run", torch.zeros(units, dtype=torch.int32, device=device))
+        for head in self.heads():
+            self.logit_mean[head.units] = head.last.bias.detach().float()
+        undecided = self.decided == UNDECIDED
+        self.register_buffer("consensus", torch.where(undecided, torch.sigmoid(self.logit_mean), 1.0))
+        self.register_load_state_dict_pre_hook(checkpoint.take_shape)
+
+    def heads(self) -> list[GateHead]:
+        """The gate heads that are left, in execution order."""
+        return [m for m in self.network.modules() if isinstance(m, GateHead)]
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Logits of the network under its gates (training mode) or under its consensus (eval mode)."""
+        return self._search(inputs) if self.searching else self.network(inputs)
+
+    @torch.compiler.disable
+    def _search(self, inputs: Tensor) -> Tensor:
+        self.state.input_shape = tuple(inputs.shape[1:])
+        self.state.standing = self.logit_mean - self.shift
+        if self.chosen is not None:
+            self.state.standing = torch.where(self._open(), SURE_LOGIT, -SURE_LOGIT)
+        self.state.begin(
+            len(inputs), searching=self.training, shift=self.shift, consensus=self._open(), votes=self.consensus,
+            final=self.chosen is not None,
+        )  # fmt: skip
+        shown = {} if self.training else fading.replaced(self)  # what removal would leave
+        output = functional_call(self.network, shown, (inputs,)) if shown else self.network(inputs)
+        self.state.conclude()
+        return self.state.tied_to(output) if self.training and ranks.several() else output
+
+    @torch.compiler.disable
+    def penalty(self) -> Tensor | float:
+        """Budget and polarization loss of the batch that went through `forward` last; 0 after the search."""
+        if not self.searching or self._held_open():
+            return 0.0
+        every = self.consensus if self.state.votes is None else self.state.votes
+        votes = every[self.gated.to(every.device)]
+        settling = max(0.0, self._progress() - 1.0)  # the full budget is reached, what is left is to agree
+        ramp = annealed(self._progress(), 0.0, 1.0) + self.options.settle_polarization * settling
+        if self.chosen is None:
+            divided = polarization_loss(votes)
+        else:
+            divided = disagreement_loss(votes, self._open().to(votes)[self.gated.to(votes.device)])
+        polarization = self.options.polarization_weight * ramp * divided
+        # A mean over units: each unit feels 1 / len(votes) of it, while the task's gradient is brought to `gain` per unit.
+        total = with_gradient_gain(polarization, self._gain * len(votes))
+        if self.options.target == "loss":
+            excess = self.options.budget_weight * budget_loss(self._cost(every), self.target())
+            total = total + with_gradient_gain(excess, self._gain * len(votes))
+        return total
+
+    @torch.compiler.disable
+    def step(self, optimizer: torch.optim.Optimizer) -> bool:
+        """Call after every optimizer step: updates the consensus, tightens the budget, shrinks the network, ends the search.
+
+        Returns:
+            True when parameters were replaced or removed (see the class).
+
+        Raises:
+            RuntimeError: the ranks of a distributed training have come apart.
+            BudgetError: at the end of the search, when no selection of units meets the budget.
+        """
+        if self._compare_ranks:
+            ranks.compare(self.parameters())
+            self._compare_ranks = False
+        self.steps_done += 1
+        if not self.searching:
+            return False
+        self._update_consensus()
+        if self.steps_done % self.schedule.history_every == 0:
+            self.rows.append((self.steps_done, self.consensus.tolist()))
+        if self.steps_done >= self.search_steps:
+            self._cut(optimizer)
+            self._compare_ranks = True
+            return True
+        if self.steps_done == self.schedule.listening_step:
+            self.state.gradients.forget_importance()
+        if self.steps_done == self.schedule.release_step:
+            importance.order_gates(self)
+        selection.project(self)
+        if self._progress() >= 1.0:
+            selection.choose(self)
+        if not self._held_open():
+            fading.step(self)
+        self._prepare_next()
+        due = self.options.shrink and not self._held_open() and self.steps_done % self.schedule.shrink_every == 0
+        self._compare_ranks = due and self._shrink(optimizer)
+        return self._compare_ranks
+
+    def _prepare_next(self) -> None:
+        """How the next forward pass treats the gates; follows from the steps done."""
+        is_open = self._held_open()
+        self.state.noise = 0.0 if is_open else annealed(self._progress(), self.options.noise, 0.0)
+        self.state.memory = 0.0 if is_open else annealed(self._progress(), 0.0, self.options.memory)
+        self.state.hold_open = is_open
+        self.state.executed = fading.executed(self.structure, self.decided, self._open())
+        self.state.gradients.gain = self._gain if self.chosen is None else 0.0
+        self.state.visit_closed = self.steps_done % self.options.revisit_every == 0
+
+    def finish(self) -> nn.Module:
+        """The plain, physically smaller network.
+
+        Raises:
+            RuntimeError: the search is not over; says how many steps are missing.
+        """
+        if self.searching:
+            missing = self.search_steps - self.steps_done
+            raise RuntimeError(
+                f"finish() before the search is over: {self.steps_done} of {self.search_steps} search steps were taken, "
+                f"call step(optimizer) {missing} more times"
+            )
+        return self.network
+
+    def target(self) -> float:
+        """The budget in force now: annealed from 1 to `keep`."""
+        return annealed(self._progress(), 1.0, self.keep)
+
+    def kept_cost(self) -> float | None:
+        """MACs of the units open now, as a fraction of dense; None after the search (count the network)."""
+        return float(self._macs(self._open().float())) if self.searching else None
+
+    def history(self) -> dict[str, Any]:
+        """Consensus of every gated unit over the search: steps, and per group or branch one row per recorded step.
+
+        Units keep the numbering of the dense network; what was removed or opened for good stays at 0 or 1.
+        `polarized_share`: fraction of the gates with a consensus below 0.1 or above 0.9 at the end of the search (a channel
+        that went with its layer counts as 0); None before.
+        """
+        return gating_record.history(self)
+
+    def _held_open(self) -> bool:
+        return self.schedule.holds_open(self.steps_done)
+
+    def _progress(self) -> float:
+        return self.schedule.progress(self.steps_done)
+
+    def _open(self) -> Tensor:
+        """(U,) bool: what the consensus keeps; units without a gate are open."""
+        if self._held_open():
+            return self.decided >= UNDECIDED
+        if self.chosen is not None:
+            return self.chosen & (self.decided != GONE)
+        return torch.where(self.decided == UNDECIDED, self.logit_mean > self.shift, self.decided == OPEN)
+
+    @torch.no_grad()
+    def _update_consensus(self) -> None:
+        votes, means = self.state.take(self.consensus, self.logit_mean)
+        m = self.schedule.consensus_memory
+        self.logit_mean.mul_(m).add_(means, alpha=1.0 - m)
+        self.consensus.mul_(m).add_(votes, alpha=1.0 - m)
+        self.consensus.masked_fill_(self.decided == OPEN, 1.0)  # exactly, whatever the moving average rounds to
+        if not self._held_open():
+            self.run.copy_(shrinking.agreement(self.run, self.consensus, self.options.settled))
+            if self._progress() < 1.0:
+                self.run.clamp_(max=0)  # while the threshold still rises, "on" is only what the loose budget affords
+
+    @torch.no_grad()
+    def _shrink(self, optimizer: torch.optim.Optimizer) -> bool:
+        """Remove what has agreed on "off", drop the gates of what has agreed on "on"; whether there was any."""
+        try:
+            self.reachable = selection.select(self)
+        except budget.BudgetError:
+            return False  # no selection meets the budget yet; if that stays so the end of the search says it
+        final = self.reachable.to(self.decided.device)
+        closed, opened = shrinking.agreed(self.decided, self.run, self.schedule.patience, self._open(), final)
+        closed &= ~fading.leaving(self.structure, self.decided)  # at the end of the search, when they have faded
+        closed &= ~shrinking.inside_undecided_remnants(self.structure, self.decided)
+        if not (closed.any() or opened.any()):
+            return False
+        expected = surgery.evaluate(self, self._example_inputs)
+        self.decide(torch.where(closed, GONE, torch.where(opened, OPEN, self.decided)), optimizer)
+        self._note_difference(surgery.evaluate(self, self._example_inputs) - expected)
+        return True
+
+    def decide(self, decided: Tensor, optimizer: torch.optim.Optimizer | None) -> None:
+        """Bring network, gates and optimizer in line with `decided` (U,)."""
+        keep, undecided = decided != GONE, decided == UNDECIDED
+        self.network, self.left = shrinking.remove_units(self.network, self.left, keep, undecided, optimizer)
+        self.state.sites = [m for m in self.network.modules() if isinstance(m, Gated)]
+        there = shrinking.present(self.left, len(decided)).to(decided.device)
+        self.decided.copy_(decided.masked_fill(~there, GONE))  # channels inside a removed layer went with it
+        self.consensus.masked_fill_(self.decided == GONE, 0.0).masked_fill_(self.decided == OPEN, 1.0)
+        self.state.end_shapes.clear()  # they may have changed with the channels; a pass with all branches tells
+        self.state.skippable, skippable = set(), self.state.skippable
+        surgery.evaluate(self, self._example_inputs)
+        self.state.skippable = skippable
+
+    def _cut(self, optimizer: torch.optim.Optimizer) -> None:
+        """End of the search: rank what is undecided, meet the budget exactly, remove the rest."""
+        self.polarized_share = gating_record.polarized_share(self.consensus.cpu()[self.gated])
+        self.kept = selection.select(self)
+        self.predicted_cost = float(self._cost(self.kept.float().to(self._cost.device)))
+        surgery.forget(optimizer, [p for head in self.heads() for p in head.parameters()])
+        unwrap(self.network)
+        self.network, difference = surgery.remove_checked(
+            self.network, self.left, self.kept, self._example_inputs, optimizer
+        )
+        self._note_difference(torch.tensor(difference))
+        self.searching = False
+
+    def _note_difference(self, logits: Tensor) -> None:
+        self.masked_max_abs_diff = max(self.masked_max_abs_diff or 0.0, float(logits.abs().max()))
+
+    def get_extra_state(self) -> dict[str, Any]:
+        """What `state_dict` holds besides weights and buffers; plain data and tensors, fit for `torch.load`."""
+        return checkpoint.collect(self)
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        """Part of `load_state_dict`."""
+        checkpoint.restore(self, state)
+        self._prepare_next()

@@ -1,0 +1,99 @@
+"""What consensus gating derives from a network and its options before the first step."""
+
+from __future__ import annotations
+
+import torch
+from greenprune.methods.base import Skip
+from greenprune.methods.budget import select as budget
+from greenprune.methods.cost.costs import MEASURED, Cost, CostKind
+from greenprune.methods.gating.options import GatingOptions
+from greenprune.methods.structure import surgery
+from greenprune.methods.structure.remnant import with_remnants
+from greenprune.methods.structure.trace import Structure
+from torch import Tensor, nn
+
+REMNANT_SHARE = 1.0 / 3.0
+"""Of the budget, that remnants may take when every branch that can leave one is closed."""
+
+
+def check_arguments(keep: float, steps: int, round_to: int) -> None:
+    """Raise a ValueError that names the argument out of range and what is allowed."""
+    if not 0.0 < keep <= 1.0:
+        raise ValueError(f"keep = {keep}: allowed is a fraction of the dense cost above 0 and at most 1")
+    if steps < 1:
+        raise ValueError(f"steps = {steps}: allowed is at least 1")
+    if round_to < 1:
+        raise ValueError(f"round_to = {round_to}: allowed is at least 1")
+
+
+def check_budget(structure: Structure, gated: Tensor, keep: float, cost: Cost, round_to: int) -> None:
+    """Whether there is something to gate, and enough of it.
+
+    Args:
+        gated: (U,) bool, see `gated_units`.
+
+    Raises:
+        Skip: nothing in the network can be gated.
+        BudgetError: `keep` lies below what the rest of the network costs; names the floor.
+    """
+    if not gated.any():
+        reasons = "; ".join(f"{name}: {why}" for name, why in structure.fixed[:3])
+        raise Skip(f"nothing in this network can be gated ({reasons or 'no convolution, no residual branch'})")
+    least = budget.floor(structure, gated, cost, round_to)
+    if keep < least:
+        raise budget.BudgetError(f"keep = {keep:g} lies below what cannot be gated: the floor is {least:.3f}")
+
+
+def check_inputs(model: nn.Module, example_inputs: Tensor) -> None:
+    """Run `model` on `example_inputs` once, in eval mode.
+
+    Raises:
+        ValueError: it is a compiled module, `example_inputs` is no batch, or the model does not take it.
+    """
+    if hasattr(model, "_orig_mod"):
+        raise ValueError("a compiled model cannot be traced: give the model itself, and compile the gating instead")
+    if not isinstance(example_inputs, Tensor) or example_inputs.ndim < 2 or len(example_inputs) == 0:
+        raise ValueError("example_inputs: expected a tensor with at least one image, (B, ...)")
+    try:
+        surgery.evaluate(model, example_inputs)
+    except (RuntimeError, ValueError, IndexError) as e:
+        shape = tuple(example_inputs.shape)
+        raise ValueError(f"example_inputs of shape {shape} do not fit the model: {e}") from e
+
+
+def gated_units(structure: Structure, options: GatingOptions) -> Tensor:
+    """(U,) bool: the units that get a gate under `options`."""
+    gated = torch.zeros(structure.units, dtype=torch.bool)
+    ends = torch.cat([structure.layers[b.end].out_units for b in structure.branches] or [torch.empty(0, dtype=int)])
+    for group in structure.groups:
+        in_stream = bool(torch.isin(torch.arange(group.start, group.start + group.width), ends).any())
+        gated[group.units] = options.channels and (options.streams or not in_stream)
+    for branch in structure.branches:
+        gated[branch.unit] = options.layers
+    return gated
+
+
+def remnant_structure(
+    structure: Structure, model: nn.Module, options: GatingOptions, keep: float, cost: CostKind
+) -> Structure:
+    """`structure` with the remnants that closed branches leave under `options`, see `GatingOptions.closed_layers`."""
+    if options.closed_layers == "removed" or options.streams or not options.layers or cost in MEASURED:
+        return structure
+    found = with_remnants(structure, model, options.closed_layers)
+    leaving = [b.unit for b in found.branches if b.remnant is not None]
+    if not leaving:
+        return structure
+    closed = torch.ones(structure.units)
+    closed[leaving] = 0.0
+    with_them, without = (float(budget.make_cost(cost, s, model)(closed)) for s in (found, structure))
+    return found if with_them - without <= keep * REMNANT_SHARE else structure
+
+
+def price_weights(cost: Cost, balance: float) -> Tensor:
+    """(U,) weight of each gate's gradient: (median cost of a unit / cost of this unit) ** balance.
+
+    A layer's gate collects the gradient of all its channels, so it would always decide first; and of two units that
+    matter equally the dearer one should go.
+    """
+    prices = cost.prices().clamp_min(1e-12)
+    return (prices.median() / prices).pow(balance)

@@ -1,0 +1,1 @@
+"""What `dynamic` stands on: work that is really skipped."""

@@ -1,0 +1,282 @@
+"""Physical removal: smaller weights, statistics and optimizer state, and residual branches that are gone.
+
+The result is the network's own modules with fewer channels. Where a residual branch is removed, the module that held it
+is replaced by its torch.fx trace without the branch (a plain `nn.Module` with generated forward code).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+import torch.fx
+from greenprune.methods.structure.branches import without_branch
+from greenprune.methods.structure.macs import COUNTED
+from greenprune.methods.structure.masking import along, masked_layer_norm
+from greenprune.methods.structure.parameters import cut_parameter, forget, take
+from greenprune.methods.structure.remnant import TAPS, fade, leave_remnant, stored_kind, with_remnants
+from greenprune.methods.structure.units import (
+    CHANNEL_MODULES,
+    Branch,
+    ChannelParameter,
+    Layer,
+    Structure,
+    channel_dim,
+    is_depthwise,
+)
+from torch import Tensor, nn
+
+
+def remove(
+    model: nn.Module, structure: Structure, keep: Tensor, optimizer: torch.optim.Optimizer | None = None
+) -> nn.Module:
+    """Cut every unit that `keep` closes out of `model`, in place. Of a branch with a `Remnant` that remnant stays.
+
+    Args:
+        model: the traced network.
+        structure: of `model` as it is now.
+        keep: (U,) bool, the units that stay.
+        optimizer: its parameters and state (momentum and the like) are cut to match, and those of removed layers dropped.
+
+    Returns:
+        `model`, or its replacement when the outermost module itself held a removed branch.
+    """
+    padded = torch.cat([keep.cpu(), torch.ones(1, dtype=torch.bool)])  # FIXED is -1: the last entry
+    modules = dict(model.named_modules())
+    closed = [b for b in structure.branches if not keep[b.unit]]
+    remnants = [b for b in closed if b.remnant is not None]
+    whole = {name for b in remnants for name in b.modules}  # a remnant has all of its channels
+    for layer in structure.layers.values():
+        if layer.name not in whole:
+            _cut_layer(modules[layer.name], padded[layer.out_units], padded[layer.in_units], optimizer)
+    for branch in remnants:
+        leave_remnant(model, branch, optimizer)
+    for parameter in structure.parameters:
+        _cut_channel_parameter(model, parameter, padded[parameter.units], optimizer)
+    before = list(model.parameters())  # after the cut, which replaced them
+    model = _remove_branches(model, [b for b in closed if b.remnant is None])
+    if optimizer is not None:
+        left = {id(p) for p in model.parameters()}
+        forget(optimizer, [p for p in before if id(p) not in left])
+    return model
+
+
+def _cut_layer(module: nn.Module, keep_out: Tensor, keep_in: Tensor, optimizer: torch.optim.Optimizer | None) -> None:
+    if keep_out.all() and keep_in.all():
+        return
+    rows, columns = keep_out.nonzero().flatten(), keep_in.nonzero().flatten()
+    if not isinstance(module, COUNTED):
+        for name in ("weight", "bias"):
+            cut_parameter(module, name, {0: rows}, optimizer)
+        for name in ("running_mean", "running_var"):
+            buffer = getattr(module, name, None)
+            if buffer is not None:
+                setattr(module, name, take(buffer, {0: rows}))
+        _set_width(module, len(rows))
+        return
+    if is_depthwise(module):  # whole groups go, so what is left of a filter has its full depth
+        cut_parameter(module, "weight", {0: rows}, optimizer)
+        module.groups = len(columns) // (module.in_channels // module.groups)  # type: ignore[assignment, operator]
+    else:
+        cut_parameter(module, "weight", {0: rows, 1: columns}, optimizer)
+    cut_parameter(module, "bias", {0: rows}, optimizer)
+    if isinstance(module, nn.Linear):
+        module.out_features, module.in_features = len(rows), len(columns)
+    else:
+        module.out_channels, module.in_channels = len(rows), len(columns)  # type: ignore[assignment]
+
+
+def _set_width(module: nn.Module, width: int) -> None:
+    """Tell a norm or an activation how many channels it has now."""
+    if isinstance(module, nn.LayerNorm):
+        module.normalized_shape = (width,)
+    elif isinstance(module, nn.PReLU):
+        module.num_parameters = width
+    else:
+        module.num_features = width  # type: ignore[assignment]
+
+
+def _cut_channel_parameter(
+    model: nn.Module, parameter: ChannelParameter, keep: Tensor, optimizer: torch.optim.Optimizer | None
+) -> None:
+    if not keep.all():
+        owner, _, leaf = parameter.name.rpartition(".")
+        cut_parameter(model.get_submodule(owner), leaf, {parameter.dim: keep.nonzero().flatten()}, optimizer)
+
+
+def cut_rows(module: nn.Linear, rows: Tensor, optimizer: torch.optim.Optimizer | None) -> None:
+    """Keep the outputs `rows` (indices) of a linear layer, in place, with the optimizer's state for them."""
+    cut_parameter(module, "weight", {0: rows}, optimizer)
+    cut_parameter(module, "bias", {0: rows}, optimizer)
+    module.out_features = len(rows)
+
+
+def _remove_branches(model: nn.Module, branches: list[Branch]) -> nn.Module:
+    """Take all `branches` out, innermost holders first: a holder's replacement inlines the modules inside it."""
+    for branch in sorted(branches, key=lambda b: -len(b.name.split(".")) if b.name else 0):
+        inside = [b for b in branches if b is not branch and set(branch.modules) < set(b.modules)]
+        if not inside:  # otherwise it goes with the branch around it
+            model = remove_branch(model, branch)
+    return model
+
+
+def remove_branch(model: nn.Module, branch: Branch) -> nn.Module:
+    """Take one residual branch out of `model`, in place; returns `model` or its replacement (see `remove`)."""
+    holder = model.get_submodule(branch.name)
+    graph = without_branch(holder, branch.end.removeprefix(f"{branch.name}." if branch.name else ""))
+    replacement = torch.fx.GraphModule(holder, graph, class_name=type(holder).__name__)
+    replacement.train(holder.training)
+    _in_order_of(replacement, holder)
+    for module in replacement.modules():
+        if getattr(module, "inplace", False):
+            module.inplace = False  # type: ignore[assignment]  # it would now overwrite the block's own input
+    if not branch.name:
+        return replacement
+    parent, _, leaf = branch.name.rpartition(".")
+    setattr(model.get_submodule(parent), leaf, replacement)
+    return model
+
+
+def _in_order_of(model: nn.Module, original: nn.Module) -> None:
+    """Register the submodules of `model` in the order of `original`: torch.fx uses the order of execution, and an
+    optimizer's stored state finds its parameters by their order alone."""
+    if model is original:
+        return
+    order = {name: i for i, name in enumerate(original._modules)}
+    model._modules = dict(sorted(model._modules.items(), key=lambda item: order.get(item[0], len(order))))
+    for name, child in model._modules.items():
+        if child is not None and original._modules.get(name) is not None:
+            _in_order_of(child, original._modules[name])  # type: ignore[arg-type]
+
+
+@contextmanager
+def masked(model: nn.Module, structure: Structure, keep: Tensor) -> Iterator[nn.Module]:
+    """`model` with every closed unit multiplied by zero but nothing removed: the reference that removal must equal.
+
+    Masks sit where the search has them too (see `units.Layer`). Of a closed branch with a `Remnant` all taps are multiplied
+    by zero that do not stay.
+    """
+    padded = torch.cat([keep.cpu(), torch.ones(1, dtype=torch.bool)])
+    modules = dict(model.named_modules())
+    remnants = [b for b in structure.branches if b.remnant is not None and not keep[b.unit]]
+    whole = {name for b in remnants for name in b.modules}  # a remnant has all of its channels
+    before = {name: modules[name].weight.detach().clone() for b in remnants for name in b.remnant.convolutions}  # type: ignore[union-attr, operator]
+    for branch in remnants:
+        fade(model, branch, 0.0)
+    ends = {b.end: bool(keep[b.unit]) for b in structure.branches}
+    handles = []
+    for layer in structure.layers.values():
+        module = modules[layer.name]
+        if layer.name in whole:
+            continue
+        if layer.masks_output or layer.name in ends:
+            mask = padded[layer.out_units] if layer.masks_output else torch.ones(1, dtype=torch.bool)
+            handles.append(module.register_forward_hook(_mask_output(layer, mask, ends.get(layer.name, True))))
+        if layer.masks_input:
+            handles.append(module.register_forward_pre_hook(_mask_input(padded[layer.in_units])))
+    try:
+        yield model
+    finally:
+        for handle in handles:
+            handle.remove()
+        with torch.no_grad():
+            for name, weight in before.items():
+                modules[name].weight.copy_(weight)  # type: ignore[union-attr, operator]
+
+
+def _mask_output(layer: Layer, mask: Tensor, is_open: bool) -> Callable[[nn.Module, tuple, Tensor], Tensor]:
+    def multiply(module: nn.Module, inputs: tuple, output: Tensor) -> Tensor:
+        on_device = mask.to(output.device)
+        if isinstance(module, nn.LayerNorm):
+            return masked_layer_norm(module, inputs[0], on_device, layer.channel_dim) * float(is_open)
+        return output * along(on_device, output, channel_dim(module)) * float(is_open)
+
+    return multiply
+
+
+def _mask_input(mask: Tensor) -> Callable[[nn.Module, tuple], tuple]:
+    def multiply(module: nn.Module, inputs: tuple) -> tuple:
+        x = inputs[0]
+        return (x * along(mask.to(x.device), x, channel_dim(module)), *inputs[1:])
+
+    return multiply
+
+
+@torch.no_grad()
+def evaluate(model: nn.Module, inputs: Tensor) -> Tensor:
+    """Logits in eval mode; the modules are left in the mode they were in."""
+    modes = [(m, m.training) for m in model.modules()]
+    model.eval()
+    try:
+        return model(inputs)
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
+def remove_checked(
+    model: nn.Module,
+    structure: Structure,
+    keep: Tensor,
+    example_inputs: Tensor,
+    optimizer: torch.optim.Optimizer | None = None,
+) -> tuple[nn.Module, float]:
+    """`remove`, and max |delta logit| between the masked and the removed network on `example_inputs`, in eval mode."""
+    with masked(model, structure, keep):
+        expected = evaluate(model, example_inputs)
+    model = remove(model, structure, keep, optimizer)
+    return model, float((evaluate(model, example_inputs) - expected).abs().max())
+
+
+def resize(model: nn.Module, structure: Structure, tensors: dict[str, Tensor]) -> nn.Module:
+    """Bring the dense `model` into the shape of the pruned network whose state dict is `tensors`, and load it.
+
+    Works for the result of any structural method, whoever made it: widths are read off the tensors, and a residual branch
+    is gone when none of its tensors is there, and a remnant when those of its kernels are.
+
+    Raises:
+        ValueError: `tensors` do not fit `model`, even after resizing.
+    """
+    gone = [b for b in structure.branches if not any(k.startswith(f"{name}.") for name in b.modules for k in tensors)]
+    model = _remove_branches(model, gone)
+    for kind in TAPS:
+        for branch in with_remnants(structure, model, kind).branches:
+            if branch.remnant is not None and stored_kind(branch.remnant.convolutions, tensors) == kind:
+                leave_remnant(model, branch)
+    for parameter in structure.parameters:
+        tensor = tensors.get(parameter.name)
+        if tensor is not None:
+            owner, _, leaf = parameter.name.rpartition(".")
+            setattr(model.get_submodule(owner), leaf, nn.Parameter(torch.empty_like(tensor)))
+    for name, module in model.named_modules():
+        if isinstance(module, CHANNEL_MODULES):
+            _resize_layer(module, {key: tensors.get(f"{name}.{key}") for key in _TENSORS})
+    try:
+        model.load_state_dict(tensors)
+    except RuntimeError as e:
+        raise ValueError(f"the stored tensors do not fit this network: {e}") from None
+    return model
+
+
+_TENSORS = ("weight", "bias", "running_mean", "running_var")
+
+
+def _resize_layer(module: nn.Module, tensors: dict[str, Tensor | None]) -> None:
+    """Give `module` the shape of `tensors` (values are loaded later)."""
+    old = getattr(module, "weight", None)
+    first = next((t for t in tensors.values() if t is not None), None)
+    if first is None or (old is not None and tensors["weight"] is not None and tensors["weight"].shape == old.shape):
+        return
+    for key, tensor in tensors.items():
+        if tensor is not None:
+            empty = torch.empty_like(tensor)
+            setattr(module, key, nn.Parameter(empty) if key in ("weight", "bias") else empty)
+    if not isinstance(module, COUNTED):
+        _set_width(module, len(first))
+    elif isinstance(module, nn.Linear):
+        module.out_features, module.in_features = len(first), first.shape[1]
+    else:
+        if module.groups > 1:  # type: ignore[operator]
+            module.groups = len(first) // (module.out_channels // module.groups)  # type: ignore[assignment, operator]
+        module.out_channels, module.in_channels = len(first), first.shape[1] * module.groups  # type: ignore[assignment, operator]

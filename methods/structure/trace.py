@@ -1,0 +1,229 @@
+"""What can be removed from a network, found by tracing it, never by the names of its classes.
+
+*What is coupled* comes from Torch-Pruning's dependency graph (`coupling`); residual branches come from torch.fx
+(`branches`). Then everything found is tried out on a randomised copy (`trial`): what does not leave the network computing
+the same as with the unit masked is not offered, but listed with the reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+
+import torch
+from greenprune.methods.structure import trial
+from greenprune.methods.structure.branches import FoundBranch, find_branches
+from greenprune.methods.structure.coupling import Coupling, find_couplings
+from greenprune.methods.structure.macs import COUNTED, layer_macs
+from greenprune.methods.structure.masking import layer_norm_dim
+from greenprune.methods.structure.units import (
+    BATCH_NORMS,
+    CHANNEL_MODULES,
+    FIXED,
+    Branch,
+    ChannelGroup,
+    ChannelParameter,
+    Layer,
+    Structure,
+    channel_counts,
+    is_depthwise,
+)
+from torch import Tensor, nn
+
+__all__ = ["BATCH_NORMS", "FIXED", "Branch", "ChannelGroup", "Layer", "Structure", "is_depthwise", "trace"]
+
+
+def trace(model: nn.Module, example_inputs: Tensor) -> Structure:
+    """Find the removable channels and residual branches of `model`.
+
+    Args:
+        model: any module that maps `example_inputs` to logits; left as it was (mode and weights).
+        example_inputs: (B, ...) float tensor on the model's device.
+
+    Channels and branches that cannot be removed, and why, are listed in the result's `fixed` and `fixed_branches`.
+
+    Raises:
+        ValueError: the network does not run on `example_inputs`, or does not map one tensor to one tensor.
+    """
+    with _eval_mode(model):
+        run = _run(model, example_inputs)
+        couplings, failure = find_couplings(model, example_inputs[:2], run.shapes)
+        branches, refused = find_branches(model, run.calls)
+        asleep = _not_called(model, run.calls)
+        if failure is None and asleep and _may_be_called(model, asleep):
+            failure = (
+                f"{asleep[0]} is not called with the example inputs but may be with others, so what it is coupled to "
+                "is unknown"
+            )
+        if failure is not None:
+            for coupling in couplings:
+                coupling.reason = coupling.reason or failure
+        structure = _assemble(model, run, couplings, branches)
+        leaky, bad_groups, bad_branches = trial.verify(model, structure, example_inputs[:2])
+        if bad_groups or bad_branches:
+            for coupling in couplings:  # a group bears the name of the first of its producers that runs
+                coupling.reason = coupling.reason or next(
+                    (bad_groups[p] for p in coupling.producers if p in bad_groups), None
+                )
+            refused += [(b.name, bad_branches[b.end]) for b in branches if b.end in bad_branches]
+            branches = [b for b in branches if b.end not in bad_branches]
+            structure = _assemble(model, run, couplings, branches)
+    layers = {name: replace(layer, masks_input=name in leaky) for name, layer in structure.layers.items()}
+    return replace(
+        structure,
+        layers=layers,
+        fixed=_all_fixed(model, structure, couplings, run, failure),
+        fixed_branches=tuple(refused),
+    )
+
+
+@dataclass
+class _Run:
+    """What one forward pass showed, by module name in the order of execution."""
+
+    macs: dict[str, int] = field(default_factory=dict)  # for one image
+    calls: dict[str, int] = field(default_factory=dict)
+    shapes: dict[str, torch.Size] = field(default_factory=dict)  # of the first input
+
+
+@contextmanager
+def _eval_mode(model: nn.Module) -> Iterator[None]:
+    modes = [(m, m.training) for m in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
+@torch.no_grad()
+def _run(model: nn.Module, example_inputs: Tensor) -> _Run:
+    if not isinstance(example_inputs, Tensor):
+        kind = type(example_inputs).__name__
+        raise ValueError(f"example_inputs is a {kind}; only networks that take one tensor can be gated")
+    run = _Run()
+
+    def note(name: str, module: nn.Module, inputs: tuple, output: object) -> None:
+        run.calls[name] = run.calls.get(name, 0) + 1
+        if inputs and isinstance(inputs[0], Tensor):
+            run.shapes.setdefault(name, inputs[0].shape)
+        if isinstance(module, COUNTED) and isinstance(output, Tensor):
+            run.macs[name] = run.macs.get(name, 0) + layer_macs(module, output) // len(example_inputs)
+
+    handles = [
+        module.register_forward_hook(lambda m, x, y, name=name: note(name, m, x, y))
+        for name, module in model.named_modules()
+    ]
+    try:
+        output = model(example_inputs)
+    except Exception as error:
+        raise ValueError(
+            f"the network does not run on example inputs of shape {tuple(example_inputs.shape)} "
+            f"({type(error).__name__}: {error}); it has to take one tensor"
+        ) from error
+    finally:
+        for handle in handles:
+            handle.remove()
+    if not isinstance(output, Tensor):
+        raise ValueError(
+            f"the network returns a {type(output).__name__}; only networks that return one tensor can be gated "
+            "(wrap it in a module that returns the logits)"
+        )
+    return run
+
+
+def _not_called(model: nn.Module, calls: dict[str, int]) -> list[str]:
+    return [n for n, m in model.named_modules() if isinstance(m, CHANNEL_MODULES) and n not in calls]
+
+
+def _may_be_called(model: nn.Module, names: list[str]) -> bool:
+    """Whether modules that did not run in eval mode could run otherwise: in training, or on other data."""
+    modes = [(m, m.training) for m in model.modules()]
+    try:
+        model.train()
+        graph = torch.fx.symbolic_trace(model).graph
+    except Exception:  # control flow that depends on the data
+        return True
+    finally:
+        for module, mode in modes:
+            module.training = mode
+    return any(node.op == "call_module" and node.target in names for node in graph.nodes)
+
+
+def _assemble(model: nn.Module, run: _Run, couplings: list[Coupling], found: list[FoundBranch]) -> Structure:
+    """Number the units of all couplings without a reason against them, and fill every layer's tables."""
+    modules = {n: m for n, m in model.named_modules() if isinstance(m, CHANNEL_MODULES)}
+    tables = {n: [torch.full((c,), FIXED) for c in channel_counts(m)] for n, m in modules.items()}
+    order = {name: i for i, name in enumerate(run.calls)}
+    groups: list[ChannelGroup] = []
+    parameters: list[ChannelParameter] = []
+    start = 0
+    free = [c for c in couplings if c.reason is None]
+    for coupling in sorted(free, key=lambda c: min(order[p] for p in c.producers)):
+        producers = tuple(sorted(coupling.producers, key=order.__getitem__))
+        groups.append(ChannelGroup(producers[0], start, coupling.width, producers))
+        for name, side, channels, units in coupling.members:
+            for i in (0, 1) if not isinstance(modules[name], COUNTED) else (side == "in",):
+                tables[name][i][channels] = torch.tensor(units, dtype=torch.long) + start
+        for name, dim, entries, units in coupling.parameters:
+            table = torch.full((model.get_parameter(name).shape[dim],), FIXED)
+            table[entries] = torch.tensor(units, dtype=torch.long) + start
+            parameters.append(ChannelParameter(name, dim, table))
+        start += coupling.width
+    branches = tuple(Branch(b.name, start + i, b.modules, b.end) for i, b in enumerate(found))
+    normed = _normed(tables, modules)
+    layers = {}
+    for name, module in modules.items():
+        out, into = tables[name]
+        own = out[out != FIXED]
+        if isinstance(module, COUNTED):
+            masks = not bool(normed[own].all())
+        else:
+            masks = isinstance(module, (*BATCH_NORMS, nn.LayerNorm)) and len(own) > 0
+        is_layer_norm = isinstance(module, nn.LayerNorm) and name in run.shapes
+        layers[name] = Layer(
+            name,
+            out,
+            into,
+            run.macs.get(name, 0),
+            branches=tuple(b.unit for b in branches if name in b.modules),
+            depthwise=is_depthwise(module),
+            masks_output=masks,
+            channel_dim=(layer_norm_dim(module, run.shapes[name]) or 1) if is_layer_norm else 1,
+        )
+    return Structure(tuple(groups), branches, layers, parameters=tuple(parameters))
+
+
+def _normed(tables: dict[str, list[Tensor]], modules: dict[str, nn.Module]) -> Tensor:
+    """(units + 1,) bool: the units that a batch norm sees, where masking costs nothing; FIXED (the last) counts as one."""
+    top = max((int(t.max()) for pair in tables.values() for t in pair if len(t)), default=FIXED)
+    normed = torch.zeros(top + 2, dtype=torch.bool)
+    normed[FIXED] = True
+    for name, module in modules.items():
+        if isinstance(module, BATCH_NORMS):
+            normed[tables[name][0]] = True
+    return normed
+
+
+def _all_fixed(
+    model: nn.Module, structure: Structure, couplings: list[Coupling], run: _Run, failure: str | None
+) -> tuple[tuple[str, str], ...]:
+    """(layer, reason) for every layer that writes channels none of which can be removed, in the order of execution."""
+    reasons = {p: c.reason for c in couplings for p in c.producers}
+    order = {name: i for i, name in enumerate(run.calls)}
+    cut = {p.name for p in structure.parameters}
+    fixed = []
+    for name, module in model.named_modules():
+        if isinstance(module, COUNTED) and name not in run.calls:
+            fixed.append((name, "it is not called with the example inputs"))
+        elif isinstance(module, COUNTED):
+            reason = reasons.get(name, failure or "no path leads from it to the network's output")
+            if reason is not None:
+                fixed.append((name, reason))
+        elif not isinstance(module, CHANNEL_MODULES):
+            own = [f"{name}.{p}" if name else p for p, _ in module.named_parameters(recurse=False)]
+            if own and not set(own) <= cut:
+                fixed.append((name, f"{type(module).__name__} is not a layer whose own channels can be cut"))
+    return tuple(sorted(fixed, key=lambda entry: order.get(entry[0], len(order))))

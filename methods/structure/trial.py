@@ -1,0 +1,155 @@
+"""Trying out removal on a randomised copy of the network, so that nothing is offered that would change what it computes.
+
+Tracing guesses how channels are coupled; an operation it misread (a reshape, a constant of fixed size, a function that
+mixes channels) shows here, as an exception or as a difference between the masked and the removed network.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import torch
+from greenprune.methods.structure.macs import COUNTED
+from greenprune.methods.structure.surgery import evaluate, masked, remove
+from greenprune.methods.structure.units import BATCH_NORMS, Structure
+from torch import Tensor, nn
+
+_TOLERANCE = {torch.float64: 1e-8, torch.float32: 1e-3}
+"""Largest difference relative to the largest logit; a wrong removal is off by orders more than rounding."""
+
+
+def verify(model: nn.Module, structure: Structure, inputs: Tensor) -> tuple[set[str], dict[str, str], dict[str, str]]:
+    """What of `structure` holds when tried.
+
+    Args:
+        model: in eval mode; left as it was.
+        inputs: (B, ...) example inputs.
+
+    Returns:
+        the layers that have to mask their input; group name -> reason; end of a branch -> reason.
+    """
+    if not structure.units:
+        return set(), {}, {}
+    with torch.random.fork_rng(devices=[]):
+        trial = _Trial(model, structure, inputs)
+        leaky = trial.leaks()
+        structure = trial.structure = replace(
+            structure, layers={n: replace(layer, masks_input=n in leaky) for n, layer in structure.layers.items()}
+        )
+        names = [g.name for g in structure.groups]
+        bad_groups = _failing(names, lambda some: trial.difference(trial.without_groups(some)))
+        ends = [b.end for b in structure.branches]
+        bad_branches = _failing(ends, lambda some: trial.difference(trial.without_branches(some)))
+    return leaky, bad_groups, bad_branches
+
+
+def _failing(names: Sequence[str], attempt: Callable[[Sequence[str]], str | None]) -> dict[str, str]:
+    """The names with which `attempt` fails, and why: all at once, then halves of what failed."""
+    why = attempt(names) if names else None
+    if why is None:
+        return {}
+    if len(names) == 1:
+        return {names[0]: why}
+    middle = len(names) // 2
+    bad = _failing(names[:middle], attempt) | _failing(names[middle:], attempt)
+    good = [n for n in names if n not in bad]
+    why = attempt(good) if good else None
+    return bad if why is None else bad | dict.fromkeys(good, f"together with others: {why}")
+
+
+class _Trial:
+    """A randomised copy of the network, and a random choice of half of each group's units."""
+
+    def __init__(self, model: nn.Module, structure: Structure, inputs: Tensor) -> None:
+        self.structure = structure
+        self._generator = torch.Generator().manual_seed(0)
+        self._model, self._inputs = copy.deepcopy(model), inputs.detach()
+        try:  # in double precision equal means equal
+            self._model, self._inputs = self._model.double(), self._inputs.double()
+            evaluate(self._model, self._inputs)
+        except Exception:  # a device without it, or a forward that insists on a type
+            self._model, self._inputs = copy.deepcopy(model).float(), inputs.detach().float()
+        _randomise(self._model, self._generator)
+        self._chosen = torch.ones(structure.units, dtype=torch.bool)
+        for group in structure.groups:
+            closed = torch.randperm(group.width, generator=self._generator)[: group.width // 2]
+            self._chosen[group.start + closed] = False
+
+    def without_groups(self, names: Sequence[str]) -> Tensor:
+        """(U,) bool: half of the units of the named groups closed."""
+        keep = torch.ones(self.structure.units, dtype=torch.bool)
+        for group in self.structure.groups:
+            if group.name in names:
+                keep[group.units] = self._chosen[group.units]
+        return keep
+
+    def without_branches(self, ends: Sequence[str]) -> Tensor:
+        keep = torch.ones(self.structure.units, dtype=torch.bool)
+        for branch in self.structure.branches:
+            keep[branch.unit] = branch.end not in ends
+        return keep
+
+    def leaks(self) -> set[str]:
+        """Layers to which a closed channel arrives as something else than zero."""
+        modules = dict(self._model.named_modules())
+        padded = torch.cat([self._chosen, torch.ones(1, dtype=torch.bool)])
+        leaky: set[str] = set()
+
+        def look(name: str, module: nn.Module, x: Tensor, closed: Tensor) -> None:
+            channels = x.movedim(-1 if isinstance(module, nn.Linear) else 1, 0)[closed.to(x.device)]
+            if bool((channels != 0).any()):
+                leaky.add(name)
+
+        handles = []
+        for name, layer in self.structure.layers.items():
+            closed = ~padded[layer.in_units]
+            if isinstance(modules[name], COUNTED) and closed.any() and not layer.depthwise:
+                handles.append(
+                    modules[name].register_forward_pre_hook(
+                        lambda m, args, name=name, closed=closed: look(name, m, args[0], closed)
+                    )
+                )
+        try:
+            with masked(self._model, self.structure, self._chosen):
+                evaluate(self._model, self._inputs)
+        except Exception:  # whoever is guilty is found by removing
+            return set()
+        finally:
+            for handle in handles:
+                handle.remove()
+        return leaky
+
+    def difference(self, keep: Tensor) -> str | None:
+        """Why removing what `keep` closes is not the same as masking it, or None."""
+        try:
+            with masked(self._model, self.structure, keep):
+                expected = evaluate(self._model, self._inputs)
+            got = evaluate(remove(copy.deepcopy(self._model), self.structure, keep), self._inputs)
+        except Exception as error:
+            why = str(error).strip().splitlines()
+            return f"the network does not run without them ({type(error).__name__}: {why[0] if why else ''})"
+        if got.shape != expected.shape:
+            return f"the output changes its shape from {tuple(expected.shape)} to {tuple(got.shape)} without them"
+        scale = float(expected.abs().max().clamp_min(1e-6))
+        off = float((got - expected).abs().max()) / scale
+        if off <= _TOLERANCE.get(got.dtype, 1e-3):
+            return None
+        return f"removing them is not masking them: the output differs by {off:.1%}, so something mixes their values"
+
+
+@torch.no_grad()
+def _randomise(model: nn.Module, generator: torch.Generator) -> None:
+    """Give values to what a fresh network has at 0, 1 or a constant; they would hide what goes wrong."""
+
+    def uniform(tensor: Tensor, low: float, high: float) -> None:
+        tensor.copy_(torch.rand(tensor.shape, generator=generator, dtype=torch.float32) * (high - low) + low)
+
+    for module in model.modules():
+        if isinstance(module, BATCH_NORMS) and module.running_mean is not None:
+            uniform(module.running_mean, -0.5, 0.5)
+            uniform(module.running_var, 0.7, 1.4)  # type: ignore[arg-type]
+    for parameter in model.parameters():
+        if parameter.is_floating_point() and parameter.numel() and bool((parameter == parameter.flatten()[0]).all()):
+            uniform(parameter, 0.5, 1.0)

@@ -1,0 +1,181 @@
+"""The removable structure of a network as plain data: units, groups of channels, residual branches, layers.
+
+A *unit* is the smallest thing that can be removed: one channel together with everything coupled to it (the norm behind
+it, the inputs of the layers that read it, its partners in a residual stream, all channels of its group in a grouped
+convolution), or one residual branch (a removable layer). Units are numbered 0..U-1, channels first, then branches.
+Every layer knows for each of its channels which unit it belongs to; masking, counting cost and cutting all read that one
+table. `structure.trace` fills it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from greenprune.methods.structure.macs import CONVOLUTIONS, COUNTED
+from torch import Tensor, nn
+
+FIXED = -1
+"""Unit number of a channel that cannot be removed (network input and output, for example)."""
+
+BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+INSTANCE_NORMS = (nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)
+CHANNEL_MODULES = (*COUNTED, *BATCH_NORMS, *INSTANCE_NORMS, nn.LayerNorm, nn.PReLU)
+"""Module types whose channels can be cut."""
+
+
+@dataclass(frozen=True)
+class ChannelGroup:
+    """Channels `start .. start + width - 1` of the unit numbering: one layer's output channels and all coupled to it.
+
+    Attributes:
+        name: the layer that the group is named after, the first convolution (or linear layer) that produces it.
+        start, width: in units; a unit is one channel, or one whole group of a grouped convolution.
+        producers: all layers that produce these channels (several in a residual stream).
+    """
+
+    name: str
+    start: int
+    width: int
+    producers: tuple[str, ...]
+
+    @property
+    def units(self) -> slice:
+        return slice(self.start, self.start + self.width)
+
+
+Taps = Literal["own", "centre", "both"]
+"""Of a convolution's kernel (out, in, k, k): those of each channel on itself, those in the centre of the k x k, or both."""
+
+
+@dataclass(frozen=True)
+class Remnant:
+    """What stays of a residual branch that is closed instead of removed: a thin one, see remnant.py.
+
+    Attributes:
+        convolutions: by name in the order of execution.
+        taps: which taps of each of them stay.
+        macs, params: what is left of each of them, multiply-accumulates for one image and weights.
+    """
+
+    convolutions: tuple[str, ...]
+    taps: tuple[Taps, ...]
+    macs: tuple[int, ...]
+    params: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Branch:
+    """A residual branch whose removal leaves the shortcut: `x + f(x)` becomes `x`.
+
+    Attributes:
+        name: the module that holds the addition, e.g. "layer1.0".
+        unit: its number among the units.
+        modules: the modules called in the branch, in order.
+        end: the last norm, convolution or linear layer that everything in the branch passes through; where its output
+            can be closed.
+        remnant: what stays where it is closed; None: nothing, the branch is removed.
+    """
+
+    name: str
+    unit: int
+    modules: tuple[str, ...]
+    end: str
+    remnant: Remnant | None = None
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A module with channels. `out_units[i]` is the unit of output channel i (for a norm: of channel i), or FIXED.
+
+    Attributes:
+        masks_output: a closed unit is zeroed in this layer's output: every batch norm, and producers no batch norm
+            follows. A layer norm that masks its output also leaves the closed channels out of its statistics.
+        masks_input: a closed unit is zeroed in this layer's input, because it is not zero any more when it arrives (an
+            activation with f(0) != 0, a shift behind the mask).
+        channel_dim: where a layer norm has its channels; 1 or -1.
+    """
+
+    name: str
+    out_units: Tensor
+    in_units: Tensor
+    macs: int  # multiply-accumulates for one image, dense; 0 for a norm
+    branches: tuple[int, ...] = ()  # units of the branches it lies in
+    depthwise: bool = False  # in and out are coupled group by group, so its cost is linear in the channels left
+    masks_output: bool = False
+    masks_input: bool = False
+    channel_dim: int = 1
+
+
+@dataclass(frozen=True)
+class ChannelParameter:
+    """A parameter outside any known layer with one entry per channel (layer scale): entry i along `dim` is of `units[i]`."""
+
+    name: str
+    dim: int
+    units: Tensor
+
+
+@dataclass(frozen=True)
+class Structure:
+    """The removable structure of one network.
+
+    Attributes:
+        groups, branches: what can be removed.
+        layers: every module with channels, by name.
+        fixed: (layer, reason) for every producer whose channels cannot be removed.
+        fixed_branches: (name, reason) for every addition that looks like a residual branch and cannot be removed.
+        parameters: parameters outside the layers that lose entries with the channels.
+    """
+
+    groups: tuple[ChannelGroup, ...]
+    branches: tuple[Branch, ...]
+    layers: dict[str, Layer]
+    fixed: tuple[tuple[str, str], ...] = ()
+    fixed_branches: tuple[tuple[str, str], ...] = ()
+    parameters: tuple[ChannelParameter, ...] = ()
+
+    @property
+    def units(self) -> int:
+        return sum(g.width for g in self.groups) + len(self.branches)
+
+    @property
+    def channel_units(self) -> Tensor:
+        """(U,) bool: the units that are channels; the others are branches."""
+        return torch.arange(self.units) < self.units - len(self.branches)
+
+    def channels_inside(self, branch: int) -> list[int]:
+        """The channels that exist inside the branch with this unit alone; they go where it is removed."""
+        inside = (g for g in self.groups if all(branch in self.layers[name].branches for name in g.producers))
+        return [unit for group in inside for unit in range(group.start, group.start + group.width)]
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates of the dense network for one image."""
+        return sum(layer.macs for layer in self.layers.values())
+
+
+def is_depthwise(module: nn.Module) -> bool:
+    """A convolution of several groups: its input and output channels are removed together, group by group."""
+    return isinstance(module, CONVOLUTIONS) and module.groups > 1
+
+
+def channel_counts(module: nn.Module) -> tuple[int, int]:
+    """Output and input channels of one of `CHANNEL_MODULES` (the same number for a norm or an activation)."""
+    if isinstance(module, nn.Linear):
+        return module.out_features, module.in_features
+    if isinstance(module, CONVOLUTIONS):
+        return module.out_channels, module.in_channels
+    if isinstance(module, nn.LayerNorm):
+        width = module.normalized_shape[-1]
+    elif isinstance(module, nn.PReLU):
+        width = module.num_parameters
+    else:
+        width = module.num_features  # type: ignore[assignment]
+    return width, width
+
+
+def channel_dim(module: nn.Module) -> int:
+    """Which dimension of the input and output of a convolution, linear layer or batch norm holds the channels."""
+    return -1 if isinstance(module, nn.Linear) else 1

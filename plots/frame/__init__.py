@@ -1,0 +1,1 @@
+"""Records as tidy tables, and what is wrong with them."""

@@ -1,0 +1,257 @@
+"""Records in, tidy tables out: the only place in `plots/` that reads result files.
+
+    results folder -> load() -> Results(runs, inference, records, problems) -> tables, figures, report
+
+Nothing here (or anywhere in `plots/`) imports torch, so results can be read on any machine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from greenprune.bench.errors import UserError
+from greenprune.bench.inference.record import Joint
+from greenprune.bench.records.record import RECORD_FILE, Record, read_record
+from greenprune.bench.suite.views import VIEW_NAMES
+from greenprune.bench.tune.record import Tuning, read_tuning, tuning_files
+from greenprune.plots.frame.joint import choose
+from greenprune.plots.frame.problems import Problem, problems_of
+from greenprune.plots.frame.views import Found, in_views, view_of
+from greenprune.plots.tables.rows import KINDS, inference_row, machine_label, run_row
+
+GROUP_COLUMNS = ("folder", "suite", "machine", "view")
+"""Runs are compared with one another only where all of these agree."""
+
+
+def _per_kind(template: str, meaning: str) -> dict[str, str]:
+    """Three columns (figure, lower bound, upper bound) for each kind of energy."""
+    columns = {}
+    for kind in KINDS:
+        name = template.format(kind=kind)
+        columns[name] = f"{meaning}, {kind}"
+        columns[f"{name}_low"] = f"lower bound of {name}"
+        columns[f"{name}_high"] = f"upper bound of {name}"
+    return columns
+
+
+RUN_COLUMNS: dict[str, str] = {
+    "folder": "the results folder as it was given to load()",
+    "suite": "name of the suite",
+    "machine": "label of the machine: GPU if used, CPU, cores, threads",
+    "view": "what all trainings have in common: equal images, equal training MACs or equal training energy",
+    "key": "name of the run's folder within the suite",
+    "method": "the method's label within the suite",
+    "method_name": "the method's registered name",
+    "budget": "requested fraction of the dense cost to keep, at most",
+    "budget_cost": "what the budget counts: macs, params, connections, latency or energy",
+    "seed": "seed of the run",
+    "valid": "whether the run kept its budget and its training allowance",
+    "kept": "what the budget counts: the result / the dense network",
+    "kept_macs": "MACs of the result / MACs of the dense network",
+    "kept_params": "parameters of the result / parameters of the dense network",
+    "macs": "multiply-accumulates of conv and linear layers for one image",
+    "params": "number of parameters",
+    "macs_dense": "macs of the dense network",
+    "params_dense": "params of the dense network",
+    "train_accuracy": "fraction, last epoch, on the augmented training images",
+    "holdout_accuracy": "fraction, last epoch, on the held-out part of the training set",
+    "test_accuracy": "fraction, evaluated once, after training",
+    "allowance_samples": "training samples the run was allowed, all phases together",
+    "train_samples": "training samples seen in all phases together",
+    "train_forward_macs": "multiply-accumulates of all forward passes in training",
+    "train_duration_s": "seconds of training, all phases together",
+    **_per_kind("train_energy_{kind}_j", "joules of the whole training"),
+    **{f"train_co2_{kind}_g": f"grams of CO2 equivalent of the whole training, from {kind} joules" for kind in KINDS},
+    "greenprune_version": "version of greenprune that wrote the record",
+    "torch_version": "version of torch that the run used",
+}
+"""Every column of `Results.runs` (one row per finished run) with its meaning and unit. Unknown figures are NaN."""
+
+INFERENCE_COLUMNS: dict[str, str] = {
+    **{name: RUN_COLUMNS[name] for name in (*GROUP_COLUMNS, "key", "method", "method_name", "budget", "seed", "valid")},
+    "batch_size": "images per forward pass",
+    "together": "whether all networks of the suite were measured in one process (inference.json), not each in its run",
+    "latency_ms": "median milliseconds of one forward pass of a whole batch",
+    "dense_latency_ms": "the same for the dense network, measured side by side",
+    "latency_ratio": "time of this network / time of the dense one, geometric mean over paired blocks",
+    "latency_ratio_low": "lower end of its 95 % interval",
+    "latency_ratio_high": "upper end of its 95 % interval",
+    **_per_kind("energy_{kind}_j_per_1000_images", "joules to classify 1,000 images"),
+    **_per_kind("dense_energy_{kind}_j_per_1000_images", "joules of the dense network to classify 1,000 images"),
+    **_per_kind("energy_ratio_{kind}", "joules per image, this network / the dense one, side by side"),
+}
+"""Every column of `Results.inference` (one row per finished run and batch size).
+
+The bounds of `energy_ratio_*` are its 95 % interval over paired blocks. Where a record has no joules of single blocks,
+the ratio is that of the totals, and its bounds are unknown.
+"""
+
+
+@dataclass(frozen=True, eq=False)  # equal to itself alone, so that what is computed from it can be remembered
+class Results:
+    """What a results folder holds.
+
+    Attributes:
+        runs: one row per finished run, columns as in `RUN_COLUMNS`.
+        inference: one row per finished run and batch size, columns as in `INFERENCE_COLUMNS`.
+        records: the records behind `runs`, in the same order.
+        places: the folder that each record lies in, in the same order; what is stored beside a record is found there.
+        tunings: the searches of `greenprune tune` that lie beside the records, each with the folder as it was given.
+        joints: for each record in the same order, the measurement of all networks together that its inference figures are
+            from; None where they are its own.
+        problems: what was left out, what failed and what is invalid, in the order of the files.
+    """
+
+    runs: pd.DataFrame
+    inference: pd.DataFrame
+    records: tuple[Record, ...]
+    places: tuple[Path, ...]
+    joints: tuple[Joint | None, ...]
+    problems: tuple[Problem, ...]
+    tunings: tuple[tuple[str, Tuning], ...] = ()
+
+    def comparisons(self) -> tuple[Results, ...]:
+        """One `Results` for each folder, suite, machine and view: what may be compared, apart from what may not.
+
+        The parts carry no problems: those belong to the whole.
+        """
+        return _comparisons(self)
+
+
+@lru_cache(maxsize=4)  # the same parts every time, so that what is computed from a part can be remembered too
+def _comparisons(results: Results) -> tuple[Results, ...]:
+    names = list(GROUP_COLUMNS)
+    groups = list(results.runs.groupby(names, sort=False))
+    if len(groups) == 1 and not results.problems:
+        return (results,)
+    parts = []
+    for _, runs in groups:
+        same = (results.inference[names] == runs[names].iloc[0]).all(axis=1)
+        parts.append(
+            Results(
+                runs=runs.reset_index(drop=True),
+                inference=results.inference[same].reset_index(drop=True),
+                records=tuple(results.records[i] for i in runs.index),
+                places=tuple(results.places[i] for i in runs.index),
+                joints=tuple(results.joints[i] for i in runs.index),
+                problems=(),
+                tunings=tuple(
+                    (folder, tuning)
+                    for folder, tuning in results.tunings
+                    if (folder, tuning.suite) == tuple(runs[["folder", "suite"]].iloc[0])
+                ),
+            )
+        )
+    return tuple(parts)
+
+
+def load(results: Path | Sequence[Path]) -> Results:
+    """Read every record under one or several results folders (or suite folders).
+
+    A record that cannot be used is named in `problems` and left out, so that one bad file does not hide the others.
+
+    Raises:
+        UserError: a folder that is missing or holds no record.
+    """
+    folders = [Path(results)] if isinstance(results, str | Path) else [Path(folder) for folder in results]
+    found: dict[Path, tuple[str, Path]] = {}  # by resolved path: folders may overlap, a record counts once
+    for folder in folders:
+        for path in _record_files(folder):
+            found.setdefault(path.resolve(), (str(folder), path))
+
+    done: list[Found] = []
+    problems: list[Problem] = []
+    for folder_name, path in found.values():
+        try:
+            record = read_record(path)
+        except UserError as e:
+            what = str(e).removeprefix(f"{path}: ")
+            problems.append(Problem("unreadable", str(path), what, "it is left out of everything here"))
+            continue
+        problems.extend(problems_of(record))
+        if record.status == "done":
+            done.append((folder_name, record, path.parent))
+    done, repeated = _latest_of_each(done)
+    problems.extend(repeated)
+
+    tunings = []
+    for folder in folders:
+        for path in tuning_files(folder):
+            try:
+                tunings.append((str(folder), read_tuning(path)))
+            except UserError as e:
+                what = str(e).removeprefix(f"{path}: ")
+                problems.append(Problem("unreadable", str(path), what, "the cost of this search is shown nowhere"))
+
+    shown = in_views(done, machine_label)
+    runs = [run_row(run.folder, run.record) | {"view": VIEW_NAMES[run.view]} for run in shown]
+    chosen, notes = choose([(run.folder, run.record, run.place) for run in shown])
+    problems.extend(notes)
+    inference = [
+        {name: row[name] for name in INFERENCE_COLUMNS if name in row}
+        | {"together": together}
+        | inference_row(measured)
+        for row, choice in zip(runs, chosen, strict=True)
+        for measured, together in choice.figures
+    ]
+    return Results(
+        runs=_frame(runs, RUN_COLUMNS),
+        inference=_frame(inference, INFERENCE_COLUMNS),
+        records=tuple(run.record for run in shown),
+        places=tuple(run.place for run in shown),
+        joints=tuple(choice.joint for choice in chosen),
+        problems=tuple(problems),
+        tunings=tuple(tunings),
+    )
+
+
+def _record_files(folder: Path) -> list[Path]:
+    """The record files of a results folder, a suite folder or a single run's folder, sorted."""
+    if not folder.exists():
+        raise UserError(f"{folder}: there is no such results folder")
+    if not folder.is_dir():
+        raise UserError(f"{folder}: is not a folder; give the results folder that `greenprune run` wrote")
+    patterns = (RECORD_FILE, f"*/{RECORD_FILE}", f"*/*/{RECORD_FILE}")
+    paths = sorted(path for pattern in patterns for path in folder.glob(pattern))
+    if not paths:
+        raise UserError(f"{folder}: holds no records (looked for <suite>/<run>/{RECORD_FILE})")
+    return paths
+
+
+def _latest_of_each(done: Sequence[Found]) -> tuple[list[Found], list[Problem]]:
+    """Of runs that claim to be the same (method, budget, seed), keep the one that finished last.
+
+    Two of them in one folder differ in their settings, and a mean over both would describe neither.
+    """
+    latest: dict[tuple[Any, ...], int] = {}
+    for i, (folder, r, _) in enumerate(done):
+        identity = (folder, r.suite, machine_label(r.machine), view_of(r), r.method, r.budget, r.seed)
+        if identity not in latest or done[latest[identity]][1].finished_at <= r.finished_at:
+            latest[identity] = i
+    kept = set(latest.values())
+    problems = [
+        Problem(
+            "repeated",
+            f"{r.suite}/{r.key}",
+            f"another run of {r.method} at {r.budget:g} with seed {r.seed} finished later",
+            "only the later one is shown; delete the one that you don't want",
+        )
+        for i, (_, r, _) in enumerate(done)
+        if i not in kept
+    ]
+    return [entry for i, entry in enumerate(done) if i in kept], problems
+
+
+def _frame(rows: list[dict[str, Any]], columns: dict[str, str]) -> pd.DataFrame:
+    """The rows with exactly these columns; None becomes NaN in columns of numbers."""
+    frame = pd.DataFrame(rows, columns=list(columns))
+    text = {*GROUP_COLUMNS, "key", "method", "method_name", "budget_cost", "greenprune_version", "torch_version"}
+    for name in frame.columns:
+        if name not in text and name not in ("valid", "together"):
+            frame[name] = pd.to_numeric(frame[name])
+    return frame

@@ -1,0 +1,108 @@
+"""Which inference figures count: those of all networks measured together, where they are, else each record's own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from greenprune.bench.errors import UserError
+from greenprune.bench.inference.record import JOINT_FILE, Joint, MeasuredNetwork, read_joint
+from greenprune.bench.records.record import Inference, Record
+from greenprune.plots.frame.problems import Problem
+from greenprune.plots.frame.views import Found, view_of
+from greenprune.plots.tables.text import listed
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The inference figures of one run.
+
+    Attributes:
+        figures: one for each batch size, and whether it comes from the measurement of all networks together.
+        joint: that measurement, None where none of the figures is from it.
+    """
+
+    figures: tuple[tuple[Inference, bool], ...]
+    joint: Joint | None
+
+
+def choose(done: Sequence[Found]) -> tuple[list[Chosen], list[Problem]]:
+    """For each record in its order which figures to show, and what the reader has to know about that.
+
+    Figures of the two kinds are never mixed within a method and budget: the joint measurement counts where it has all
+    its runs at all batch sizes that were asked for; where it was interrupted, at the batch sizes that it has.
+    """
+    joints, problems = _joints(done)
+    measured = [_network(record, joints.get(place.parent)) for _, record, place in done]
+    groups: dict[tuple[Path, str, float, bool, str], list[int]] = {}
+    for i, (_, record, place) in enumerate(done):
+        groups.setdefault((place.parent, record.method, record.budget, bool(record.valid), view_of(record)), []).append(
+            i
+        )
+    chosen = [Chosen(tuple((own, False) for own in record.inference), None) for _, record, _ in done]
+    apart: dict[Path, list[str]] = {}
+    for (folder, *_), members in groups.items():
+        joint = joints.get(folder)
+        sizes = [{i.batch_size for i in network.inference} if (network := measured[m]) else set() for m in members]
+        common = set.intersection(*sizes)
+        if joint is None:
+            continue
+        if not common:
+            apart.setdefault(folder, []).append(done[members[0]][1].method)
+        for m in members:
+            network = measured[m]
+            if network is None or not common:
+                continue
+            whole = joint.complete and common == set(joint.batch_sizes)
+            figures = {} if whole else {own.batch_size: (own, False) for own in done[m][1].inference}
+            figures |= {i.batch_size: (i, True) for i in network.inference if i.batch_size in common}
+            chosen[m] = Chosen(tuple(figures[size] for size in sorted(figures)), joint)
+    for folder, methods in apart.items():
+        what = f"it lacks networks of {listed(sorted(set(methods)))}, or they were trained again since"
+        remedy = "their inference figures are those of their own runs; measure again with greenprune measure"
+        problems.append(Problem("inference", str(folder / JOINT_FILE), what, remedy))
+    return chosen, problems
+
+
+def sentence(joint: Joint, machine: str) -> str:
+    """How it was measured, for the reader."""
+    sizes = listed([f"{size}" for size in joint.batch_sizes])
+    return (
+        f"Inference of all {len(joint.networks)} networks was measured in one process, in rounds of one block of each in "
+        f"random order (seed {joint.order_seed}), at batch {sizes}, on {machine}, {joint.finished_at[:10]}; × is relative to "
+        f"the network of {joint.reference}."
+    )
+
+
+def _joints(done: Sequence[Found]) -> tuple[dict[Path, Joint], list[Problem]]:
+    """The joint measurement of each suite's folder."""
+    joints: dict[Path, Joint] = {}
+    problems = []
+    for folder in dict.fromkeys(place.parent for _, _, place in done):
+        path = folder / JOINT_FILE
+        try:
+            joint = read_joint(folder)
+        except UserError as e:
+            what = str(e).removeprefix(f"{path}: ")
+            problems.append(Problem("unreadable", str(path), what, "inference figures are those of each run instead"))
+            continue
+        if joint is None:
+            continue
+        joints[folder] = joint
+        if not joint.complete:
+            what = "it was interrupted, so that batch sizes are missing"
+            problems.append(Problem("warning", str(path), what, "measure again with greenprune measure"))
+        for entry in (*joint.left_out, *joint.failed):
+            remedy = "its inference figures are those of its own run"
+            problems.append(Problem("inference", f"{joint.suite}/{entry.key}", entry.reason, remedy))
+        for warning in joint.warnings:
+            remedy = "ratios are taken within rounds and stand; treat absolute figures with care"
+            problems.append(Problem("warning", str(path), warning, remedy))
+    return joints, problems
+
+
+def _network(record: Record, joint: Joint | None) -> MeasuredNetwork | None:
+    """The measurement of this record's network, unless the run was repeated since."""
+    found = joint.network(record.key) if joint else None
+    return found if found is not None and found.finished_at == record.finished_at else None

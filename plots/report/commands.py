@@ -1,0 +1,70 @@
+"""Single commands that `greenprune energy --json FILE` has measured: their files in, rows of the energy report out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from greenprune.bench.errors import UserError
+from greenprune.plots.report.energy_report import rows_of_command
+from greenprune.plots.tables.text import NOTHING, bounded, three_digits
+from pydantic import ValidationError
+
+HEADINGS = ("Command", "Kind", "Duration, s", "Energy, kWh", "CO2e, g", "Grid", "Hardware", "PUE")
+
+
+def load_commands(paths: Sequence[Path]) -> list[dict[str, Any]]:
+    """The rows of all these files: one for each command and kind of energy.
+
+    Raises:
+        UserError: a file that cannot be read, or that `greenprune energy --json` has not written.
+    """
+    return [row for path in paths for row in _rows(path)]
+
+
+def _rows(path: Path) -> list[dict[str, Any]]:
+    try:
+        stored = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as e:
+        raise UserError(f"{path}: cannot be read ({e.strerror})") from None
+    except (ValueError, RecursionError) as e:
+        raise UserError(f"{path}: its JSON is broken ({e}); allowed: {ALLOWED}") from None
+    for key, kind in (("command", str), ("reading", dict)):
+        if not isinstance(stored, dict) or not isinstance(stored.get(key), kind):
+            raise UserError(f"{path}: has no {key}; allowed: {ALLOWED}")
+    try:
+        return rows_of_command(stored)
+    except ValidationError as e:
+        first = e.errors()[0]
+        where = ".".join(str(part) for part in ("reading", *first["loc"]))
+        raise UserError(f"{path}: {where}: {first['msg'][:1].lower()}{first['msg'][1:]}; allowed: {ALLOWED}") from None
+    except (KeyError, TypeError, AttributeError, ValueError):
+        raise UserError(f"{path}: its readings are not what greenprune writes; allowed: {ALLOWED}") from None
+
+
+ALLOWED = "results folders, and files of `greenprune energy --json`"
+
+
+def cells(row: dict[str, Any]) -> list[tuple[str, float | None]]:
+    """A row for people, under `HEADINGS`: each cell's text, and the number it is sorted by."""
+    kwh = bounded(row["energy_consumed"], row["energy_low_kwh"], row["energy_high_kwh"], _short)
+    grams = None if row["emissions"] is None else 1000 * row["emissions"]
+    grid, source = row["grid_gco2e_per_kwh"], row["grid_source"]
+    parts = (row["gpu_model"], row["cpu_model"], f"{row['cpu_count']} cores" if row["cpu_count"] else None)
+    return [
+        (row["command"], None),
+        (row["kind"], None),
+        (three_digits(row["duration"]), row["duration"]),
+        (kwh, row["energy_consumed"]),
+        (NOTHING, None) if grams is None else (_short(grams), grams),
+        (NOTHING if grid is None else f"{grid:g} g/kWh, {row['country_iso_code']} ({source})", None),
+        (", ".join(part for part in parts if part) or NOTHING, None),
+        (f"{row['pue']:g}", row["pue"]),
+    ]
+
+
+def _short(value: float) -> str:
+    """Three significant digits; kilowatt-hours of a short command need an exponent."""
+    return three_digits(value) if value == 0 or abs(value) >= 1e-3 else f"{value:.2e}"

@@ -1,0 +1,245 @@
+"""`greenprune compare BASE NEW`: what got worse between two results folders, run by run.
+
+Runs belong together when suite, method, budget and seed agree. Of each method and budget the pairs are taken together:
+
+- accuracy: mean difference in points, with its 95 % interval over seeds (Student's t, two seeds or more);
+- training time and training energy: ratio new / base, geometric mean and 95 % interval over seeds;
+- inference time and energy: ratio of the ratios to dense, each measured side by side within its run, so that a machine that
+  is slower today is no regression; with one seed the interval comes from those of the two runs.
+
+Worse is: by more than the tolerance, and not within noise, which means that the interval, where there is one, leaves out
+"no change". A run that has lost its result or its validity is a regression too.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from greenprune.bench.cli.compare import TOLERANCE
+from greenprune.bench.errors import UserError
+from greenprune.bench.suite.views import VIEW_NAMES
+from greenprune.plots.frame.frame import Results, load
+from greenprune.plots.tables.rows import KINDS
+from greenprune.plots.tables.text import bounded, listed, signed_points
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+from scipy import stats
+
+Z_95 = 1.959964
+IDENTITY = ["suite", "method", "budget", "seed"]
+
+
+@dataclass(frozen=True)
+class Change:
+    """One figure of one method and budget, new against base.
+
+    Attributes:
+        name: of the figure, for people.
+        value: accuracy: difference in points; else the ratio new / base.
+        low, high: 95 % interval, NaN where it is unknown.
+        pairs: how many runs of each side it is over.
+        worse: beyond the tolerance and not within noise.
+    """
+
+    suite: str
+    method: str
+    budget: float
+    name: str
+    value: float
+    low: float
+    high: float
+    pairs: int
+    worse: bool
+
+    def text(self) -> str:
+        write = signed_points if self.name == "accuracy, points" else lambda ratio: f"{ratio:.3f}"
+        return bounded(self.value, self.low, self.high, write)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Attributes: changes; lost (runs of base that new has not, or not valid, with why); notes for the reader."""
+
+    changes: tuple[Change, ...]
+    lost: tuple[str, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def regressed(self) -> bool:
+        return bool(self.lost) or any(change.worse for change in self.changes)
+
+
+def compare(base: Results, new: Results, tolerance: float = TOLERANCE) -> Comparison:
+    """Compare run by run.
+
+    Raises:
+        UserError: the two have no run in common.
+    """
+    ours, theirs = _runs(base), _runs(new)
+    valid = ours[ours["valid"]]
+    if not len(valid):
+        raise UserError("BASE holds no valid run, so there is nothing to compare with")
+    failed = _failed(new)
+    known = set(valid[IDENTITY].itertuples(index=False, name=None))
+    common = known & set(theirs[IDENTITY].itertuples(index=False, name=None))
+    if not common and not set(valid["suite"] + "/" + valid["key"]) & set(failed):
+        raise UserError("BASE and NEW have no run in common (same suite, method, budget and seed)")
+    both = valid.merge(theirs[theirs["valid"]], on=IDENTITY, suffixes=("_base", "_new"))
+    lost = tuple(_lost(valid, theirs, new))
+    notes = []
+    machines = [sorted(set(frame["machine"])) for frame in (ours, theirs)]
+    same_machine = machines[0] == machines[1]
+    if not same_machine and len(both):
+        notes.append(
+            f"BASE is of {listed(machines[0])}, NEW of {listed(machines[1])}: training time and energy are compared as "
+            "multiples of the dense network's"
+        )
+    added = len(theirs) - len(ours.merge(theirs[IDENTITY], on=IDENTITY))
+    if added:
+        notes.append(f"NEW holds {added} more that BASE has not")
+    if not same_machine:
+        both = _relative_to_dense(both)
+    changes = [
+        change
+        for (suite, method, budget), pairs in both.groupby(["suite", "method", "budget"], sort=True)
+        for change in _changes(str(suite), str(method), float(budget), pairs, tolerance)  # type: ignore[arg-type]
+    ]
+    return Comparison(tuple(changes), lost, tuple(notes))
+
+
+def compare_folders(base: Path, new: Path, tolerance: float = TOLERANCE) -> Comparison:
+    """`compare` for two results folders.
+
+    Raises:
+        UserError: a folder without records, an unreadable record, or nothing to compare.
+    """
+    return compare(_loaded(base), _loaded(new), tolerance)
+
+
+def show(found: Comparison, tolerance: float, console: Console) -> None:
+    """Print every change, then again what got worse."""
+    if found.changes:
+        console.print(_table(found.changes))
+    for note in found.notes:
+        console.print(f"Note: {note}.", highlight=False, soft_wrap=True)
+    if not found.regressed:
+        console.print(f"No regression beyond {tolerance:g}.", highlight=False)
+        return
+    console.print(f"\nGot worse by more than {tolerance:g}:", highlight=False)
+    worse = [change for change in found.changes if change.worse]
+    if worse:
+        console.print(_table(worse))
+    for line in found.lost:
+        console.print(f"lost: {line}", highlight=False, soft_wrap=True)
+
+
+def _loaded(folder: Path) -> Results:
+    results = load([folder])
+    unreadable = [f"{problem.where}: {problem.what}" for problem in results.problems if problem.kind == "unreadable"]
+    if unreadable:
+        raise UserError("\n".join(unreadable))
+    return results
+
+
+def _runs(results: Results) -> pd.DataFrame:
+    """Runs with the inference of their largest batch."""
+    measured = results.inference
+    usual = VIEW_NAMES["samples"]
+    large = measured[measured["batch_size"] == measured.groupby("suite")["batch_size"].transform("max")]
+    ratios = [name for name in large.columns if "ratio" in name]
+    keys = ["folder", "suite", "machine", "view", "key"]
+    # A run of another view is a method of its own here; dense, which stands in every view, is one run.
+    once = results.runs.loc[results.runs["view"] == usual, "key"]
+    runs = results.runs[(results.runs["view"] == usual) | ~results.runs["key"].isin(once)]
+    named = runs["method"].where(runs["view"] == usual, runs["method"] + " (" + runs["view"] + ")")
+    return (
+        runs.assign(method=named)
+        .merge(large[[*keys, *ratios]], on=keys, how="left")
+        .drop_duplicates(IDENTITY, keep="last")
+    )
+
+
+def _failed(results: Results) -> dict[str, str]:
+    return {problem.where: problem.what for problem in results.problems if problem.kind == "failed"}
+
+
+def _lost(valid: pd.DataFrame, theirs: pd.DataFrame, new: Results) -> list[str]:
+    """Valid runs of base of the suites that new has too, which new has not or not valid."""
+    failed = _failed(new)
+    suites = set(theirs["suite"]) | {where.split("/")[0] for where in failed}
+    there = {tuple(row[:4]): (row[4], row[5]) for row in theirs[[*IDENTITY, "valid", "key"]].itertuples(index=False)}
+    reasons = {problem.where: problem.what for problem in new.problems if problem.kind == "invalid"}
+    found = []
+    for row in valid[valid["suite"].isin(suites)].itertuples():
+        name = f"{row.suite}/{row.key}"
+        state = there.get((row.suite, row.method, row.budget, row.seed))
+        if state is None:
+            found.append(f"{name}: {failed.get(name, 'NEW has no such run')}")
+        elif not state[0]:
+            found.append(f"{name}: invalid ({reasons.get(f'{row.suite}/{state[1]}', 'no reason was recorded')})")
+    return found
+
+
+def _relative_to_dense(both: pd.DataFrame) -> pd.DataFrame:
+    """Time and energy of training of either side divided by those of its dense run of the same seed; NaN without one."""
+    names = [f"train_{name}" for name in ("duration_s", *(f"energy_{kind}_j" for kind in KINDS))]
+    columns = [f"{name}_{side}" for name in names for side in ("base", "new")]
+    dense = both[both["method_name_base"] == "dense"].drop_duplicates(["suite", "seed"])
+    dense = dense.set_index(["suite", "seed"])[columns]
+    found = both.copy()
+    found[columns] = both[columns] / dense.reindex(pd.MultiIndex.from_frame(both[["suite", "seed"]])).to_numpy()
+    return found
+
+
+def _changes(suite: str, method: str, budget: float, pairs: pd.DataFrame, tolerance: float) -> list[Change]:
+    points = (pairs["test_accuracy_new"] - pairs["test_accuracy_base"]).to_numpy() * 100
+    value, low, high = _mean_interval(points)
+    worse = value < -100 * tolerance and not (high >= 0)  # an unknown bound excuses nothing
+    changes = [Change(suite, method, budget, "accuracy, points", value, low, high, len(pairs), worse)]
+    names = [("training time, ×", "train_duration_s"), ("inference time, ×", "latency_ratio")]
+    names += [(f"training energy ({kind}), ×", f"train_energy_{kind}_j") for kind in KINDS]
+    names += [(f"inference energy ({kind}), ×", f"energy_ratio_{kind}") for kind in KINDS]
+    for name, column in names:
+        before, after = (pairs[f"{column}_{side}"].to_numpy(dtype=float) for side in ("base", "new"))
+        if np.isnan(before).any() or np.isnan(after).any() or (before <= 0).any() or (after <= 0).any():
+            continue
+        center, lower, upper = _mean_interval(np.log(after / before))
+        if len(pairs) == 1 and "_ratio" in column:
+            half = math.hypot(*(_half_log(pairs, column, side) for side in ("base", "new")))
+            lower, upper = center - half, center + half
+        value, low, high = math.exp(center), math.exp(lower), math.exp(upper)
+        worse = value > 1 + tolerance and not (low <= 1)
+        changes.append(Change(suite, method, budget, name, value, low, high, len(pairs), worse))
+    return changes
+
+
+def _half_log(pairs: pd.DataFrame, column: str, side: str) -> float:
+    """Half the interval of one run's ratio, as a logarithm; NaN where it has none."""
+    low, high = (float(pairs[f"{column}_{end}_{side}"].iloc[0]) for end in ("low", "high"))
+    return math.log(high / low) / 2 if low > 0 and high > 0 else math.nan
+
+
+def _mean_interval(values: np.ndarray) -> tuple[float, float, float]:
+    """Mean and its 95 % interval (Student's t); bounds NaN with one value."""
+    mean = float(values.mean())
+    if len(values) < 2:
+        return mean, math.nan, math.nan
+    half = float(stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / len(values) ** 0.5)
+    return mean, mean - half, mean + half
+
+
+def _table(changes: Sequence[Change]) -> Table:
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for heading in ("Suite", "Method", "Budget, %", "Figure", "New against base", "Pairs"):
+        right = heading in ("Budget, %", "New against base", "Pairs")
+        table.add_column(heading, justify="right" if right else "left", overflow="fold")
+    for change in changes:
+        cells = (change.suite, change.method, f"{change.budget * 100:g}", change.name, change.text(), str(change.pairs))
+        table.add_row(*cells, style="red" if change.worse else None)
+    return table

@@ -1,0 +1,82 @@
+"""A comparison in a few sentences, with the numbers in them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+from greenprune.bench.records.record import Record
+from greenprune.bench.tune.record import Tuning
+from greenprune.plots.frame.frame import Results
+from greenprune.plots.tables.comparison import COUNTED, REFERENCE, batch_label, rows_of
+from greenprune.plots.tables.rows import KINDS
+from greenprune.plots.tables.text import listed, mean_sd, plural, signed_points, three_digits
+
+
+def sentences(part: Results, table: pd.DataFrame) -> list[str]:
+    """What was run, then for each budget the most accurate pruned network: its accuracy and what it costs.
+
+    Args:
+        table: the `comparison` of `part`.
+    """
+    runs = part.runs
+    methods, seeds = plural(runs["method"].nunique(), "method"), plural(runs["seed"].nunique(), "seed")
+    found = [f"{plural(len(runs), 'run')} of {methods} with {seeds} on {runs['machine'].iloc[0]}."]
+    pruned = table[table["valid"] & (table["method_name"] != REFERENCE)]
+    place = pruned["budget_cost"].map(list(COUNTED).index)
+    for (_, _, kind), rows in pruned.groupby([place.rename("place"), "budget", "budget_cost"], sort=True):
+        best = rows_of(rows.nlargest(1, "test_accuracy_percent_mean"))[0]
+        found.append(_accuracy(best, len(rows), COUNTED[str(kind)]) + _cost(best, batch_label("large_batch", table)))
+    found += [
+        _spread(record) for record in part.records if record.cost is not None and record.cost.sample_macs is not None
+    ]
+    return [*found, *map(_tuned, (tuning for _, tuning in part.tunings))]
+
+
+def _spread(record: Record) -> str:
+    """What single images cost, of a run whose network decides by the image."""
+    assert record.cost is not None
+    assert record.cost.sample_macs is not None
+    found = record.cost.sample_macs
+    return (
+        f"{record.key} executes a part of the network that depends on the image: of {found.images:,} test images one takes "
+        f"{mean_sd(found.mean * 100, found.std * 100, 1)} % of the dense MACs, from {found.low * 100:.1f} to "
+        f"{found.high * 100:.1f} %, gates included (± over images)."
+    )
+
+
+def _tuned(tuning: Tuning) -> str:
+    joules = [
+        f"{three_digits(energy_j / 1000)} kJ ({kind})"
+        for kind in KINDS
+        if (energy_j := tuning.energy_j(kind)) is not None
+    ]
+    cost = listed([f"{tuning.samples:,} training images", f"{three_digits(tuning.duration_s / 60)} minutes", *joules])
+    return (
+        f"The options of {tuning.method} were searched at {tuning.budget * 100:g} % with seed {tuning.seed}, on held-out "
+        f"images alone: {plural(len(tuning.trials), 'trial')} took {cost}."
+    )
+
+
+def _accuracy(row: dict[str, Any], compared: int, cost: str) -> str:
+    most = "is the most accurate pruned network: it" if compared > 1 else "is the only pruned network: it"
+    accuracy = mean_sd(row["test_accuracy_percent_mean"], row["test_accuracy_percent_sd"], 2)
+    text = f"At {row['budget'] * 100:g} % of the {cost}, {row['method']} {most} reaches {accuracy} % on the test set"
+    mean, low, high = (row[f"difference_to_dense_points_{end}"] for end in ("mean", "low", "high"))
+    if row["pairs"] == 0:
+        return f"{text}."
+    text += f", {signed_points(mean)} points against dense"
+    if row["pairs"] == 1:
+        return f"{text} (one seed: this may be chance)."
+    verdict = "; it includes 0, so no difference is shown" if low <= 0 <= high else ""
+    return f"{text} (95 % interval {signed_points(low)} to {signed_points(high)}{verdict})."
+
+
+def _cost(row: dict[str, Any], at: str) -> str:
+    """One sentence on training and inference next to dense, of what is known; empty when nothing is."""
+    costs = [("the training time", row["train_duration_ratio_mean"])]
+    costs += [(f"the training energy ({kind})", row[f"train_energy_{kind}_ratio_mean"]) for kind in KINDS]
+    costs.append((f"the inference time ({at})", row["large_batch_latency_ratio_mean"]))
+    costs += [(f"the inference energy ({at}, {kind})", row[f"large_batch_energy_ratio_{kind}_mean"]) for kind in KINDS]
+    known = [f"{ratio:.2f}× {what}" for what, ratio in costs if ratio == ratio]  # NaN differs from itself
+    return f" Relative to dense it takes {listed(known)}." if known else ""

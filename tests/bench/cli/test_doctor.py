@@ -1,0 +1,112 @@
+"""`greenprune doctor`: what is there, how well it measures, and how to get what is missing."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from greenprune.bench.cli.doctor import advice, examine, table
+from greenprune.bench.cli.main import main
+from greenprune.bench.energy.carbon import GridIntensity
+
+from tests.bench.energy.conftest import ROOT
+from tests.bench.energy.test_rapl import zone
+
+WORLD = GridIntensity("world", 475.0, "a test")
+
+
+def rows(found) -> dict[str, dict]:
+    return {row["source"]: row for row in found["sources"]}
+
+
+def test_without_sensors_it_says_what_is_modelled_and_how_to_get_the_rest(tmp_path: Path, capsys) -> None:
+    path = tmp_path / "doctor.json"
+    if os.path.exists("/sys/class/powercap/intel-rapl:0"):
+        pytest.skip("this machine has RAPL")
+    assert main(["doctor", "--json", str(path), "--country", "FRA", "--idle", "0"]) == 0
+    out = capsys.readouterr().out
+    for part in ("cpu", "modelled", "missing", "to get it: ", "France", "gCO2e/kWh", "± 100 s"):
+        assert part in out
+    found = json.loads(path.read_text())
+    assert found["grid"]["country"] == "FRA"
+    cpu = rows(found)["cpu"]
+    assert len(set(cpu["expected_uncertainty"].values())) == 1  # no window is long enough for a model
+    assert not rows(found)["rapl"]["available"]
+    assert "modprobe" in rows(found)["rapl"]["remedy"]
+
+
+def test_rapl_without_permission_names_the_command_that_gives_it(tmp_path: Path) -> None:
+    package = zone(tmp_path / "intel-rapl:0", "package-0")
+    (package / "energy_uj").unlink()
+    (package / "energy_uj").mkdir()
+    found = examine(WORLD, idle_s=0, powercap=tmp_path)
+    assert any("to get it: sudo chmod" in line for line in advice(found))
+
+
+def test_a_rapl_that_works_has_a_period_and_narrows_with_the_window(tmp_path: Path) -> None:
+    zone(tmp_path / "intel-rapl:0", "package-0", 1_000_000)
+    row = rows(examine(WORLD, idle_s=0, powercap=tmp_path))["rapl:package-0"]
+    assert row["period_s"] == 1e-3
+    assert row["expected_uncertainty"] == pytest.approx({"1 s": 1e-3, "10 s": 1e-4, "100 s": 1e-5})
+
+
+@pytest.mark.parametrize(
+    ("errors", "kind"), [("", "measured"), ("nvmlDeviceGetTotalEnergyConsumption@0-1e9=3", "sampled")]
+)
+def test_a_gpu_has_a_period_an_idle_power_and_an_expected_uncertainty(standin, tmp_path, errors, kind) -> None:
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(ROOT),
+        "LD_LIBRARY_PATH": f"{standin}:{os.environ.get('LD_LIBRARY_PATH', '')}",
+        "STANDIN_TRACE": "80",
+        "STANDIN_ERRORS": errors,
+    }
+    path = tmp_path / "doctor.json"
+    done = subprocess.run(
+        [sys.executable, "-m", "greenprune", "doctor", "--idle", "1", "--json", str(path)],
+        env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    gpu = rows(json.loads(path.read_text()))["nvml:0"]
+    assert gpu["kind"] == kind
+    assert gpu["idle_power_w"] == pytest.approx(80, rel=0.1)
+    errors_by_window = list(gpu["expected_uncertainty"].values())
+    if kind == "measured":
+        assert gpu["period_s"] == pytest.approx(0.1, rel=0.2)
+        assert errors_by_window == pytest.approx([gpu["period_s"] / s for s in (1, 10, 100)])
+    else:
+        assert gpu["period_s"] is None
+        assert "its power is integrated, because" in done.stdout
+    assert errors_by_window[0] > errors_by_window[1] > errors_by_window[2]
+    assert "systematic error" in done.stdout
+
+
+def test_the_table_has_a_row_for_each_source_and_what_is_missing_comes_last() -> None:
+    errors = {"1 s": None, "10 s": None, "100 s": None}
+    made = table(
+        [
+            {"source": "nvml", "kind": "measured", "available": False, "expected_uncertainty": errors},
+            {"source": "cpu", "kind": "modelled", "available": True, "expected_uncertainty": {**errors, "1 s": 1.5}},
+        ]
+    )
+    assert list(made.columns[0].cells) == ["cpu", "nvml"]
+    assert list(made.columns[1].cells) == ["modelled", "missing"]
+    assert list(made.columns[4].cells) == ["150%", "–"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--country", "ZZZ"], "nearest"),
+        (["--json", "no/such/folder/x"], "cannot be written"),
+        (["--idle", "nan"], "--idle nan"),
+    ],
+)
+def test_bad_input(arguments, message, tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["doctor", *arguments]) == 2
+    assert message in capsys.readouterr().err

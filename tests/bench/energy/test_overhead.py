@@ -1,0 +1,36 @@
+"""What measuring costs may not grow. Figures: `python -m tests.bench.energy.overhead`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.bench.energy.overhead import cost
+
+
+def test_a_window_costs_at_most_a_millisecond_of_cpu_time(standin: Path) -> None:
+    # The best of five stretches: a machine that is busy with other things makes every instruction dearer.
+    assert cost("window", 200, standin)["best"] <= 1e-3
+
+
+def test_the_sampler_takes_at_most_half_a_percent_of_a_core(standin: Path) -> None:
+    # The best of five stretches: a machine that is busy with other things makes every awakening dearer.
+    assert cost("sampler", 5, standin)["best"] <= 0.005
+
+
+def test_the_sampler_and_a_windows_edges_take_at_most_half_a_percent_of_a_training_of_a_minute(standin: Path) -> None:
+    found = cost("training", 10, standin)
+    assert found["pairs"] >= 5
+    # Their own clocks, so that nothing else on the machine counts; a busy one makes every awakening dearer.
+    if found["share_of_a_core_that_the_training_got"] < 0.9 and found["own_cost_of_a_window_of_60_s"] > 0.005:
+        pytest.skip(f"this machine is too busy to tell: {found}")
+    assert found["own_cost_of_a_window_of_60_s"] <= 0.005, found
+
+
+def test_training_itself_is_not_slower_with_the_meter(standin: Path) -> None:
+    found = cost("training", 20, standin)
+    _, low, high = found["training_thread_ratio"]
+    if high - low > 0.01:
+        pytest.skip(f"this machine is too busy to tell: {found}")
+    assert low <= 1.005, found

@@ -1,0 +1,167 @@
+"""Suites whose budget is stated in something else than MACs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from greenprune.bench.cli.main import main
+from greenprune.bench.data.data import load
+from greenprune.bench.energy import EnergyMeter
+from greenprune.bench.inference.calibration import achieved, energy_kind, joules_per_call
+from greenprune.bench.inference.cost import broken_budget
+from greenprune.bench.plan.plan import plan, state
+from greenprune.bench.records.record import Calibration, Cost, Record, read_record, write_record
+from greenprune.bench.suite.file import load_suite
+
+from tests.conftest import SUITE
+from tests.plots.records import inference
+
+WITHOUT_GATED = SUITE.replace('[[methods]]\nname = "gated"\n', "")
+
+
+WIDE = """\
+from torch import nn
+
+import greenprune.bench.inference.pair
+
+
+def wide(classes):
+    greenprune.bench.inference.pair.CPU_BLOCK_S = 0.01
+    return nn.Sequential(
+        nn.Conv2d(3, 64, 3, stride=2, padding=1, bias=False),
+        nn.BatchNorm2d(64),
+        nn.ReLU(),
+        nn.Conv2d(64, 64, 3, padding=1, bias=False),
+        nn.BatchNorm2d(64),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(64, classes),
+    )
+"""
+"""Wide enough that its channels take time; a tiny network takes as long whatever its width."""
+
+
+def run_tiny(tmp_path: Path, text: str) -> dict[str, Record]:
+    suite = tmp_path / "suite.toml"
+    suite.write_text(text)
+    # On a busy machine a step of the measured costs may come out so high that no selection meets the budget: start again.
+    assert any(main(["run", str(suite), "--out", str(tmp_path)]) == 0 for _ in range(3))
+    assert (tmp_path / "tiny" / "report.html").exists()
+    return {p.parent.name: read_record(p) for p in (tmp_path / "tiny").glob("*/record.json")}
+
+
+def test_a_budget_of_parameters_is_kept_and_recorded(at_work: Path, tmp_path: Path) -> None:
+    found = run_tiny(tmp_path, WITHOUT_GATED.replace("budgets", 'cost = "params"\ntolerance = 0.05\nbudgets'))
+    record = found["magnitude-0.5-s0"]
+    assert (record.valid, record.invalid_reason) == (True, None)
+    assert record.cost.kind == "params"
+    assert 0.45 <= record.cost.kept_params <= 0.5
+    assert record.cost.kept == record.cost.kept_params == pytest.approx(record.cost.predicted, abs=1e-5)
+    assert record.cost.calibration is None
+    assert found["dense-1-s0"].settings["cost"] == "macs"  # the same run for every kind of budget
+
+
+@pytest.mark.parametrize("cost", ["latency", "energy"])
+def test_a_measured_budget_comes_with_its_calibration(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cost: str
+) -> None:
+    """Whether the network really ends near its budget depends on how busy the machine is; that the record tells does not."""
+    (tmp_path / "wide_networks.py").write_text(WIDE)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    text = WITHOUT_GATED.replace('[[methods]]\nname = "dense"\n', "").replace(
+        "tiny_networks:tiny", "wide_networks:wide"
+    )
+    text = text.replace("epochs = 2", "epochs = 1")
+    found = run_tiny(tmp_path, text.replace("budgets = [0.5]", f'cost = "{cost}"\nbudgets = [0.8]'))
+    record = found["magnitude-0.8-s0"]
+    assert record.cost.kind == cost
+    assert 0.72 <= record.cost.predicted <= 0.8
+    assert record.cost.kept_latency == record.inference[0].latency_ratio
+    calibration = record.cost.calibration
+    assert (calibration.unit, calibration.batch_size) == ("s" if cost == "latency" else "J", 16)
+    assert (calibration.energy_kind is None) == (cost == "latency")
+    assert calibration.duration_s > 0
+    assert calibration.scale == pytest.approx(calibration.whole / calibration.layers_sum)
+    if record.cost.kept is not None:
+        assert record.valid == (0.72 <= record.cost.kept <= 0.88)
+
+
+def test_channels_in_multiples(at_work: Path, tmp_path: Path) -> None:
+    text = WITHOUT_GATED.replace("budgets = [0.5]", "round_to = 8\ntolerance = 0.15\nbudgets = [0.6]")
+    cost = run_tiny(tmp_path, text)["magnitude-0.6-s0"].cost
+    assert cost.round_to == 8
+    assert {width % 8 for name, width in cost.widths.items() if name != "9"} == {0}
+
+
+def test_records_from_before_there_were_other_costs_go_on(at_work: Path, tmp_path: Path) -> None:
+    runs = plan(load_suite("tiny.toml"), load("digits"), "cpu")
+    run = next(r for r in runs if r.settings.method.name == "magnitude")
+    settings = run.settings.model_dump(mode="json")
+    old = {k: v for k, v in settings.items() if k not in ("cost", "round_to")}
+    stored = {
+        "status": "done", "suite": "tiny", "key": run.key, "method": "magnitude", "method_name": "magnitude",
+        "budget": 0.5, "seed": 0, "settings": old, "valid": True, "test_accuracy": 0.5,
+        "cost": {"budget": 0.5, "tolerance": 0.02, "macs": 1, "macs_dense": 2, "params": 1, "params_dense": 2},
+        "ledger": {"allowance_samples": 0, "entries": []},
+    }  # fmt: skip
+    write_record(Record.model_validate_json(json.dumps(stored)), tmp_path / run.key)
+    assert state(run, tmp_path).changed == ()
+    suite = tmp_path / "other.toml"
+    suite.write_text(SUITE.replace("budgets", 'cost = "params"\nround_to = 8\nbudgets'))
+    other = next(r for r in plan(load_suite(str(suite)), load("digits"), "cpu") if r.key == run.key)
+    assert state(other, tmp_path).changed == ("cost: macs -> params", "round_to: 1 -> 8")
+
+
+def test_the_plan_names_the_cost(at_work: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    suite = tmp_path / "suite.toml"
+    suite.write_text(SUITE.replace("budgets", 'cost = "latency"\nround_to = 8\nbudgets'))
+    assert main(["plan", str(suite)]) == 0
+    out = capsys.readouterr().out
+    assert "latency" in out
+    assert "multiples of 8" in out
+
+
+COST = Cost(budget=0.5, tolerance=0.02, macs=49, macs_dense=100, params=60, params_dense=100)
+
+
+@pytest.mark.parametrize(
+    ("changes", "broken"),
+    [
+        ({}, None),
+        ({"macs": 51}, "kept 0.5100 of the dense MACs, outside [0.48, 0.5]"),
+        ({"macs": 46}, "kept 0.4600 of the dense MACs, outside [0.48, 0.5]"),
+        ({"macs": 46, "round_to": 8}, None),
+        ({"macs": 44, "round_to": 8}, "kept 0.4400 of the dense MACs, outside [0.45, 0.5]"),
+        ({"kind": "params"}, "kept 0.6000 of the dense parameters, outside [0.48, 0.5]"),
+        ({"kind": "latency", "kept_latency": 0.54}, None),
+        ({"kind": "latency", "kept_latency": 0.56}, "kept 0.5600 of the dense time, outside [0.45, 0.55]"),
+        ({"kind": "energy", "kept_energy": 0.44}, "kept 0.4400 of the dense energy, outside [0.45, 0.55]"),
+        ({"kind": "energy"}, "the energy could not be compared with the dense network's"),
+    ],
+)
+def test_the_rule_that_a_budget_broke_is_named(changes: dict[str, object], broken: str | None) -> None:
+    assert broken_budget(COST.model_copy(update=changes)) == broken
+
+
+def test_achieved_is_taken_at_the_batch_size_of_the_calibration() -> None:
+    calibration = Calibration(
+        unit="J", energy_kind="modelled", device="cpu", threads=1, dtype="float32", memory_format="contiguous",
+        batch_size=64, torch_version="2", rounds=1, points=1, duration_s=1.0, whole=1.0, layers_sum=1.0, scale=1.0,
+        unexplained=0.0,
+    )  # fmt: skip
+    parts = [inference(1, 0.9), inference(64, 0.6)]
+    parts[1] = parts[1].model_copy(update={"energy_ratio": {"modelled": (0.61, 0.6, 0.62)}})
+    assert achieved(parts, calibration) == {"kept_latency": 0.6, "kept_energy": 0.61}
+    assert achieved(parts, calibration.model_copy(update={"energy_kind": "measured"}))["kept_energy"] is None
+    assert achieved(parts, None) == {}
+
+
+def test_joules_of_a_call_are_read_from_the_meter() -> None:
+    with EnergyMeter("cpu") as meter:
+        kind = energy_kind(meter)
+        assert kind is not None
+        assert joules_per_call(meter, kind, 0.02)(lambda: sum(range(50_000))) > 0

@@ -1,0 +1,325 @@
+"""All networks of a suite measured together: what is measured and stored, and what is left out and why."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import greenprune.bench.inference.pair
+import pytest
+import torch
+from greenprune.bench.cli import measure as joint_command
+from greenprune.bench.cli.main import main
+from greenprune.bench.errors import UserError
+from greenprune.bench.inference import together as joint_measure
+from greenprune.bench.inference.record import JOINT_FILE, Joint, read_joint
+from greenprune.bench.inference.together import JointJob, measure
+from greenprune.bench.records.record import write_record
+from greenprune.bench.records.store import MODEL_FILE, save_model
+from greenprune.bench.run.launch import locked
+from greenprune.methods import count_macs
+from torch import nn
+
+from tests.plots.records import record
+
+FACTORY = """
+from torch import nn
+
+def net(classes, width=32):
+    return nn.Sequential(
+        nn.Conv2d(3, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU(),
+        nn.Conv2d(width, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, classes),
+    )
+"""
+SETTINGS = {
+    "dataset": "digits",
+    "model": "joint_networks:net",
+    "device": "cpu",
+    "training": {"precision": "float32", "channels_last": True},
+    "measurement": {"inference_batch_sizes": [1, 4], "inference_seconds": 0.05},
+}
+WIDTHS = {"dense-1-s0": 32, "gated-0.5-s0": 4, "magnitude-0.5-s0": 20}
+
+
+@pytest.fixture
+def suite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A suite's results folder with three runs and their networks."""
+    (tmp_path / "joint_networks.py").write_text(FACTORY)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(greenprune.bench.inference.pair, "CPU_BLOCK_S", 0.01)
+    threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    folder = tmp_path / "results" / "mine"
+    for key, width in WIDTHS.items():
+        add(folder, key, width)
+    yield folder
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(deterministic)
+
+
+def add(folder: Path, key: str, width: int, **changes: object) -> None:
+    """A finished run and its network."""
+    import joint_networks  # type: ignore[import-not-found]
+
+    method, budget, seed = key.split("-")
+    model: nn.Module = joint_networks.net(10, width)
+    made = record(method, budget=float(budget), seed=int(seed[1:]), suite="mine", settings=SETTINGS)
+    assert made.cost is not None
+    cost = made.cost.model_copy(update={"macs": count_macs(model, torch.zeros(2, 3, 32, 32))})
+    machine = {**made.machine, "threads": 1}
+    write_record(made.model_copy(update={"key": key, "cost": cost, "machine": machine, **changes}), folder / key)
+    save_model(model, folder / key, name=SETTINGS["model"], classes=10, input_shape=(3, 32, 32))
+
+
+def job(folder: Path, **options: object) -> JointJob:
+    return JointJob.model_validate({"folder": str(folder), "command": "greenprune measure results/mine", **options})
+
+
+def silent(line: str) -> None:
+    """Says nothing."""
+
+
+def test_every_network_is_measured_beside_dense_at_every_batch_size(suite: Path) -> None:
+    lines: list[str] = []
+    found = measure(job(suite, seconds=0.2), lines.append)
+    assert read_joint(suite) == found
+    assert (found.complete, found.reference, found.batch_sizes) == (True, "dense-1-s0", (1, 4))
+    assert [network.key for network in found.networks] == sorted(WIDTHS)
+    assert found.left_out == found.failed == ()
+    assert found.threads == 1
+    assert torch.__version__.startswith(found.versions["torch"])
+    assert len(lines) == 2  # one for each batch size
+    for network in found.networks:
+        assert [i.batch_size for i in network.inference] == [1, 4]
+        for i in network.inference:
+            assert i.blocks >= 20  # 0.2 s of 0.01 s
+            assert i.latency_ratio_low <= i.latency_ratio <= i.latency_ratio_high
+            assert i.latency.p05_ms <= i.latency.median_ms <= i.latency.p95_ms <= (i.latency.p99_ms or 0)
+            assert (i.latency.throughput_images_per_s or 0) > 0
+            kind, energy_ratio = next(iter(i.energy_ratio.items()))
+            assert energy_ratio[1] <= energy_ratio[0] <= energy_ratio[2]
+            assert i.energy_j_per_1000_images[kind][0] == pytest.approx(
+                1000 * (i.energy.energy_j(kind) or 0) / i.images
+            )
+    small = found.network("gated-0.5-s0")
+    assert small is not None
+    assert small.inference[1].latency_ratio_high < 1  # 4 of 32 channels
+    blocks = {i.blocks for network in found.networks for i in network.inference if i.batch_size == 4}
+    dense_images = {i.dense_images for network in found.networks for i in network.inference if i.batch_size == 4}
+    assert len(blocks) == len(dense_images) == 1  # all beside the same blocks of dense
+
+
+def test_each_round_holds_a_block_of_every_network_in_an_order_that_changes(suite: Path, monkeypatch) -> None:
+    order: list[int] = []
+    measure_block = greenprune.bench.inference.pair._measure_block
+
+    def noted(call, calls, meter, name):  # type: ignore[no-untyped-def]
+        order.append(id(call))
+        return measure_block(call, calls, meter, name)
+
+    monkeypatch.setattr(greenprune.bench.inference.pair, "_measure_block", noted)
+    monkeypatch.setattr(joint_measure, "RATIO_CI", 1e9)  # no round more than asked for
+    measure(job(suite, batch_sizes=(4,), seconds=0.08), silent)
+    rounds = [order[i : i + 4] for i in range(0, len(order), 4)]
+    assert len(rounds) == 8
+    assert len({frozenset(round_) for round_ in rounds}) == 1
+    assert len({tuple(round_) for round_ in rounds}) > 3
+
+
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def other_width(path: Path) -> None:
+    """A network that is not the one of the record."""
+    import joint_networks
+
+    save_model(joint_networks.net(10, 6), path.parent, name=str(SETTINGS["model"]), classes=10, input_shape=(3, 32, 32))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "reason"),
+    [
+        (Path.unlink, "there is no stored network"),
+        (truncate, "not a readable safetensors file"),
+        (lambda path: path.write_bytes(b"x" * 2000), "not a readable safetensors file"),
+        (other_width, "and its record says"),
+    ],
+)
+def test_a_network_that_cannot_be_loaded_is_left_out_and_named(
+    suite: Path, spoil: Callable[[Path], object], reason: str
+) -> None:
+    spoil(suite / "gated-0.5-s0" / MODEL_FILE)
+    found = measure(job(suite), silent)
+    (entry,) = found.left_out
+    assert entry.key == "gated-0.5-s0"
+    assert reason in entry.reason
+    assert "\n" not in entry.reason
+    assert [network.key for network in found.networks] == ["dense-1-s0", "magnitude-0.5-s0"]
+    assert all(len(network.inference) == 2 for network in found.networks)
+
+
+def test_a_record_that_cannot_be_read_and_one_of_another_network_are_left_out(suite: Path) -> None:
+    (suite / "gated-0.5-s0" / "record.json").write_text("{")
+    add(suite, "slimming-0.5-s0", 8, settings={**SETTINGS, "model": "resnet20"})
+    found = measure(job(suite), silent)
+    reasons = {entry.key: entry.reason for entry in found.left_out}
+    assert "JSON is broken" in reasons["gated-0.5-s0"]
+    assert "its model is resnet20" in reasons["slimming-0.5-s0"]
+    assert len(found.networks) == 2
+
+
+def test_another_dense_seed_stands_in_where_the_first_has_no_network(suite: Path) -> None:
+    add(suite, "dense-1-s1", 32)
+    (suite / "dense-1-s0" / MODEL_FILE).unlink()
+    assert measure(job(suite), silent).reference == "dense-1-s1"
+
+
+def no_dense_network(folder: Path) -> None:
+    (folder / "dense-1-s0" / MODEL_FILE).unlink()
+
+
+def no_dense_run(folder: Path) -> None:
+    (folder / "dense-1-s0" / "record.json").unlink()
+
+
+def no_runs(folder: Path) -> None:
+    for path in folder.glob("*/record.json"):
+        path.unlink()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "sentence"),
+    [
+        (no_dense_network, "there is no dense network to compare with"),
+        (no_dense_run, "no dense run is finished"),
+        (no_runs, "holds no finished run"),
+    ],
+)
+def test_without_anything_to_compare_it_is_one_sentence_and_exit_code_2(
+    suite: Path, capsys, spoil: Callable[[Path], None], sentence: str
+) -> None:
+    spoil(suite)
+    assert joint_measure.main([job(suite).model_dump_json()]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"greenprune: {suite}: ")
+    assert sentence in line
+    assert not (suite / JOINT_FILE).exists()
+
+
+def test_a_seed_that_is_not_there_and_a_folder_in_use_are_refused(suite: Path) -> None:
+    with pytest.raises(UserError, match=r"--seeds 7: .* allowed: 0"):
+        measure(job(suite, seeds=(7,)), silent)
+    with locked(suite), pytest.raises(UserError, match="another greenprune"):
+        measure(job(suite), silent)
+    with pytest.raises(UserError, match="no such results folder"):
+        measure(job(suite / "nowhere"), silent)
+
+
+def test_a_network_that_does_not_run_is_named_and_the_others_are_measured(suite: Path, monkeypatch) -> None:
+    load_model = joint_measure.load_model
+
+    class OneByOne(nn.Module):
+        def __init__(self, inner: nn.Module) -> None:
+            super().__init__()
+            self.inner = inner
+
+        def forward(self, x):  # type: ignore[no-untyped-def]
+            if len(x) > 2:
+                raise RuntimeError("too many images")
+            return self.inner(x)
+
+    def loaded(folder: Path) -> nn.Module:
+        model = load_model(folder)
+        return OneByOne(model) if folder.name.startswith("gated") else model
+
+    monkeypatch.setattr(joint_measure, "load_model", loaded)
+    found = measure(job(suite), silent)
+    (entry,) = found.failed
+    assert entry.key == "gated-0.5-s0"
+    assert "does not run at batch size 4 (RuntimeError: too many images)" in entry.reason
+    assert {network.key: len(network.inference) for network in found.networks} == {
+        "dense-1-s0": 2, "gated-0.5-s0": 1, "magnitude-0.5-s0": 2
+    }  # fmt: skip
+
+
+def test_what_was_measured_before_an_interruption_is_kept_and_never_in_the_place_of_a_whole(
+    suite: Path, monkeypatch
+) -> None:
+    repeat_rounds, calls = joint_measure.repeat_rounds, []
+
+    def interrupted(*arguments, **options):  # type: ignore[no-untyped-def]
+        calls.append(1)
+        if len(calls) % 2 == 0:
+            raise KeyboardInterrupt
+        return repeat_rounds(*arguments, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(joint_measure, "repeat_rounds", interrupted)
+        assert joint_measure.main([job(suite).model_dump_json()]) == 130
+    part = read_joint(suite)
+    assert part is not None
+    assert not part.complete
+    assert {i.batch_size for network in part.networks for i in network.inference} == {1}
+    whole = measure(job(suite), silent)
+    with monkeypatch.context() as patch:
+        patch.setattr(joint_measure, "repeat_rounds", interrupted)
+        assert joint_measure.main([job(suite).model_dump_json()]) == 130
+    assert read_joint(suite) == whole
+
+
+def test_it_is_due_while_a_network_is_newer_than_the_measurement(suite: Path) -> None:
+    assert joint_command.is_due(suite)
+    measure(job(suite, batch_sizes=(4,)), silent)
+    assert not joint_command.is_due(suite)
+    add(suite, "gated-0.5-s0", 4, finished_at="2999-01-01T00:00:00+00:00")
+    assert joint_command.is_due(suite)
+    for path in suite.glob(f"*/{MODEL_FILE}"):
+        path.unlink()
+    assert not joint_command.is_due(suite)  # nothing to measure
+
+
+def test_the_command_measures_in_a_process_of_its_own_and_rebuilds_the_report(suite: Path, capfd) -> None:
+    arguments = ["--threads", "1", "--seconds", "0.02", "--batch-sizes", "4", "4", "--seeds", "0"]
+    assert main(["measure", str(suite), *arguments]) == 0
+    out = capfd.readouterr().out
+    for part in (*WIDTHS, "batch 4", "time ×", "img/s", f"wrote {suite / JOINT_FILE}"):
+        assert part in out
+    found = read_joint(suite)
+    assert isinstance(found, Joint)
+    assert (found.batch_sizes, found.seconds) == ((4,), 0.02)
+    assert "in one process (inference.json)" in (suite / "table.md").read_text()
+    assert "Inference of all 3 networks was measured in one process" in (suite / "report.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--threads", "0"], "allowed is a whole number from 1 up"),
+        (["--batch-sizes", "1", "many"], "many: allowed is a whole number from 1 up"),
+        (["--seconds", "nan"], "allowed is a number of seconds above 0"),
+        (["--threads", "99999"], "--threads 99999: more than this machine's cores; allowed: 1 to"),
+    ],
+)
+def test_bad_options(suite: Path, capsys, arguments: list[str], message: str) -> None:
+    try:
+        code = main(["measure", str(suite), *arguments])
+    except SystemExit as e:
+        code = e.code
+    assert code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_file_of_another_schema_is_refused(suite: Path) -> None:
+    measure(job(suite, batch_sizes=(4,)), silent)
+    stored = json.loads((suite / JOINT_FILE).read_text())
+    for change, message in (
+        ({"schema_version": 99}, "newer than this greenprune"),
+        ({"surprise": 1}, "surprise"),
+        ({"left_out": [{"key": "dense-1-s0", "reason": ""}]}, "a run is there twice"),
+    ):
+        (suite / JOINT_FILE).write_text(json.dumps({**stored, **change}))
+        with pytest.raises(UserError, match=message):
+            read_joint(suite)

@@ -1,0 +1,166 @@
+"""Plans of several suites, and what they will take in time and energy."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from greenprune.bench.cli.main import main
+from greenprune.bench.energy.modelled import CorePower
+from greenprune.bench.errors import UserError
+from greenprune.bench.inference.pair import CPU_BLOCK_S, LONGER, MIN_BLOCKS
+from greenprune.bench.plan import forecast as forecasts
+from greenprune.bench.plan.forecast import Bounded, cpu_energy_j, forecast, gpu_run_s, gpu_step_s
+from greenprune.bench.plan.plan import Estimate, epochs_of, inference_s
+from greenprune.bench.suite.collection import expand
+from greenprune.bench.suite.file import load_suite
+
+from tests.conftest import SUITE
+
+IMAGES = {"train": 45_000, "holdout": 5_000, "test": 10_000}
+EACH = Estimate(step_s=0.1, run_s=100.0, longest_s=120.0, cores=2.0, layers=20, macs=40_000_000, images=IMAGES)
+POWER = CorePower(6.0, 2.0, 15.0, "a test")
+
+
+def _suite(folder: Path, name: str) -> Path:
+    path = folder / f"{name}.toml"
+    path.write_text(SUITE.replace('name = "tiny"', f'name = "{name}"').replace("tiny_networks:tiny", "resnet20"))
+    return path
+
+
+# Several suites
+
+
+def test_paper_is_six_suites() -> None:
+    suites = [load_suite(name) for name in expand(["paper"])]
+    assert {(s.dataset, s.model) for s in suites} == {
+        (dataset, f"resnet{depth}") for dataset in ("cifar10", "cifar100") for depth in (20, 56, 110)
+    }
+    assert expand(["quickstart", "paper-cpu"]) == ["quickstart", "paper-cpu"]
+
+
+def test_the_papers_comparison_on_a_cpu() -> None:
+    suite = load_suite("paper-cpu")
+    assert {m.name for m in suite.methods} == {"dense", "gated", "magnitude", "slimming", "dynamic", "uniform"}
+    assert (suite.dataset, suite.model, suite.training.epochs) == ("cifar10", "resnet20", 8)
+    paper = load_suite("paper-cifar10-resnet20")
+    assert (suite.seeds, suite.tolerance) == (paper.seeds, paper.tolerance)
+    assert set(suite.budgets) < set(paper.budgets)
+
+
+def test_a_collection_of_ones_own_finds_its_suites_beside_it(tmp_path: Path) -> None:
+    mine = _suite(tmp_path, "mine")
+    collection = tmp_path / "all.toml"
+    collection.write_text('suites = ["mine.toml", "quickstart"]')
+    assert expand([str(collection)]) == [str(mine), "quickstart"]
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("suites = 3", "suites = 3: allowed is a list of names"),
+        ("suites = []", "suites = []: allowed is a list of names"),
+        ('suites = ["quickstart"]\nseeds = [1]', "seeds: unknown key beside suites; allowed: description"),
+        ('suites = ["quickstart", "quickstart"]', "that of quickstart too; allowed: one suite for each results folder"),
+        ('suites = ["missing.toml"]', "missing.toml: no such suite; allowed: "),
+        ('suites = ["all.toml"]', "unknown key"),  # a collection of collections
+    ],
+)
+def test_a_bad_collection_is_one_sentence(content: str, said: str, tmp_path: Path) -> None:
+    path = tmp_path / "all.toml"
+    path.write_text(content)
+    with pytest.raises(UserError) as caught:
+        expand([str(path)])
+    assert said in str(caught.value)
+    assert str(caught.value).startswith((str(tmp_path), "quickstart"))
+
+
+def test_several_suites_are_planned_one_after_the_other(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    paths = [str(_suite(tmp_path, name)) for name in ("one", "two")]
+    assert main(["plan", *paths, "--out", str(tmp_path)]) == 0
+    out = capsys.readouterr().out
+    assert out.index("one: digits") < out.index("two: digits")
+    assert out.count("kWh in all (modelled)") == 2
+
+
+@pytest.mark.parametrize("command", ["plan", "run"])
+def test_a_bad_suite_among_several_stops_all_of_them(
+    command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    good = _suite(tmp_path, "good")
+    assert main([command, str(good), "nothing-like-it", "--out", str(tmp_path / "out")]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    (line,) = captured.err.splitlines()
+    assert line.startswith("greenprune: nothing-like-it: no such suite")
+    assert not (tmp_path / "out").exists()
+
+
+# Time and energy
+
+
+def test_inference_takes_up_to_twice_its_seconds() -> None:
+    suite = load_suite("quickstart")
+    shortest_s, longest_s = inference_s(suite, "cpu")
+    assert longest_s == LONGER * shortest_s
+    seconds, sizes = suite.measurement.inference_seconds, len(suite.measurement.inference_batch_sizes)
+    assert shortest_s > 2 * seconds * sizes  # both networks
+    short = suite.model_copy(update={"measurement": suite.measurement.model_copy(update={"inference_seconds": 0.01})})
+    assert inference_s(short, "cpu")[0] > 2 * MIN_BLOCKS * CPU_BLOCK_S * sizes
+    assert inference_s(short, "cuda")[0] > 10 * inference_s(short, "cpu")[0]  # blocks that a counter can resolve
+
+
+def test_joules_are_seconds_times_busy_cores_times_watts() -> None:
+    found = cpu_energy_j(EACH, 2.0, POWER)
+    assert (found.value, found.low, found.high) == pytest.approx((2 * 6 * 110, 2 * 2 * 100, 2 * 15 * 120))
+
+
+def test_a_gpu_step_is_the_longer_of_its_kernels_and_its_arithmetic() -> None:
+    small = gpu_step_s(layers=20, macs=1000, batch_size=1)
+    assert small.value == pytest.approx(20 * 0.15e-3)
+    assert small.low < small.value < small.high
+    large = gpu_step_s(layers=20, macs=10**10, batch_size=100)
+    assert large.value == pytest.approx(6 * 10**12 / 10e12)
+    assert large.low < large.value < large.high
+    suite = load_suite("paper-cifar10-resnet20")
+    run_s = gpu_run_s(suite, IMAGES, Bounded(1.0, 1.0, 1.0))
+    assert run_s.low == pytest.approx(epochs_of(suite, IMAGES) + inference_s(suite, "cuda")[0])
+
+
+@pytest.fixture
+def power(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(forecasts, "this_core_power", lambda: POWER)
+
+
+@pytest.mark.usefixtures("power")
+def test_a_forecast_says_what_it_assumes() -> None:
+    time, energy = forecast(load_suite("quickstart"), EACH, "cpu", todo=3)
+    assert time.startswith("3 to run, about 2 min each, 5 min to 6 min in all (from 6 epochs")
+    # 3 runs x 2 cores x 6 W x 110 s = 3960 J
+    assert energy.startswith("about 0.00110 [0.000333, 0.00300] kWh in all (modelled), 0.52")
+    for part in ("2.0 busy cores, as in these steps, at 6 W (2 to 15; a test)", "g/kWh", "not counted"):
+        assert part in energy
+
+
+@pytest.mark.usefixtures("power")
+def test_runs_at_once_take_less_time_and_as_much_energy() -> None:
+    suite = load_suite("quickstart")
+    alone, together = (forecast(suite, EACH, "cpu", todo=4, at_once=n) for n in (1, 2))
+    assert "7 min to 8 min in all (" in alone[0]
+    assert "200 s" not in together[0]
+    assert "3 min to 4 min in all with 2 at a time" in together[0]
+    assert alone[1] == together[1]
+
+
+@pytest.mark.usefixtures("power")
+def test_what_takes_long_on_a_cpu_is_told_for_a_gpu_too_and_called_an_assumption() -> None:
+    suite = load_suite("paper-cifar10-resnet56")
+    lines = forecast(suite, replace(EACH, run_s=36_000.0, longest_s=36_100.0), "cpu", todo=21)
+    assert len(lines) == 4
+    assert "on one large GPU instead, by assumption and not measured: " in lines[2]
+    assert "assumes a GPU that draws 250 W (100 to 500)" in lines[3]
+    assert "(modelled)" in lines[3]
+    assert len(forecast(suite, EACH, "cpu", todo=21)) == 2  # an hour on the CPU is no reason to think of a GPU
+    assert len(forecast(suite, EACH, "cpu", todo=0)) == 1
+    assert "assumes a GPU" in forecast(suite, EACH, "cuda", todo=21)[1]

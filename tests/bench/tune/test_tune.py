@@ -1,0 +1,241 @@
+"""`greenprune tune`: what is tried, what decides, what it cost, and what a user reads when it cannot be done."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from greenprune.bench.cli.main import main
+from greenprune.bench.records.record import Ledger, LedgerEntry
+from greenprune.bench.suite.file import load_suite
+from greenprune.bench.suite.suite import MethodEntry
+from greenprune.bench.tune import tune
+from greenprune.bench.tune.record import Spent, Trial, Tuning, read_tuning, write_tuning
+from greenprune.methods import registry
+from greenprune.methods.depgraph import DepGraph
+from greenprune.methods.slimming import Slimming
+from pydantic import ValidationError
+
+from tests.conftest import SUITE
+from tests.plots.records import reading, source
+
+
+def trial(number: int, accuracy: float | None = 0.5, **changes: Any) -> Trial:
+    ledger = Ledger(
+        allowance_samples=10,
+        entries=(LedgerEntry(phase="train", samples=10, forward_macs=1000, duration_s=2.0),),
+    )
+    fields = {
+        "number": number,
+        "options": {"drift": float(number)},
+        "status": "done",
+        "holdout_accuracy": accuracy,
+        "spent": Spent(ledger=ledger, energy=reading(source(3.0))),
+        "duration_s": 5.0,
+    }
+    return Trial(**fields | changes)
+
+
+def tuning(*trials: Trial, **changes: Any) -> Tuning:
+    fields: dict[str, Any] = {
+        "suite": "cifar10-cpu",
+        "method": "slimming",
+        "method_name": "slimming",
+        "budget": 0.5,
+        "seed": 0,
+        "settings": {},
+        "holdout_images": 100,
+        "space": {"drift": (0.0, 1.0)},
+        "machine": {},
+        "command": "greenprune tune",
+        "trials": trials,
+    }
+    return Tuning(**fields | changes)
+
+
+# What is tried
+
+
+def test_every_declared_value_is_one_that_the_method_takes() -> None:
+    declared = {name for name, method in registry().items() if method.tuning}
+    assert declared >= {"slimming", "dynamic", "gated", "magnitude", "magnitude_unstructured", "depgraph"}
+    for name in declared:
+        own = registry()[name].Options().model_dump()
+        assert all(own[option] in values for option, values in tune.space_of(MethodEntry(name=name)).items()), name
+
+
+def test_candidates_are_the_suites_own_and_then_each_other_once(tmp_path: Path) -> None:
+    path = tmp_path / "tiny.toml"
+    path.write_text(SUITE.replace("tiny_networks:tiny", "resnet20"))
+    entry = MethodEntry.model_validate({"name": "slimming", "options": {"drift": 0.33, "strength": 1e-5}})
+    found = tune.candidates(load_suite(str(path)), entry, steps_per_epoch=20)
+    assert found[0] == {"drift": 0.33, "train_share": 0.6, "fine_tune_peak": 0.5}
+    keys = [tune._key(choice) for choice in found]
+    assert len(set(keys)) == len(keys) == 1 + 5 * 3 * 3
+    assert keys == [tune._key(choice) for choice in tune.candidates(load_suite(str(path)), entry, 20)]
+    assert tune.with_choice(entry, found[1]).options.strength == 1e-5  # what is not searched stays as it is
+
+
+def test_choices_that_the_method_refuses_are_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(DepGraph, "tuning", {"train_share": (0.3, 0.6), "sparsify_share": (0.3, 0.5)})
+    path = tmp_path / "tiny.toml"
+    path.write_text(SUITE.replace("tiny_networks:tiny", "resnet20"))
+    found = tune.candidates(load_suite(str(path)), MethodEntry(name="depgraph"), steps_per_epoch=20)
+    assert sorted(tuple(choice.values()) for choice in found) == [(0.3, 0.3), (0.3, 0.5), (0.6, 0.3)]
+
+
+# What decides, and what it cost
+
+
+def test_the_best_is_valid_and_the_earliest_of_equals() -> None:
+    invalid = trial(2, 0.9, reason="kept 0.6000 of the dense MACs, outside [0.48, 0.5]")
+    failed = trial(3, None, status="failed", reason="the loss is nan", spent=None)
+    found = tuning(trial(0, 0.5), trial(1, 0.7), invalid, failed, trial(4, 0.7))
+    assert found.best == trial(1, 0.7)
+    assert tuning(invalid, failed).best is None
+
+
+def test_every_trial_is_paid_for_also_one_that_lost() -> None:
+    found = tuning(trial(0), trial(1, reason="invalid"), trial(2, None, status="failed", reason="x", spent=None))
+    assert (found.samples, found.forward_macs, found.duration_s) == (20, 2000, 2.0 + 2.0 + 5.0)
+    assert found.energy_j("modelled") == 6.0
+    assert found.energy_j("measured") is None
+
+
+def test_it_is_stored_and_read_again(tmp_path: Path) -> None:
+    found = tuning(trial(0), trial(1, None, status="failed", reason="x", spent=None))
+    assert read_tuning(write_tuning(found, tmp_path)) == found
+
+
+def test_the_entry_to_paste_is_toml_of_the_chosen_options_and_the_suites_others() -> None:
+    entry = MethodEntry.model_validate({"name": "slimming", "label": "slim", "options": {"strength": 1e-5}})
+    found = tuning(trial(0), method="slim")
+    own = entry.options.model_dump(mode="json")
+    (pasted,) = tomllib.loads(tune.toml_entry(found, own, {"drift": 0.8}))["methods"]
+    assert pasted == {"name": "slimming", "label": "slim", "options": {"strength": 1e-5, "drift": 0.8}}
+
+
+# From start to end
+
+
+@pytest.fixture(scope="module")
+def search(workplace: Path, tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
+    """A search of two trials, prolonged by a third."""
+    folder = tmp_path_factory.mktemp("search")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(workplace)
+        patch.setenv("OMP_NUM_THREADS", "1")
+        command = ["tune", "tiny.toml", "--method", "slimming", "--out", str(folder), "--epochs", "1"]
+        codes = [main([*command, "--trials", "2"])]
+        path = folder / "tiny" / "tune-slimming-0.5-s0" / "tune.json"
+        first = read_tuning(path)
+        codes.append(main([*command, "--trials", "3"]))
+    return SimpleNamespace(folder=folder, path=path, codes=codes, first=first, all=read_tuning(path))
+
+
+def test_a_search_stores_its_trials_and_goes_on(search: SimpleNamespace) -> None:
+    assert search.codes == [0, 0]
+    assert [t.number for t in search.all.trials] == [0, 1, 2]
+    assert search.all.trials[:2] == search.first.trials  # kept, not run again
+    assert all(t.eligible and 0.48 <= t.kept <= 0.5 for t in search.all.trials)
+    assert search.all.trials[0].options == {n: getattr(Slimming.Options(), n) for n in search.all.space}
+    assert search.all.samples == 3 * 20 * 64
+    assert search.all.energy_j("modelled") > 0 or search.all.energy_j("measured") > 0
+
+
+def test_the_test_set_has_no_part_in_it(search: SimpleNamespace) -> None:
+    assert "test_accuracy" not in search.path.read_text()
+    assert not list(search.folder.glob("**/record.json"))
+    assert not list(search.folder.glob("**/model.safetensors"))
+
+
+def test_a_trial_does_not_look_at_the_test_images(
+    at_work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import dataclasses
+
+    from greenprune.bench.data.data import load
+    from greenprune.bench.plan.plan import plan
+    from greenprune.bench.run import worker
+    from greenprune.bench.run.job import Job
+
+    from tests.bench.training.test_loop import Untouchable
+
+    suite = load_suite("tiny.toml").model_copy(update={"methods": (MethodEntry(name="dynamic"),)})
+    data = load("digits")
+    (run,) = plan(suite, data, "cpu")
+    settings = run.settings.model_copy(update={"budget": 0.9})
+    told: dict[str, Any] = {}
+    untouchable: Any = Untouchable()
+    monkeypatch.setattr(worker, "load", lambda *_: dataclasses.replace(data, test=untouchable))
+    job = Job(
+        suite="", key="", settings=settings, data_root=None, folder=str(tmp_path), command="", trial=True
+    )  # fmt: skip
+    worker.trial(job, lambda event, **values: told.update({event: values}))
+    assert 0 <= told["trial"]["holdout_accuracy"] <= 1
+
+
+def test_a_search_of_other_settings_is_refused_and_left_alone(
+    search: SimpleNamespace, at_work: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = search.path.read_bytes()
+    assert main(["tune", "tiny.toml", "--method", "slimming", "--out", str(search.folder)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "was searched with other settings (training.epochs: 1 -> 2)" in line
+    assert search.path.read_bytes() == before
+
+
+# What is refused
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--method", "dense"], "--method dense: dense declares no options to choose"),
+        (["--method", "slimmin"], "--method slimmin: suite tiny has no such method, and none is called so; allowed: "),
+        (["--method", "slimming", "--budget", "0.4"], "--budget 0.4: allowed are the budgets of the suite, 0.5"),
+        (["--method", "slimming", "--seed", "-1"], "--seed -1: allowed is an integer at least 0"),
+        (["--method", "slimming", "--trials", "0"], "--trials 0: allowed is at least 1"),
+        (["--method", "slimming", "--epochs", "0"], "--epochs 0: allowed is at least 1, the warm-up"),
+        (["--method", "slimming", "--jobs", "1000"], "--jobs 1000: allowed is 1 to "),
+    ],
+)
+def test_bad_input_is_one_sentence(
+    at_work: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], sentence: str
+) -> None:
+    assert main(["tune", "tiny.toml", *arguments, "--out", str(tmp_path), "--device", "cpu"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"greenprune: {sentence}")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("space", "sentence"),
+    [
+        ({"drft": (1.0,)}, "--method slimming: tuning of slimming: drft = 1.0: it has no such option"),
+        ({"drift": (-1.0,)}, "--method slimming: tuning of slimming: drift = -1.0: Input should be greater than or"),
+    ],
+)
+def test_a_space_that_the_method_does_not_have_is_named(
+    at_work: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
+    space: dict[str, Any], sentence: str,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(Slimming, "tuning", space)
+    assert main(["tune", "tiny.toml", "--method", "slimming", "--out", str(tmp_path)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"greenprune: {sentence}")
+
+
+def test_a_damaged_search_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "tune.json"
+    path.write_text("{")
+    with pytest.raises(tune.UserError, match=r"tune\.json: not a search of `greenprune tune`, its JSON is broken"):
+        read_tuning(path)
+    path.write_text('{"schema_version": 1}')
+    with pytest.raises(tune.UserError, match="suite: Field required"):
+        read_tuning(path)
+    with pytest.raises(ValidationError):
+        tuning(trial(0), trial="x")
