@@ -240,7 +240,7 @@ def _published(part: Results) -> list[list[str]]:
             bounded(row["baseline_percent"], UNKNOWN, UNKNOWN, lambda percent: f"{percent:.2f}"),
             bounded(row["pruned_percent"], UNKNOWN, UNKNOWN, lambda percent: f"{percent:.2f}"),
             bounded(row["delta_points"], UNKNOWN, UNKNOWN, signed_points),
-            signed_points(row["stated_delta_points"]),
+            bounded(row["stated_delta_points"], UNKNOWN, UNKNOWN, signed_points),
             "; ".join(
                 part
                 for part in (

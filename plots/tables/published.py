@@ -16,7 +16,7 @@ COLUMNS = {
     "flops_cut_percent": "share of the floating-point operations removed, as stated",
     "baseline_percent": "test accuracy of the paper's own dense network; empty where not known to us",
     "pruned_percent": "test accuracy of its pruned network; empty where not known to us",
-    "stated_delta_points": "difference as stated",
+    "stated_delta_points": "difference as stated; empty where none is",
     "source": "the paper that prints the figure (which may have re-run another paper's method)",
     "note": "anything else",
     "accuracies_checked": "yes, second-hand or no: whether the accuracies were read again at their source, and where",

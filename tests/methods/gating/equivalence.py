@@ -1,6 +1,6 @@
 """What the gates compute, what masks compute and what removal leaves, on ten networks.
 
-    python -m tests.methods.gating.equivalence --out results/gated
+    python -m tests.methods.gating.equivalence --out .benchmarks
 
 writes equivalence.csv: for each network and budget the largest absolute difference of a logit (eval mode, float32, logits of
 ordinary size) between the gated network and the smaller one, and between the masked network and the smaller one; what
@@ -70,7 +70,7 @@ def differences(name: str, budgets: Sequence[float]) -> Iterator[dict[str, Any]]
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path("results/gated"))
+    parser.add_argument("--out", type=Path, default=Path(".benchmarks"))
     arguments = parser.parse_args(argv)
     rows = [row for name in NETWORKS for row in differences(name, (0.3, 0.5, 0.7))]
     arguments.out.mkdir(parents=True, exist_ok=True)

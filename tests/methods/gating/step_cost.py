@@ -1,6 +1,6 @@
 """What a step of the search costs, against a step of dense training, before anything is removed.
 
-    python -m tests.methods.gating.step_cost --out results/gated
+    python -m tests.methods.gating.step_cost --out .benchmarks
 
 writes step_cost.json: ResNet-20, batch 64, on one thread of the CPU. Steps of both kinds alternate in random order; compared
 is the CPU time of the process, which a busy machine changes least, and the wall-clock time beside it.
@@ -121,7 +121,7 @@ def mean_of_ratios(ratios: Sequence[float]) -> list[float]:
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path("results/gated"))
+    parser.add_argument("--out", type=Path, default=Path(".benchmarks"))
     parser.add_argument(
         "--seconds", type=float, default=30.0, help="limit for each kind of search step in each process"
     )

@@ -195,6 +195,7 @@ def test_page_holds_the_energy_report_and_the_published_numbers_apart(tmp_path: 
     assert "PUE used: 1 (the machine alone)" in page.text
     published = html[html.index("What papers print") : html.index("Energy report")]
     assert "HRank" in published
+    assert "nan" not in published.lower()  # a figure that a paper does not print is a dash
     assert "CIFAR-100" not in published  # another data set
     assert "HRank" not in html.replace(published, "")
     assert 'class="number best"' in html
