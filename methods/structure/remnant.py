@@ -4,8 +4,8 @@ Of the connections of its convolutions those stay that do one thing at a time: i
 itself (a depthwise convolution), in the others the centre taps (a 1x1 convolution), and with `thin` each channel's taps on
 itself as well (the sum of both). What stays is made of plain layers, and a part of the dense network's. It costs
 1 / channels and 1 / k^2 of the convolutions, while a layer that is gone costs nothing but can do nothing either: with the
-same MACs, closed layers with remnants and a few channels fewer elsewhere lose less (docs/explanation/tried.md). In time it is no
-bargain: depthwise convolutions move as much memory as full ones.
+same MACs, closed layers with remnants and a few channels fewer elsewhere lose less (docs/explanation/tried.md). In time it
+is no bargain: depthwise convolutions move as much memory as full ones.
 
 While a search goes on a branch that closes fades (`fade`): what will not stay shrinks to nothing, and what stays learns to
 do without it. A branch that stops from one step to the next makes the loss jump, and in one of two trials the network
