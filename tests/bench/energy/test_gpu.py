@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.bench.energy.conftest import ROOT
 from tests.bench.energy import gpu
+from tests.bench.energy.conftest import ROOT
 
 
 def test_it_runs_from_end_to_end_against_a_card_of_300_w(standin: Path, tmp_path: Path) -> None:
