@@ -1,54 +1,27 @@
-"""Pruning methods as a library: works on any `nn.Module`, needs nothing of the harness or the plots."""
+"""Pruning methods as a library: works on any `nn.Module`, needs nothing of the harness or the plots.
+
+Each name is looked up when it is first used: what a suite needs to know of the methods is there without torch.
+"""
 
 from __future__ import annotations
 
-from greenprune.methods import plugins
-from greenprune.methods.base import Method, MethodOptions, Phase, Skip
-from greenprune.methods.budget.select import BudgetError
-from greenprune.methods.cost.calibration import calibrate
-from greenprune.methods.cost.costs import CostKind
-from greenprune.methods.cost.measured_cost import CostTable
-from greenprune.methods.dense import Dense
-from greenprune.methods.depgraph import DepGraph
-from greenprune.methods.describe import Ungateable, describe, ungateable
-from greenprune.methods.dynamic import Dynamic
-from greenprune.methods.gated import Gated
-from greenprune.methods.gating.module import ConsensusGating
-from greenprune.methods.gating.options import GatingOptions
-from greenprune.methods.magnitude import Magnitude
-from greenprune.methods.magnitude_unstructured import MagnitudeUnstructured
-from greenprune.methods.plugins import MethodError
-from greenprune.methods.random_channels import Random
-from greenprune.methods.slimming import Slimming
-from greenprune.methods.structure.macs import MacMeter, count_macs, count_params
-from greenprune.methods.uniform import Uniform
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-_METHODS: tuple[type[Method], ...] = (
-    Dense, DepGraph, Dynamic, Gated, Magnitude, MagnitudeUnstructured, Random, Slimming, Uniform,
-)  # fmt: skip
-
-
-def registry() -> dict[str, type[Method]]:
-    """Every method by its name: those here, and those of installed packages (entry point group `greenprune.methods`)."""
-    return plugins.merged({method.name: method for method in _METHODS})[0]
-
-
-def find(name: str) -> type[Method]:
-    """The method called `name`, or the class `module:Class`.
-
-    Raises:
-        UnknownMethodError: there is none.
-        MethodError: it cannot be used. Either message is one sentence.
-    """
-    known, broken = plugins.merged({method.name: method for method in _METHODS})
-    if name in broken:
-        raise MethodError(broken[name])
-    if name in known:
-        return known[name]
-    if ":" in name:
-        return plugins.load(name)
-    raise plugins.UnknownMethodError(f'there is no method "{name}"; known are {", ".join(known)}, and module:Class')
-
+if TYPE_CHECKING:
+    from greenprune.methods.base import Method, Phase, Skip
+    from greenprune.methods.budget.select import BudgetError
+    from greenprune.methods.catalogue import find, registry
+    from greenprune.methods.cost.calibration import calibrate
+    from greenprune.methods.cost.kinds import CostKind
+    from greenprune.methods.cost.measured_cost import CostTable
+    from greenprune.methods.describe import Ungateable, describe, ungateable
+    from greenprune.methods.gating.module import ConsensusGating
+    from greenprune.methods.gating.options import GatingOptions
+    from greenprune.methods.options.base import MethodOptions
+    from greenprune.methods.plugins import MethodError
+    from greenprune.methods.structure.macs import MacMeter, count_macs, count_params
+    from greenprune.methods.uniform import Uniform
 
 __all__ = [
     "BudgetError",
@@ -63,6 +36,7 @@ __all__ = [
     "Phase",
     "Skip",
     "Ungateable",
+    "Uniform",
     "calibrate",
     "count_macs",
     "count_params",
@@ -71,3 +45,32 @@ __all__ = [
     "registry",
     "ungateable",
 ]
+
+_PLACES = {
+    "base": ("Method", "Phase", "Skip"),
+    "budget.select": ("BudgetError",),
+    "catalogue": ("find", "registry"),
+    "cost.calibration": ("calibrate",),
+    "cost.kinds": ("CostKind",),
+    "cost.measured_cost": ("CostTable",),
+    "describe": ("Ungateable", "describe", "ungateable"),
+    "gating.module": ("ConsensusGating",),
+    "gating.options": ("GatingOptions",),
+    "options.base": ("MethodOptions",),
+    "plugins": ("MethodError",),
+    "structure.macs": ("MacMeter", "count_macs", "count_params"),
+    "uniform": ("Uniform",),
+}
+_MODULE_OF = {name: module for module, names in _PLACES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module 'greenprune.methods' has no attribute {name!r}")
+    found = getattr(import_module(f"greenprune.methods.{_MODULE_OF[name]}"), name)
+    globals()[name] = found  # before a sub-module of the same name (describe) can take its place again
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -18,21 +18,15 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import torch
 from greenprune.methods.budget import select as budget
-from greenprune.methods.cost.costs import CostKind
+from greenprune.methods.cost.kinds import CostKind
 from greenprune.methods.cost.measured_cost import CostTable
+from greenprune.methods.options.base import BudgetUnit, Card, MethodOptions
 from greenprune.methods.structure.trace import Structure
-from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
-
-
-class MethodOptions(BaseModel):
-    """Base of every method's options: immutable, unknown keys refused, every field with a default and a description."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 @dataclass(frozen=True)
@@ -87,7 +81,7 @@ class Method(ABC):
     name: ClassVar[str]
     source: ClassVar[str]
     prunes: ClassVar[bool] = True
-    budget_unit: ClassVar[Literal["macs", "connections", "mean_macs"]] = "macs"
+    budget_unit: ClassVar[BudgetUnit] = "macs"
     Options: ClassVar[type[MethodOptions]] = MethodOptions
     tuning: ClassVar[Mapping[str, tuple[Any, ...]]] = {}
 
@@ -122,9 +116,7 @@ class Method(ABC):
     @classmethod
     def check_cost(cls, cost: CostKind) -> None:
         """Raise ValueError where the method cannot keep a budget stated in `cost`."""
-        if cls.prunes and cls.budget_unit != "macs" and cost != "macs":
-            counted = {"connections": "connections", "mean_macs": "MACs on average over images"}[cls.budget_unit]
-            raise ValueError(f'cost = "{cost}": {cls.name} cannot keep such a budget, its own counts {counted}')
+        Card.of(cls).check_cost(cost)
 
     def select(self, model: nn.Module, structure: Structure, scores: Tensor, removable: Tensor) -> Tensor:
         """(U,) bool: the units to keep for the method's budget, see `budget.select`; notes the predicted cost."""

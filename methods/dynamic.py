@@ -12,18 +12,18 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import torch
-from greenprune.methods.base import Method, MethodOptions, Skip
+from greenprune.methods.base import Method, Skip
 from greenprune.methods.budget.select import BudgetError
 from greenprune.methods.gating.gradients import GradientScale
 from greenprune.methods.gating.heads import GateHead
 from greenprune.methods.gating.mathematics import annealed
+from greenprune.methods.options.dynamic import DynamicOptions
 from greenprune.methods.skipping.layers import Skipper
 from greenprune.methods.skipping.skip import Layout, SkippingCost, SkippingNetwork, find_gates, install
 from greenprune.methods.structure.trace import Structure, trace
-from pydantic import Field
 from torch import Tensor, nn
 
 CALIBRATION_IMAGES = 256
@@ -34,29 +34,6 @@ CALIBRATION_ROUNDS = 24
 SHIFT_RANGE = 12.0
 SHIFT_GAIN = 1.0  # logits per step and unit of excess cost: some ten steps to follow a change, without overshooting
 MAX_GRADIENT_GAIN = 0.2
-
-
-class DynamicOptions(MethodOptions):
-    """Options of `dynamic`."""
-
-    layers: bool = Field(True, description="gate residual branches")
-    channels: Literal["auto", "always", "never"] = Field(
-        "auto",
-        description="gate blocks of channels inside of branches and of networks without branches; "
-        "auto: only where layers alone cannot reach the budget",
-    )
-    blocks: int = Field(4, ge=2, description="blocks that the channels of a gated convolution are cut into")
-    open_share: float = Field(0.1, ge=0, lt=1, description="share of the training with all gates held open")
-    settle_share: float = Field(0.3, gt=0, lt=1, description="share of the training, at its end, at the full budget")
-    noise: float = Field(1.0, ge=0, description="scale of the logistic noise on the logits, annealed to 0 (1: Gumbel)")
-    drift: float = Field(
-        80.0,
-        gt=0,
-        description="how far (in logits) a gate travels over the training when its gradient always points the same way; "
-        "meant for SGD at a learning rate of 0.1 with momentum 0.9",
-    )
-    initial_logit: float = Field(2.0, description="initial logit of the gates (0.88 open; ConvNet-AIG: 0.85)")
-    hidden: int = Field(16, ge=1, description="hidden width of a gate head (ConvNet-AIG: 16)")
 
 
 class Dynamic(Method):

@@ -10,19 +10,10 @@ from typing import ClassVar
 
 import torch
 from greenprune.methods.base import Method, MethodOptions, Phase, Skip, step_of
+from greenprune.methods.options.magnitude_unstructured import UnstructuredOptions
 from greenprune.methods.structure.macs import COUNTED
-from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.utils import prune
-
-
-class UnstructuredOptions(MethodOptions):
-    """Options of `magnitude_unstructured`."""
-
-    train_share: float = Field(0.6, gt=0, lt=1, description="share of the training before the weights are masked")
-    fine_tune_peak: float = Field(
-        0.2, gt=0, description="learning rate at the start of fine-tuning, relative to the recipe's"
-    )
 
 
 class MagnitudeUnstructured(Method):

@@ -16,8 +16,12 @@ from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from greenprune.methods.base import Method, MethodOptions
+from greenprune.methods.options.base import Card, MethodOptions
+
+if TYPE_CHECKING:
+    from greenprune.methods.base import Method
 
 GROUP = "greenprune.methods"
 REFERENCE = r"^[\w.]+:\w+$"
@@ -52,25 +56,27 @@ def collect(found: tuple[EntryPoint, ...]) -> tuple[dict[str, type[Method]], dic
             bad[entry.name] = str(e)
             continue
         if method.name in good and good[method.name] is not method:
-            bad[method.name] = two_of_one_name(method.name, good[method.name], method)
+            bad[method.name] = two_of_one_name(Card.of(good[method.name]), Card.of(method))
             continue
         good[method.name] = method
     return {name: method for name, method in good.items() if name not in bad}, bad
 
 
-def merged(own: Mapping[str, type[Method]]) -> tuple[dict[str, type[Method]], dict[str, str]]:
-    """`own` and the installed methods by name, and by name what is wrong with those that cannot be used."""
-    good, bad = installed()
-    bad = dict(bad)
-    for name, method in good.items():
+def merged(own: Mapping[str, Card]) -> tuple[dict[str, Card], dict[str, str]]:
+    """The cards of `own` and of the installed methods by name, and by name what is wrong with those that cannot be used."""
+    classes, broken = installed()
+    good, bad = {name: Card.of(method) for name, method in classes.items()}, dict(broken)
+    for name, card in good.items():
         if name in own:
-            bad[name] = two_of_one_name(name, own[name], method)
-    return {name: method for name, method in {**good, **own}.items() if name not in bad}, bad
+            bad[name] = two_of_one_name(own[name], card)
+    return {name: card for name, card in {**good, **own}.items() if name not in bad}, bad
 
 
-def two_of_one_name(name: str, first: type[Method], second: type[Method]) -> str:
-    paths = (f"{m.__module__}:{m.__qualname__}" for m in (first, second))
-    return f'two methods are called "{name}": {" and ".join(paths)}; rename one of them, or uninstall its package'
+def two_of_one_name(first: Card, second: Card) -> str:
+    return (
+        f'two methods are called "{first.name}": {first.reference} and {second.reference}; rename one of them, or '
+        "uninstall its package"
+    )
 
 
 def load(reference: str) -> type[Method]:
@@ -103,6 +109,8 @@ def load(reference: str) -> type[Method]:
 
 def what_lacks(candidate: object) -> str | None:
     """What is missing in `candidate` for a method, to follow its name in a sentence; None when it is complete."""
+    from greenprune.methods.base import Method  # late: it imports torch, which whoever has written a method does too
+
     if not isinstance(candidate, type) or not issubclass(candidate, Method):
         hooks = ", ".join(sorted(Method.__abstractmethods__))
         return f"is not a subclass of greenprune.methods.Method; it lacks the hooks {hooks}"

@@ -6,17 +6,11 @@ Random selection is the control of Liu et al. 2019 (arXiv 1810.05270) and of Mit
 from __future__ import annotations
 
 import torch
-from greenprune.methods.base import Method, MethodOptions, Skip
+from greenprune.methods.base import Method, Skip
+from greenprune.methods.options.random_channels import RandomOptions
 from greenprune.methods.structure import surgery
 from greenprune.methods.structure.trace import Structure, trace
-from pydantic import Field
 from torch import Tensor, nn
-
-
-class RandomOptions(MethodOptions):
-    """Options of `random`."""
-
-    layers: bool = Field(True, description="remove residual branches as well as channels")
 
 
 class Random(Method):

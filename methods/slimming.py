@@ -6,37 +6,16 @@ from typing import Any, ClassVar
 
 import torch
 from greenprune.methods.base import Method, MethodOptions, Phase, Skip, step_of
+from greenprune.methods.options.slimming import SlimmingOptions
 from greenprune.methods.structure import surgery
 from greenprune.methods.structure.slot import Slot
 from greenprune.methods.structure.trace import BATCH_NORMS, FIXED, Structure, trace
-from pydantic import Field
 from torch import Tensor, nn
 
 TRAVEL_PER_STEP = 0.5
 """How far SGD moves a parameter per step and unit of gradient: a mean learning rate of 0.05, momentum 0.9."""
 
 BINS = 40
-
-
-class SlimmingOptions(MethodOptions):
-    """Options of `slimming`."""
-
-    strength: float = Field(
-        1e-4,
-        ge=0,
-        description="weight of the L1 penalty on the scales, at least (Liu et al., section 4.2: 1e-4 or 1e-5)",
-    )
-    drift: float = Field(
-        0.2,
-        ge=0,
-        description="how far the penalty alone would move a scale while it acts; it raises `strength` in trainings that are "
-        "too short for the paper's value, 0: never; meant for SGD at a learning rate of 0.1 with momentum 0.9",
-    )
-    initial_scale: float = Field(0.5, gt=0, description="factor on the initial scales (Liu et al., section 4.2: 0.5)")
-    train_share: float = Field(0.6, gt=0, lt=1, description="share of the training before the channels are removed")
-    fine_tune_peak: float = Field(
-        0.5, gt=0, description="learning rate at the start of fine-tuning, relative to the recipe's"
-    )
 
 
 class Slimming(Method):

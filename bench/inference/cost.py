@@ -11,7 +11,7 @@ from greenprune.bench.records.record import Cost, SampleMacs
 from greenprune.bench.run.job import Settings
 from greenprune.methods import Method, count_macs, count_params
 from greenprune.methods.budget import select as budget
-from greenprune.methods.cost.costs import COST_NAMES, MEASURED
+from greenprune.methods.cost.kinds import COST_NAMES, MEASURED
 from greenprune.methods.structure.macs import COUNTED, MacMeter
 from greenprune.methods.structure.remnant import is_thin
 from torch import Tensor, nn

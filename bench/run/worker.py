@@ -35,7 +35,7 @@ from greenprune.bench.training.loop import DivergedError, evaluate
 from greenprune.bench.training.setup import Emit, fresh_model, images_of, metered, train_once
 from greenprune.bench.tune.record import Spent
 from greenprune.methods import BudgetError, MethodError, Skip
-from greenprune.methods.cost.costs import MEASURED
+from greenprune.methods.cost.kinds import MEASURED
 
 EXPECTED = (UserError, Skip, BudgetError, DivergedError, OverdrawnError, MethodError)
 """Why a run can have no result without anything being broken: the message is a sentence for the user."""

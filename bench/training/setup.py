@@ -20,7 +20,7 @@ from greenprune.bench.run.job import Job, Settings
 from greenprune.bench.training.batches import Batches, evaluation_batches
 from greenprune.bench.training.loop import Trained, train
 from greenprune.methods import CostTable, Method, find
-from greenprune.methods.cost.costs import MEASURED
+from greenprune.methods.cost.kinds import MEASURED
 from torch import Tensor, nn
 
 Emit = Callable[..., None]

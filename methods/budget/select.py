@@ -12,7 +12,8 @@ from collections import deque
 import torch
 from greenprune.methods.budget import steps as budget_steps
 from greenprune.methods.budget.choice import Choice
-from greenprune.methods.cost.costs import COST_NAMES, MEASURED, Cost, CostKind, MacCost, ParamCost, ProductCost
+from greenprune.methods.cost.costs import Cost, MacCost, ParamCost, ProductCost
+from greenprune.methods.cost.kinds import COST_NAMES, MEASURED, CostKind
 from greenprune.methods.cost.measured_cost import CostTable, TableCost
 from greenprune.methods.structure.trace import Structure
 from torch import Tensor, nn

@@ -13,23 +13,15 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 import torch
 import torch.fx
+from greenprune.methods.cost.kinds import CostKind
 from greenprune.methods.structure.branches import branch_nodes, node_ancestors
 from greenprune.methods.structure.units import BATCH_NORMS, FIXED, Branch, ChannelGroup, Remnant, Structure
 from torch import Tensor, nn
-
-CostKind = Literal["macs", "params", "latency", "energy"]
-MEASURED: tuple[CostKind, ...] = ("latency", "energy")
-"""Costs that need a `calibration.CostTable`."""
-
-COST_NAMES: dict[CostKind, str] = {
-    "macs": "MACs", "params": "parameters", "latency": "time", "energy": "energy",
-}  # fmt: skip
 
 Floats = npt.NDArray[np.float64]
 

@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 from greenprune.methods.budget import select as budget
-from greenprune.methods.cost.costs import CostKind
+from greenprune.methods.cost.kinds import CostKind
 from greenprune.methods.cost.measured_cost import CostTable
 from greenprune.methods.gating import checkpoint, fading, importance, ranks, selection, setup, shrinking
 from greenprune.methods.gating import record as gating_record

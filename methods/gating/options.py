@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from greenprune.methods.base import MethodOptions
+from greenprune.methods.options.base import MethodOptions
 from pydantic import Field
 
 

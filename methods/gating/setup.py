@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from greenprune.methods.base import Skip
 from greenprune.methods.budget import select as budget
-from greenprune.methods.cost.costs import MEASURED, Cost, CostKind
+from greenprune.methods.cost.costs import Cost
+from greenprune.methods.cost.kinds import MEASURED, CostKind
 from greenprune.methods.gating.options import GatingOptions
 from greenprune.methods.structure import surgery
 from greenprune.methods.structure.remnant import with_remnants
