@@ -18,10 +18,9 @@ import torch
 import torch.nn.functional as F
 from greenprune.bench.data import parquet
 from greenprune.bench.data.cache import Arrays, cache_folder, cached
+from greenprune.bench.data.names import DATASETS
 from greenprune.bench.errors import UserError, did_you_mean
 from torch import Tensor
-
-DATASETS: tuple[str, ...] = ("digits", "cifar10", "cifar100")
 
 HOLDOUT_SHARE = 0.1
 DIGITS_TEST_SHARE = 0.2

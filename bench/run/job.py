@@ -5,7 +5,7 @@ from __future__ import annotations
 from greenprune.bench.suite.recipe import Allowance, Training
 from greenprune.bench.suite.suite import Measurement, MethodEntry
 from greenprune.bench.suite.views import View
-from greenprune.methods import CostKind
+from greenprune.methods.cost.kinds import CostKind
 from pydantic import BaseModel, ConfigDict
 
 

@@ -7,14 +7,16 @@ from collections.abc import Iterable
 from typing import Annotated, Any, Literal, TypeVar
 
 from greenprune.bench import models
-from greenprune.bench.data.data import DATASETS
+from greenprune.bench.data.names import DATASETS
 from greenprune.bench.energy.carbon import check_country
 from greenprune.bench.errors import UserError
 from greenprune.bench.suite.recipe import Allowance, Part, Training, refused
 from greenprune.bench.suite.validation import REPEATED, shown
 from greenprune.bench.suite.views import View
-from greenprune.methods import CostKind, Method, MethodError, MethodOptions, find, registry
-from greenprune.methods.plugins import REFERENCE, UnknownMethodError
+from greenprune.methods.catalogue import card, cards
+from greenprune.methods.cost.kinds import CostKind
+from greenprune.methods.options.base import Card, MethodOptions
+from greenprune.methods.plugins import REFERENCE, MethodError, UnknownMethodError
 from pydantic import (
     Field,
     SerializeAsAny,
@@ -99,10 +101,10 @@ class MethodEntry(Part):
     @field_validator("name")
     @classmethod
     def _is_registered(cls, name: str) -> str:
-        if name in registry():
+        if name in cards():
             return name
         try:
-            find(name)
+            card(name)
         except UnknownMethodError:
             raise PydanticCustomError("unknown_name", "is unknown") from None
         except MethodError as e:
@@ -234,13 +236,13 @@ def _one_of(known: Iterable[str], name: str) -> str:
     return name
 
 
-def _method(name: str) -> type[Method] | None:
+def _method(name: str) -> Card | None:
     """The method that a suite calls `name`; None where there is none that can be used."""
-    known = registry().get(name)
+    known = cards().get(name)
     if known is not None:
         return known
     try:
-        return find(name)
+        return card(name)
     except MethodError:
         return None
 
@@ -257,13 +259,13 @@ def schema(references: Iterable[str] = ()) -> dict[str, Any]:
     entry = definitions["MethodEntry"]
     described = entry["properties"]["name"].pop("description")
     entry["properties"]["name"] = {
-        "anyOf": [{"type": "string", "enum": list(registry())}, {"type": "string", "pattern": REFERENCE}],
+        "anyOf": [{"type": "string", "enum": list(cards())}, {"type": "string", "pattern": REFERENCE}],
         "description": described,
         "title": "Name",
     }
     entry["allOf"] = []
     named_otherwise = {name: method for name in references if (method := _method(name)) is not None}
-    for name, method in {**named_otherwise, **registry()}.items():
+    for name, method in {**named_otherwise, **cards()}.items():
         options = method.Options.model_json_schema(ref_template="#/$defs/{model}")
         definitions |= options.pop("$defs", {})
         named = {"properties": {"name": {"const": name}}, "required": ["name"]}

@@ -11,8 +11,10 @@ from greenprune.bench.models import build
 from greenprune.bench.records.store import load_model, save_model
 from greenprune.bench.training.ledger import Ledger
 from greenprune.methods import BudgetError, Method, Skip, count_macs, count_params, registry
+from greenprune.methods.catalogue import cards
 from greenprune.methods.gating.heads import GateHead
 from greenprune.methods.gating.wrappers import Gated
+from greenprune.methods.options.base import Card
 from greenprune.methods.structure.surgery import evaluate
 from torch import nn
 
@@ -121,6 +123,11 @@ def test_every_phase_is_charged_and_the_phases_cover_the_training(name: str) -> 
     run(name, network(), 0.5, ledger=ledger)
     assert [entry.phase for entry in ledger.stored().entries] == [p.name for p in phases]
     assert ledger.samples == STEPS * BATCH
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_its_card_says_what_it_says(name: str) -> None:
+    assert cards()[name] == Card.of(registry()[name])
 
 
 @pytest.mark.parametrize("name", METHODS)

@@ -16,6 +16,7 @@ from greenprune.bench.errors import UserError
 from greenprune.bench.records.record import read_record
 from greenprune.bench.suite.file import load_suite
 from greenprune.methods import Method, MethodError, plugins, registry
+from greenprune.methods.catalogue import OWN
 from greenprune.methods.plugins import GROUP, collect, load, merged, what_lacks
 
 from tests.conftest import SUITE
@@ -141,10 +142,9 @@ def test_an_import_error_is_one_sentence(
 
 def test_two_methods_of_one_name_are_refused_and_named(example: str) -> None:
     copy = type("Copy", (load(example),), {"name": "slimming", "__module__": "elsewhere"})
-    own = dict(registry())
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(plugins, "installed", lambda: ({"slimming": copy}, {}))
-        known, broken = merged(own)
+        known, broken = merged(OWN)
     assert "slimming" not in known
     assert broken == {
         "slimming": 'two methods are called "slimming": greenprune.methods.slimming:Slimming and elsewhere:Copy; '

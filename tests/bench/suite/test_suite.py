@@ -6,7 +6,7 @@ import json
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import jsonschema
 import pytest
@@ -15,7 +15,9 @@ from greenprune.bench.run.job import Settings
 from greenprune.bench.suite.file import load_suite, shipped
 from greenprune.bench.suite.suite import Suite, schema
 from greenprune.methods import Method, MethodOptions, registry
-from greenprune.methods.magnitude import MagnitudeOptions
+from greenprune.methods.catalogue import cards
+from greenprune.methods.options.base import Card
+from greenprune.methods.options.magnitude import MagnitudeOptions
 from pydantic import Field, ValidationError
 from torch import Tensor, nn
 
@@ -430,8 +432,8 @@ def test_a_method_that_cannot_keep_the_cost_is_named(write: Write) -> None:
 @pytest.fixture
 def toy(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], str]:
     """Registers `toy`; gives the text of a suite with these options of it."""
-    known: dict[str, Any] = {**registry(), "toy": Toy}
-    monkeypatch.setattr("greenprune.bench.suite.suite.registry", lambda: known)
+    known = {**cards(), "toy": Card.of(Toy)}
+    monkeypatch.setattr("greenprune.bench.suite.suite.cards", lambda: known)
     return lambda options: changed('"magnitude"', '"toy"').replace('{ norm = "l2" }', options)
 
 

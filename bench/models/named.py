@@ -1,0 +1,124 @@
+"""Which networks there are, and which function makes one. Imports torch where a network is asked for that needs it."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import sys
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from greenprune.bench.errors import UserError, did_you_mean
+
+if TYPE_CHECKING:
+    from torch import nn
+
+TORCHVISION = "torchvision/"
+
+RESNETS = {f"resnet{depth}": depth for depth in (20, 32, 44, 56, 110)}
+OWN = (*RESNETS, "vgg16_bn")
+
+_TORCHVISION_OPTIONS: dict[str, dict[str, bool]] = {
+    "googlenet": {"aux_logits": False, "init_weights": True},  # otherwise it returns three outputs while training
+}
+
+
+def names() -> list[str]:
+    """The networks defined here; `torchvision/<name>` and `package.module:factory` are accepted as well."""
+    return list(OWN)
+
+
+def check(name: str) -> None:
+    """Make sure that `build(name, ...)` knows the network, without building it (a user's module is imported).
+
+    Raises:
+        UserError: the name is unknown; the message holds what is allowed and the nearest name.
+    """
+    if name not in OWN:
+        factory_of(name)
+
+
+def factory_of(name: str) -> Callable[[int], nn.Module]:
+    """What makes the network of a number of classes. Raises UserError: the name is unknown."""
+    if name in OWN:
+        from greenprune.bench.models.resnet import resnet
+        from greenprune.bench.models.vgg import vgg16_bn
+
+        return partial(resnet, RESNETS[name]) if name in RESNETS else vgg16_bn
+    if name.startswith(TORCHVISION):
+        return _torchvision_factory(name.removeprefix(TORCHVISION))
+    module_name, _, attribute = name.partition(":")
+    if module_name and attribute:
+        return _user_factory(name, module_name, attribute)
+    near = did_you_mean(name, [*OWN, *(TORCHVISION + known for known in _torchvision_names())])
+    raise UserError(
+        f'model = "{name}" is unknown{near}; allowed are {", ".join(OWN)}, torchvision/<name> and '
+        "package.module:factory"
+    )
+
+
+def _torchvision_names() -> list[str]:
+    import torchvision
+
+    # Classification models sit directly in torchvision.models; detection, segmentation, video in packages below it.
+    return torchvision.models.list_models(module=torchvision.models)
+
+
+def _torchvision_factory(name: str) -> Callable[[int], nn.Module]:
+    import torchvision
+
+    known = _torchvision_names()
+    if name not in known:
+        raise UserError(
+            f'model = "{TORCHVISION}{name}": torchvision has no classification model "{name}"'
+            f"{did_you_mean(name, known)}; allowed are the {len(known)} names of "
+            "torchvision.models.list_models(module=torchvision.models)"
+        )
+    options = _TORCHVISION_OPTIONS.get(name, {})
+    return lambda classes: torchvision.models.get_model(name, weights=None, num_classes=classes, **options)
+
+
+def _user_factory(name: str, module_name: str, attribute: str) -> Callable[[int], nn.Module]:
+    with _importable_working_directory():
+        try:
+            module = importlib.import_module(module_name)
+        except ModuleNotFoundError as error:
+            raise UserError(
+                f'model = "{name}": there is no module "{error.name or module_name}" in the working directory or among '
+                "the installed packages"
+            ) from error
+        except Exception as error:  # importing runs the user's code
+            raise UserError(f'model = "{name}": importing "{module_name}" failed with {brief(error)}') from error
+    factory = getattr(module, attribute, None)
+    if factory is None:
+        public = [known for known in vars(module) if not known.startswith("_")]
+        raise UserError(
+            f'model = "{name}": module "{module_name}" has no "{attribute}"{did_you_mean(attribute, public)}'
+        )
+    if not callable(factory):
+        raise UserError(
+            f'model = "{name}": "{attribute}" is a {type(factory).__name__}; allowed is a function of the number of '
+            "classes that returns a torch.nn.Module"
+        )
+    return factory
+
+
+@contextlib.contextmanager
+def _importable_working_directory() -> Iterator[None]:
+    # Console scripts, unlike `python -m`, do not search the working directory, where a user's own model lies.
+    folder = str(Path.cwd())
+    sys.path.insert(0, folder)
+    importlib.invalidate_caches()
+    try:
+        yield
+    finally:
+        sys.path.remove(folder)
+
+
+def brief(error: Exception) -> str:
+    """Type and first line of an error, for use inside a sentence."""
+    text = str(error).strip()
+    first_line = text.splitlines()[0].rstrip(".") if text else ""
+    return f"{type(error).__name__}: {first_line}" if first_line else type(error).__name__
