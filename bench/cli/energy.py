@@ -12,7 +12,7 @@ import shlex
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from textwrap import shorten
@@ -23,6 +23,8 @@ from greenprune.bench.energy.carbon import J_PER_KWH, GridIntensity, gco2e, grid
 from greenprune.bench.energy.crosscheck import CrossCheck, codecarbon_beside
 from greenprune.bench.energy.rapl import POWERCAP
 from greenprune.bench.energy.reading import Kind
+from greenprune.bench.energy.units import checked_counts, singular
+from greenprune.bench.energy.window import Window
 from greenprune.bench.errors import UserError
 from greenprune.bench.machine.hardware import hardware
 from greenprune.bench.records.record import write_atomically
@@ -51,6 +53,13 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
         metavar="SECONDS",
         help="measure idle power first, for net energy (0: do not)",
     )
+    command.add_argument(
+        "--units",
+        action="append",
+        default=[],
+        metavar="NAME=NUMBER",
+        help="what the command does, for joules per unit: tokens=1000; @FILE: lines of NAME=NUMBER that it wrote itself",
+    )
     command.add_argument("--codecarbon", action="store_true", help="run CodeCarbon's tracker beside, as a cross-check")
     command.add_argument("stray", nargs="*", help=argparse.SUPPRESS)
 
@@ -76,6 +85,7 @@ def command_energy(arguments: argparse.Namespace) -> int:
     if not 0 <= arguments.idle < float("inf"):
         raise UserError(f"--idle {arguments.idle:g}: allowed is a number of seconds from 0")
     _check_outputs(arguments.json, arguments.csv, arguments.plot)
+    units = given_units(arguments.units)
     intensity = grid_intensity(arguments.country)
     return measure(
         command,
@@ -85,6 +95,8 @@ def command_energy(arguments: argparse.Namespace) -> int:
         plot_path=arguments.plot,
         idle_s=arguments.idle,
         codecarbon=arguments.codecarbon,
+        units=units,
+        unit_files=[Path(text[1:]) for text in arguments.units if text.startswith("@")],
     )
 
 
@@ -97,6 +109,8 @@ def measure(
     plot_path: Path | None = None,
     idle_s: float = 0.0,
     codecarbon: bool = False,
+    units: Mapping[str, float] | None = None,
+    unit_files: Sequence[Path] = (),
     powercap: Path = POWERCAP,
 ) -> int:
     """Run `command`, print its energy on standard error (standard output is the command's), return its exit code."""
@@ -105,17 +119,21 @@ def measure(
         if idle_s:
             meter.measure_idle(idle_s)
         started_at = datetime.now(UTC).isoformat(timespec="seconds")
+        written_before = {path: _written_ns(path) for path in unit_files}
         with contextlib.ExitStack() as beside:
             if codecarbon:
                 check = beside.enter_context(codecarbon_beside(arguments_country(intensity)))
-            with meter.window("command") as window:
+            with meter.window("command", units=units) as window:
                 try:
                     exit_code = _run(command)
                 except OSError as e:
                     return _not_started(command[0], e)
         sources = meter.describe()
         power = meter.power_log.columns()
+    uncounted = count_from_files(window, written_before)
     _print(window.reading, sources, intensity, check)
+    for problem in uncounted:
+        print(f"greenprune: {problem}", file=sys.stderr)
     stored = {
         "command": shlex.join(command),
         "exit_code": exit_code,
@@ -142,7 +160,7 @@ def measure(
     except OSError as e:
         print(f"greenprune: {e.filename}: cannot be written ({e.strerror})", file=sys.stderr)
         return exit_code or 1
-    return exit_code
+    return exit_code or (1 if uncounted else 0)
 
 
 def arguments_country(intensity: GridIntensity) -> str | None:
@@ -150,9 +168,12 @@ def arguments_country(intensity: GridIntensity) -> str | None:
     return None if intensity.country == "world" else intensity.country
 
 
-def totals(reading: Reading, intensity: GridIntensity) -> dict[str, dict[str, float]]:
-    """By kind: joules, kilowatt-hours and grams of CO2 equivalent with bounds. Kinds that are invalid are left out."""
-    found: dict[str, dict[str, float]] = {}
+def totals(reading: Reading, intensity: GridIntensity) -> dict[str, dict[str, Any]]:
+    """By kind: joules, kilowatt-hours and grams of CO2 equivalent with bounds, and joules per unit of what was counted.
+
+    Kinds that are invalid are left out.
+    """
+    found: dict[str, dict[str, Any]] = {}
     for kind in get_args(Kind):
         energy_j, bounds_j = reading.energy_j(kind), reading.bounds_j(kind)
         if energy_j is None or bounds_j is None:
@@ -166,11 +187,63 @@ def totals(reading: Reading, intensity: GridIntensity) -> dict[str, dict[str, fl
             "gco2e": gco2e(energy_j, intensity),
             "gco2e_low": gco2e(bounds_j[0], intensity),
             "gco2e_high": gco2e(bounds_j[1], intensity),
+            "per_unit": [part.model_dump() for part in reading.per_unit(kind)],
         }
         net_j = reading.net_j(kind)
         if net_j is not None:
             found[kind]["net_j"] = net_j
     return found
+
+
+def given_units(texts: Sequence[str]) -> dict[str, float]:
+    """What `--units` says itself: {"tokens": 1000.0}. Raises UserError."""
+    units: dict[str, float] = {}
+    for text in texts:
+        if text.startswith("@"):
+            continue
+        for name, count in _counts(text, "--units").items():
+            if name in units:
+                raise UserError(f"--units {text}: {name} is given twice")
+            units[name] = count
+    return units
+
+
+def count_from_files(window: Window, written_before: Mapping[Path, int | None]) -> list[str]:
+    """Count in `window` what the command wrote into files, lines of NAME=NUMBER, and tell what could not be read.
+
+    `written_before`: when each file was written last before the command ran, in nanoseconds; None: it was not there.
+    """
+    problems = []
+    for path, before_ns in written_before.items():
+        if before_ns is not None and _written_ns(path) == before_ns:
+            problems.append(f"--units @{path}: the command did not write it; what it holds is from before")
+            continue
+        try:
+            for line in path.read_text(encoding="utf-8").splitlines():
+                if line.strip():
+                    window.count(**_counts(line.strip(), str(path)))
+        except OSError as e:
+            problems.append(f"--units @{path}: cannot be read ({e.strerror})")
+        except UserError as e:
+            problems.append(str(e))
+        except UnicodeDecodeError as e:
+            problems.append(f"--units @{path}: is no text ({e.reason})")
+    return problems
+
+
+def _written_ns(path: Path) -> int | None:
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return None
+
+
+def _counts(text: str, where: str) -> dict[str, float]:
+    name, _, number = text.partition("=")
+    try:
+        return checked_counts({name.strip(): float(number)})
+    except ValueError:
+        raise UserError(f"{where} {text}: allowed is NAME=NUMBER with a number from 0, such as tokens=1000") from None
 
 
 def _reading(reading: Reading) -> dict[str, Any]:
@@ -286,6 +359,11 @@ def _print(
             f"{kind}: {_short(total['energy_j'])} J = {_short(total['energy_kwh'])} kWh, "
             f"{_short(total['gco2e'])} gCO2e ({_short(total['gco2e_low'])} to {_short(total['gco2e_high'])})"
         )
+        told += [
+            f"{kind}: {_short(part.j_per_unit)} J per {singular(part.unit)} "
+            f"({_short(part.low_j_per_unit)} to {_short(part.high_j_per_unit)}), {part.count:g} {part.unit}"
+            for part in reading.per_unit(kind)
+        ]
     told += [
         f"CO2 by {intensity.gco2e_per_kwh:g} g/kWh ({intensity.source}); what is measured and what is modelled are "
         "not added up",

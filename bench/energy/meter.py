@@ -79,18 +79,21 @@ class EnergyMeter:
         self._power: tuple[float, list[Mark] | None, float | None] = (time.perf_counter(), self._marks(), None)
         _meters.add(self)
 
-    def begin(self, name: str, *, align: bool = False) -> Window:
+    def begin(self, name: str, *, align: bool = False, units: Mapping[str, float] | None = None) -> Window:
         """Open a window; end it with `.end()`.
+
+        `units`: what is done in it, such as {"tokens": 1000}, for joules per unit (`Reading.per_unit`); see
+        `Window.count` for numbers that are known only later. Raises ValueError where a number is none.
 
         `align`: begin and end when the GPU's energy counter moves, which takes up to one of its periods each time and
         makes short windows exact. The time and energy until the counter moves at the end are part of the window.
         """
-        return Window(self, name, align)
+        return Window(self, name, align, units)
 
     @contextlib.contextmanager
-    def window(self, name: str, *, align: bool = False) -> Iterator[Window]:
-        """Measure the block; `align` as in `begin`. What it raises passes through, and the reading is still there."""
-        window = self.begin(name, align=align)
+    def window(self, name: str, *, align: bool = False, units: Mapping[str, float] | None = None) -> Iterator[Window]:
+        """Measure the block; arguments as in `begin`. What it raises passes through, and the reading is still there."""
+        window = self.begin(name, align=align, units=units)
         try:
             yield window
         finally:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Literal
 
+from greenprune.bench.energy.units import PerUnit
 from pydantic import BaseModel, ConfigDict
 
 Kind = Literal["measured", "sampled", "modelled"]
@@ -82,6 +83,7 @@ class Reading(BaseModel):
     duration_s: float
     sources: tuple[SourceReading, ...] = ()
     warnings: tuple[str, ...] = ()
+    units: dict[str, float] = {}  # what was done meanwhile, counted: {"tokens": 1000}
 
     def energy_j(self, kind: Kind) -> float | None:
         """Joules of all sources of `kind`; None when there is none, or when one of them is invalid."""
@@ -106,6 +108,23 @@ class Reading(BaseModel):
         low = sum(s.energy_j if s.low_j is None else s.low_j for s in parts)  # type: ignore[misc]
         high = sum(s.energy_j if s.high_j is None else s.high_j for s in parts)  # type: ignore[misc]
         return low, high
+
+    def per_unit(self, kind: Kind) -> tuple[PerUnit, ...]:
+        """Joules per token, image, request of what was counted; empty as `energy_j` is None, and without a count of 0."""
+        energy_j, bounds_j = self.energy_j(kind), self.bounds_j(kind)
+        if energy_j is None or bounds_j is None:
+            return ()
+        return tuple(
+            PerUnit(
+                unit=unit,
+                count=count,
+                j_per_unit=energy_j / count,
+                low_j_per_unit=bounds_j[0] / count,
+                high_j_per_unit=bounds_j[1] / count,
+            )
+            for unit, count in self.units.items()
+            if count
+        )
 
 
 def merge_cards(states: Iterable[CardState | None]) -> CardState | None:

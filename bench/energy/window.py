@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from greenprune.bench.energy.reading import Reading
 from greenprune.bench.energy.source import Mark
+from greenprune.bench.energy.units import checked_counts
 
 if TYPE_CHECKING:
     from greenprune.bench.energy.meter import EnergyMeter
@@ -18,8 +19,11 @@ if TYPE_CHECKING:
 class Window:
     """A stretch of time whose energy is read. Made by `EnergyMeter.window` and `EnergyMeter.begin`."""
 
-    def __init__(self, meter: EnergyMeter, name: str, align: bool = False) -> None:
+    def __init__(
+        self, meter: EnergyMeter, name: str, align: bool = False, units: Mapping[str, float] | None = None
+    ) -> None:
         self.name = name
+        self._units = checked_counts(units or {})
         self._align = align
         self._meter = meter
         self._pid = os.getpid()
@@ -36,12 +40,23 @@ class Window:
             raise RuntimeError(f'the window "{self.name}" has not ended')
         return self._reading
 
+    def count(self, **units: float) -> None:
+        """Add to what was done in the window, before or after its end: `window.count(tokens=17)`.
+
+        Raises ValueError where a number is negative, infinite or none at all; nothing is then added.
+        """
+        for unit, count in checked_counts(units).items():
+            self._units[unit] = self._units.get(unit, 0.0) + count
+        if self._reading is not None:
+            self._reading = self._reading.model_copy(update={"units": dict(self._units)})
+
     def end(self) -> Reading:
         """Close the window; a second time does nothing. Never raises on account of a sensor."""
         if self._reading is None:
             if self._open is not None:
                 self._stop()
-            self._reading = self._meter._read(self.name, self._pid, self._spans, self._problems)
+            reading = self._meter._read(self.name, self._pid, self._spans, self._problems)
+            self._reading = reading.model_copy(update={"units": dict(self._units)})
         return self._reading
 
     @contextlib.contextmanager

@@ -50,6 +50,11 @@ OWN_COLUMNS = {
     "grid_source": "where that figure comes from",
     "greenprune_version": "version of greenprune",
     "command": "the command that was measured",
+    "unit": "what was counted meanwhile, such as tokens; several are separated by semicolons, here and below",
+    "unit_count": "how many of them",
+    "j_per_unit": "joules for one of them, of the machine alone (without PUE)",
+    "low_j_per_unit": "lower bound of j_per_unit",
+    "high_j_per_unit": "upper bound of j_per_unit",
 }
 COLUMNS = CODECARBON_COLUMNS | OWN_COLUMNS
 """Every column of energy.csv and key of energy.json, with its meaning and unit."""
@@ -125,9 +130,22 @@ def rows_of_reading(reading: Reading, phase: str, about: dict[str, Any], pue: fl
             else None,
             "pue": pue,
             **{f"{part}_energy": _part_kwh(reading, kind, part, pue) for part in ("cpu", "gpu", "ram")},
+            **_per_unit(reading, kind),
         }
         rows.append({name: (about | found).get(name) for name in COLUMNS})
     return rows
+
+
+def _per_unit(reading: Reading, kind: Kind) -> dict[str, Any]:
+    parts = [part.model_dump() for part in reading.per_unit(kind)]
+    columns = {
+        "unit": "unit",
+        "unit_count": "count",
+        **{name: name for name in ("j_per_unit", "low_j_per_unit", "high_j_per_unit")},
+    }
+    if len(parts) == 1:
+        return {column: parts[0][name] for column, name in columns.items()}
+    return {column: ";".join(str(part[name]) for part in parts) or None for column, name in columns.items()}
 
 
 def _part_kwh(reading: Reading, kind: Kind, part: str, pue: float) -> float | None:

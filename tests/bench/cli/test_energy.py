@@ -11,6 +11,7 @@ import sys
 import time
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from greenprune.bench.cli.energy import measure, split_command
 from greenprune.bench.cli.main import main
@@ -198,6 +199,43 @@ def test_a_gpu_is_measured_with_its_net_energy(standin: Path, tmp_path: Path) ->
     assert found["totals"]["measured"]["energy_j"] == gpu["energy_j"]
 
 
+def test_joules_per_unit_are_printed_and_written(tmp_path: Path, capfd) -> None:
+    code = f"{BURN}\nopen('counts', 'w').write('tokens = 40\\n\\ntokens=10\\n')"
+    path, table, counts = tmp_path / "e.json", tmp_path / "e.csv", tmp_path / "counts"
+    done = greenprune(
+        "--json", str(path), "--csv", str(table), "--units", "requests=5", "--units", f"@{counts}", "--",
+        sys.executable, "-c", code, "0.3", cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    found = json.loads(path.read_text())
+    assert found["reading"]["units"] == {"requests": 5, "tokens": 50}
+    row = pd.read_csv(table).set_index("kind").loc["modelled"]
+    total = found["totals"]["modelled"]
+    requests, tokens = total["per_unit"]
+    for part, count in ((requests, 5), (tokens, 50)):
+        assert part["count"] == count
+        for name, of in (("j_per_unit", "energy_j"), ("low_j_per_unit", "low_j"), ("high_j_per_unit", "high_j")):
+            assert part[name] == pytest.approx(total[of] / count)
+            assert str(part[name]) in row[name].split(";")
+    assert (row["unit"], row["unit_count"]) == ("requests;tokens", "5.0;50.0")
+    assert "J per request (" in done.stderr
+    assert "50 tokens" in done.stderr
+
+
+def test_counts_that_cannot_be_read_are_told_and_lose_nothing(tmp_path: Path, capfd) -> None:
+    absent, stale, wrong = tmp_path / "absent", tmp_path / "stale", tmp_path / "wrong"
+    stale.write_text("tokens=7")
+    command = [sys.executable, "-c", f"open({str(wrong)!r}, 'w').write('tokens: 9')"]
+    path = tmp_path / "e.json"
+    code = measure(command, WORLD, json_path=path, units={"images": 3}, unit_files=[absent, stale, wrong])
+    error = capfd.readouterr().err
+    assert code == 1
+    assert f"greenprune: --units @{absent}: cannot be read (No such file or directory)" in error
+    assert f"greenprune: --units @{stale}: the command did not write it" in error
+    assert f"greenprune: {wrong} tokens: 9: allowed is NAME=NUMBER" in error
+    assert json.loads(path.read_text())["reading"]["units"] == {"images": 3}
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -208,6 +246,10 @@ def test_a_gpu_is_measured_with_its_net_energy(standin: Path, tmp_path: Path) ->
         (["--json", "no/such/folder/f", "--", "ls"], "cannot be written"),
         (["--plot", "x.gif", "--", "ls"], "allowed suffixes are .png, .svg, .pdf"),
         (["--idle", "-1", "--", "ls"], "--idle -1"),
+        (["--units", "tokens", "--", "ls"], "--units tokens: allowed is NAME=NUMBER"),
+        (["--units", "tokens=-1", "--", "ls"], "--units tokens=-1: allowed is NAME=NUMBER"),
+        (["--units", "tokens=many", "--", "ls"], "allowed is NAME=NUMBER"),
+        (["--units", "tokens=1", "--units", "tokens=2", "--", "ls"], "tokens is given twice"),
     ],
 )
 def test_bad_input_is_one_sentence_and_runs_nothing(arguments, message, tmp_path, monkeypatch, capfd) -> None:

@@ -63,6 +63,28 @@ def test_windows_nest_and_overlap(meter: EnergyMeter) -> None:
     assert inner.reading.duration_s < outer.reading.duration_s
 
 
+def test_what_was_done_is_counted_before_meanwhile_and_after(meter: EnergyMeter) -> None:
+    with meter.window("serving", units={"requests": 2}) as w:
+        w.count(tokens=30)
+        w.count(tokens=12, requests=1)
+    assert w.reading.units == {"requests": 3, "tokens": 42}
+    energy_j = w.reading.energy_j("modelled")
+    w.count(images=5)
+    assert w.reading.units == {"requests": 3, "tokens": 42, "images": 5}
+    assert w.reading.energy_j("modelled") == energy_j
+    assert [part.j_per_unit for part in w.reading.per_unit("modelled")] == [energy_j / n for n in (3, 42, 5)]
+
+
+def test_a_count_that_is_none_adds_nothing_and_loses_nothing(meter: EnergyMeter) -> None:
+    with pytest.raises(ValueError, match="tokens"), meter.window("x", units={"tokens": -1}):
+        pytest.fail("the window was opened")
+    assert meter._open_windows == []
+    with pytest.raises(ValueError, match="tokens"), meter.window("x", units={"requests": 2}) as w:
+        w.count(requests=1, tokens=math.nan)
+    assert w.reading.units == {"requests": 2}
+    assert w.reading.energy_j("modelled") is not None
+
+
 class Ticking:
     """A counter of 1 J that moves with every third look at it."""
 

@@ -8,6 +8,7 @@ import pytest
 from greenprune.bench.energy.reading import CardState, Reading, SourceReading, merge_cards
 from greenprune.bench.energy.source import Counter, Mark, Segment, SensorError, counter_step_j, edge_error_s, fault
 from greenprune.bench.energy.trace import PowerTrace
+from greenprune.bench.energy.units import checked_counts, singular
 
 
 def source(name: str, energy_j: float | None, kind="measured", low_j=None, high_j=None) -> SourceReading:
@@ -44,6 +45,42 @@ def test_bounds_are_summed_and_a_source_without_them_counts_as_exact() -> None:
 def test_a_reading_survives_json() -> None:
     reading = Reading(name="x", duration_s=1.5, sources=(source("a", 10, low_j=8, high_j=13),), warnings=("w",))
     assert Reading.model_validate_json(reading.model_dump_json()) == reading
+
+
+# ---- units
+
+
+def test_joules_per_unit_carry_the_bounds() -> None:
+    reading = Reading(
+        name="x",
+        duration_s=1,
+        sources=(source("a", 10, low_j=8, high_j=13), source("cpu", 4, "modelled"), source("b", None, "sampled")),
+        units={"tokens": 100, "requests": 4, "images": 0},
+    )
+    tokens, requests = reading.per_unit("measured")
+    assert (tokens.unit, tokens.count) == ("tokens", 100)
+    assert (tokens.low_j_per_unit, tokens.j_per_unit, tokens.high_j_per_unit) == pytest.approx((0.08, 0.1, 0.13))
+    assert (requests.unit, requests.j_per_unit) == ("requests", 2.5)
+    assert [part.j_per_unit for part in reading.per_unit("modelled")] == [0.04, 1.0]
+    assert reading.per_unit("sampled") == ()
+    assert Reading.model_validate_json(reading.model_dump_json()) == reading
+
+
+@pytest.mark.parametrize("count", [-1, math.nan, math.inf, True, "7", None, [3]])
+def test_a_count_is_a_number_from_0(count) -> None:
+    with pytest.raises(ValueError, match=r"^tokens = .*: allowed is a number from 0$"):
+        checked_counts({"tokens": count})
+
+
+@pytest.mark.parametrize("name", ["", "per cent", "a=b", "7"])
+def test_a_unit_has_a_name(name: str) -> None:
+    with pytest.raises(ValueError, match=f'^unit "{name}": allowed is a name'):
+        checked_counts({name: 1})
+
+
+def test_one_of_them() -> None:
+    many = ["tokens", "images", "queries", "batches", "boxes", "passes", "loss", "km"]
+    assert [singular(unit) for unit in many] == ["token", "image", "query", "batch", "box", "pass", "loss", "km"]
 
 
 # ---- counters

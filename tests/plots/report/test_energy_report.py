@@ -112,6 +112,11 @@ def test_a_measured_command() -> None:
     assert (row["energy_consumed"], row["energy_low_kwh"], row["energy_high_kwh"]) == pytest.approx((2.0, 1.0, 3.0))
     assert row["emissions"] == pytest.approx(0.1)
     assert (row["country_iso_code"], row["command"], row["phase"]) == ("FRA", "python train.py", "command")
+    assert row["j_per_unit"] is None
+    counted = {**stored, "reading": {**stored["reading"], "units": {"tokens": 3.6e5}}}
+    (row,) = rows_of_command(counted, pue=2.0)
+    assert (row["unit"], row["unit_count"]) == ("tokens", 3.6e5)
+    assert (row["low_j_per_unit"], row["j_per_unit"], row["high_j_per_unit"]) == (10.0, 20.0, 30.0)
 
 
 def test_kinds_are_never_added_up(tmp_path: Path) -> None:
