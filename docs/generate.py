@@ -1,0 +1,220 @@
+"""Pages that MkDocs makes while it builds the site: the command line from its parser, the keys of a suite from its schema.
+
+A hook of MkDocs (see mkdocs.yml), and a module that the tests read. Docstrings are read without importing anything, from
+build/api: a folder of links that shows the package as it is installed, while its parts lie elsewhere in the repository.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+import tomllib
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.structure.files import File, Files
+
+ROOT = Path(__file__).parents[1]
+
+
+def on_startup(**_: Any) -> None:
+    """Lay out build/api, where mkdocstrings looks for the package (`paths` in mkdocs.yml)."""
+    link_package(ROOT / "build" / "api")
+
+
+def link_package(place: Path) -> None:
+    """Make `place/greenprune` a tree of links to the folders that pyproject.toml names as the package's parts."""
+    parts = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]["package-dir"]
+    top = place / "greenprune"
+    top.mkdir(parents=True, exist_ok=True)
+    wanted = {top / path.name: path for path in (ROOT / parts["greenprune"]).iterdir() if path.suffix}
+    wanted |= {top / name.partition(".")[2]: ROOT / folder for name, folder in parts.items() if "." in name}
+    for link, target in wanted.items():
+        link.unlink(missing_ok=True)
+        link.symlink_to(target)
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """Add the generated pages to those of docs/."""
+    for path, page in pages().items():
+        files.append(File.generated(config, path, content=page))
+    return files
+
+
+def pages() -> dict[str, str]:
+    """Markdown of each generated page by its path below docs/."""
+    if find_spec("greenprune") is None:  # not installed, and neither is torch: none of it is needed here
+        sys.path.insert(0, str(ROOT / "build" / "api"))
+    from greenprune.bench.cli.main import parser
+    from greenprune.bench.suite.suite import schema
+
+    return {"reference/command-line.md": command_line(parser()), "reference/suite.md": suite_keys(schema())}
+
+
+def command_line(parser: argparse.ArgumentParser) -> str:
+    """A page with a section for each command: what it is for, its usage, its arguments."""
+    lines = ["# Command line", "", _sentence(parser.description), "", *_arguments(parser)]
+    for name, command, about in _commands(parser):
+        lines += [f"## greenprune {name}", "", _sentence(about), "", "```text", _usage(command), "```", ""]
+        if command.description and command.description != about:
+            lines += [command.description, ""]
+        lines += _arguments(command)
+    lines += [
+        "## Exit codes",
+        "",
+        "| code | meaning |",
+        "| ---: | --- |",
+        "| 0 | everything went well |",
+        "| 1 | a run failed, or `compare` found something worse |",
+        "| 2 | bad input: one sentence on standard error names it and what is allowed |",
+        "| 130 | interrupted; what was finished is kept |",
+        "",
+        "`greenprune energy` returns the code of the command that it measures.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def suite_keys(schema: dict[str, Any]) -> str:
+    """A page with a table for each table of a suite file, and one for the options of each method."""
+    definitions = schema["$defs"]
+    lines = [
+        "# Suite files",
+        "",
+        "Generated from the schema that `greenprune schema` prints. A suite is one TOML file.",
+        "",
+    ]
+    lines += ["## Top level", "", *_keys(schema, definitions)]
+    for title, name in _tables(schema, definitions):
+        lines += [
+            f"## {title}",
+            "",
+            _sentence(definitions[name].get("description", "")),
+            "",
+            *_keys(definitions[name], definitions),
+        ]
+    lines += ["## Options of the methods", ""]
+    for entry in definitions["MethodEntry"].get("allOf", []):
+        name = entry["if"]["properties"]["name"]["const"]
+        options = entry["then"]["properties"]["options"]
+        lines += [f"### {name}", ""]
+        lines += _keys(options, definitions) if options.get("properties") else ["It has no options.", ""]
+    return "\n".join(lines)
+
+
+def _commands(parser: argparse.ArgumentParser) -> Iterator[tuple[str, argparse.ArgumentParser, str]]:
+    """Name, parser and help of each command."""
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            helps = {choice.dest: choice.help or "" for choice in action._choices_actions}
+            for name, command in action.choices.items():
+                yield name, command, helps.get(name, "")
+
+
+def _usage(parser: argparse.ArgumentParser) -> str:
+    return parser.format_usage().removeprefix("usage: ").strip()
+
+
+def _arguments(parser: argparse.ArgumentParser) -> list[str]:
+    """A table of the arguments, without --help and the commands themselves."""
+    skipped = (argparse._HelpAction, argparse._SubParsersAction)
+    rows = []
+    for action in parser._actions:
+        if isinstance(action, skipped) or action.help == argparse.SUPPRESS:
+            continue
+        name = ", ".join(f"`{option}`" for option in action.option_strings) or f"`{action.metavar or action.dest}`"
+        if action.option_strings and action.nargs != 0:
+            value = action.metavar or (
+                "{" + ",".join(map(str, action.choices)) + "}" if action.choices else action.dest.upper()
+            )
+            name += f" `{value}`"
+        text = (action.help or "") % {**vars(action), "prog": parser.prog} if action.help else ""
+        rows.append(f"| {_cell(name)} | {_cell(text)} |")
+    return ["| argument | meaning |", "| --- | --- |", *rows, ""] if rows else []
+
+
+def _tables(schema: dict[str, Any], definitions: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Heading and definition of each table of the file, in the order of the keys."""
+    for key, about in schema["properties"].items():
+        for name in _references(about):
+            if definitions[name].get("type") == "object":
+                many = about.get("type") == "array"
+                yield (f"[[{key}]]" if many else f"[{key}]"), name
+                break
+
+
+def _references(about: Any) -> Iterator[str]:
+    if isinstance(about, dict):
+        if "$ref" in about:
+            yield about["$ref"].rpartition("/")[2]
+        for value in about.values():
+            yield from _references(value)
+    elif isinstance(about, list):
+        for value in about:
+            yield from _references(value)
+
+
+def _keys(table: dict[str, Any], definitions: dict[str, Any]) -> list[str]:
+    required = table.get("required", ())
+    rows = ["| key | allowed | default | meaning |", "| --- | --- | --- | --- |"]
+    for key, about in table.get("properties", {}).items():
+        default = "required" if key in required else _default(about)
+        rows.append(
+            f"| `{key}` | {_cell(_allowed(about, definitions))} | {_cell(default)} | {_cell(about.get('description', ''))} |"
+        )
+    return [*rows, ""]
+
+
+def _default(about: dict[str, Any]) -> str:
+    value = about.get("default")
+    if value is None or isinstance(value, dict):
+        return ""
+    return f"`{str(value).lower() if isinstance(value, bool) else value}`"
+
+
+def _allowed(about: dict[str, Any], definitions: dict[str, Any]) -> str:
+    """What a value may be, in words."""
+    if "$ref" in about:
+        name = about["$ref"].rpartition("/")[2]
+        target = definitions[name]
+        return "a table" if target.get("type") == "object" else _allowed(target, definitions)
+    if "enum" in about:
+        return " or ".join(f"`{value}`" for value in about["enum"])
+    if "const" in about:
+        return f"`{about['const']}`"
+    for several in ("anyOf", "oneOf", "allOf"):
+        if several in about:
+            kinds = [_allowed(one, definitions) for one in about[several] if one.get("type") != "null"]
+            return " or ".join(dict.fromkeys(kinds))
+    kind = about.get("type", "")
+    if kind == "array":
+        inner = about.get("items") or {}
+        return f"list of {_allowed(inner, definitions)}" if inner else "list"
+    words = {
+        "integer": "whole number",
+        "number": "number",
+        "string": "text",
+        "boolean": "`true` or `false`",
+        "object": "a table",
+    }
+    return " ".join(filter(None, [words.get(kind, kind), _bounds(about)]))
+
+
+def _bounds(about: dict[str, Any]) -> str:
+    signs = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
+    return ", ".join(
+        f"{sign} {about[name]:g}" for name, sign in signs.items() if isinstance(about.get(name), int | float)
+    )
+
+
+def _sentence(text: str | None) -> str:
+    text = re.sub(r"\s+", " ", text or "").strip()
+    return text and text[0].upper() + text[1:].rstrip(".") + "."
+
+
+def _cell(text: str) -> str:
+    return re.sub(r"\s+", " ", text).replace("|", "\\|").strip()
