@@ -13,7 +13,6 @@ from typing import Any
 from greenprune.bench.energy import EnergyMeter
 from greenprune.bench.energy.carbon import GridIntensity, grid_intensity
 from greenprune.bench.energy.modelled import cpu_model
-from greenprune.bench.energy.rapl import POWERCAP
 from greenprune.bench.errors import UserError
 from greenprune.bench.records.record import write_atomically
 from rich.console import Console
@@ -54,7 +53,7 @@ def command_doctor(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def examine(intensity: GridIntensity, *, idle_s: float, powercap: Path = POWERCAP) -> dict[str, Any]:
+def examine(intensity: GridIntensity, *, idle_s: float, powercap: Path | None = None) -> dict[str, Any]:
     """Everything the doctor tells, as it is written to JSON. `idle_s`: how long idle power is measured, 0: not."""
     with EnergyMeter(powercap=powercap) as meter:
         sources = meter.describe()

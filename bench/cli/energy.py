@@ -21,7 +21,6 @@ from typing import Any, get_args
 from greenprune.bench.energy import EnergyMeter, Reading
 from greenprune.bench.energy.carbon import J_PER_KWH, GridIntensity, gco2e, grid_intensity
 from greenprune.bench.energy.crosscheck import CrossCheck, codecarbon_beside
-from greenprune.bench.energy.rapl import POWERCAP
 from greenprune.bench.energy.reading import Kind
 from greenprune.bench.energy.units import checked_counts, singular
 from greenprune.bench.energy.window import Window
@@ -111,7 +110,7 @@ def measure(
     codecarbon: bool = False,
     units: Mapping[str, float] | None = None,
     unit_files: Sequence[Path] = (),
-    powercap: Path = POWERCAP,
+    powercap: Path | None = None,
 ) -> int:
     """Run `command`, print its energy on standard error (standard output is the command's), return its exit code."""
     check: CrossCheck | None = None

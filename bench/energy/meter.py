@@ -12,12 +12,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from greenprune.bench.energy.gpus import find_gpus
+from greenprune.bench.energy.find import find_sources
 from greenprune.bench.energy.idle import IdlePower, idle_powers, with_idle
-from greenprune.bench.energy.modelled import CpuSource, RamSource, this_core_power
+from greenprune.bench.energy.parts import adds_up
 from greenprune.bench.energy.power_log import PowerLog
-from greenprune.bench.energy.rapl import POWERCAP, find_rapl
 from greenprune.bench.energy.reading import Reading, SourceReading
+from greenprune.bench.energy.sensors.place import Place
 from greenprune.bench.energy.source import Mark, Segment, Source, describe_source, fault, invalid, read_mark
 from greenprune.bench.energy.trace import Sampler
 from greenprune.bench.energy.window import Window
@@ -31,9 +31,10 @@ _meters: weakref.WeakSet[EnergyMeter] = weakref.WeakSet()
 class EnergyMeter:
     """Finds the sources of energy on this machine and reads them over windows.
 
-    GPUs by NVML ("nvml:0", numbered as nvidia-smi does); the CPU by RAPL ("rapl:package-0"), or, where there is none,
-    modelled from CPU time ("cpu") and memory ("ram"). Windows may nest, overlap and be opened from any thread. A
-    forked child may go on using the meter for windows of its own.
+    GPUs by NVML ("nvml:0", numbered as nvidia-smi does) and their likes of other makers; the CPU by RAPL
+    ("rapl:package-0"), or, where there is none, modelled from CPU time ("cpu") and memory ("ram"); the whole machine by
+    its own meter ("machine:power_meter"). `greenprune.bench.energy.find` knows all of them. Windows may nest, overlap
+    and be opened from any thread. A forked child may go on using the meter for windows of its own.
     """
 
     def __init__(
@@ -43,7 +44,8 @@ class EnergyMeter:
         synchronise: Callable[[], None] | None = None,
         gpu_uuids: Sequence[str] | None = None,
         environ: Mapping[str, str] = os.environ,
-        powercap: Path = POWERCAP,
+        powercap: Path | None = None,
+        sysfs: Path | None = None,
         idle_power_w: Mapping[str, float] | None = None,
     ) -> None:
         """Takes about a second, most of it CodeCarbon's, and five updates of each GPU's counter: do it early.
@@ -55,7 +57,8 @@ class EnergyMeter:
                 `torch.cuda.synchronize` where a GPU is used.
             gpu_uuids: the GPUs by UUID instead, for example from `torch.cuda.get_device_properties(0).uuid`.
             environ: where CUDA_VISIBLE_DEVICES and CUDA_DEVICE_ORDER are looked up.
-            powercap: where Linux shows RAPL.
+            powercap: where Linux shows RAPL; None: class/powercap in `sysfs`.
+            sysfs: where Linux shows its other sensors; None: what GREENPRUNE_SYSFS in `environ` says, else /sys.
             idle_power_w: idle power by source, where it is known already ("nvml:0"); else see `measure_idle`.
 
         Raises:
@@ -68,14 +71,8 @@ class EnergyMeter:
         self._last_poll_s: dict[str, float] = {}
         self._idle = {name: IdlePower(power_w) for name, power_w in (idle_power_w or {}).items()}
         self.power_log = PowerLog()
-        self._nvml, gpus, absent_gpus = find_gpus(device, gpu_uuids, environ)
-        rapl, absent_rapl = find_rapl(powercap)
-        self._rows = absent_gpus + absent_rapl  # for describe()
-        self._sources: list[Source] = [*gpus, *rapl]
-        if not rapl:
-            self._sources.append(CpuSource(this_core_power()))
-        if not any(source.name.startswith("rapl:dram") for source in rapl):
-            self._sources.append(RamSource())
+        place = Place.here(sysfs, powercap, device=device, gpu_uuids=gpu_uuids, environ=environ)
+        self._nvml, self._sources, self._rows, self.absent = find_sources(place)
         self._power: tuple[float, list[Mark] | None, float | None] = (time.perf_counter(), self._marks(), None)
         _meters.add(self)
 
@@ -281,7 +278,7 @@ class EnergyMeter:
         power_w: dict[bool, float] = {}  # by whether it is modelled
         for source, start, end in zip(self._sources, before, after, strict=True):
             segment = Segment(start, end)
-            if fault([segment]) is None and segment.duration_s > 0:
+            if adds_up(source.name) and fault([segment]) is None and segment.duration_s > 0:
                 modelled = source.kind == "modelled"
                 power_w[modelled] = power_w.get(modelled, 0.0) + segment.energy_j / segment.duration_s
         return power_w.get(False, power_w.get(True))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Literal
 
+from greenprune.bench.energy.parts import adds_up
 from greenprune.bench.energy.units import PerUnit
 from pydantic import BaseModel, ConfigDict
 
@@ -75,7 +76,11 @@ class SourceReading(BaseModel):
 
 
 class Reading(BaseModel):
-    """Everything that was read in one window. Kinds are never added to one another."""
+    """Everything that was read in one window.
+
+    Kinds are never added to one another, and what covers the whole machine is never added to its parts: the sums below
+    leave it out (`greenprune.bench.energy.parts`).
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -87,11 +92,11 @@ class Reading(BaseModel):
 
     def energy_j(self, kind: Kind) -> float | None:
         """Joules of all sources of `kind`; None when there is none, or when one of them is invalid."""
-        return _sum_of_all([s.energy_j for s in self.sources if s.kind == kind])
+        return _sum_of_all([s.energy_j for s in self._summed(kind)])
 
     def net_j(self, kind: Kind) -> float | None:
         """Joules above idle of all sources of `kind`; None as in `energy_j`, or when an idle power is unknown."""
-        return _sum_of_all([s.net_j for s in self.sources if s.kind == kind])
+        return _sum_of_all([s.net_j for s in self._summed(kind)])
 
     def uncertainty_j(self, kind: Kind) -> float | None:
         """Distance from `energy_j(kind)` to the further of `bounds_j(kind)`; None as in `energy_j`."""
@@ -104,7 +109,7 @@ class Reading(BaseModel):
         """Sum of the low and of the high bounds of all sources of `kind`, None as in `energy_j`."""
         if self.energy_j(kind) is None:
             return None
-        parts = [s for s in self.sources if s.kind == kind]
+        parts = self._summed(kind)
         low = sum(s.energy_j if s.low_j is None else s.low_j for s in parts)  # type: ignore[misc]
         high = sum(s.energy_j if s.high_j is None else s.high_j for s in parts)  # type: ignore[misc]
         return low, high
@@ -125,6 +130,13 @@ class Reading(BaseModel):
             for unit, count in self.units.items()
             if count
         )
+
+    def whole_machine(self) -> tuple[SourceReading, ...]:
+        """The sources that cover the whole machine, such as a server's power meter. They contain the others."""
+        return tuple(s for s in self.sources if not adds_up(s.name))
+
+    def _summed(self, kind: Kind) -> list[SourceReading]:
+        return [s for s in self.sources if s.kind == kind and adds_up(s.name)]
 
 
 def merge_cards(states: Iterable[CardState | None]) -> CardState | None:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
+from greenprune.bench.energy.parts import part_of
 from greenprune.bench.energy.reading import Kind, Reading
 from greenprune.bench.records.record import CrossCheck, Record
 from greenprune.plots.frame.frame import Results
@@ -168,13 +169,6 @@ def crosscheck_text(checks: Sequence[CrossCheck]) -> str:
             f"{name}: {listed(figures) if figures else 'no figure'}{over}; ours then {listed(ours or ['unknown'])}"
         )
     return ". ".join(told)
-
-
-def part_of(source: str) -> str:
-    """Which of CodeCarbon's three parts a source belongs to."""
-    if source.startswith("nvml"):
-        return "gpu"
-    return "ram" if source == "ram" or source.startswith("rapl:dram") else "cpu"
 
 
 def energy_rows(results: Results, pue: float = PUE) -> list[dict[str, Any]]:

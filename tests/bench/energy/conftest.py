@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from greenprune.bench.energy.sensors.place import SYSFS_VARIABLE
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -85,3 +86,9 @@ def gpu_script(standin: Path) -> Callable[..., dict[str, Any]]:
         return json.loads(done.stdout.splitlines()[-1])
 
     return run
+
+
+@pytest.fixture(autouse=True)
+def no_sensors_of_this_machine(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A test finds the sensors that it makes itself, and not those of the machine it runs on."""
+    monkeypatch.setenv(SYSFS_VARIABLE, str(tmp_path_factory.getbasetemp() / "no-sysfs"))

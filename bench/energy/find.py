@@ -1,0 +1,70 @@
+"""All sources of energy of a machine: the one place that knows every kind, their order, and which stand in for one another.
+
+A sensor is never added to what contains it. Of two ways to the same counter one is used: RAPL by powercap, else by
+perf_event_open. What no sensor counts is modelled: cores, memory. What may be added up says `greenprune.bench.energy.parts`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from greenprune.bench.energy.gpus import find_gpus
+from greenprune.bench.energy.modelled import CpuSource, RamSource, this_core_power
+from greenprune.bench.energy.nvml_library import Nvml
+from greenprune.bench.energy.parts import JETSON, measures_cpu, measures_memory
+from greenprune.bench.energy.rapl import find_rapl
+from greenprune.bench.energy.sensors.place import Found, Place
+from greenprune.bench.energy.source import Missing, Source
+from greenprune.bench.energy.sources import amd, apple, intel, jetson, power_meter, psys, rapl_perf
+
+
+class Sources(NamedTuple):
+    """What was found."""
+
+    nvml: Nvml | None  # to be closed after the sources
+    sources: list[Source]
+    unusable: list[dict[str, Any]]  # rows of `EnergyMeter.describe`: it is there and cannot be used
+    absent: list[dict[str, Any]]  # rows of `greenprune doctor`: this machine has none
+
+
+def find_sources(place: Place) -> Sources:
+    """Sources in the order in which they are shown: GPUs, the CPU with its memory, whole machines, models.
+
+    Raises:
+        ValueError: the device is neither None nor "cpu" nor "cuda" nor "cuda:<number>".
+    """
+    nvml, nvidia, nvidia_rows = find_gpus(place.device, place.gpu_uuids, place.environ)
+    others = [look(place) for look in PARTS]
+    cpu = _rapl(place)
+    machines = [look(place) for look in MACHINES]
+    by_others = [s for look in others for s in look.sources if s.name.startswith((f"{amd.NAME}:", JETSON))]
+    if by_others and len(nvidia) == 1 and isinstance(nvidia[0], Missing) and nvidia[0].name == "nvml":
+        nvidia_rows, nvidia = [nvidia[0].describe()], []  # "cuda" is another maker's GPU here
+    found = [Found(nvidia, nvidia_rows), *others, cpu, *machines]
+    sources = list({source.name: source for look in found for source in look.sources}.values())
+    names = [source.name for source in sources]
+    if not any(map(measures_cpu, names)):
+        sources.append(CpuSource(this_core_power()))
+    if not any(map(measures_memory, names)):
+        sources.append(RamSource())
+    unusable = [row for look in found for row in look.unusable]
+    return Sources(nvml, sources, unusable, [row for look in found for row in look.absent])
+
+
+PARTS: tuple[Callable[[Place], Found], ...] = (amd.find, intel.find, jetson.find, apple.find)
+"""Every kind but NVIDIA's GPUs and RAPL, which have ways of their own."""
+
+MACHINES: tuple[Callable[[Place], Found], ...] = (psys.find, power_meter.find)
+"""What covers the whole machine."""
+
+
+def _rapl(place: Place) -> Found:
+    """By powercap; where that cannot be read, by perf_event_open; where neither can, both reasons."""
+    sources, rows = find_rapl(place.powercap)
+    if sources:
+        return Found(sources, rows)
+    by_perf = rapl_perf.find(place)
+    if by_perf.sources:
+        return Found(by_perf.sources, absent=rows)
+    return Found(unusable=[*rows, *by_perf.unusable], absent=by_perf.absent)
