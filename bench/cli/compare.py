@@ -6,8 +6,6 @@ import argparse
 import math
 from pathlib import Path
 
-TOLERANCE = 0.02
-
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
     """The arguments of the command."""
@@ -17,7 +15,6 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--tolerance",
         type=_share,
-        default=TOLERANCE,
         metavar="SHARE",
         help="how much worse is no regression yet; 0.02 (the default): two points of accuracy, 2 %% of time and energy",
     )
@@ -29,11 +26,12 @@ def command_compare(arguments: argparse.Namespace) -> int:
     Raises:
         UserError: a folder without records, an unreadable record, or nothing to compare.
     """
-    from greenprune.plots.report.regressions import compare_folders, show  # pandas takes half a second
+    from greenprune.plots.report.regressions import TOLERANCE, compare_folders, show  # pandas takes half a second
     from rich.console import Console
 
-    found = compare_folders(arguments.base, arguments.new, arguments.tolerance)
-    show(found, arguments.tolerance, Console())
+    tolerance = TOLERANCE if arguments.tolerance is None else arguments.tolerance
+    found = compare_folders(arguments.base, arguments.new, tolerance)
+    show(found, tolerance, Console())
     return int(found.regressed)
 
 

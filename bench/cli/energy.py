@@ -27,7 +27,7 @@ from greenprune.bench.energy.window import Window
 from greenprune.bench.errors import UserError
 from greenprune.bench.machine.hardware import hardware
 from greenprune.bench.records.record import write_atomically
-from greenprune.plots.tables.text import three_digits
+from greenprune.bench.text import three_digits
 from rich.console import Console
 from rich.table import Table
 
@@ -153,7 +153,7 @@ def measure(
 
             write_atomically(csv_path, csv_text(rows_of_command(stored)))
         if plot_path:
-            from greenprune.plots.frame.power import plot_power  # matplotlib takes half a second
+            from greenprune.plots.figures.power_log import plot_power  # matplotlib takes half a second
 
             plot_power(power, plot_path, title=shorten(shlex.join(command), 60, placeholder=" …"))
     except OSError as e:
@@ -320,7 +320,7 @@ def _orphans_adopted() -> Iterator[None]:
 
 def _check_outputs(*paths: Path | None) -> None:
     """Refuse before the command has run what could not be written after it. Raises UserError."""
-    from greenprune.plots.frame.power import FORMATS
+    from greenprune.plots.figures.power_log import FORMATS
 
     for path in paths:
         if path is not None and (path.is_dir() or not path.absolute().parent.is_dir()):

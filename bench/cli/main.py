@@ -8,17 +8,21 @@ import shlex
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from greenprune.bench.cli import compare
 from greenprune.bench.cli import measure as joint_command
+from greenprune.bench.cli.arguments import (
+    data_of,
+    jobs_argument,
+    more_suites,
+    resolve_device,
+    run_arguments,
+    suite_arguments,
+)
 from greenprune.bench.errors import UserError
 from rich.console import Console
 from rich.table import Table
-
-if TYPE_CHECKING:
-    from greenprune.bench.data.data import Dataset
-    from greenprune.bench.suite.suite import Suite
 
 BUDGET_NAMES = {"macs": "MACs", "params": "parameters", "latency": "latency", "energy": "energy"}
 """What a budget is stated in, as a heading."""
@@ -113,36 +117,6 @@ def parser() -> argparse.ArgumentParser:
     measure.add_arguments(commands.add_parser("energy", help="measure any command with its whole process tree"))
     compare.add_arguments(commands.add_parser("compare", help="find what got worse between two results folders"))
     return top
-
-
-def suite_arguments(command: argparse.ArgumentParser) -> None:
-    command.add_argument("suite", metavar="SUITE", help="name of a shipped suite, or path of a suite.toml")
-    command.add_argument(
-        "--data", type=Path, metavar="DIR", help="data folder (default: GREENPRUNE_DATA, else a cache)"
-    )
-    command.add_argument("--out", type=Path, metavar="DIR", default=Path("results"), help="results folder (./results)")
-    command.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
-
-
-def run_arguments(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--only", nargs="+", metavar="METHOD", help="run only these methods (labels of the suite)")
-    command.add_argument("--country", metavar="ISO3", help="whose grid intensity to use for CO2, e.g. FRA")
-
-
-def jobs_argument(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "--jobs",
-        type=int,
-        default=1,
-        metavar="N",
-        help="runs at a time, each on its share of the cores (1); on a CPU many runs of one thread are fastest",
-    )
-
-
-def more_suites(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "more", nargs="*", metavar="SUITE", help="further suites, one after the other; paper means six"
-    )
 
 
 def each_suite(call: Callable[[argparse.Namespace], int]) -> Callable[[argparse.Namespace], int]:
@@ -295,28 +269,6 @@ def _prepare(arguments: argparse.Namespace):  # type: ignore[no-untyped-def]
     device = resolve_device(arguments.device)
     data = data_of(suite, arguments.data)
     return suite, plan(suite, data, device), data, device
-
-
-def data_of(suite: Suite, root: Path | None) -> Dataset:
-    """The data of a suite, with as many training images as it asks for."""
-    from greenprune.bench.data.data import limited, load
-
-    data = load(suite.dataset, root)
-    return data if suite.train_images is None else limited(data, suite.train_images)
-
-
-def resolve_device(name: str) -> str:
-    """ "auto" means CUDA where there is any.
-
-    Raises:
-        UserError: "cuda" without CUDA.
-    """
-    import torch
-
-    available = torch.cuda.is_available()
-    if name == "cuda" and not available:
-        raise UserError("--device cuda: this PyTorch finds no CUDA device; allowed here: cpu, auto")
-    return ("cuda" if available else "cpu") if name == "auto" else name
 
 
 if __name__ == "__main__":

@@ -13,10 +13,11 @@ import sys
 from pathlib import Path
 from typing import get_args
 
+from greenprune.bench.cli.arguments import resolve_device
 from greenprune.bench.energy.reading import Kind
 from greenprune.bench.errors import UserError
-from greenprune.bench.inference.record import JOINT_FILE, Joint, read_joint
 from greenprune.bench.inference.repeat import half_width
+from greenprune.bench.records.joint import JOINT_FILE, Joint, read_joint
 from greenprune.bench.records.record import RECORD_FILE, read_record
 from greenprune.bench.run.process import ENVIRONMENT
 from rich.box import SIMPLE_HEAD
@@ -58,8 +59,6 @@ def command_measure(arguments: argparse.Namespace) -> int:
     Raises:
         UserError: more threads than cores, or no CUDA.
     """
-    from greenprune.bench.cli.main import resolve_device
-
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if arguments.threads is not None and arguments.threads > cores:
         raise UserError(f"--threads {arguments.threads}: more than this machine's cores; allowed: 1 to {cores}")

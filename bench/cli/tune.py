@@ -8,8 +8,9 @@ import shlex
 import sys
 from typing import TYPE_CHECKING
 
+from greenprune.bench.cli.arguments import data_of, jobs_argument, resolve_device
 from greenprune.bench.errors import UserError, did_you_mean
-from greenprune.bench.tune.record import TUNE_FILE, Tuning
+from greenprune.bench.records.tuning import TUNE_FILE, Tuning
 from rich.console import Console
 from rich.table import Table
 
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
-    from greenprune.bench.cli.main import jobs_argument
-
     command.set_defaults(call=command_tune)
     command.add_argument("--method", required=True, metavar="METHOD", help="label of the suite, or a method's name")
     command.add_argument("--budget", type=float, metavar="B", help="one of the suite's budgets (default: its first)")
@@ -32,10 +31,9 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
 
 
 def command_tune(arguments: argparse.Namespace) -> int:
-    from greenprune.bench.cli.main import data_of, resolve_device
     from greenprune.bench.plan.plan import plan, run_key
+    from greenprune.bench.records.folder import locked, make_writable
     from greenprune.bench.run.display import make_display
-    from greenprune.bench.run.launch import locked, make_writable
     from greenprune.bench.run.process import share_cores
     from greenprune.bench.suite.file import load_suite
     from greenprune.bench.tune import tune

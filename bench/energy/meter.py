@@ -20,7 +20,7 @@ from greenprune.bench.energy.reading import Reading, SourceReading
 from greenprune.bench.energy.sensors.place import Place
 from greenprune.bench.energy.source import Mark, Segment, Source, describe_source, fault, invalid, read_mark
 from greenprune.bench.energy.trace import Sampler
-from greenprune.bench.energy.window import Window
+from greenprune.bench.energy.window import Edges, Span, Window
 
 POWER_SPAN_S = 2.0  # over which `power_w` averages: 20 periods of a common GPU counter
 TICK_POLL_S = 0.0005  # how closely an aligned window watches for the counter to move
@@ -85,7 +85,8 @@ class EnergyMeter:
         `align`: begin and end when the GPU's energy counter moves, which takes up to one of its periods each time and
         makes short windows exact. The time and energy until the counter moves at the end are part of the window.
         """
-        return Window(self, name, align, units)
+        edges = Edges(self._synchronise, self._marks_at_start, self._marks_at_end, self._read)
+        return Window(edges, name, align, units)
 
     @contextlib.contextmanager
     def window(self, name: str, *, align: bool = False, units: Mapping[str, float] | None = None) -> Iterator[Window]:
@@ -252,7 +253,7 @@ class EnergyMeter:
         self,
         name: str,
         pid: int,
-        spans: Sequence[tuple[Sequence[Mark], Sequence[Mark], float]],
+        spans: Sequence[Span],
         problems: Sequence[str],
     ) -> Reading:
         readings: list[SourceReading] = []

@@ -5,29 +5,43 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 from greenprune.bench.energy.reading import Reading
 from greenprune.bench.energy.source import Mark
 from greenprune.bench.energy.units import checked_counts
 
-if TYPE_CHECKING:
-    from greenprune.bench.energy.meter import EnergyMeter
+Span = tuple[Sequence[Mark], Sequence[Mark], float]
+"""The marks of every source at both ends of a stretch, and its seconds."""
+
+
+@dataclass(frozen=True)
+class Edges:
+    """What a meter does where a window begins, pauses and ends.
+
+    Attributes:
+        synchronise: waits for what was launched before; returns what went wrong.
+        marks_at_start, marks_at_end: read every source for this window; True: when the counters move.
+        read: the reading, from the window's name, the process that opened it, its spans and problems.
+    """
+
+    synchronise: Callable[[], list[str]]
+    marks_at_start: Callable[[Window, bool], list[Mark]]
+    marks_at_end: Callable[[Window, bool], list[Mark]]
+    read: Callable[[str, int, Sequence[Span], Sequence[str]], Reading]
 
 
 class Window:
     """A stretch of time whose energy is read. Made by `EnergyMeter.window` and `EnergyMeter.begin`."""
 
-    def __init__(
-        self, meter: EnergyMeter, name: str, align: bool = False, units: Mapping[str, float] | None = None
-    ) -> None:
+    def __init__(self, edges: Edges, name: str, align: bool = False, units: Mapping[str, float] | None = None) -> None:
         self.name = name
         self._units = checked_counts(units or {})
         self._align = align
-        self._meter = meter
+        self._edges = edges
         self._pid = os.getpid()
-        self._spans: list[tuple[list[Mark], list[Mark], float]] = []  # marks at both ends of each stretch, its seconds
+        self._spans: list[Span] = []
         self._problems: list[str] = []
         self._reading: Reading | None = None
         self._open: list[Mark] | None = None
@@ -55,7 +69,7 @@ class Window:
         if self._reading is None:
             if self._open is not None:
                 self._stop()
-            reading = self._meter._read(self.name, self._pid, self._spans, self._problems)
+            reading = self._edges.read(self.name, self._pid, self._spans, self._problems)
             self._reading = reading.model_copy(update={"units": dict(self._units)})
         return self._reading
 
@@ -73,15 +87,15 @@ class Window:
                 self._start()
 
     def _start(self) -> None:
-        self._problems += self._meter._synchronise()
-        self._open = self._meter._marks_at_start(self, self._align)
+        self._problems += self._edges.synchronise()
+        self._open = self._edges.marks_at_start(self, self._align)
         self._start_s = time.perf_counter()
 
     def _stop(self) -> None:
         assert self._open is not None
-        self._problems += self._meter._synchronise()
+        self._problems += self._edges.synchronise()
         end_s = time.perf_counter()
-        marks = self._meter._marks_at_end(self, self._align)
+        marks = self._edges.marks_at_end(self, self._align)
         # An aligned window lasts until the counter moves, and what was used until then is in the figure.
         duration_s = (time.perf_counter() if self._align else end_s) - self._start_s
         self._spans.append((self._open, marks, duration_s))

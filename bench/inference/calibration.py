@@ -10,9 +10,9 @@ import torch
 from greenprune.bench.energy import EnergyMeter
 from greenprune.bench.energy.reading import Kind
 from greenprune.bench.errors import UserError
+from greenprune.bench.machine.precision import resolve_precision
 from greenprune.bench.records.record import Calibration, Inference
-from greenprune.bench.run.job import Settings
-from greenprune.bench.training.loop import resolve_precision
+from greenprune.bench.suite.settings import Settings
 from greenprune.methods import CostTable, calibrate
 from torch import Tensor, nn
 

@@ -8,7 +8,7 @@ from itertools import islice
 import numpy as np
 import torch
 from greenprune.bench.records.record import Cost, SampleMacs
-from greenprune.bench.run.job import Settings
+from greenprune.bench.suite.settings import Settings
 from greenprune.methods import Method, count_macs, count_params
 from greenprune.methods.budget import select as budget
 from greenprune.methods.cost.kinds import COST_NAMES, MEASURED

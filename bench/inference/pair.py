@@ -16,8 +16,8 @@ import torch
 from greenprune.bench.energy import EnergyMeter, Reading, SourceReading
 from greenprune.bench.energy.reading import Kind, merge_cards
 from greenprune.bench.inference.repeat import Interval, ratio_interval, repeat_until
+from greenprune.bench.machine.precision import autocast_for
 from greenprune.bench.records.record import Inference, Latency
-from greenprune.bench.training.loop import autocast_for
 from torch import Tensor, nn
 
 CPU_BLOCK_S = 0.25

@@ -17,18 +17,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from greenprune.bench.data.batches import evaluation_batches
 from greenprune.bench.data.data import load
 from greenprune.bench.energy import EnergyMeter
 from greenprune.bench.errors import UserError
 from greenprune.bench.inference.pair import LONGER, RATIO_CI, Subject, batch_of, beside, fewest_blocks, ready
-from greenprune.bench.inference.record import Joint, LeftOut, MeasuredNetwork, read_joint, write_joint
 from greenprune.bench.inference.repeat import repeat_rounds
 from greenprune.bench.machine.contention import contention, usage
 from greenprune.bench.machine.machine import describe_machine, describe_versions
+from greenprune.bench.records.folder import locked
+from greenprune.bench.records.joint import Joint, LeftOut, MeasuredNetwork, read_joint, write_joint
 from greenprune.bench.records.record import RECORD_FILE, Record, read_record
 from greenprune.bench.records.store import load_model
-from greenprune.bench.run.launch import locked
-from greenprune.bench.training.batches import evaluation_batches
 from greenprune.methods import count_macs
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn

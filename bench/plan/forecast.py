@@ -16,9 +16,8 @@ from dataclasses import dataclass
 from greenprune.bench.energy.carbon import gco2e, grid_intensity
 from greenprune.bench.energy.modelled import CorePower, this_core_power
 from greenprune.bench.plan.plan import Estimate, epochs_of, inference_s
-from greenprune.bench.run.display import duration
 from greenprune.bench.suite.suite import Suite
-from greenprune.plots.tables.text import bounded, three_digits
+from greenprune.bench.text import bounded, duration, three_digits
 
 J_PER_KWH = 3.6e6
 GPU_WORTH_S = 6 * 3600.0

@@ -14,13 +14,13 @@ from greenprune.bench import models
 from greenprune.bench.data.data import Dataset
 from greenprune.bench.errors import UserError
 from greenprune.bench.inference.pair import CPU_BLOCK_S, GPU_BLOCK_S, LONGER, MIN_BLOCKS
+from greenprune.bench.machine.precision import autocast_for
 from greenprune.bench.records.record import RECORD_FILE, Record, read_record
-from greenprune.bench.run.job import Settings
 from greenprune.bench.suite.recipe import Allowance
+from greenprune.bench.suite.settings import Settings
 from greenprune.bench.suite.suite import MethodEntry, Suite
 from greenprune.bench.suite.views import View, is_equal, share_of_dense, steps_for
 from greenprune.bench.training.ledger import refuse_small_allowances
-from greenprune.bench.training.loop import autocast_for
 from greenprune.methods import count_macs, find
 from greenprune.methods.structure.macs import COUNTED
 

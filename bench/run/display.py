@@ -6,6 +6,7 @@ from typing import Any
 
 from greenprune.bench.plan.plan import Run
 from greenprune.bench.records.record import Record
+from greenprune.bench.text import duration
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
@@ -103,11 +104,3 @@ def verdict(record: Record) -> str:
     assert record.test_accuracy is not None
     valid = "" if record.valid else f"  INVALID: {record.invalid_reason}"
     return f"test accuracy {record.test_accuracy:.2%} at {record.cost.kept_macs:.1%} of the MACs{valid}"
-
-
-def duration(seconds: float) -> str:
-    """ "45 s", "12 min", "3 h 20 min"."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"

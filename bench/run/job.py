@@ -2,33 +2,8 @@
 
 from __future__ import annotations
 
-from greenprune.bench.suite.recipe import Allowance, Training
-from greenprune.bench.suite.suite import Measurement, MethodEntry
-from greenprune.bench.suite.views import View
-from greenprune.methods.cost.kinds import CostKind
+from greenprune.bench.suite.settings import Settings
 from pydantic import BaseModel, ConfigDict
-
-
-class Settings(BaseModel):
-    """Everything that defines a run. Two runs with equal settings are the same run."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    dataset: str
-    images: dict[str, int]  # number of images in train, holdout, test
-    model: str
-    method: MethodEntry
-    budget: float
-    tolerance: float
-    seed: int
-    training: Training
-    measurement: Measurement
-    device: str
-    allowance: Allowance | None = None
-    cost: CostKind = "macs"
-    round_to: int = 1
-    steps: int | None = None  # optimizer steps; None: those of the recipe's epochs
-    view: View = "samples"  # what the run was made equal to dense in
 
 
 class Job(BaseModel):

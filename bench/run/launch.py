@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
-import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,6 +10,7 @@ from typing import Any, Protocol
 
 from greenprune.bench.errors import UserError
 from greenprune.bench.plan.plan import Run, State, resolved, state
+from greenprune.bench.records.folder import locked, make_writable
 from greenprune.bench.records.record import Failure, Record, write_record
 from greenprune.bench.run.display import verdict
 from greenprune.bench.run.job import Job
@@ -119,38 +117,11 @@ def left_to_do(runs: list[Run], folder: Path) -> tuple[list[Run], list[str]]:
     return todo, kept
 
 
-def make_writable(folder: Path) -> None:
-    """Create `folder`.
-
-    Raises:
-        UserError: it cannot be created or written to.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as e:
-        raise UserError(
-            f"--out: {folder} cannot be written ({e.strerror}); choose a folder of your own with --out"
-        ) from None
-
-
 def refuse_files(folder: Path, runs: list[Run]) -> None:
     """Raise UserError where a file stands in the place of a run's folder."""
     for run in runs:
         if (folder / run.key).exists() and not (folder / run.key).is_dir():
             raise UserError(f"--out: {folder / run.key} is a file, and the run needs a folder there; move it away")
-
-
-@contextlib.contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Hold `folder` for this process, so that two suites never write the same records or disturb each other's timing."""
-    with (folder / ".lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(f"{folder}: another greenprune is running this suite; wait for it, or use --out") from None
-        yield
 
 
 def refuse_changed(states: dict[str, State], folder: Path) -> None:

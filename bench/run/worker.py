@@ -29,11 +29,11 @@ from greenprune.bench.machine.contention import contention, usage
 from greenprune.bench.machine.machine import describe_machine, describe_versions
 from greenprune.bench.records.record import CrossCheck, Emissions, Inference, Record, write_record
 from greenprune.bench.records.store import save_model
+from greenprune.bench.records.tuning import Spent
 from greenprune.bench.run.job import Job
 from greenprune.bench.training.ledger import OverdrawnError
 from greenprune.bench.training.loop import DivergedError, evaluate
 from greenprune.bench.training.setup import Emit, fresh_model, images_of, metered, train_once
-from greenprune.bench.tune.record import Spent
 from greenprune.methods import BudgetError, MethodError, Skip
 from greenprune.methods.cost.kinds import MEASURED
 
@@ -86,7 +86,7 @@ def run(job: Job, emit: Emit) -> Record:
     data = limited(load(s.dataset, job.data_root), s.images["train"])
     intensity = grid_intensity(s.measurement.country)
     with metered(s) as (meter, caught):
-        training = train_once(job, data, meter, emit)
+        training = train_once(s, data, meter, emit)
         method, trained, table = training.method, training.trained, training.table
         emit("evaluating")
         with meter.window("evaluation") as window:
@@ -151,7 +151,7 @@ def run(job: Job, emit: Emit) -> Record:
             },
         ),
         history=method.history(),
-        warnings=(*training.notes, *shared, *dict.fromkeys(str(w.message) for w in caught)),
+        warnings=(*beside(job), *training.notes, *shared, *dict.fromkeys(str(w.message) for w in caught)),
     )
     folder = Path(job.folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -169,7 +169,7 @@ def trial(job: Job, emit: Emit) -> None:
     device = torch.device(s.device)
     data = limited(load(s.dataset, job.data_root), s.images["train"])
     with metered(s) as (meter, _):
-        training = train_once(job, data, meter, emit)
+        training = train_once(s, data, meter, emit)
         method, trained = training.method, training.trained
         accuracy = evaluate(trained.model, data.holdout, data, device)
         example = next(images_of(data.holdout, data, s, 2))
@@ -182,8 +182,18 @@ def trial(job: Job, emit: Emit) -> None:
         kept=method.predicted_cost if s.cost in MEASURED else cost.kept,  # a trial measures no inference
         invalid_reason=None if s.cost in MEASURED else why_invalid(method, cost),
         spent=spent.model_dump(mode="json"),
-        warnings=training.notes,
+        warnings=[*beside(job), *training.notes],
     )
+
+
+def beside(job: Job) -> list[str]:
+    """What the record of a run that had others beside it has to confess."""
+    if job.jobs == 1:
+        return []
+    return [
+        f"up to {job.jobs} runs at a time (--jobs {job.jobs}), this one on {len(job.cores)} of the cores: they share caches "
+        "and memory, and counters of the whole machine count all of them; compare training by MACs, or run it alone"
+    ]
 
 
 def total_inference(parts: tuple[Inference, ...]) -> Reading:

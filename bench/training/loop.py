@@ -5,19 +5,19 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
 import torch
 import torch.nn.functional as F
+from greenprune.bench.data.batches import Batches, evaluation_batches
 from greenprune.bench.data.data import Dataset, Split
 from greenprune.bench.energy import EnergyMeter, Reading
-from greenprune.bench.machine.machine import cpu_name
+from greenprune.bench.machine.precision import autocast_for
 from greenprune.bench.records.record import Epoch
 from greenprune.bench.suite.recipe import Allowance, Training
-from greenprune.bench.training.batches import Batches, evaluation_batches
 from greenprune.bench.training.ledger import Ledger
 from greenprune.bench.training.schedule import cycles, phase_at, rate_at
 from greenprune.methods import MacMeter, Method, count_macs
@@ -221,28 +221,6 @@ def make_optimizer(groups: list[dict[str, Any]], recipe: Training) -> torch.opti
         nesterov=recipe.nesterov,
         weight_decay=recipe.weight_decay,
     )
-
-
-def resolve_precision(device: torch.device, precision: str) -> str:
-    """ "auto" means bfloat16 where the device computes in it, else float32.
-
-    On a CPU that takes AMX, or an AMD processor with AVX-512's bfloat16 instructions, where a training step of ResNet-20
-    takes 0.67 x the time of float32 (EPYC, batches of 64 and 128, one thread, interleaved; the script was not kept). On
-    another processor that had these instructions and no AMX it took 1.13 x.
-    """
-    if precision != "auto":
-        return precision
-    if device.type == "cuda":
-        return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
-    amx, avx512 = (getattr(torch.cpu, f"_is_{name}_supported", bool)() for name in ("amx_tile", "avx512_bf16"))
-    return "bfloat16" if amx or (avx512 and cpu_name().startswith("AMD")) else "float32"
-
-
-def autocast_for(device: torch.device, precision: str) -> Callable[[], AbstractContextManager[Any]]:
-    """A factory of autocast contexts (bf16), or of contexts that do nothing (float32)."""
-    if resolve_precision(device, precision) == "bfloat16":
-        return lambda: torch.autocast(device.type, dtype=torch.bfloat16)
-    return nullcontext
 
 
 @torch.no_grad()

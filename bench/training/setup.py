@@ -10,14 +10,14 @@ from dataclasses import dataclass
 
 import torch
 from greenprune.bench import models
+from greenprune.bench.data.batches import Batches, evaluation_batches
 from greenprune.bench.data.data import Dataset, Split
 from greenprune.bench.energy import EnergyMeter
 from greenprune.bench.energy.crosscheck import CrossCheck, crosschecked
 from greenprune.bench.energy.reading import Kind
 from greenprune.bench.inference import calibration
 from greenprune.bench.machine.contention import contention, usage
-from greenprune.bench.run.job import Job, Settings
-from greenprune.bench.training.batches import Batches, evaluation_batches
+from greenprune.bench.suite.settings import Settings
 from greenprune.bench.training.loop import Trained, train
 from greenprune.methods import CostTable, Method, find
 from greenprune.methods.cost.kinds import MEASURED
@@ -45,9 +45,8 @@ class Training:
     notes: tuple[str, ...]
 
 
-def train_once(job: Job, data: Dataset, meter: EnergyMeter, emit: Emit) -> Training:
-    """Train as the job says; `data` has as many training images as it asks for."""
-    s = job.settings
+def train_once(s: Settings, data: Dataset, meter: EnergyMeter, emit: Emit) -> Training:
+    """Train as the settings say; `data` has as many training images as they ask for."""
     device = torch.device(s.device)
     torch.manual_seed(s.seed)
     torch.use_deterministic_algorithms(device.type == "cpu")
@@ -91,17 +90,7 @@ def train_once(job: Job, data: Dataset, meter: EnergyMeter, emit: Emit) -> Train
             allowance=s.allowance,
         )  # fmt: skip
     shared = contention(before, usage(), "training") if device.type == "cpu" else []
-    if job.jobs > 1:
-        shared.insert(0, beside(job))
     return Training(method, trained, table, energy_kind, tuple(checks), (*data.notes, *shared))
-
-
-def beside(job: Job) -> str:
-    """What the record of a run that had others beside it has to confess."""
-    return (
-        f"up to {job.jobs} runs at a time (--jobs {job.jobs}), this one on {len(job.cores)} of the cores: they share caches "
-        "and memory, and counters of the whole machine count all of them; compare training by MACs, or run it alone"
-    )
 
 
 def fresh_model(settings: Settings, classes: int, device: torch.device) -> nn.Module:

@@ -21,12 +21,14 @@ import torch
 from greenprune.bench.errors import UserError
 from greenprune.bench.machine.machine import describe_machine
 from greenprune.bench.plan.plan import Run, completed, differences
-from greenprune.bench.run.job import Job, Settings
-from greenprune.bench.run.launch import Display, make_writable
+from greenprune.bench.records.folder import make_writable
+from greenprune.bench.records.tuning import TUNE_FILE, Trial, Tuning, read_tuning, write_tuning
+from greenprune.bench.run.job import Job
+from greenprune.bench.run.launch import Display
 from greenprune.bench.run.process import Workers, exit_reason, in_parallel
+from greenprune.bench.suite.settings import Settings
 from greenprune.bench.suite.suite import MethodEntry, Suite
 from greenprune.bench.training.ledger import refuse_small_allowances
-from greenprune.bench.tune.record import TUNE_FILE, Trial, Tuning, read_tuning, write_tuning
 from greenprune.methods import find
 from pydantic import ValidationError
 

@@ -9,13 +9,13 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from greenprune.bench.energy.reading import Kind
+from greenprune.bench.text import three_digits
 from greenprune.plots.figures.canvas import comparison_of_one, new_figure, one_legend, row_label, title
 from greenprune.plots.figures.pareto import pareto_front
 from greenprune.plots.figures.style import RC, looks
+from greenprune.plots.frame.comparison import REFERENCE, batch_label, comparison, rows_of
 from greenprune.plots.frame.frame import Results
-from greenprune.plots.tables.comparison import REFERENCE, batch_label, comparison, rows_of
-from greenprune.plots.tables.rows import KINDS
-from greenprune.plots.tables.text import three_digits
+from greenprune.plots.frame.rows import KINDS
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 

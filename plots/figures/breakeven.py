@@ -7,11 +7,11 @@ from typing import Any
 
 import matplotlib as mpl
 import numpy as np
+from greenprune.bench.text import three_digits
 from greenprune.plots.figures.canvas import comparison_of_one, new_figure, title
 from greenprune.plots.figures.style import RC, Look, looks
 from greenprune.plots.frame.breakeven import BreakEven, Interval, break_even
 from greenprune.plots.frame.frame import Results
-from greenprune.plots.tables.text import three_digits
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator

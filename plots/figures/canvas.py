@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
+from greenprune.bench.text import plural
+from greenprune.plots.frame.comparison import REFERENCE, comparison
 from greenprune.plots.frame.frame import Results
 from greenprune.plots.frame.views import name_of
-from greenprune.plots.tables.comparison import REFERENCE, comparison
-from greenprune.plots.tables.text import plural
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure

@@ -8,10 +8,10 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 from greenprune.bench.records.record import Record
+from greenprune.bench.text import plural
 from greenprune.plots.figures.canvas import comparison_of_one, new_figure
 from greenprune.plots.figures.style import RC, looks
 from greenprune.plots.frame.frame import Results
-from greenprune.plots.tables.text import plural
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure

@@ -6,12 +6,12 @@ from typing import Any
 
 import matplotlib as mpl
 import pandas as pd
+from greenprune.bench.text import plural, three_digits
 from greenprune.plots.figures.canvas import comparison_of_one, new_figure, one_legend, row_label
 from greenprune.plots.figures.power_samples import read_power, stretches, thinned
 from greenprune.plots.figures.style import RC
+from greenprune.plots.frame.comparison import rows_of
 from greenprune.plots.frame.frame import Results
-from greenprune.plots.tables.comparison import rows_of
-from greenprune.plots.tables.text import plural, three_digits
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 

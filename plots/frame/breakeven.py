@@ -19,9 +19,9 @@ from functools import lru_cache
 import numpy as np
 import pandas as pd
 from greenprune.bench.energy.reading import Kind
+from greenprune.plots.frame.comparison import REFERENCE
 from greenprune.plots.frame.frame import Results
-from greenprune.plots.tables.comparison import REFERENCE
-from greenprune.plots.tables.rows import KINDS
+from greenprune.plots.frame.rows import KINDS
 
 DRAWS = 4000
 SEED = 0

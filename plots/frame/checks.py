@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from greenprune.bench.suite.views import VIEW_NAMES
+from greenprune.bench.text import listed
+from greenprune.plots.frame.comparison import REFERENCE, comparison
 from greenprune.plots.frame.frame import Results
 from greenprune.plots.frame.problems import Problem
 from greenprune.plots.frame.views import name_of
-from greenprune.plots.tables.comparison import REFERENCE, comparison
-from greenprune.plots.tables.text import listed
 
 ENOUGH_SEEDS = 3
 

@@ -15,14 +15,14 @@ from typing import Any
 
 import pandas as pd
 from greenprune.bench.errors import UserError
-from greenprune.bench.inference.record import Joint
+from greenprune.bench.records.joint import Joint
 from greenprune.bench.records.record import RECORD_FILE, Record, read_record
+from greenprune.bench.records.tuning import Tuning, read_tuning, tuning_files
 from greenprune.bench.suite.views import VIEW_NAMES
-from greenprune.bench.tune.record import Tuning, read_tuning, tuning_files
 from greenprune.plots.frame.joint import choose
 from greenprune.plots.frame.problems import Problem, problems_of
+from greenprune.plots.frame.rows import KINDS, inference_row, machine_label, run_row
 from greenprune.plots.frame.views import Found, in_views, view_of
-from greenprune.plots.tables.rows import KINDS, inference_row, machine_label, run_row
 
 GROUP_COLUMNS = ("folder", "suite", "machine", "view")
 """Runs are compared with one another only where all of these agree."""

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from greenprune.bench.errors import UserError
-from greenprune.bench.inference.record import JOINT_FILE, Joint, MeasuredNetwork, read_joint
+from greenprune.bench.records.joint import JOINT_FILE, Joint, MeasuredNetwork, read_joint
 from greenprune.bench.records.record import Inference, Record
+from greenprune.bench.text import listed
 from greenprune.plots.frame.problems import Problem
 from greenprune.plots.frame.views import Found, view_of
-from greenprune.plots.tables.text import listed
 
 
 @dataclass(frozen=True)

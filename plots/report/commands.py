@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from greenprune.bench.errors import UserError
+from greenprune.bench.text import NOTHING, bounded, three_digits
 from greenprune.plots.report.energy_report import rows_of_command
-from greenprune.plots.tables.text import NOTHING, bounded, three_digits
 from pydantic import ValidationError
 
 HEADINGS = ("Command", "Kind", "Duration, s", "Energy, kWh", "CO2e, g", "Grid", "Hardware", "PUE")

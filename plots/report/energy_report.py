@@ -14,9 +14,9 @@ import pandas as pd
 from greenprune.bench.energy.parts import part_of
 from greenprune.bench.energy.reading import Kind, Reading
 from greenprune.bench.records.record import CrossCheck, Record
+from greenprune.bench.text import listed, three_digits
 from greenprune.plots.frame.frame import Results
-from greenprune.plots.tables.rows import KINDS
-from greenprune.plots.tables.text import listed, three_digits
+from greenprune.plots.frame.rows import KINDS
 
 J_PER_KWH = 3.6e6
 PUE = 1.0

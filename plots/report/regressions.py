@@ -20,16 +20,18 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from greenprune.bench.cli.compare import TOLERANCE
 from greenprune.bench.errors import UserError
 from greenprune.bench.suite.views import VIEW_NAMES
+from greenprune.bench.text import bounded, listed, signed_points
 from greenprune.plots.frame.frame import Results, load
-from greenprune.plots.tables.rows import KINDS
-from greenprune.plots.tables.text import bounded, listed, signed_points
+from greenprune.plots.frame.rows import KINDS
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 from scipy import stats
+
+TOLERANCE = 0.02
+"""How much worse is no regression yet: two points of accuracy, 2 % of time and energy."""
 
 Z_95 = 1.959964
 IDENTITY = ["suite", "method", "budget", "seed"]

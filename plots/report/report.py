@@ -20,11 +20,14 @@ import jinja2
 import pandas as pd
 from greenprune.bench.errors import UserError
 from greenprune.bench.records.record import write_atomically
+from greenprune.bench.text import bounded, signed_points, three_digits
 from greenprune.plots.figures.all import FIGURES, render
 from greenprune.plots.frame.checks import check
+from greenprune.plots.frame.comparison import comparison, reading_order, rows_of
 from greenprune.plots.frame.frame import Results, load
 from greenprune.plots.frame.joint import sentence
 from greenprune.plots.frame.problems import Problem, by_weight, counted
+from greenprune.plots.frame.rows import KINDS, machine_label
 from greenprune.plots.frame.views import name_of
 from greenprune.plots.report.commands import HEADINGS, cells, load_commands
 from greenprune.plots.report.energy_report import crosscheck_text, energy_rows, totals
@@ -32,11 +35,9 @@ from greenprune.plots.report.energy_report import csv_text as energy_csv
 from greenprune.plots.report.energy_report import json_text as energy_json
 from greenprune.plots.report.summary import sentences
 from greenprune.plots.tables.best import best_rows
-from greenprune.plots.tables.comparison import comparison, reading_order, rows_of
+from greenprune.plots.tables.columns import GROUPS, legend, readable
 from greenprune.plots.tables.published import load_published
-from greenprune.plots.tables.rows import KINDS, machine_label
-from greenprune.plots.tables.tables import GROUPS, legend, readable, write_tables
-from greenprune.plots.tables.text import bounded, signed_points, three_digits
+from greenprune.plots.tables.tables import write_tables
 
 KIND_MEANINGS = {
     "measured": "read from an energy counter of the hardware (NVML, RAPL)",

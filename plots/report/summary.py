@@ -6,11 +6,11 @@ from typing import Any
 
 import pandas as pd
 from greenprune.bench.records.record import Record
-from greenprune.bench.tune.record import Tuning
+from greenprune.bench.records.tuning import Tuning
+from greenprune.bench.text import listed, mean_sd, plural, signed_points, three_digits
+from greenprune.plots.frame.comparison import COUNTED, REFERENCE, batch_label, rows_of
 from greenprune.plots.frame.frame import Results
-from greenprune.plots.tables.comparison import COUNTED, REFERENCE, batch_label, rows_of
-from greenprune.plots.tables.rows import KINDS
-from greenprune.plots.tables.text import listed, mean_sd, plural, signed_points, three_digits
+from greenprune.plots.frame.rows import KINDS
 
 
 def sentences(part: Results, table: pd.DataFrame) -> list[str]:

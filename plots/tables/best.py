@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pandas as pd
+from greenprune.plots.frame.comparison import REFERENCE
 from greenprune.plots.frame.frame import GROUP_COLUMNS
-from greenprune.plots.tables.comparison import REFERENCE
 
 HIGHER = ("test_accuracy_percent", "difference_to_dense_points")
 LOWER = ("train_", "batch_1_", "large_batch_")

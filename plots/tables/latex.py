@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pandas as pd
+from greenprune.plots.frame.comparison import reading_order, rows_of
 from greenprune.plots.tables.best import best_rows
-from greenprune.plots.tables.comparison import reading_order, rows_of
-from greenprune.plots.tables.tables import GROUPS, legend, readable
+from greenprune.plots.tables.columns import GROUPS, legend, readable
 
 SPECIAL = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",

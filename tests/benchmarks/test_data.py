@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import torch
+from greenprune.bench.data.batches import Batches
 from greenprune.bench.data.data import Split
-from greenprune.bench.training.batches import Batches
 
 from tests.benchmarks import references
 from tests.benchmarks.side_by_side import SideBySide

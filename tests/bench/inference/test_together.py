@@ -13,11 +13,11 @@ from greenprune.bench.cli import measure as joint_command
 from greenprune.bench.cli.main import main
 from greenprune.bench.errors import UserError
 from greenprune.bench.inference import together as joint_measure
-from greenprune.bench.inference.record import JOINT_FILE, Joint, read_joint
 from greenprune.bench.inference.together import JointJob, measure
+from greenprune.bench.records.folder import locked
+from greenprune.bench.records.joint import JOINT_FILE, Joint, read_joint
 from greenprune.bench.records.record import write_record
 from greenprune.bench.records.store import MODEL_FILE, save_model
-from greenprune.bench.run.launch import locked
 from greenprune.methods import count_macs
 from torch import nn
 

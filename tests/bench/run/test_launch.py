@@ -19,8 +19,9 @@ import torch
 from greenprune.bench.cli.main import main
 from greenprune.bench.data.data import load
 from greenprune.bench.plan.plan import plan
+from greenprune.bench.records.folder import locked
 from greenprune.bench.records.record import Failure, read_record
-from greenprune.bench.run.launch import Outcome, launch, locked
+from greenprune.bench.run.launch import Outcome, launch
 from greenprune.bench.suite.file import load_suite
 from safetensors.torch import load_file
 

@@ -11,8 +11,8 @@ from typing import Literal
 import jsonschema
 import pytest
 from greenprune.bench.errors import UserError
-from greenprune.bench.run.job import Settings
 from greenprune.bench.suite.file import load_suite, shipped
+from greenprune.bench.suite.settings import Settings
 from greenprune.bench.suite.suite import Suite, schema
 from greenprune.methods import Method, MethodOptions, registry
 from greenprune.methods.catalogue import cards

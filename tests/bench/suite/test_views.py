@@ -17,11 +17,11 @@ from greenprune.bench.run.launch import launch, left_to_do
 from greenprune.bench.run.process import share_cores
 from greenprune.bench.suite.file import load_suite
 from greenprune.bench.suite.views import is_equal, share_of_dense, steps_for
+from greenprune.plots.frame.comparison import comparison
 from greenprune.plots.frame.frame import load
 from greenprune.plots.report.energy_report import energy_rows
 from greenprune.plots.report.regressions import compare
 from greenprune.plots.report.report import write_report
-from greenprune.plots.tables.comparison import comparison
 from rich.console import Console
 
 from tests.conftest import SUITE

@@ -12,10 +12,10 @@ import greenprune.bench.training.ledger
 import greenprune.bench.training.loop
 import pytest
 import torch
+from greenprune.bench.data.batches import Batches
 from greenprune.bench.data.data import Dataset, Split
 from greenprune.bench.energy import Reading
 from greenprune.bench.suite.recipe import Training
-from greenprune.bench.training.batches import Batches
 from greenprune.bench.training.loop import DivergedError, Progress, Trained, train
 from greenprune.methods import MethodOptions, Phase, count_macs, registry
 from greenprune.methods.dense import Dense
@@ -256,20 +256,3 @@ def test_validation_costs_neither_time_nor_energy(monkeypatch: pytest.MonkeyPatc
 def test_a_loss_that_is_no_number_ends_the_training() -> None:
     with pytest.raises(DivergedError, match=r"the loss of epoch \d is (nan|inf): lower the learning rate"):
         run("dense", learning_rate=1e30)
-
-
-@pytest.mark.parametrize(
-    ("amx", "avx512", "name", "expected"),
-    [
-        (True, True, "Intel(R) Xeon(R)", "bfloat16"),
-        (False, True, "AMD EPYC", "bfloat16"),
-        (False, True, "Intel(R) Xeon(R)", "float32"),
-        (False, False, "AMD EPYC", "float32"),
-    ],
-)
-def test_bfloat16_is_chosen_where_it_pays(monkeypatch, amx, avx512, name, expected) -> None:
-    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
-    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx512)
-    monkeypatch.setattr(greenprune.bench.training.loop, "cpu_name", lambda: name)
-    assert greenprune.bench.training.loop.resolve_precision(torch.device("cpu"), "auto") == expected
-    assert greenprune.bench.training.loop.resolve_precision(torch.device("cpu"), "float32") == "float32"

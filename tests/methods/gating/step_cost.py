@@ -31,9 +31,9 @@ import torch
 import torch.nn.functional as F
 from greenprune.bench.energy.modelled import cpu_model
 from greenprune.bench.inference.repeat import ratio_interval, repeat_until
+from greenprune.bench.machine.precision import autocast_for, resolve_precision
 from greenprune.bench.models import build
 from greenprune.bench.run.process import ENVIRONMENT
-from greenprune.bench.training.loop import autocast_for, resolve_precision
 from greenprune.methods import ConsensusGating, GatingOptions
 from scipy import stats
 

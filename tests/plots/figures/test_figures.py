@@ -13,8 +13,8 @@ from greenprune.plots.figures.accuracy import accuracy_against_macs
 from greenprune.plots.figures.all import FIGURES, render
 from greenprune.plots.figures.energy import INVALID_HATCH, energy_per_method
 from greenprune.plots.figures.style import LOOKS, SPARE_LOOKS, looks
+from greenprune.plots.frame.comparison import comparison
 from greenprune.plots.frame.frame import Results, load
-from greenprune.plots.tables.comparison import comparison
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 

@@ -33,8 +33,8 @@ from greenprune.plots.figures.power import has_power, power_in_words, power_over
 from greenprune.plots.figures.power_samples import POWER_COLUMNS, POWER_FILE, read_power, stretches, thinned
 from greenprune.plots.figures.style import LOOKS
 from greenprune.plots.frame.breakeven import break_even, inferences_until
+from greenprune.plots.frame.comparison import comparison
 from greenprune.plots.frame.frame import load
-from greenprune.plots.tables.comparison import comparison
 from matplotlib.patches import Rectangle
 
 from tests.plots.records import gate_history, grid, inference, power, reading, record, rich, source, store, with_widths

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from greenprune.plots.frame.power import plot_power
+from greenprune.plots.figures.power_log import plot_power
 
 COLUMNS = {
     "time_s": [0.1, 0.2, 0.3, 1.0, 2.0],
@@ -22,7 +22,7 @@ def test_sources_are_named_and_the_same_rows_give_the_same_file(tmp_path: Path, 
     import matplotlib as mpl
 
     monkeypatch.setitem(mpl.rcParams, "svg.fonttype", "none")
-    monkeypatch.setattr("greenprune.plots.frame.power.RC", {"svg.fonttype": "none", "svg.hashsalt": "x"})
+    monkeypatch.setattr("greenprune.plots.figures.power_log.RC", {"svg.fonttype": "none", "svg.hashsalt": "x"})
     files = [plot_power(COLUMNS, tmp_path / f"{i}.svg", title="a title").read_text() for i in range(2)]
     assert files[0] == files[1]
     for text in ("nvml:0 (sampled)", "cpu (modelled)", "a title", "Power, W", "Time, s"):
@@ -44,6 +44,6 @@ def test_an_unknown_format_is_refused(tmp_path: Path) -> None:
 
 
 def test_it_needs_no_torch() -> None:
-    code = "import sys, greenprune.plots.frame.power; print('torch' in sys.modules)"
+    code = "import sys, greenprune.plots.figures.power_log; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"

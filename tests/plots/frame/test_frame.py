@@ -13,7 +13,7 @@ from greenprune.bench.energy.reading import Kind
 from greenprune.bench.errors import UserError
 from greenprune.bench.records.record import RECORD_FILE, SCHEMA_VERSION
 from greenprune.plots.frame.frame import INFERENCE_COLUMNS, RUN_COLUMNS, load
-from greenprune.plots.tables.rows import KINDS, machine_label
+from greenprune.plots.frame.rows import KINDS, machine_label
 
 import greenprune
 from tests.plots.records import failed, inference, reading, record, source, store

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from greenprune.bench.records.record import CrossCheck
+from greenprune.plots.frame.comparison import comparison
 from greenprune.plots.frame.frame import load
 from greenprune.plots.report.energy_report import (
     CODECARBON_COLUMNS,
@@ -26,7 +27,6 @@ from greenprune.plots.report.energy_report import (
 )
 from greenprune.plots.report.report import write_report
 from greenprune.plots.tables.best import best_rows
-from greenprune.plots.tables.comparison import comparison
 from greenprune.plots.tables.latex import escaped, latex_text
 from greenprune.plots.tables.published import PUBLISHED, load_published
 from greenprune.plots.tables.tables import markdown_text

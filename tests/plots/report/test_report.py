@@ -13,11 +13,11 @@ import pytest
 from greenprune.bench.errors import UserError
 from greenprune.bench.records.record import RECORD_FILE
 from greenprune.plots.frame.checks import check
+from greenprune.plots.frame.comparison import comparison
 from greenprune.plots.frame.frame import load
 from greenprune.plots.frame.problems import Problem
 from greenprune.plots.report.report import grouped, write_report
 from greenprune.plots.report.summary import sentences
-from greenprune.plots.tables.comparison import comparison
 
 from tests.plots.records import NINE, failed, grid, reading, record, rich, source, store
 

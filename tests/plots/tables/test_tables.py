@@ -12,13 +12,14 @@ import pandas as pd
 import pytest
 from greenprune.bench.energy.reading import Reading
 from greenprune.bench.records.record import Ledger, LedgerEntry, Record, SampleMacs
-from greenprune.bench.tune.record import Spent, Trial, Tuning, write_tuning
+from greenprune.bench.records.tuning import Spent, Trial, Tuning, write_tuning
+from greenprune.bench.text import bounded, listed, mean_sd, plural, signed_points, three_digits
 from greenprune.plots.figures.budget import budget_achieved, budget_in_words
+from greenprune.plots.frame.comparison import comparison, reading_order
 from greenprune.plots.frame.frame import Results, load
 from greenprune.plots.report.summary import sentences
-from greenprune.plots.tables.comparison import comparison, reading_order
-from greenprune.plots.tables.tables import csv_text, markdown_text, readable, terminal_table, write_tables
-from greenprune.plots.tables.text import bounded, listed, mean_sd, plural, signed_points, three_digits
+from greenprune.plots.tables.columns import readable
+from greenprune.plots.tables.tables import csv_text, markdown_text, terminal_table, write_tables
 from rich.console import Console
 
 from tests.plots.records import NINE, failed, grid, inference, reading, record, source, store

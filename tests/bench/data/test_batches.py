@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import itertools
 
-import greenprune.bench.training.batches
+import greenprune.bench.data.batches
 import numpy as np
 import pytest
 import torch
+from greenprune.bench.data.batches import Batches, _generator, evaluation_batches, plan_epoch
 from greenprune.bench.data.data import Split
 from greenprune.bench.errors import UserError
-from greenprune.bench.training.batches import Batches, _generator, evaluation_batches, plan_epoch
 
 MEAN, STD = (0.49, 0.48, 0.45), (0.25, 0.24, 0.26)
 BORDER = (125, 122, 115)  # MEAN in grey levels
@@ -136,7 +136,7 @@ def test_no_two_seeds_and_epochs_share_a_generator_nor_do_order_and_augmentation
         used.append(generator.initial_seed())
         return generator
 
-    monkeypatch.setattr(greenprune.bench.training.batches, "_generator", recording)
+    monkeypatch.setattr(greenprune.bench.data.batches, "_generator", recording)
     for seed, number in itertools.product(range(6), range(6)):
         plan_epoch(1, seed=seed, number=number, padding=4, flip=True)
     assert len(used) == len(set(used)) == 72

@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 from greenprune.plots.frame.frame import GROUP_COLUMNS, Results
-from greenprune.plots.tables.rows import KINDS
+from greenprune.plots.frame.rows import KINDS
 from scipy import stats
 
 UNKNOWN = float("nan")
