@@ -11,13 +11,19 @@ from pathlib import Path
 from typing import Any
 
 from greenprune.bench.energy.reading import Kind, SourceReading
+from greenprune.bench.energy.sensors.place import IN_CONTAINER
 from greenprune.bench.energy.source import Counter, Mark, Segment, SensorError, edge_error_s
 
 POWERCAP = Path("/sys/class/powercap")
-REMEDY = "sudo chmod -R a+r /sys/class/powercap/intel-rapl* (until the next start of the machine)"
+UDEV_RULE = 'ACTION=="add", SUBSYSTEM=="powercap", KERNEL=="intel-rapl*:*", RUN+="/bin/chmod a+r /sys%p/energy_uj"'
+REMEDY = (
+    "sudo chmod a+r /sys/class/powercap/intel-rapl*:*/energy_uj (until the next start of the machine); for good, put "
+    f"{UDEV_RULE} into /etc/udev/rules.d/70-energy.rules and run: sudo udevadm control --reload && sudo udevadm trigger "
+    "--subsystem-match=powercap --action=add. Every user of the machine can then read it (CVE-2020-8694)"
+)
 NO_RAPL_REMEDY = (
-    "RAPL needs an Intel or AMD processor without a hypervisor in between (sudo modprobe intel_rapl_msr); in a "
-    "container, mount the host's /sys/class/powercap and /sys/devices/virtual/powercap"
+    "RAPL needs an Intel or AMD processor without a hypervisor in between (sudo modprobe intel_rapl_msr); "
+    f"{IN_CONTAINER}"
 )
 
 PERIOD_S = 1e-3  # update period, Intel SDM vol. 3B, "RAPL Interfaces"

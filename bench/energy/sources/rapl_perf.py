@@ -34,8 +34,9 @@ REMEDY = (
 )
 
 
-def find(place: Place, open_event: Callable[[int, int, int], PerfEvent] = PerfEvent) -> Found:
+def find(place: Place, open_event: Callable[[int, int, int], PerfEvent] | None = None) -> Found:
     """All packages and their memory, or none of them: half of a machine would pass for the whole."""
+    open_event = open_event or PerfEvent
     pmu = place.sysfs / "bus" / "event_source" / "devices" / "power"
     if not pmu.exists():
         reason = f"no PMU for energy ({pmu})"

@@ -1,0 +1,290 @@
+"""AMD's cards against a stand-in for the module amdsmi."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from greenprune.bench.energy import EnergyMeter
+from greenprune.bench.energy.sensors.amdsmi import plain_uuid
+from greenprune.bench.energy.sources import amd
+
+from tests.bench.energy.sources.trees import joules, place, rows, write
+
+STEP_UJ = 15.259
+
+
+class AmdSmiLibraryException(Exception):  # noqa: N818  (amdsmi's own name)
+    pass
+
+
+class AmdSmi:
+    """The functions that are used, with cards whose counters the test moves. A value that is an exception is raised."""
+
+    def __init__(self, *cards: dict[str, Any]) -> None:
+        self.cards = [dict(card) for card in cards]
+
+    def amdsmi_init(self) -> None:
+        pass
+
+    def amdsmi_get_processor_handles(self) -> list[int]:
+        return list(range(len(self.cards)))
+
+    def amdsmi_get_gpu_device_bdf(self, handle: int) -> str:
+        return self._value(handle, "bdf", f"0000:{handle + 3:02x}:00.0")
+
+    def amdsmi_get_gpu_asic_info(self, handle: int) -> dict[str, Any]:
+        return {"market_name": self._value(handle, "name", "AMD Instinct MI250"), "asic_serial": self._serial(handle)}
+
+    def amdsmi_get_gpu_device_uuid(self, handle: int) -> str:
+        return self._value(handle, "uuid", f"{handle:02x}ff74a1-0000-1000-80d0-000000000000")
+
+    def amdsmi_get_gpu_enumeration_info(self, handle: int) -> dict[str, Any]:
+        return {"hip_id": self._value(handle, "hip_id", handle), "hip_uuid": f"GPU-{self._serial(handle)[2:].lower()}"}
+
+    def amdsmi_get_gpu_kfd_info(self, handle: int) -> dict[str, Any]:
+        return {"node_id": self._value(handle, "node_id", handle + 1), "current_partition_id": 0}
+
+    def amdsmi_get_power_cap_info(self, handle: int) -> dict[str, Any]:
+        return {"power_cap": 560_000_000}
+
+    def amdsmi_get_energy_count(self, handle: int) -> dict[str, Any]:
+        count = self._value(handle, "count", 1000)
+        key = self._value(handle, "key", "energy_accumulator")
+        return {key: count, "counter_resolution": self._value(handle, "step_uj", STEP_UJ), "timestamp": 0}
+
+    def amdsmi_get_power_info(self, handle: int) -> dict[str, Any]:
+        power_w = self._value(handle, "power_w", "N/A")
+        return {"current_socket_power": "N/A", "average_socket_power": power_w, "power_limit": 560}
+
+    def use(self, handle: int, energy_j: float) -> None:
+        self.cards[handle]["count"] = self.cards[handle].get("count", 1000) + round(energy_j * 1e6 / STEP_UJ)
+
+    def _serial(self, handle: int) -> str:
+        return self._value(handle, "serial", f"0x4B2C1A9F8D3E6F7{handle:X}")
+
+    def _value(self, handle: int, key: str, default: Any) -> Any:
+        value = self.cards[handle].get(key, default)
+        if isinstance(value, Exception):
+            raise value
+        return value
+
+
+@pytest.fixture
+def library(monkeypatch: pytest.MonkeyPatch):
+    def install(*cards: dict[str, Any]) -> AmdSmi:
+        made = AmdSmi(*cards)
+        monkeypatch.setitem(sys.modules, "amdsmi", made)
+        return made
+
+    return install
+
+
+def meter(device: str | None = None, **rest: Any) -> EnergyMeter:
+    return EnergyMeter(device, **({"environ": {"GREENPRUNE_SYSFS": "/nonexistent"}} | rest))
+
+
+def names(tmp_path: Path, **rest: Any) -> list[str]:
+    return [s.name for s in amd.find(place(tmp_path, **rest)).sources]
+
+
+def test_joules_are_the_accumulator_times_its_resolution(library) -> None:
+    smi = library({}, {})
+    with meter().window("x") as w:
+        smi.use(0, 30)
+        smi.use(1, 12)
+    found = joules(w.reading)
+    assert found["amd:0"] == pytest.approx(30, rel=1e-4)
+    assert found["amd:1"] == pytest.approx(12, rel=1e-4)
+    assert w.reading.energy_j("measured") == pytest.approx(42, rel=1e-4)
+
+
+def test_the_field_of_older_versions_is_read_too(library) -> None:
+    smi = library({"key": "power"})
+    with meter().window("x") as w:
+        smi.use(0, 30)
+    assert joules(w.reading)["amd:0"] == pytest.approx(30, rel=1e-4)
+
+
+@pytest.mark.parametrize("mode", [2, 4, 8])
+def test_partitions_of_one_socket_are_counted_once(library, mode: int) -> None:
+    smi = library(
+        *({"bdf": f"0000:0c:00.{i}", "name": "AMD Instinct MI300X"} for i in range(mode)), {"bdf": "0000:0d:00.0"}
+    )
+    m = meter()
+    with m.window("x") as w:
+        for i in range(mode):
+            smi.use(i, 50)  # one counter, shown by each
+        smi.use(mode, 7)
+    assert w.reading.energy_j("measured") == pytest.approx(57, rel=1e-4)
+    assert f"{mode} partitions" in rows(m)["amd:0"]["detail"]
+
+
+def test_a_partition_that_does_not_answer_for_its_socket_is_measured_by_the_one_that_does(library) -> None:
+    off = {"count": AmdSmiLibraryException("AMDSMI_STATUS_NOT_SUPPORTED")}
+    smi = library({"bdf": "0000:0c:00.0"}, {"bdf": "0000:0c:00.1"} | off, {"bdf": "0000:0c:00.2"} | off)
+    m = meter(environ={"GREENPRUNE_SYSFS": "/nonexistent", "HIP_VISIBLE_DEVICES": "1"})
+    with m.window("x") as w:
+        smi.use(0, 50)
+    assert joules(w.reading)["amd:1"] == pytest.approx(50, rel=1e-4)
+    assert any("whole socket" in warning for warning in w.reading.warnings)
+
+
+@pytest.mark.parametrize(
+    ("environ", "chosen"),
+    [
+        ({}, ["amd:0", "amd:1", "amd:2"]),
+        ({"HIP_VISIBLE_DEVICES": "2,0"}, ["amd:2", "amd:0"]),
+        ({"CUDA_VISIBLE_DEVICES": "1"}, ["amd:1"]),
+        ({"HIP_VISIBLE_DEVICES": "1", "CUDA_VISIBLE_DEVICES": "0"}, ["amd:1"]),
+        ({"HIP_VISIBLE_DEVICES": ""}, []),
+        ({"HIP_VISIBLE_DEVICES": "-1"}, []),
+        ({"HIP_VISIBLE_DEVICES": "0,9,1"}, ["amd:0"]),
+        ({"ROCR_VISIBLE_DEVICES": "1,2", "HIP_VISIBLE_DEVICES": "1"}, ["amd:2"]),
+        ({"ROCR_VISIBLE_DEVICES": "GPU-4b2c1a9f8d3e6f71"}, ["amd:1"]),
+        ({"ROCR_VISIBLE_DEVICES": "2,GPU-4B2C1A9F8D3E6F70"}, ["amd:2", "amd:0"]),
+        ({"ROCR_VISIBLE_DEVICES": ""}, []),
+    ],
+)
+def test_the_devices_that_hip_shows(library, tmp_path: Path, environ: dict[str, str], chosen: list[str]) -> None:
+    library({}, {}, {})
+    assert names(tmp_path, environ=environ) == chosen
+
+
+def test_the_device_is_counted_among_those_that_hip_shows(library, tmp_path: Path) -> None:
+    library({}, {}, {})
+    environ = {"HIP_VISIBLE_DEVICES": "2,1"}
+    assert names(tmp_path, environ=environ, device="cuda") == ["amd:2"]
+    assert names(tmp_path, environ=environ, device="cuda:1") == ["amd:1"]
+    assert names(tmp_path, environ=environ, device="cuda:2") == []
+    assert names(tmp_path, environ=environ, device="cpu") == []
+
+
+def test_the_order_is_hips_and_not_the_librarys(library, tmp_path: Path) -> None:
+    library({"hip_id": 1, "bdf": "0000:aa:00.0"}, {"hip_id": 0, "bdf": "0000:bb:00.0"})
+    (source,) = amd.find(place(tmp_path, device="cuda:0")).sources
+    assert "0000:bb:00.0" in source.describe()["detail"]
+
+
+def test_without_hips_number_the_kernels_node_gives_the_order(library, tmp_path: Path) -> None:
+    gone = AmdSmiLibraryException("not supported")
+    library(
+        {"hip_id": gone, "node_id": 9, "bdf": "0000:aa:00.0"}, {"hip_id": gone, "node_id": 4, "bdf": "0000:bb:00.0"}
+    )
+    (source,) = amd.find(place(tmp_path, device="cuda:0")).sources
+    assert "0000:bb:00.0" in source.describe()["detail"]
+
+
+@pytest.mark.parametrize(
+    "uuid",
+    [
+        "4b2c1a9f8d3e6f71",
+        "GPU-4b2c1a9f8d3e6f71",
+        "34623263-3161-3966-3864-336536663731",
+        "01ff74a1-0000-1000-80d0-000000000000",
+    ],
+)
+def test_a_card_is_found_by_each_form_of_its_uuid(library, tmp_path: Path, uuid: str) -> None:
+    """PyTorch's is the 16 characters of HIP's as raw bytes."""
+    library({}, {})
+    assert names(tmp_path, gpu_uuids=[uuid]) == ["amd:1"]
+
+
+def test_a_uuid_of_digits_alone_is_left_as_it_is() -> None:
+    assert plain_uuid("GPU-1234567890123456") == "1234567890123456"
+
+
+def test_a_reset_gives_the_integrated_power_and_says_so(library) -> None:
+    smi = library({"power_w": 300, "count": 10**9})
+    with meter().window("x") as w:
+        time.sleep(0.3)
+        smi.cards[0]["count"] = 5
+    (gpu,) = [s for s in w.reading.sources if s.name == "amd:0"]
+    assert gpu.kind == "sampled"
+    assert gpu.energy_j == pytest.approx(300 * w.reading.duration_s, rel=0.05)
+    assert any("reset" in warning for warning in w.reading.warnings)
+
+
+def test_a_reset_without_power_is_invalid(library) -> None:
+    smi = library({"count": 10**9})
+    with meter().window("x") as w:
+        smi.cards[0]["count"] = 5
+    (gpu,) = [s for s in w.reading.sources if s.name == "amd:0"]
+    assert not gpu.valid
+    assert "reset" in gpu.reason
+
+
+@pytest.mark.parametrize("count", [AmdSmiLibraryException("AMDSMI_STATUS_NOT_SUPPORTED"), "N/A", 2**64 - 1, 0])
+def test_without_a_counter_the_sockets_power_is_integrated(library, count: Any) -> None:
+    library({"count": count, "power_w": 200})
+    m = meter()
+    with m.window("x") as w:
+        time.sleep(0.3)
+    (gpu,) = [s for s in w.reading.sources if s.name == "amd:0"]
+    assert gpu.kind == "sampled"
+    assert gpu.energy_j == pytest.approx(200 * w.reading.duration_s, rel=0.05)
+    assert rows(m)["amd:0"]["reason"]
+
+
+@pytest.mark.parametrize(
+    "power_w", ["N/A", 0xFFFF, AmdSmiLibraryException("AMDSMI_STATUS_NO_PERM - Permission Denied")]
+)
+def test_a_card_with_neither_is_a_source_that_says_so_and_the_others_stand(library, power_w: Any) -> None:
+    smi = library(
+        {"count": AmdSmiLibraryException("AMDSMI_STATUS_NO_PERM - Permission Denied"), "power_w": power_w}, {}
+    )
+    m = meter()
+    with m.window("x") as w:
+        smi.use(1, 5)
+    by_name = {s.name: s for s in w.reading.sources}
+    assert not by_name["amd:0"].valid
+    assert by_name["amd:1"].energy_j == pytest.approx(5, rel=1e-4)
+    assert "usermod -aG render,video" in rows(m)["amd:0"]["remedy"]
+
+
+def test_a_card_that_is_lost_in_the_window_is_invalid_alone(library) -> None:
+    smi = library({}, {})
+    with meter().window("x") as w:
+        smi.use(1, 5)
+        smi.cards[0]["count"] = AmdSmiLibraryException("AMDSMI_STATUS_IO")
+    by_name = {s.name: s for s in w.reading.sources}
+    assert not by_name["amd:0"].valid
+    assert "AMDSMI_STATUS_IO" in by_name["amd:0"].reason
+    assert by_name["amd:1"].valid
+
+
+def test_cuda_on_a_machine_of_amds_is_no_missing_nvidia_card(library) -> None:
+    smi = library({})
+    with meter("cuda").window("x") as w:
+        smi.use(0, 5)
+    assert [s.name for s in w.reading.sources if s.kind == "measured"] == ["amd:0"]
+    assert w.reading.energy_j("measured") == pytest.approx(5, rel=1e-4)
+
+
+def test_hardware_without_the_package_is_told_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "amdsmi", None)
+    assert amd.find(place(tmp_path)).unusable == ()
+    write(tmp_path / "class/drm/card1/device", vendor="0x1002")
+    (row,) = amd.find(place(tmp_path)).unusable
+    assert "/opt/rocm/share/amd_smi" in row["remedy"]
+
+
+@pytest.mark.parametrize("error", [KeyError("ROCM_PATH"), OSError("libamd_smi.so: cannot open shared object file")])
+def test_a_package_whose_library_is_missing_is_no_crash(tmp_path: Path, error: Exception) -> None:
+    def load() -> Any:
+        raise error
+
+    assert amd.find(place(tmp_path), load).sources == ()
+
+
+def test_a_driver_that_does_not_answer_is_told_with_the_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    smi = AmdSmi()
+    monkeypatch.setattr(
+        smi, "amdsmi_init", lambda: (_ for _ in ()).throw(AmdSmiLibraryException("AMDSMI_STATUS_NO_PERM"))
+    )
+    write(tmp_path / "root/dev", kfd="")
+    (row,) = amd.find(place(tmp_path), lambda: smi).unusable
+    assert "render" in row["remedy"]
