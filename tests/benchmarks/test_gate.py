@@ -51,7 +51,7 @@ def energy(self):
 forward, mark = ConsensusGating.forward, CpuSource.mark
 register_module_forward_hook(count)
 ConsensusGating.forward, CpuSource.mark = changed, energy
-greenprune.bench.energy.find._rapl = lambda place: greenprune.bench.energy.find.Found()  # a counter would see real joules
+greenprune.bench.energy.find._rapl = lambda place: greenprune.bench.energy.find.Found()  # it would see real joules
 greenprune.bench.energy.modelled.RAM_W_PER_GB = 1e-12  # that of memory follows the wall clock
 tests.benchmarks.blocks.time = types.SimpleNamespace(perf_counter=time.perf_counter, process_time=lambda: cpu_s)
 """
@@ -63,7 +63,7 @@ import greenprune.bench.energy.meter
 from greenprune.methods import ConsensusGating
 
 forward = ConsensusGating.forward
-greenprune.bench.energy.find._rapl = lambda place: greenprune.bench.energy.find.Found()  # a counter would see what else the machine does
+greenprune.bench.energy.find._rapl = lambda place: greenprune.bench.energy.find.Found()  # it would see the rest of the machine
 
 def slowed(self, inputs):
     begun_s = time.process_time()
