@@ -7,18 +7,26 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from greenprune.bench.energy.nvml import NvmlSource
-from greenprune.bench.energy.nvml_library import Card, Nvml, NvmlError
+from greenprune.bench.energy.nvml_errors import ERRORS, NO_PERMISSION, NvmlError
+from greenprune.bench.energy.nvml_library import Card, Nvml
 from greenprune.bench.energy.source import Missing, SensorError, Source
-from greenprune.bench.energy.visible import MIG, Gpu, Visible, by_uuid, order_is_certain, visible_gpus
-
-ORDER_UNKNOWN = (
-    "the GPUs differ and CUDA may number them otherwise than the driver: this may be the wrong one; "
-    "set CUDA_DEVICE_ORDER=PCI_BUS_ID"
+from greenprune.bench.energy.visible import (
+    MIG,
+    MIG_REMEDY,
+    Gpu,
+    Visible,
+    by_uuid,
+    measurable,
+    order_is_certain,
+    visible_gpus,
 )
 
-_DRIVER = "with an NVIDIA GPU: install its driver until nvidia-smi lists it; in a container, start that with --gpus all"
-_REMEDIES = {4: "ask for access to /dev/nvidia*", 9: _DRIVER, 12: _DRIVER}
-"""By NVML's error code."""
+ORDER_UNKNOWN = (
+    "the GPUs differ, or one does not answer, and CUDA may number them otherwise than the driver: this may be the wrong one; "
+    "set CUDA_DEVICE_ORDER=PCI_BUS_ID, or name the GPU by its UUID"
+)
+
+NO_DRIVER = (9, 12)  # NVML_ERROR_DRIVER_NOT_LOADED, NVML_ERROR_LIBRARY_NOT_FOUND
 
 Found = tuple[Nvml | None, list[Source], list[dict[str, Any]]]
 
@@ -26,7 +34,9 @@ Found = tuple[Nvml | None, list[Source], list[dict[str, Any]]]
 def find_gpus(device: str | None, uuids: Sequence[str] | None, environ: Mapping[str, str]) -> Found:
     """The library, the sources, and for `EnergyMeter.describe` why there are none. Arguments as of `EnergyMeter`.
 
-    A GPU that was asked for and cannot be measured is a source too, one whose readings are invalid and say why.
+    Each card stands for itself: one that is lost, in MIG mode or not supported is a source too, whose readings are
+    invalid and say why, beside those of the healthy ones. So is a GPU that was asked for and is not there. Cards that
+    belong to others (no permission) are left out, as CUDA leaves them out.
 
     Raises:
         ValueError: `device` is neither None nor "cpu" nor "cuda" nor "cuda:<number>".
@@ -41,7 +51,9 @@ def find_gpus(device: str | None, uuids: Sequence[str] | None, environ: Mapping[
         library = Nvml()
         gpus = library.gpus()
     except NvmlError as e:
-        return _none(None, str(e), needed, _REMEDIES.get(e.code))
+        # A driver that is there and does not answer is a GPU that goes unmeasured; without one there may be none.
+        return _none(None, str(e), needed or e.code not in NO_DRIVER, e.remedy)
+    foreign = [_absent(gpu.problem or "", name=f"nvml:{gpu.index}") for gpu in gpus if gpu.foreign]
     value, order = environ.get("CUDA_VISIBLE_DEVICES"), environ.get("CUDA_DEVICE_ORDER")
     warnings: list[str] = []
     if uuids:
@@ -52,29 +64,37 @@ def find_gpus(device: str | None, uuids: Sequence[str] | None, environ: Mapping[
             number = int(wanted.group(1) or 0)
             chosen = chosen[number : number + 1]
         # With all cards counted their order does not matter; with some of them it decides which.
-        if len(chosen) < len(gpus) and not order_is_certain(value, order, gpus):
+        if len(chosen) < len(gpus) - len(foreign) and not order_is_certain(value, order, gpus):
             warnings = [ORDER_UNKNOWN]
+    if not chosen and foreign and len(foreign) == len(gpus):
+        return _none(library, foreign[0]["reason"], needed, ERRORS[NO_PERMISSION][1])
     if not chosen:
         shown = "" if value is None else f' (CUDA_VISIBLE_DEVICES is "{value}")'
         return _none(library, f"CUDA shows no such GPU{shown}", needed)
-    return library, [_open(library, entry, warnings) for entry in chosen], []
+    return library, [_open(library, entry, warnings) for entry in chosen], foreign
 
 
 def _by_uuid(uuid: str, gpus: Sequence[Gpu]) -> Visible:
     gpu = by_uuid(uuid, gpus)
-    return Visible(f"nvml:{gpu.index}", gpu) if gpu else Visible(f"nvml:{uuid}", None, "no GPU has this UUID")
+    if gpu is None:
+        return Visible(f"nvml:{uuid}", None, "no GPU has this UUID")
+    return measurable(gpu)
 
 
 def _open(library: Nvml, entry: Visible, warnings: Sequence[str]) -> Source:
     if entry.gpu is None:
-        return Missing(entry.label, entry.problem or "there is no such GPU")
+        return Missing(
+            entry.label, entry.problem or "there is no such GPU", MIG_REMEDY if entry.problem == MIG else None
+        )
     try:
         card = Card(library, entry.gpu)
         if (card.optional("nvmlDeviceGetMigMode") or [0])[0]:
-            return Missing(entry.label, MIG)
+            return Missing(entry.label, MIG, MIG_REMEDY)
         return NvmlSource(card, warnings)
     except SensorError as e:
-        return Missing(entry.label, str(e))
+        return Missing(entry.label, str(e), e.remedy)
+    except Exception as e:  # whatever one card's driver answers, the others are measured
+        return Missing(entry.label, f"{type(e).__name__}: {e}")
 
 
 def _none(library: Nvml | None, reason: str, needed: bool, remedy: str | None = None) -> Found:
@@ -83,5 +103,5 @@ def _none(library: Nvml | None, reason: str, needed: bool, remedy: str | None = 
     return library, [], [_absent(reason, remedy)]
 
 
-def _absent(reason: str, remedy: str | None = None) -> dict[str, Any]:
-    return {"source": "nvml", "kind": "measured", "available": False, "reason": reason, "remedy": remedy}
+def _absent(reason: str, remedy: str | None = None, name: str = "nvml") -> dict[str, Any]:
+    return {"source": name, "kind": "measured", "available": False, "reason": reason, "remedy": remedy}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import math
 import os
 import threading
 import time
@@ -16,13 +17,26 @@ from greenprune.bench.energy.find import find_sources
 from greenprune.bench.energy.idle import IdlePower, idle_powers, with_idle
 from greenprune.bench.energy.parts import adds_up
 from greenprune.bench.energy.power_log import PowerLog
+from greenprune.bench.energy.ranks import Ranks, absent_rank, elsewhere, of_node, rank_warnings, reporter
 from greenprune.bench.energy.reading import Reading, SourceReading
 from greenprune.bench.energy.sensors.place import Place
-from greenprune.bench.energy.source import Mark, Segment, Source, describe_source, fault, invalid, read_mark
+from greenprune.bench.energy.source import (
+    Mark,
+    Segment,
+    Source,
+    describe_source,
+    fault,
+    invalid,
+    joined,
+    read_mark,
+)
 from greenprune.bench.energy.trace import Sampler
-from greenprune.bench.energy.window import Edges, Span, Window
+from greenprune.bench.energy.window import Span, Window
 
 POWER_SPAN_S = 2.0  # over which `power_w` averages: 20 periods of a common GPU counter
+MAX_SEGMENTS = 64  # of one source in a window that is paused again and again; more are joined
+LONGEST_TICK_S = 2.5  # an aligned window waits no longer for a counter that has become slow
+ASLEEP_S = 1.0  # a suspend that is shorter is not worth a word
 TICK_POLL_S = 0.0005  # how closely an aligned window watches for the counter to move
 
 _meters: weakref.WeakSet[EnergyMeter] = weakref.WeakSet()
@@ -47,6 +61,7 @@ class EnergyMeter:
         powercap: Path | None = None,
         sysfs: Path | None = None,
         idle_power_w: Mapping[str, float] | None = None,
+        ranks: Ranks = "each",
     ) -> None:
         """Takes about a second, most of it CodeCarbon's, and five updates of each GPU's counter: do it early.
 
@@ -60,19 +75,36 @@ class EnergyMeter:
             powercap: where Linux shows RAPL; None: class/powercap in `sysfs`.
             sysfs: where Linux shows its other sensors; None: what GREENPRUNE_SYSFS in `environ` says, else /sys.
             idle_power_w: idle power by source, where it is known already ("nvml:0"); else see `measure_idle`.
+            ranks: where a launcher (torchrun, mpirun, srun, ...) started several processes on this node. "each": every one
+                reads its devices, and a warning tells where they are the same. "one_per_node": rank 0 of the node reads
+                all GPUs of the job and the packages; the others have no sensor, and their readings say who reports. What
+                is modelled from a process's own tree every rank reports for itself.
 
         Raises:
-            ValueError: `device` is none of these.
+            ValueError: `device` or `ranks` is none of these.
         """
         self._user_synchronise = synchronise
+        self.reporter = reporter(environ, ranks)
         self._lock = threading.Lock()
         self._sampler: Sampler | None = None
         self._open_windows: list[Window] = []  # the innermost last
         self._last_poll_s: dict[str, float] = {}
         self._idle = {name: IdlePower(power_w) for name, power_w in (idle_power_w or {}).items()}
         self.power_log = PowerLog()
+        alone = self.reporter is None or ranks == "each"
+        if not alone:
+            device, gpu_uuids, environ = of_node(self.reporter, environ)
         place = Place.here(sysfs, powercap, device=device, gpu_uuids=gpu_uuids, environ=environ)
         self._nvml, self._sources, self._rows, self.absent = find_sources(place)
+        self._rank_warnings: list[str] = []
+        if self.reporter is not None and not self.reporter.reports:
+            self._sources = [source for source in self._sources if source.kind == "modelled"]
+            self._rows = [absent_rank(self.reporter)]
+            self._rank_warnings = [elsewhere(self.reporter)]
+        elif self.reporter is not None:
+            names = [source.name for source in self._sources if source.kind != "modelled"]
+            named = "" if gpu_uuids else device
+            self._rank_warnings = rank_warnings(self.reporter, names, named, environ, alone=alone)
         self._power: tuple[float, list[Mark] | None, float | None] = (time.perf_counter(), self._marks(), None)
         _meters.add(self)
 
@@ -85,8 +117,7 @@ class EnergyMeter:
         `align`: begin and end when the GPU's energy counter moves, which takes up to one of its periods each time and
         makes short windows exact. The time and energy until the counter moves at the end are part of the window.
         """
-        edges = Edges(self._synchronise, self._marks_at_start, self._marks_at_end, self._read)
-        return Window(edges, name, align, units)
+        return Window(self, name, align, units)
 
     @contextlib.contextmanager
     def window(self, name: str, *, align: bool = False, units: Mapping[str, float] | None = None) -> Iterator[Window]:
@@ -153,7 +184,8 @@ class EnergyMeter:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _synchronise(self) -> list[str]:
+    def synchronise(self) -> list[str]:
+        """Wait for the GPU; what went wrong with that."""
         if self._user_synchronise is None:
             return []
         try:
@@ -175,8 +207,8 @@ class EnergyMeter:
             for i, source in enumerate(self._sources)
             if source.kind == "measured" and marks[i].stale_s > 2 * TICK_POLL_S
         }
-        give_up_s = time.perf_counter() + 3 * max((marks[i].stale_s for i in waiting), default=0.0)
-        while waiting and time.perf_counter() < give_up_s:
+        begun_s = time.perf_counter()
+        while waiting and time.perf_counter() < begun_s + max(self._patience_s(marks[i], latest[i]) for i in waiting):
             time.sleep(TICK_POLL_S)
             for i in list(waiting):
                 with self._lock:
@@ -185,9 +217,18 @@ class EnergyMeter:
                     marks[i] = dataclasses.replace(now, stale_s=now.time_s - latest[i].time_s)
                     waiting.discard(i)
                 latest[i] = now
+        for i in waiting:  # in vain; the last look knows better how old the total is
+            marks[i] = latest[i]
         return marks
 
-    def _marks_at_start(self, window: Window, align: bool) -> list[Mark]:
+    @staticmethod
+    def _patience_s(first: Mark, latest: Mark) -> float:
+        """How long to wait for a source to move: longer for one that turns out to be slower than it was."""
+        expected_s = 3 * (first.stale_s if first.tick_s is None else first.tick_s)
+        return max(expected_s, min(3 * latest.stale_s, LONGEST_TICK_S)) if first.tick_s else expected_s
+
+    def marks_at_start(self, window: Window, align: bool) -> list[Mark]:
+        """Open `window`: the mark of every source."""
         with self._lock:
             phase = self._phase()
             self._open_windows.append(window)
@@ -199,7 +240,8 @@ class EnergyMeter:
             self._log(marks, phase)
         return marks
 
-    def _marks_at_end(self, window: Window, align: bool) -> list[Mark]:
+    def marks_at_end(self, window: Window, align: bool) -> list[Mark]:
+        """Close or pause `window`: the mark of every source."""
         marks = self._marks_at_tick() if align else self._marks()
         with self._lock:
             self._log(marks, self._phase())
@@ -233,11 +275,12 @@ class EnergyMeter:
             if meter is not None:
                 meter._poll()
 
-        sampler = Sampler(poll, min(source.poll_interval_s for source in self._sources))
+        sampler = Sampler(poll, min((source.poll_interval_s for source in self._sources), default=math.inf))
         weakref.finalize(self, sampler.stop)
         return sampler
 
     def _poll(self) -> None:
+        again: list[tuple[float, Any]] = []
         for source in self._sources:
             now_s = time.perf_counter()
             # A tenth less, or jitter would skip every other turn.
@@ -248,32 +291,61 @@ class EnergyMeter:
                     source.poll()
                     mark = Mark(now_s, 0.0) if source.last_sample() else source.mark()
                     self._log_source(source, mark, self._phase())
+                    second_look_s = getattr(source, "second_look_s", None)
+                    if second_look_s is not None and (wait_s := second_look_s()) is not None:
+                        again.append((wait_s, source))
+        for wait_s, source in sorted(again, key=lambda entry: entry[0]):
+            time.sleep(wait_s)
+            with self._lock, contextlib.suppress(Exception):
+                source.look_again()
 
-    def _read(
-        self,
-        name: str,
-        pid: int,
-        spans: Sequence[Span],
-        problems: Sequence[str],
-    ) -> Reading:
+    def segments(self, start: Sequence[Mark], end: Sequence[Mark], window_s: float) -> list[Segment]:
+        """The stretch between two lists of marks, for each source; asked for just after the second was read."""
+        found = []
+        with self._lock:
+            for i, source in enumerate(self._sources):
+                tally = getattr(source, "tally", None)
+                found.append(Segment(start[i], end[i], window_s, tally and tally(start[i], end[i])))
+        return found
+
+    def join(self, segments: list[list[Segment]], new: Sequence[Segment]) -> None:
+        """Append to each source's segments, or join, so that they stay few."""
+        segments += [[] for _ in new[len(segments) :]]
+        for source, own, segment in zip(self._sources, segments, new, strict=True):
+            own.append(segment)
+            # What a source looks up itself, by time, it finds in segments that are not joined.
+            while len(own) > (1 if hasattr(source, "tally") else MAX_SEGMENTS):
+                own[:2] = [joined(own[0], own[1])]
+
+    def read(self, name: str, pid: int, segments: Sequence[Sequence[Segment]], span: Span) -> Reading:
+        """What every source says of its segments."""
         readings: list[SourceReading] = []
-        warnings = list(dict.fromkeys(problems))
-        duration_s = sum(span_s for _, _, span_s in spans)
-        for i, source in enumerate(self._sources):
-            segments = [Segment(start[i], end[i], span_s) for start, end, span_s in spans]
-            reason = "the window was opened in another process" if pid != os.getpid() else fault(segments)
+        warnings = [*span.problems, *self._rank_warnings]
+        if span.asleep_s > ASLEEP_S:
+            warnings.append(
+                f"the machine was suspended for {span.asleep_s:.0f} s in this window, which are not in its duration; "
+                "what it used meanwhile is in the figures only where a counter went on"
+            )
+        for source, own in zip(self._sources, segments, strict=True):
+            reason = "the window was opened in another process" if pid != os.getpid() else fault(own)
             try:
                 with self._lock:
                     if reason is None:
-                        reading, found = source.reading(segments)
+                        reading, found = source.reading(own)
                     else:
-                        rescued = source.rescued(segments, reason) if pid == os.getpid() else None
+                        rescued = source.rescued(own, reason) if pid == os.getpid() else None
                         reading, found = rescued or (invalid(source.name, source.kind, reason), [])
             except Exception as e:
                 reading, found = invalid(source.name, source.kind, f"{type(e).__name__}: {e}"), []
-            readings.append(with_idle(reading, duration_s, self._idle))
+            readings.append(with_idle(reading, span.duration_s, self._idle))
             warnings += found
-        return Reading(name=name, duration_s=duration_s, sources=tuple(readings), warnings=tuple(warnings))
+        return Reading(
+            name=name,
+            duration_s=span.duration_s,
+            sources=tuple(readings),
+            warnings=tuple(warnings),
+            reporter=self.reporter,
+        )
 
     def _power_between(self, before: Sequence[Mark], after: Sequence[Mark]) -> float | None:
         power_w: dict[bool, float] = {}  # by whether it is modelled

@@ -11,19 +11,26 @@ import contextlib
 import math
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
-from greenprune.bench.energy.nvml_library import Card, NvmlError, probe_period_s
-from greenprune.bench.energy.nvml_state import CardObserver, warnings_of
+from greenprune.bench.energy.history import Cut, History
+from greenprune.bench.energy.nvml_errors import NvmlError
+from greenprune.bench.energy.nvml_library import Card, probe_period_s
+from greenprune.bench.energy.nvml_state import CardObserver, Look, warnings_of
 from greenprune.bench.energy.reading import Kind, SourceReading
 from greenprune.bench.energy.source import Counter, Mark, Segment, SensorError, edge_error_s
-from greenprune.bench.energy.trace import PowerTrace
+from greenprune.bench.energy.ticks import TickNotes, TickWatch
+from greenprune.bench.energy.trace import PowerIntegral
+from greenprune.bench.energy.verdict import decide
 
 SHORT_PERIODS = 50  # a window of fewer counter periods is flagged: its error is about one period in that many
 LONGEST_HOLD_S = 1.0  # a power sample older than this says nothing about now
 MAX_UNCOVERED = 0.05  # fraction of a window without power samples above which its sampled energy is invalid
-MAX_MISMATCH = 0.05  # fraction by which the counter and the integrated power may differ without a warning
+MAX_SLOW = 0.2  # fraction of a window that a slow counter may leave open before integrated power counts instead
 NO_LIMIT_W = 1e3  # stands for the power limit of a card that does not tell it
+SECOND_LOOK_EVERY_S = 1.0
+SECOND_LOOK_BELOW_S = 0.09  # the sampler itself sees whether a counter of a longer period is late
 
 _AMPERE = 7  # NVML_DEVICE_ARCH_AMPERE
 
@@ -34,6 +41,61 @@ def sensor_error_fraction(architecture: int | None) -> float:
     Yang et al.: A100 -5.8 %, RTX 3090 -5.6 %, RTX 4090 -5.3 %, RTX 2060 Super +12.7 %. Unknown counts as old.
     """
     return 0.06 if architecture is not None and architecture >= _AMPERE else 0.13
+
+
+@dataclass
+class Notes:
+    """What the sampler saw in a stretch of time."""
+
+    peak_w: float = 0.0
+    look: Look | None = None
+    ticks: TickNotes = field(default_factory=TickNotes)
+
+    def merge(self, other: Notes) -> Notes:
+        """Of both stretches."""
+        look = self.look.merge(other.look) if self.look and other.look else self.look or other.look
+        return Notes(max(self.peak_w, other.peak_w), look, self.ticks.merge(other.ticks))
+
+
+@dataclass(frozen=True)
+class NvmlMark(Mark):
+    """A mark with what else ran on until then."""
+
+    cut: Cut | None = None
+    sampled_j: float = 0.0  # the power register, integrated
+    module_j: float | None = None  # that of the module
+    uncovered_s: float = 0.0  # seconds without power samples
+    held_w: float = 0.0  # the highest power shortly before
+    known_s: float = math.inf  # how old the total is at most, whatever the counter's period
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """What was noted between two marks, or in several stretches."""
+
+    sampled_j: float
+    module_j: float | None
+    uncovered_s: float
+    peak_w: float
+    look: Look | None
+    late_over_s: float = 0.0  # beyond the marks' own: how much older a counter that had become slow was at the start
+    late_under_s: float = 0.0  # and at the end
+    still_s: float = 0.0  # the longest time for which the counter stood still beyond its period
+    interval_s: float = 0.0  # its updates' longest distance, where that was beyond its period
+
+    def __add__(self, other: Stretch) -> Stretch:
+        module_j = None if self.module_j is None or other.module_j is None else self.module_j + other.module_j
+        return Stretch(
+            self.sampled_j + other.sampled_j,
+            module_j,
+            self.uncovered_s + other.uncovered_s,
+            max(self.peak_w, other.peak_w),
+            self.look.merge(other.look) if self.look and other.look else self.look or other.look,
+            self.late_over_s + other.late_over_s,
+            self.late_under_s + other.late_under_s,
+            max(self.still_s, other.still_s),
+            max(self.interval_s, other.interval_s),
+        )
 
 
 class NvmlSource:
@@ -47,7 +109,9 @@ class NvmlSource:
         self._card = card
         self._warnings = tuple(warnings)
         self.name = f"nvml:{card.gpu.index}"
-        self._trace = PowerTrace()
+        self._power = PowerIntegral(LONGEST_HOLD_S)
+        self._module = PowerIntegral(LONGEST_HOLD_S)
+        self._history: History[Notes] = History(Notes, Notes.merge)
         self._limit_w = (card.optional("nvmlDeviceGetEnforcedPowerLimit") or NO_LIMIT_W * 1e3) / 1e3
         self._observer = CardObserver(card, self._limit_w if self._limit_w < NO_LIMIT_W else None)
         self._sensor_error = sensor_error_fraction(card.optional("nvmlDeviceGetArchitecture"))
@@ -56,6 +120,7 @@ class NvmlSource:
             self._power_name, self._averaging_s = card.find_power_field()
         except NvmlError as e:
             self._power_problem = str(e)
+            self._power_name, self._averaging_s = "none", 0.0
         period_s: float | None = None
         try:
             period_s = probe_period_s(card.counter_j)
@@ -67,87 +132,169 @@ class NvmlSource:
         self.kind: Kind = "sampled" if period_s is None else "measured"
         if self.kind == "sampled" and self._power_problem:
             raise SensorError(f"{self._why_no_counter}; {self._power_problem}")
-        self.period_s = period_s or 0.0
+        self._probed_s = period_s or 0.0
+        self._watch = TickWatch(self._probed_s)
         # Short peaks exceed the limit; what this must tell apart is a jump of the counter: kilojoules in no time.
-        self._counter = Counter(card.counter_j, max_power_w=10 * self._limit_w, stale_s=self.period_s)
+        self._counter = Counter(self._look, max_power_w=10 * self._limit_w, stale_s=self._probed_s)
+        self._second_look_s = -math.inf
         self.poll_interval_s = 0.1 if self.kind == "measured" else 0.05
+
+    @property
+    def period_s(self) -> float:
+        """The counter's update period as it was seen last, 0 without a counter."""
+        return self._watch.period_s
 
     def poll(self) -> None:
         """Sample the power; follow the counter, so that a reset is noticed before the counter is past its old value."""
-        if self.kind == "measured":
-            self._counter.mark()
+        try:
+            if self.kind == "measured":
+                self._counter.mark()
+        finally:
             with contextlib.suppress(NvmlError):
                 self._sample()
-        else:
-            self._sample()
-        self._observer.look()
+            look = self._observer.look()
+            if look is not None:
+                noted = self._history.current
+                noted.look = noted.look.merge(look) if noted.look else look
+
+    def second_look_s(self) -> float | None:
+        """In how many seconds `look_again` should be called; None: not this time.
+
+        The sampler comes too seldom to see whether a quick counter has become slower.
+        """
+        now_s = time.perf_counter()
+        quick = self.kind == "measured" and self.period_s < SECOND_LOOK_BELOW_S
+        if not quick or now_s - self._second_look_s < SECOND_LOOK_EVERY_S:
+            return None
+        self._second_look_s = now_s
+        return 1.5 * self.period_s + 0.006
+
+    def look_again(self) -> None:
+        """Read the counter once more. Raises NvmlError."""
+        self._counter.mark()
 
     def mark(self) -> Mark:
         """Read the counter, or the integral of the power. Raises NvmlError."""
         if self.kind == "sampled":
             now_s = self._sample()
-            return Mark(
-                now_s, self._trace.energy_j(self._trace.times_s[0], now_s), self._averaging_s + self.poll_interval_s
-            )
+            total_j, uncovered_s = self._power.until(now_s)
+            return NvmlMark(
+                now_s, total_j, self._averaging_s + self.poll_interval_s, cut=self._history.cut(), sampled_j=total_j,
+                uncovered_s=uncovered_s, held_w=self._held_w(),
+            )  # fmt: skip
         mark = self._counter.mark()
-        if not len(self._trace) or mark.time_s - self._trace.times_s[-1] > self.poll_interval_s / 4:
+        if not self._power or mark.time_s - self._power.last[0] > self.poll_interval_s / 4:
             with contextlib.suppress(NvmlError):
                 self._sample()
-        return mark
+        sampled_j, uncovered_s = self._power.until(mark.time_s)
+        return NvmlMark(
+            mark.time_s,
+            mark.total_j,
+            self._watch.stale_s(mark.time_s),
+            mark.resets,
+            mark.reason,
+            tick_s=self.period_s,
+            cut=self._history.cut(),
+            sampled_j=sampled_j,
+            module_j=self._module.until(mark.time_s)[0] if self._module else None,
+            uncovered_s=uncovered_s,
+            held_w=self._held_w(),
+            known_s=self._watch.known_s(mark.time_s),
+        )
+
+    def tally(self, start: Mark, end: Mark) -> Stretch | None:
+        """What the sampler noted between two marks of this source; None where one of them failed."""
+        if not isinstance(start, NvmlMark) or not isinstance(end, NvmlMark) or start.cut is None or end.cut is None:
+            return None
+        notes = self._history.between(start.cut, end.cut)
+        late_over_s = late_under_s = 0.0
+        ticks = notes.ticks
+        if ticks.still_s or ticks.interval_s:
+            # What was due at the start is as old as the updates are apart; how old the end is has been seen.
+            apart_s = ticks.interval_s or math.inf
+            late_over_s = max(0.0, min(start.known_s, apart_s) - start.stale_s)
+            late_under_s = max(0.0, end.known_s - end.stale_s)
+        module_j = None if start.module_j is None or end.module_j is None else end.module_j - start.module_j
+        return Stretch(
+            end.sampled_j - start.sampled_j,
+            module_j,
+            end.uncovered_s - start.uncovered_s,
+            max(notes.peak_w, start.held_w),
+            notes.look,
+            late_over_s,
+            late_under_s,
+            ticks.still_s,
+            ticks.interval_s,
+        )
 
     def reading(self, segments: Sequence[Segment]) -> tuple[SourceReading, list[str]]:
         """Bounds: at each edge, the energy of one counter period, or of the time by which sampled power lags."""
+        noted = self._noted(segments)
+        if self.kind == "sampled":
+            return self._integrated(segments, noted, self._why_no_counter)
         energy_j = sum(s.energy_j for s in segments)
         duration_s = sum(s.duration_s for s in segments)
-        peak_w = max((self._trace.peak_w(s.start.time_s, s.end.time_s) for s in segments), default=0.0)
         over_s, under_s = edge_error_s(segments)
-        card = self._observer.state([(s.start.time_s, s.end.time_s) for s in segments])
-        warnings = warnings_of(card)
-        if self.kind == "measured":
-            reason = _unresolved(energy_j, duration_s, max(over_s, under_s))
-            peak_w = max(peak_w, energy_j / duration_s if duration_s else 0.0)
-            warnings += _short(duration_s, max(over_s, under_s), "the energy counter's period")
-            warnings += self._mismatch(energy_j, (over_s + under_s) * peak_w, segments)
-            note = f"{self._card.gpu.name}, energy counter, updated every {self.period_s * 1e3:.0f} ms"
-        else:
-            uncovered_s = sum(self._trace.uncovered_s(s.start.time_s, s.end.time_s, LONGEST_HOLD_S) for s in segments)
-            reason = None
-            if uncovered_s > MAX_UNCOVERED * duration_s:
-                reason = f"no power samples for {uncovered_s:.1f} of {duration_s:.1f} s"
-            warnings += _short(duration_s, max(over_s, under_s), "the lag of sampled power")
-            over_s, under_s = over_s + uncovered_s, under_s + uncovered_s
-            note = f"{self._card.gpu.name}, integrated power ({self._power_name}); {self._why_no_counter}"
-        warnings = [f"{self.name}: {text}" for text in (*self._warnings, *warnings)]
-        common: dict[str, Any] = {
-            "name": self.name,
-            "kind": self.kind,
-            "note": f"{note}; {self._card.gpu.uuid}",
-            "card": card,
-        }
-        if reason:
-            return SourceReading(energy_j=None, valid=False, reason=reason, **common), warnings
+        if energy_j == 0:
+            return self._invalid(_still(duration_s, self.period_s), noted), self._told(noted)
+        covered = self._covered(noted, duration_s)
+        over_s, under_s = over_s + noted.late_over_s, under_s + noted.late_under_s
+        usual_s = self.period_s * sum(s.parts for s in segments)
+        slow_s = max(0.0, over_s - usual_s) + max(0.0, under_s - usual_s)
+        if slow_s > MAX_SLOW * duration_s or (self.period_s > self._probed_s and max(over_s, under_s) > duration_s):
+            slow = (
+                f"the energy counter, updated every {self._probed_s * 1e3:.0f} ms at first, stood still for up to "
+                f"{max(noted.still_s, noted.interval_s, min(over_s, duration_s), min(under_s, duration_s)):.1f} s"
+            )
+            if covered:
+                return self._integrated(segments, noted, slow)
+            if math.isinf(slow_s):
+                return self._invalid(f"{slow}, and how long between two updates is not known", noted), self._told(noted)
+        if duration_s < max(over_s, under_s):
+            return self._invalid(_too_short(duration_s, max(over_s, under_s)), noted), self._told(noted)
+        peak_w = max(noted.peak_w, energy_j / duration_s, self._limit_w if self._power_problem else 0.0)
+        lag_j = self._lag_j(segments, noted)
+        verdict = decide(
+            self._card.gpu.name,
+            energy_j,
+            noted.sampled_j if covered else None,
+            noted.module_j if covered else None,
+            slack_j=(over_s + under_s) * peak_w + lag_j,
+            limit_j=self._limit_w * duration_s if self._limit_w < NO_LIMIT_W else None,
+            stood_still_s=noted.still_s,
+        )
+        warnings = _short(duration_s, max(over_s, under_s), "the energy counter's period")
+        if verdict.scope == "module" or not verdict.agreed:
+            warnings.append(verdict.basis)
         low_j, high_j = max(0.0, energy_j - over_s * peak_w), energy_j + under_s * peak_w
-        common["sensor_error_j"] = self._sensor_error * energy_j
-        return SourceReading(energy_j=energy_j, low_j=low_j, high_j=high_j, **common), warnings
+        counts_j, other_j = energy_j, noted.sampled_j if covered else None
+        if not verdict.agreed:
+            low_j, high_j = min(low_j, noted.sampled_j - lag_j), max(high_j, noted.sampled_j + lag_j)
+        if verdict.figure == "power":
+            counts_j, other_j = noted.sampled_j, energy_j
+        return SourceReading(
+            name=self.name,
+            kind="sampled" if verdict.figure == "power" else "measured",
+            energy_j=counts_j,
+            low_j=max(0.0, low_j),
+            high_j=high_j,
+            note=self._note(f"energy counter, updated every {self._period_in_words(noted)}"),
+            sensor_error_j=self._sensor_error * counts_j,
+            card=self._observer.state(noted.look),
+            basis=verdict.basis,
+            other_j=other_j,
+            scope=verdict.scope,
+        ), self._told(noted, warnings)
 
     def rescued(self, segments: Sequence[Segment], reason: str) -> tuple[SourceReading, list[str]] | None:
         """After a reset of the counter: integrated power, and so marked. Not for a card that failed or has no power."""
-        spans = [(s.start.time_s, s.end.time_s) for s in segments]
         totals_j = [total_j for s in segments for total_j in (s.start.total_j, s.end.total_j)]
-        if self.kind != "measured" or any(map(math.isnan, totals_j)) or not self._covered(spans):
+        if self.kind != "measured" or any(map(math.isnan, totals_j)):
             return None
-        energy_j = sum(self._trace.energy_j(*span) for span in spans)
-        error_j = len(spans) * (self._averaging_s + self.poll_interval_s) * max(map(self._peak_w, spans))
-        return SourceReading(
-            name=self.name,
-            kind="sampled",
-            energy_j=energy_j,
-            low_j=max(0.0, energy_j - error_j),
-            high_j=energy_j + error_j,
-            note=f"{self._card.gpu.name}, integrated power ({self._power_name}); {reason}; {self._card.gpu.uuid}",
-            sensor_error_j=self._sensor_error * energy_j,
-            card=self._observer.state(spans),
-        ), [f"{self.name}: {reason}; its joules in this window are integrated power"]
+        noted = self._noted(segments)
+        if not self._covered(noted, sum(s.duration_s for s in segments)):
+            return None
+        return self._integrated(segments, noted, reason)
 
     def describe(self) -> dict[str, Any]:
         """What was found when the meter was made, and the card's state now."""
@@ -161,6 +308,7 @@ class NvmlSource:
             "remedy": None,
             "period_s": self.period_s if self.kind == "measured" else None,
             "power_register": None if self._power_problem else self._power_name,
+            "module_power_register": self._card.has_module_power,
             "power_limit_w": self._limit_w,
             "temperature_c": optional("nvmlDeviceGetTemperature", 0),
             "persistence": optional("nvmlDeviceGetPersistenceMode"),
@@ -170,7 +318,7 @@ class NvmlSource:
 
     def last_sample(self) -> tuple[float, float] | None:
         """Of the power register; None where there is none yet. Costs nothing."""
-        return (self._trace.times_s[-1], self._trace.power_w[-1]) if len(self._trace) else None
+        return self._power.last if self._power else None
 
     def expected_uncertainty(self, window_s: float) -> float | None:
         """One counter period, or the lag of sampled power, in `window_s`."""
@@ -183,43 +331,108 @@ class NvmlSource:
     def close(self) -> None:
         """Nothing: the library is the meter's."""
 
+    def _look(self) -> float:
+        counter_j = self._card.counter_j()
+        self._watch.look(time.perf_counter(), counter_j, self._history.current.ticks)
+        return counter_j
+
     def _sample(self) -> float:
-        power_w = self._card.power_w()
+        if self._power_problem:
+            return time.perf_counter()
+        power_w, module_w = self._card.powers_w()
         now_s = time.perf_counter()
-        self._trace.add(now_s, power_w)
+        self._power.add(now_s, power_w)
+        if module_w is not None:
+            self._module.add(now_s, module_w)
+        noted = self._history.current
+        noted.peak_w = max(noted.peak_w, power_w, module_w or 0.0)
         return now_s
 
-    def _peak_w(self, span: tuple[float, float]) -> float:
-        return self._trace.peak_w(*span)
+    def _held_w(self) -> float:
+        """The highest of the last power samples: what a counter that is behind may still have to add."""
+        return self._power.recent_w if self._power else 0.0
 
-    def _covered(self, spans: Sequence[tuple[float, float]]) -> bool:
+    def _noted(self, segments: Sequence[Segment]) -> Stretch:
+        found: Stretch | None = None
+        for segment in segments:
+            noted = segment.tally if isinstance(segment.tally, Stretch) else self.tally(segment.start, segment.end)
+            if noted is not None:
+                found = noted if found is None else found + noted
+        return found or Stretch(0.0, None, math.inf, 0.0, None)
+
+    def _covered(self, noted: Stretch, duration_s: float) -> bool:
         """Whether there are power samples nearly all the time."""
-        if not len(self._trace) or self._power_problem:
-            return False
-        uncovered_s = sum(self._trace.uncovered_s(*span, LONGEST_HOLD_S) for span in spans)
-        return uncovered_s <= MAX_UNCOVERED * sum(end_s - start_s for start_s, end_s in spans)
+        return bool(self._power) and not self._power_problem and noted.uncovered_s <= MAX_UNCOVERED * duration_s
 
-    def _mismatch(self, energy_j: float, error_j: float, segments: Sequence[Segment]) -> list[str]:
-        spans = [(s.start.time_s, s.end.time_s) for s in segments]
-        if not self._covered(spans):
-            return []
-        sampled_j = sum(self._trace.energy_j(*span) for span in spans)
-        slack_j = error_j + len(spans) * (self._averaging_s + self.poll_interval_s) * max(map(self._peak_w, spans))
-        if abs(sampled_j - energy_j) <= MAX_MISMATCH * energy_j + slack_j:
-            return []
-        return [f"the energy counter says {energy_j:.1f} J, the integrated power {sampled_j:.1f} J"]
+    def _lag_j(self, segments: Sequence[Segment], noted: Stretch) -> float:
+        """What integrated power may be off at the edges of a window."""
+        return sum(s.parts for s in segments) * (self._averaging_s + self.poll_interval_s) * noted.peak_w
 
+    def _integrated(self, segments: Sequence[Segment], noted: Stretch, why: str) -> tuple[SourceReading, list[str]]:
+        """The reading from power samples, `why` the counter does not count."""
+        duration_s = sum(s.duration_s for s in segments)
+        warnings: list[str] = []
+        if self.kind == "sampled":
+            over_s, under_s = edge_error_s(segments)
+            warnings += _short(duration_s, max(over_s, under_s), "the lag of sampled power")
+        else:
+            over_s = under_s = sum(s.parts for s in segments) * (self._averaging_s + self.poll_interval_s)
+            warnings.append(f"{why}; its joules in this window are integrated power")
+        if noted.uncovered_s > MAX_UNCOVERED * duration_s:
+            reason = f"no power samples for {min(noted.uncovered_s, duration_s):.1f} of {duration_s:.1f} s"
+            return self._invalid(reason, noted), self._told(noted, warnings)
+        energy_j = noted.sampled_j
+        counted_j = sum(s.energy_j for s in segments)
+        return SourceReading(
+            name=self.name,
+            kind="sampled",
+            energy_j=energy_j,
+            low_j=max(0.0, energy_j - (over_s + noted.uncovered_s) * noted.peak_w),
+            high_j=energy_j + (under_s + noted.uncovered_s) * noted.peak_w,
+            note=self._note(f"integrated power ({self._power_name}); {why}"),
+            sensor_error_j=self._sensor_error * energy_j,
+            card=self._observer.state(noted.look),
+            basis=f"integrated power; {why}",
+            other_j=counted_j if self.kind == "measured" and not math.isnan(counted_j) else None,
+            scope="gpu",
+        ), self._told(noted, warnings)
 
-def _unresolved(energy_j: float, duration_s: float, stale_s: float) -> str | None:
-    """Why a counter cannot tell the energy of so short a window; None when it can."""
-    if duration_s < stale_s:
-        return (
-            f"{duration_s * 1e3:.0f} ms is shorter than the {stale_s * 1e3:.0f} ms between two updates of the "
-            "energy counter; repeat the work in one window, or align the window"
+    def _invalid(self, reason: str, noted: Stretch) -> SourceReading:
+        return SourceReading(
+            name=self.name,
+            kind=self.kind,
+            energy_j=None,
+            valid=False,
+            reason=reason,
+            note=self._note("energy counter" if self.kind == "measured" else "integrated power"),
+            card=self._observer.state(noted.look),
         )
-    if energy_j == 0:
-        return f"the energy counter stood still for {duration_s:.1f} s"
-    return None
+
+    def _note(self, text: str) -> str:
+        return f"{self._card.gpu.name}, {text}; {self._card.gpu.uuid}"
+
+    def _told(self, noted: Stretch, warnings: Sequence[str] = ()) -> list[str]:
+        texts = (*self._warnings, *warnings_of(self._observer.state(noted.look)), *warnings)
+        return [f"{self.name}: {text}" for text in texts]
+
+    def _period_in_words(self, noted: Stretch) -> str:
+        if noted.interval_s:
+            return f"{self._probed_s * 1e3:.0f} ms at first and up to {noted.interval_s * 1e3:.0f} ms in this window"
+        return f"{self.period_s * 1e3:.0f} ms"
+
+
+def _still(duration_s: float, period_s: float) -> str:
+    """Why a counter that did not move tells nothing."""
+    if duration_s < period_s:
+        return _too_short(duration_s, period_s)
+    return f"the energy counter stood still for {duration_s:.1f} s"
+
+
+def _too_short(duration_s: float, stale_s: float) -> str:
+    return (
+        f"{duration_s * 1e3:.0f} ms is shorter than the {stale_s * 1e3:.0f} ms between two updates of the "
+        "energy counter; repeat the work in one window, or align the window"
+    )
 
 
 def _short(duration_s: float, stale_s: float, what: str) -> list[str]:

@@ -6,30 +6,15 @@ import contextlib
 import itertools
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from greenprune.bench.energy.source import SensorError
+from greenprune.bench.energy.nvml_errors import NO_PERMISSION, UNINITIALIZED, NvmlError
+from greenprune.bench.energy.source import with_remedy
 from greenprune.bench.energy.visible import Gpu
 
-_UNINITIALIZED, _NOT_SUPPORTED, _NO_PERMISSION, _FUNCTION_NOT_FOUND = 1, 3, 4, 13
-_REASONS = {
-    _NOT_SUPPORTED: "this GPU does not support it",
-    _NO_PERMISSION: "no permission",
-    9: "the NVIDIA driver is not loaded",
-    12: "the NVIDIA driver is not installed (libnvidia-ml.so.1 not found)",
-    _FUNCTION_NOT_FOUND: "the NVIDIA driver is too old for it",
-    15: "the GPU is lost",
-    16: "the GPU must be reset",
-}
-
-
-class NvmlError(SensorError):
-    """NVML returned an error code."""
-
-    def __init__(self, function: str, code: int, text: str) -> None:
-        super().__init__(f"{function}: {_REASONS.get(code, text)} (NVML error {code})")
-        self.code = code
+GPU_SCOPE, MODULE_SCOPE = 0, 1  # NVML_POWER_SCOPE_GPU, NVML_POWER_SCOPE_MODULE
+_INSTANT, _AVERAGE = 186, 185  # NVML_FI_DEV_POWER_INSTANT, NVML_FI_DEV_POWER_AVERAGE
 
 
 class Nvml:
@@ -54,11 +39,19 @@ class Nvml:
             raise NvmlError(function, e.value, str(e)) from None
 
     def gpus(self) -> list[Gpu]:
-        """All cards of the machine in NVML's order. Raises NvmlError."""
+        """All cards of the machine in NVML's order, with what is wrong where one does not answer. Raises NvmlError."""
         found = []
         for index in range(self.call("nvmlDeviceGetCount")):
-            handle = self.call("nvmlDeviceGetHandleByIndex", index)
-            found.append(Gpu(index, self.call("nvmlDeviceGetUUID", handle), self.call("nvmlDeviceGetName", handle)))
+            uuid, name = "", "an NVIDIA GPU"
+            try:
+                handle = self.call("nvmlDeviceGetHandleByIndex", index)
+                uuid = self.call("nvmlDeviceGetUUID", handle)
+                with contextlib.suppress(NvmlError):
+                    name = self.call("nvmlDeviceGetName", handle)
+            except NvmlError as e:
+                found.append(Gpu(index, uuid, name, problem=with_remedy(e), foreign=e.code == NO_PERMISSION))
+                continue
+            found.append(Gpu(index, uuid, name))
         return found
 
     def close(self) -> None:
@@ -74,19 +67,29 @@ class Card:
         """Raises NvmlError."""
         self._library = library
         self.gpu = gpu
-        self._handle = library.call("nvmlDeviceGetHandleByUUID", gpu.uuid)
+        self._handle = self._find()
         self._power_field: int | None = None
+        self.has_module_power = False
 
     def call(self, function: str, *args: Any) -> Any:
         """Call a function of pynvml on this card. Raises NvmlError."""
         try:
             return self._library.call(function, self._handle, *args)
         except NvmlError as e:
-            if e.code != _UNINITIALIZED:
+            if e.code != UNINITIALIZED:
                 raise
         self._library.init()
-        self._handle = self._library.call("nvmlDeviceGetHandleByUUID", self.gpu.uuid)
+        self._handle = self._find()
         return self._library.call(function, self._handle, *args)
+
+    def _find(self) -> Any:
+        try:
+            return self._library.call("nvmlDeviceGetHandleByUUID", self.gpu.uuid)
+        except NvmlError:  # to find a UUID the driver may ask every card, and another one may be lost
+            handle = self._library.call("nvmlDeviceGetHandleByIndex", self.gpu.index)
+            if self._library.call("nvmlDeviceGetUUID", handle) != self.gpu.uuid:
+                raise
+            return handle
 
     def counter_j(self) -> float:
         """Energy since the driver was loaded. Raises NvmlError."""
@@ -94,12 +97,16 @@ class Card:
 
     def power_w(self) -> float:
         """Power now, from the field that `find_power_field` chose. Raises NvmlError."""
+        return self.powers_w()[0]
+
+    def powers_w(self) -> tuple[float, float | None]:
+        """Power now of the GPU and, where NVML tells it, of the module that it is part of. Raises NvmlError."""
         if self._power_field is None:
-            return self.call("nvmlDeviceGetPowerUsage") / 1e3
-        value = self.call("nvmlDeviceGetFieldValues", [self._power_field])[0]
-        if value.nvmlReturn:
-            raise NvmlError("nvmlDeviceGetFieldValues", value.nvmlReturn, "the power field failed")
-        return value.value.uiVal / 1e3
+            return self.call("nvmlDeviceGetPowerUsage") / 1e3, None
+        if not self.has_module_power:
+            return self._fields_w([self._power_field])[0], None
+        gpu_w, module_w = self._fields_w([(self._power_field, GPU_SCOPE), (self._power_field, MODULE_SCOPE)])
+        return gpu_w, module_w
 
     def find_power_field(self) -> tuple[str, float]:
         """Choose the quickest power register that works: its name, and over how many seconds it averages at most.
@@ -107,14 +114,24 @@ class Card:
         `nvmlDeviceGetPowerUsage` is a 1 s average on Ampere (except A100) and newer, so the instant field goes first.
         Raises NvmlError when there is none.
         """
-        for field, name, averaging_s in ((186, "instant", 0.1), (185, "1 s average", 1.0)):
+        for field, name, averaging_s in ((_INSTANT, "instant", 0.1), (_AVERAGE, "1 s average", 1.0)):
             self._power_field = field
             with contextlib.suppress(NvmlError):
                 self.power_w()
+                with contextlib.suppress(NvmlError):
+                    self._fields_w([(field, MODULE_SCOPE)])
+                    self.has_module_power = True
                 return name, averaging_s
         self._power_field = None
         self.power_w()
         return "driver's default, up to a 1 s average", 1.0
+
+    def _fields_w(self, fields: Sequence[int | tuple[int, int]]) -> list[float]:
+        values = self.call("nvmlDeviceGetFieldValues", list(fields))
+        for value in values:
+            if value.nvmlReturn:
+                raise NvmlError("nvmlDeviceGetFieldValues", value.nvmlReturn, "the power field failed")
+        return [value.value.uiVal / 1e3 for value in values]
 
     def optional(self, function: str, *args: Any) -> Any:
         """The answer, or None where the card or the driver has none."""
@@ -124,15 +141,21 @@ class Card:
             return None
 
 
-def probe_period_s(read: Callable[[], float], *, ticks: int = 4, limit_s: float = 1.5) -> float | None:
-    """Median time between two changes of a counter, None when it changes fewer than twice in `limit_s`.
+def probe_period_s(
+    read: Callable[[], float], *, ticks: int = 4, limit_s: float = 1.5, slow_limit_s: float = 4.0
+) -> float | None:
+    """Median time between two changes of a counter; None when it does not change in `limit_s`, or only once in
+    `slow_limit_s`.
 
-    Takes `ticks` + 1 periods. Raises whatever `read` raises.
+    Takes `ticks` + 1 periods, or `limit_s` as soon as it has changed twice. Raises whatever `read` raises.
     """
     begin_s = time.perf_counter()
     last = read()
     changed_s: list[float] = []
-    while len(changed_s) <= ticks and time.perf_counter() - begin_s < limit_s:
+    while len(changed_s) <= ticks:
+        # One change says that it moves, slowly: wait for the next.
+        if time.perf_counter() - begin_s >= (slow_limit_s if len(changed_s) == 1 else limit_s):
+            break
         time.sleep(0.0005)
         current, now_s = read(), time.perf_counter()
         if current != last:

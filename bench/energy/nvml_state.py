@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from greenprune.bench.energy.nvml_library import Card
@@ -25,15 +25,33 @@ _WORTH_A_WARNING = ("hardware slowdown", "software thermal limit", "heat", "powe
 """The power limit is not: under full load a card is at it by design, and it does not make the energy wrong."""
 
 
+MAX_PIDS = 64  # of other processes that are remembered of one window
+
+
 @dataclass(frozen=True)
 class Look:
-    """One observation."""
+    """One observation, or several joined."""
 
-    time_s: float  # of time.perf_counter()
     slowed_bits: int
-    sm_clock_mhz: float | None
+    sm_clock_min_mhz: float | None
+    sm_clock_max_mhz: float | None
     temperature_c: float | None
-    other_pids: tuple[int, ...]
+    other_pids: frozenset[int]
+
+    def merge(self, other: Look) -> Look:
+        """The extremes of both, and everything that happened in one of them."""
+        return Look(
+            self.slowed_bits | other.slowed_bits,
+            _of_known(min, self.sm_clock_min_mhz, other.sm_clock_min_mhz),
+            _of_known(max, self.sm_clock_max_mhz, other.sm_clock_max_mhz),
+            _of_known(max, self.temperature_c, other.temperature_c),
+            frozenset(sorted(self.other_pids | other.other_pids)[:MAX_PIDS]),
+        )
+
+
+def _of_known(extreme: Callable[..., float], *values: float | None) -> float | None:
+    known = [value for value in values if value is not None]
+    return extreme(known) if known else None
 
 
 class CardObserver:
@@ -42,38 +60,37 @@ class CardObserver:
     def __init__(self, card: Card, power_limit_w: float | None) -> None:
         self._card = card
         self._power_limit_w = power_limit_w
-        self._looks: list[Look] = []
+        self._last_s = -math.inf
+        self._last: Look | None = None
 
-    def look(self) -> None:
-        """Observe, unless the last time was less than `LOOK_INTERVAL_S` ago."""
+    def look(self) -> Look | None:
+        """Observe; None where the last time was less than `LOOK_INTERVAL_S` ago."""
         now_s = time.perf_counter()
-        if now_s - (self._looks[-1].time_s if self._looks else -math.inf) < LOOK_INTERVAL_S:
-            return
+        if now_s - self._last_s < LOOK_INTERVAL_S:
+            return None
         optional = self._card.optional
         bits = (optional("nvmlDeviceGetCurrentClocksThrottleReasons") or 0) & sum(_SLOWED)
         pids = {p.pid for p in optional("nvmlDeviceGetComputeRunningProcesses") or []}
-        others = tuple(sorted(pids - tree_pids())) if pids else ()
+        others = frozenset(pids - tree_pids()) if pids else frozenset()
         clock_mhz = optional("nvmlDeviceGetClockInfo", _CLOCK_SM)
-        self._looks.append(Look(now_s, bits, clock_mhz, optional("nvmlDeviceGetTemperature", _TEMPERATURE_GPU), others))
+        self._last_s = now_s
+        self._last = Look(bits, clock_mhz, clock_mhz, optional("nvmlDeviceGetTemperature", _TEMPERATURE_GPU), others)
+        return self._last
 
-    def state(self, spans: Sequence[tuple[float, float]]) -> CardState | None:
-        """Over the given times; of a stretch too short to have been looked at, the last observation. None: no looks."""
-        self.look()
-        seen = [x for x in self._looks if any(start_s <= x.time_s <= end_s for start_s, end_s in spans)]
-        seen = seen or self._looks[-1:]
-        if not seen:
+    def state(self, seen: Look | None) -> CardState | None:
+        """In words. Of a stretch too short to have been looked at (None), the last observation. None: no looks."""
+        if seen is None:
+            self.look()
+        seen = seen or self._last
+        if seen is None:
             return None
-        bits = 0
-        for x in seen:
-            bits |= x.slowed_bits
-        clocks_mhz = [x.sm_clock_mhz for x in seen if x.sm_clock_mhz is not None]
         return CardState(
-            sm_clock_min_mhz=min(clocks_mhz, default=None),
-            sm_clock_max_mhz=max(clocks_mhz, default=None),
-            temperature_max_c=max((x.temperature_c for x in seen if x.temperature_c is not None), default=None),
+            sm_clock_min_mhz=seen.sm_clock_min_mhz,
+            sm_clock_max_mhz=seen.sm_clock_max_mhz,
+            temperature_max_c=seen.temperature_c,
             power_limit_w=self._power_limit_w,
-            throttled=tuple(text for bit, text in _SLOWED.items() if bits & bit),
-            other_pids=tuple(sorted({pid for x in seen for pid in x.other_pids})),
+            throttled=tuple(text for bit, text in _SLOWED.items() if seen.slowed_bits & bit),
+            other_pids=tuple(sorted(seen.other_pids)),
         )
 
 

@@ -21,6 +21,8 @@ from greenprune.bench.energy.source import Mark
 POWER_FILE = "power.parquet"
 INTERVAL_S = 0.1
 MAX_ROWS = 4096  # of one source; above it every two rows become one
+MOST_ROWS = 4  # times MAX_ROWS, where phases change so often that rows of one phase cannot be joined
+SEVERAL = "several"  # the phase of a row that was joined from rows of several
 LONGEST_HOLD_S = 2.0  # a power sample older than this says nothing about now
 
 
@@ -36,6 +38,7 @@ class Track:
         self.phases: list[str] = []
         self._start_s = start_s
         self._max_rows = max_rows
+        self._most_rows = MOST_ROWS * max_rows
         self._interval_s = INTERVAL_S
         self._pending_j = 0.0  # since the last row
         if unknown_until_s is not None and unknown_until_s > start_s:
@@ -58,22 +61,30 @@ class Track:
         self.phases.append(phase)
 
     def _thin(self) -> None:
-        """Make one row of every two neighbours of one phase; their energy stays."""
+        """Make fewer rows; their energy stays."""
+        self._join_pairs(unlike=False)
+        self._interval_s *= 2
+        if len(self.ends_s) > 0.9 * self._max_rows:  # phases that change with every row cannot be joined
+            if 2 * self._max_rows > self._most_rows:
+                self._join_pairs(unlike=True)
+            else:
+                self._max_rows *= 2
+
+    def _join_pairs(self, *, unlike: bool) -> None:
+        """Make one row of every two neighbours of one phase, or of any (`unlike`)."""
         ends_s, power_w, phases = self.ends_s, self.power_w, self.phases
         self.ends_s, self.power_w, self.phases = array("d"), array("d"), []
         start_s = self._start_s
         i = 0
         while i < len(ends_s):
-            last = i + 1 if i + 1 < len(ends_s) and phases[i + 1] == phases[i] else i
+            last = i + 1 if i + 1 < len(ends_s) and (unlike or phases[i + 1] == phases[i]) else i
             energy_j, from_s = 0.0, start_s
             for j in range(i, last + 1):
                 energy_j += power_w[j] * (ends_s[j] - from_s)
                 from_s = ends_s[j]
-            self._append(from_s, energy_j / (from_s - start_s), phases[last])
+            phase = phases[i] if phases[i] == phases[last] else SEVERAL
+            self._append(from_s, energy_j / (from_s - start_s), phase)
             start_s, i = from_s, last + 1
-        self._interval_s *= 2
-        if len(self.ends_s) > 0.9 * self._max_rows:  # phases that change with every row cannot be joined
-            self._max_rows *= 2
 
 
 class PowerLog:
@@ -92,7 +103,8 @@ class PowerLog:
         self._marks[source] = mark
         if last is None or mark.time_s <= last.time_s:
             return
-        energy_j = math.nan if mark.resets != last.resets else mark.total_j - last.total_j
+        unknown = mark.resets != last.resets or mark.unseen_j != last.unseen_j
+        energy_j = math.nan if unknown else mark.total_j - last.total_j
         self._track(source, kind, last.time_s).add(mark.time_s, energy_j, phase)
 
     def sample(self, source: str, time_s: float, power_w: float, phase: str) -> None:

@@ -6,10 +6,15 @@ the administrator grants.
 
 from __future__ import annotations
 
+import contextlib
+import re
+import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from greenprune.bench.energy.mirrors import Mirrors
 from greenprune.bench.energy.reading import Kind, SourceReading
 from greenprune.bench.energy.sensors.place import IN_CONTAINER
 from greenprune.bench.energy.source import Counter, Mark, Segment, SensorError, edge_error_s
@@ -28,53 +33,136 @@ NO_RAPL_REMEDY = (
 
 PERIOD_S = 1e-3  # update period, Intel SDM vol. 3B, "RAPL Interfaces"
 MAX_POWER_W = 5_000.0  # of one package; more can only be a counter that was reset
+PEAK_FACTOR = 2.0  # by which a domain may exceed, over seconds, the highest power that its constraints name
+LEAST_PLAUSIBLE_W = 100.0
+POLLS_IN_A_RANGE = 4  # so many looks while the counter goes round once at its highest plausible power
+PROBE_LOOKS, PROBE_EVERY_S = 8, 0.003
+
+
+@dataclass(frozen=True)
+class RaplMark(Mark):
+    """A mark with the total of each of the domain's counters, and what each may have gone round unseen."""
+
+    totals_j: tuple[float, ...] = ()
+    unseens_j: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class Counted:
+    """What each counter counted between two marks, or in several stretches."""
+
+    totals_j: tuple[float, ...]
+    unseens_j: tuple[float, ...]
+
+    def __add__(self, other: Counted) -> Counted:
+        return Counted(_sums(self.totals_j, other.totals_j), _sums(self.unseens_j, other.unseens_j))
 
 
 class RaplSource:
-    """One domain, such as `rapl:package-0`: a file that counts microjoules and starts at 0 again when it is full."""
+    """One domain of one socket, such as `rapl:package-0`: files that count microjoules and start at 0 again when full.
+
+    A socket of several dies has several; those that mirror one another count once.
+    """
 
     kind: Kind = "measured"
-    # A counter that is full after 2^32 units of 15 µJ lasts 13 s at 5 kW: never miss a wraparound.
-    poll_interval_s = 1.0
 
-    def __init__(self, name: str, folder: Path) -> None:
+    def __init__(self, name: str, folders: Sequence[Path]) -> None:
         """Raises SensorError when the domain cannot be read."""
         self.name = f"rapl:{name}"
-        self._file = folder / "energy_uj"
-        wrap_j = _read_uj(folder / "max_energy_range_uj") / 1e6
-        self._counter = Counter(
-            lambda: _read_uj(self._file) / 1e6, max_power_w=MAX_POWER_W, stale_s=PERIOD_S, wrap_j=wrap_j
-        )
-        self._counter.mark()
+        self._folders = tuple(folders)
+        self._files = [folder / "energy_uj" for folder in folders]
+        self._labels = [_label(folder) for folder in folders]
+        ranges_uj = [_read_uj(folder / "max_energy_range_uj") for folder in folders]
+        plausible_w = [_plausible_w(folder) for folder in folders]
+        self._now_uj = [0] * len(self._files)
+        self._counters = [
+            Counter(
+                lambda i=i: self._now_uj[i] / 1e6,  # type: ignore[misc]
+                max_power_w=MAX_POWER_W,
+                stale_s=PERIOD_S,
+                wrap_j=range_uj / 1e6,
+                plausible_w=power_w,
+            )
+            for i, (range_uj, power_w) in enumerate(zip(ranges_uj, plausible_w, strict=True))
+        ]
+        round_s = min(range_uj / 1e6 / power_w for range_uj, power_w in zip(ranges_uj, plausible_w, strict=True))
+        self.poll_interval_s = min(1.0, max(0.02, round_s / POLLS_IN_A_RANGE))
+        self._mirrors = Mirrors([range_uj + 1 for range_uj in ranges_uj])
+        self._marks: list[Mark] = [Mark(0.0, 0.0)] * len(self._files)
+        self._read()
+        for _ in range(PROBE_LOOKS):
+            if self._mirrors.settled:
+                break
+            time.sleep(PROBE_EVERY_S)
+            self._read()
 
     def poll(self) -> None:
-        """Follow the counter over its wraparounds. Raises SensorError."""
-        self._counter.mark()
+        """Follow the counters over their wraparounds. Raises SensorError."""
+        self._read()
 
     def mark(self) -> Mark:
         """Raises SensorError."""
-        return self._counter.mark()
+        self._read()
+        counted = [self._marks[group[0]] for group in self._mirrors.groups()]
+        return RaplMark(
+            counted[0].time_s,
+            sum(mark.total_j for mark in counted),
+            PERIOD_S,
+            sum(mark.resets for mark in self._marks),
+            next((mark.reason for mark in self._marks if mark.reason), None),
+            sum(mark.unseen_j for mark in counted),
+            totals_j=tuple(mark.total_j for mark in self._marks),
+            unseens_j=tuple(mark.unseen_j for mark in self._marks),
+        )
+
+    def tally(self, start: Mark, end: Mark) -> Counted | None:
+        """What each counter counted between two marks of this source; None where one of them failed."""
+        if not isinstance(start, RaplMark) or not isinstance(end, RaplMark):
+            return None
+        return Counted(
+            tuple(b - a for a, b in zip(start.totals_j, end.totals_j, strict=True)),
+            tuple(b - a for a, b in zip(start.unseens_j, end.unseens_j, strict=True)),
+        )
 
     def reading(self, segments: Sequence[Segment]) -> tuple[SourceReading, list[str]]:
-        """Bounds: one update period's energy at each edge."""
-        energy_j = sum(s.energy_j for s in segments)
+        """Bounds: one update period's energy at each edge, and whole ranges that may have gone by unseen."""
+        groups = self._mirrors.groups()
+        counted = self._counted(segments)
+        energy_j = sum(counted.totals_j[group[0]] for group in groups)
+        unseen_j = sum(counted.unseens_j[group[0]] for group in groups)
         duration_s = sum(s.duration_s for s in segments)
         if energy_j == 0:
-            reason = f"the energy counter stood still for {duration_s * 1e3:.1f} ms"
-            return SourceReading(name=self.name, kind=self.kind, energy_j=None, valid=False, reason=reason), []
+            return self._invalid(f"the energy counter stood still for {duration_s * 1e3:.1f} ms"), []
+        gap = (
+            f"nobody looked at the energy counter for so long (stopped, or the machine was paused) that it may have gone "
+            f"round unseen, by up to {unseen_j:.0f} J"
+        )
+        if unseen_j > energy_j:
+            return self._invalid(f"{gap}; {energy_j:.1f} J were seen"), []
         over_s, under_s = edge_error_s(segments)
         power_w = energy_j / duration_s
+        suspected = self._mirrors.groups(suspected=True)
+        once_j = sum(counted.totals_j[group[0]] for group in suspected)
         reading = SourceReading(
             name=self.name,
             kind=self.kind,
             energy_j=energy_j,
-            low_j=max(0.0, energy_j - over_s * power_w),
-            high_j=energy_j + under_s * power_w,
-            note="whole package, all processes of the machine",
+            low_j=max(0.0, min(energy_j, once_j) - over_s * power_w),
+            high_j=energy_j + under_s * power_w + unseen_j,
+            note=f"whole package, all processes of the machine{self._mirrored(groups)}",
+            basis=self._basis(groups),
         )
-        periods = duration_s / (PERIOD_S * len(segments))
-        short = f"{self.name}: {duration_s * 1e3:.1f} ms is only {periods:.0f} periods of the energy counter"
-        return reading, [short] if periods < 50 else []
+        periods = duration_s / (PERIOD_S * sum(s.parts for s in segments))
+        warnings = [f"{self.name}: {gap}"] if unseen_j else []
+        if len(suspected) < len(groups):
+            warnings.append(
+                f"{self.name}: its counters were equal so far and may be mirrors of one; the bounds hold both"
+            )
+        if periods < 50:
+            warnings.append(
+                f"{self.name}: {duration_s * 1e3:.1f} ms is only {periods:.0f} periods of the energy counter"
+            )
+        return reading, warnings
 
     def rescued(self, segments: Sequence[Segment], reason: str) -> None:
         return None
@@ -87,14 +175,19 @@ class RaplSource:
         return min(1.0, PERIOD_S / window_s)
 
     def describe(self) -> dict[str, Any]:
+        with contextlib.suppress(SensorError):
+            self._read()
+        groups = self._mirrors.groups()
         return {
             "source": self.name,
             "kind": self.kind,
             "available": True,
-            "detail": f"{self._file.parent.name}, the whole package",
+            "detail": f"{self._folders[0].name}, the whole package{self._mirrored(groups)}",
             "reason": None,
             "remedy": None,
             "period_s": PERIOD_S,
+            "range_j": min(counter.wrap_j or 0.0 for counter in self._counters),
+            "mirrors": [[self._labels[i] for i in group] for group in groups if len(group) > 1],
         }
 
     def restart(self) -> None:
@@ -103,32 +196,87 @@ class RaplSource:
     def close(self) -> None:
         """Nothing: no file is kept open."""
 
+    def _read(self) -> None:
+        """Read what counts; as long as two counters may be one, all of them, twice. Raises SensorError."""
+        settled = self._mirrors.settled
+        needed = [group[0] for group in self._mirrors.groups()] if settled else list(range(len(self._files)))
+        for i in needed:
+            self._now_uj[i] = _read_uj(self._files[i])
+            self._marks[i] = self._counters[i].mark()
+        if not settled:
+            first_uj = list(self._now_uj)
+            self._mirrors.look(first_uj, [_read_uj(file) for file in self._files])
+
+    def _counted(self, segments: Sequence[Segment]) -> Counted:
+        none = (0.0,) * len(self._files)
+        found = Counted(none, none)
+        for segment in segments:
+            part = segment.tally if isinstance(segment.tally, Counted) else self.tally(segment.start, segment.end)
+            found += part or Counted((segment.energy_j, *none[1:]), (segment.unseen_j, *none[1:]))
+        return found
+
+    def _mirrored(self, groups: Sequence[Sequence[int]]) -> str:
+        names = [", ".join(self._labels[i] for i in group) for group in groups if len(group) > 1]
+        return "".join(f"; {name} are mirrors of one counter, which counts once" for name in names)
+
+    def _basis(self, groups: Sequence[Sequence[int]]) -> str | None:
+        if len(self._files) == 1:
+            return None
+        return "the sum of " + " + ".join(self._labels[group[0]] for group in groups) + self._mirrored(groups)
+
+    def _invalid(self, reason: str) -> SourceReading:
+        return SourceReading(name=self.name, kind=self.kind, energy_j=None, valid=False, reason=reason)
+
+
+def _sums(a: Sequence[float], b: Sequence[float]) -> tuple[float, ...]:
+    return tuple(x + y for x, y in zip(a, b, strict=True))
+
+
+def _label(folder: Path) -> str:
+    with contextlib.suppress(OSError):
+        return (folder / "name").read_text(errors="replace").strip()
+    return folder.name
+
+
+def _plausible_w(folder: Path) -> float:
+    """The highest power that a domain may have over seconds: from its constraints, or what no socket exceeds."""
+    named_w = []
+    for file in (*folder.glob("constraint_*_max_power_uw"), *folder.glob("constraint_*_power_limit_uw")):
+        with contextlib.suppress(SensorError):
+            named_w.append(_read_uj(file) / 1e6)
+    highest_w = max(named_w, default=0.0)
+    return min(MAX_POWER_W, max(LEAST_PLAUSIBLE_W, PEAK_FACTOR * highest_w)) if highest_w > 0 else MAX_POWER_W
+
 
 def find_rapl(powercap: Path = POWERCAP) -> tuple[list[RaplSource], list[dict[str, Any]]]:
     """All domains to be counted, or none of them and, for `EnergyMeter.describe`, why.
 
-    Packages and the memory beside them ("dram") are counted. Not counted: "core" and "uncore", which are parts of the
-    package; "psys", which contains it; and the second path to the same counters (intel-rapl-mmio). When one package
-    cannot be read, none is used: half of a machine would pass for the whole.
+    Packages and the memory beside them ("dram") are counted; the counters of a socket's dies are one source, in which
+    mirrors count once. Not counted: "core" and "uncore", which are parts of the package; "psys", which contains it; and
+    the second path to the same counters (intel-rapl-mmio). When one package cannot be read, none is used: half of a
+    machine would pass for the whole.
     """
     try:
         zones = _zones(powercap)
     except SensorError as e:
         return [], [_unavailable("rapl", str(e), REMEDY)]
-    packages = [(name, folder) for name, folder in zones if name.startswith("package-")]
+    packages: dict[str, list[Path]] = {}  # by the number of the socket
+    for name, folder in zones:
+        if name.startswith("package-"):
+            socket = re.match(r"package-(\d+)", name)
+            packages.setdefault(socket.group(1) if socket else name.removeprefix("package-"), []).append(folder)
     if not packages:
         reason = f"no RAPL domain under {powercap} (a virtual machine, a container, or a processor without RAPL)"
         return [], [_unavailable("rapl", reason, NO_RAPL_REMEDY)]
     sources, problems = [], []
-    for name, folder in packages:
-        number = name.removeprefix("package-")
-        domain = name
+    for number, folders in packages.items():
+        domain = f"package-{number}"
         try:
-            sources.append(RaplSource(domain, folder))
-            for sub_name, sub in _zones(folder):
-                if sub_name == "dram":
-                    domain = f"dram-{number}"
-                    sources.append(RaplSource(domain, sub))
+            sources.append(RaplSource(domain, folders))
+            memory = [sub for folder in folders for sub_name, sub in _zones(folder) if sub_name == "dram"]
+            if memory:
+                domain = f"dram-{number}"
+                sources.append(RaplSource(domain, memory))
         except SensorError as e:
             problems.append(_unavailable(f"rapl:{domain}", str(e), REMEDY))
     return ([], problems) if problems else (sources, [])

@@ -13,6 +13,10 @@ Kind = Literal["measured", "sampled", "modelled"]
 """measured: an energy counter (NVML, RAPL). sampled: integrated power. modelled: no sensor, CPU time x watts."""
 
 
+Scope = Literal["gpu", "module"]
+"""What a GPU's figure covers: the GPU, or the module that it is part of (with a CPU and its memory, as on GH200)."""
+
+
 class CardState(BaseModel):
     """How a GPU was while a window was open; None where neither the card nor the driver tells."""
 
@@ -50,6 +54,9 @@ class SourceReading(BaseModel):
     idle_j: float | None = None  # idle power x duration, once `EnergyMeter` knows the source's idle power
     idle_uncertainty_j: float | None = None
     card: CardState | None = None
+    basis: str | None = None  # which of the source's sensors counts, and why; what the others say
+    other_j: float | None = None  # what the sensor that does not count says of the same window
+    scope: Scope | None = None  # what a GPU's figure covers
 
     @property
     def uncertainty_j(self) -> float | None:
@@ -75,6 +82,36 @@ class SourceReading(BaseModel):
         return self.uncertainty_j + (self.idle_uncertainty_j or 0.0)
 
 
+class Reporter(BaseModel):
+    """Which of the processes that a launcher started on one node reports the node's energy."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    node: str
+    local_rank: int
+    local_size: int | None  # None: the launcher does not tell
+    origin: str  # the variables that told, e.g. "LOCAL_RANK"
+    reports: bool  # whether this process is the one
+
+
+class Total(BaseModel):
+    """The energy of all sources of one kind, or of those that could be read."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: Kind
+    energy_j: float
+    low_j: float
+    high_j: float
+    missing: dict[str, str] = {}
+    """Sensors that are not in it, and why. Empty: the total is whole."""
+
+    @property
+    def name(self) -> str:
+        """`measured`, or `measured, without nvml:1`."""
+        return f"{self.kind}, without {', '.join(self.missing)}" if self.missing else self.kind
+
+
 class Reading(BaseModel):
     """Everything that was read in one window.
 
@@ -89,9 +126,30 @@ class Reading(BaseModel):
     sources: tuple[SourceReading, ...] = ()
     warnings: tuple[str, ...] = ()
     units: dict[str, float] = {}  # what was done meanwhile, counted: {"tokens": 1000}
+    reporter: Reporter | None = None  # None: a process that no launcher started beside others
+
+    def total(self, kind: Kind) -> Total | None:
+        """Joules of the sources of `kind` that could be read, with the sensors that are missing in it; None when none
+        could be read.
+
+        A sensor that failed is missing in the totals of all sensors: what it would have been, counter or integrated
+        power, is not known.
+        """
+        read = [s for s in self._summed(kind) if s.energy_j is not None]
+        if not read:
+            return None
+        kinds: tuple[Kind, ...] = ("modelled",) if kind == "modelled" else ("measured", "sampled")
+        sensors = [s for each in kinds for s in self._summed(each)]
+        return Total(
+            kind=kind,
+            energy_j=sum(s.energy_j for s in read),  # type: ignore[misc]
+            low_j=sum(s.energy_j if s.low_j is None else s.low_j for s in read),  # type: ignore[misc]
+            high_j=sum(s.energy_j if s.high_j is None else s.high_j for s in read),  # type: ignore[misc]
+            missing={s.name: s.reason or "invalid" for s in sensors if s.energy_j is None},
+        )
 
     def energy_j(self, kind: Kind) -> float | None:
-        """Joules of all sources of `kind`; None when there is none, or when one of them is invalid."""
+        """Joules of all sources of `kind`; None when there is none, or when one of them is invalid (see `total`)."""
         return _sum_of_all([s.energy_j for s in self._summed(kind)])
 
     def net_j(self, kind: Kind) -> float | None:
@@ -107,12 +165,8 @@ class Reading(BaseModel):
 
     def bounds_j(self, kind: Kind) -> tuple[float, float] | None:
         """Sum of the low and of the high bounds of all sources of `kind`, None as in `energy_j`."""
-        if self.energy_j(kind) is None:
-            return None
-        parts = self._summed(kind)
-        low = sum(s.energy_j if s.low_j is None else s.low_j for s in parts)  # type: ignore[misc]
-        high = sum(s.energy_j if s.high_j is None else s.high_j for s in parts)  # type: ignore[misc]
-        return low, high
+        total = self.total(kind)
+        return None if total is None or self.energy_j(kind) is None else (total.low_j, total.high_j)
 
     def per_unit(self, kind: Kind) -> tuple[PerUnit, ...]:
         """Joules per token, image, request of what was counted; empty as `energy_j` is None, and without a count of 0."""

@@ -5,14 +5,18 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Protocol
 
 from greenprune.bench.energy.reading import Kind, SourceReading
 
+LONGEST_DRIFT_S = 1.0  # by which two clocks of one machine may differ between two looks without a suspension
+
 
 class SensorError(Exception):
     """A sensor did not answer, or not believably. The message is for the user. Never leaves `greenprune.bench.energy`."""
+
+    remedy: str | None = None  # what the user can do about it
 
 
 @dataclass(frozen=True)
@@ -24,6 +28,8 @@ class Mark:
     stale_s: float = 0.0  # how old the total may be: the update period of a counter
     resets: int = 0  # how often the total has started anew so far
     reason: str | None = None  # why there is no total, or why it last started anew
+    unseen_j: float = 0.0  # how much more it may have been until now: whole ranges that a counter went round unseen
+    tick_s: float | None = None  # how soon the total will move, where that is not `stale_s`
 
 
 class Segment(NamedTuple):
@@ -33,6 +39,10 @@ class Segment(NamedTuple):
     end: Mark
     window_s: float | None = None
     """How much of it belongs to the window. Marks that were read late, on a busy machine, enclose more."""
+    tally: Any = None
+    """What a `Tallying` source noted in it."""
+    parts: int = 1
+    """How many stretches were joined to this one."""
 
     @property
     def duration_s(self) -> float:
@@ -41,6 +51,10 @@ class Segment(NamedTuple):
     @property
     def energy_j(self) -> float:
         return self.end.total_j - self.start.total_j
+
+    @property
+    def unseen_j(self) -> float:
+        return self.end.unseen_j - self.start.unseen_j
 
 
 class Source(Protocol):
@@ -79,6 +93,43 @@ class Source(Protocol):
         """Let go of what is held."""
 
 
+class Tallying(Protocol):
+    """What a source may offer beside `Source`, where it needs more of a stretch than the totals at both of its ends."""
+
+    def tally(self, start: Mark, end: Mark) -> Any:
+        """What was noted between two of its marks, asked for just after `end` was read; None: nothing. `+` joins two."""
+
+
+class LookingAgain(Protocol):
+    """What a source may offer beside `Source`, where one look of the sampler at a time does not tell enough."""
+
+    def second_look_s(self) -> float | None:
+        """In how many seconds after a poll `look_again` is to be called; None: not this time."""
+
+    def look_again(self) -> None:
+        """Look at the sensor once more."""
+
+
+def joined(a: Segment, b: Segment) -> Segment:
+    """One segment with the duration, energy, errors and notes of both; `b` follows `a`, with a pause between them.
+
+    A window that is paused a million times so keeps one segment.
+    """
+    over_s, under_s = edge_error_s([a, b])  # with what was read late, so that nothing of that is left
+    duration_s = a.duration_s + b.duration_s
+    end = replace(
+        a.end,
+        time_s=a.start.time_s + duration_s,
+        total_j=a.end.total_j + b.energy_j,
+        stale_s=under_s,
+        resets=a.end.resets + b.end.resets - b.start.resets,
+        reason=fault([a, b]),
+        unseen_j=a.end.unseen_j + b.unseen_j,
+    )
+    tally = None if a.tally is None or b.tally is None else a.tally + b.tally
+    return Segment(replace(a.start, stale_s=over_s), end, duration_s, tally, a.parts + b.parts)
+
+
 def read_mark(source: Source) -> Mark:
     """The mark of `source` now; where it fails, one of NaN with the reason."""
     try:
@@ -96,18 +147,23 @@ def describe_source(source: Source) -> dict[str, Any]:
             "source": source.name,
             "kind": source.kind,
             "available": False,
-            "reason": _in_words(e),
-            "remedy": None,
+            "reason": str(e) if isinstance(e, SensorError) else _in_words(e),
+            "remedy": getattr(e, "remedy", None),
         }
 
 
 def _in_words(error: Exception) -> str:
-    return str(error) if isinstance(error, SensorError) else f"{type(error).__name__}: {error}"
+    return with_remedy(error) if isinstance(error, SensorError) else f"{type(error).__name__}: {error}"
+
+
+def with_remedy(error: SensorError) -> str:
+    """What is wrong and what to do about it, in one sentence."""
+    return f"{error}; {error.remedy}" if error.remedy else str(error)
 
 
 def fault(segments: Sequence[Segment]) -> str | None:
     """Why the segments cannot be trusted, None when they can."""
-    for start, end, _ in segments:
+    for start, end in ((s.start, s.end) for s in segments):
         if math.isnan(start.total_j):
             return start.reason or "the sensor failed"
         if math.isnan(end.total_j):
@@ -158,38 +214,78 @@ def counter_step_j(
     return step_j
 
 
+def other_clocks_s() -> tuple[float, float]:
+    """Two clocks that go on where `perf_counter` stands still: while the machine is suspended, where the system has such
+    a one, and the wall clock, which is set right after a virtual machine was paused."""
+    clock = getattr(time, "CLOCK_BOOTTIME", None)
+    return time.monotonic() if clock is None else time.clock_gettime(clock), time.time()
+
+
 class Counter:
-    """Running total of a hardware energy counter, followed over wraparounds; a reset is counted, never subtracted."""
+    """Running total of a hardware energy counter, followed over wraparounds; a reset is counted, never subtracted.
+
+    What a counter that wraps has gone round unseen, because nobody looked for longer than its range lasts, is not in the
+    total. How much that can be at most is, in the marks' `unseen_j`.
+    """
 
     def __init__(
-        self, read_j: Callable[[], float], *, max_power_w: float, stale_s: float, wrap_j: float | None = None
+        self,
+        read_j: Callable[[], float],
+        *,
+        max_power_w: float,
+        stale_s: float,
+        wrap_j: float | None = None,
+        plausible_w: float | None = None,
+        clocks_s: Callable[[], tuple[float, float]] = other_clocks_s,
     ) -> None:
-        """`stale_s`: how old what `read_j` returns may be, the update period of the counter."""
+        """`stale_s`: how old what `read_j` returns may be, the update period of the counter.
+
+        `plausible_w`: the highest power that the device may really have over seconds, for what may have been missed;
+        more than that can be read, up to `max_power_w`, and then counts from there on. None: `max_power_w`.
+        """
         self._read_j = read_j
         self._max_power_w = max_power_w
+        self._plausible_w = max_power_w if plausible_w is None else plausible_w
         self._stale_s = stale_s
-        self._wrap_j = wrap_j
-        self._last: tuple[float, float] | None = None  # time in s, counter in J
+        self.wrap_j = wrap_j
+        self._clocks_s = clocks_s
+        self._last: tuple[float, tuple[float, float], float] | None = None  # perf_counter, other clocks, counter in J
         self._total_j = 0.0
+        self._unseen_j = 0.0
         self._resets = 0
         self._reason: str | None = None
 
     def mark(self) -> Mark:
         """Read the counter now. Raises SensorError, or whatever `read_j` raises."""
         counter_j = self._read_j()
-        now_s = time.perf_counter()
+        now_s, others_s = time.perf_counter(), self._clocks_s()
         if self._last is not None:
-            last_s, last_j = self._last
-            elapsed_s = now_s - last_s + 2 * self._stale_s
+            last_s, last_others_s, last_j = self._last
+            gone_s = [now - then for now, then in zip(others_s, last_others_s, strict=True)]
+            elapsed_s = max(now_s - last_s, *gone_s) + 2 * self._stale_s
+            asleep_s = gone_s[0] - (now_s - last_s)
             try:
-                self._total_j += counter_step_j(
-                    last_j, counter_j, elapsed_s, max_power_w=self._max_power_w, wrap_j=self._wrap_j
-                )
+                if counter_j < last_j and asleep_s > LONGEST_DRIFT_S:
+                    raise SensorError(
+                        f"the machine was suspended for {asleep_s:.0f} s and the energy counter went back: it was reset "
+                        "or went round, and cannot tell which"
+                    )
+                step_j = counter_step_j(last_j, counter_j, elapsed_s, max_power_w=self._max_power_w, wrap_j=self.wrap_j)
+                self._total_j += step_j
+                self._unseen_j += self._missed_j(step_j, elapsed_s)
             except SensorError as e:
                 self._resets += 1
                 self._reason = str(e)
-        self._last = (now_s, counter_j)
-        return Mark(now_s, self._total_j, self._stale_s, self._resets, self._reason)
+        self._last = (now_s, others_s, counter_j)
+        return Mark(now_s, self._total_j, self._stale_s, self._resets, self._reason, self._unseen_j)
+
+    def _missed_j(self, step_j: float, elapsed_s: float) -> float:
+        """Whole ranges that fit between what was seen and what the device can have used."""
+        if self.wrap_j is None or self.wrap_j <= 0:
+            return 0.0
+        if elapsed_s > 0:
+            self._plausible_w = max(self._plausible_w, step_j / elapsed_s)
+        return max(0.0, (self._plausible_w * elapsed_s - step_j) // self.wrap_j) * self.wrap_j
 
 
 class Missing:
@@ -207,7 +303,9 @@ class Missing:
         pass
 
     def mark(self) -> Mark:
-        raise SensorError(self._reason)
+        error = SensorError(self._reason)
+        error.remedy = self._remedy
+        raise error
 
     def reading(self, segments: Sequence[Segment]) -> tuple[SourceReading, list[str]]:
         return invalid(self.name, self.kind, self._reason), []

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 MIG = "MIG slices cannot be measured: NVML counts the energy of the whole card only"
+MIG_REMEDY = "with nobody else on the card: sudo nvidia-smi -i <index> -mig 0"
 
 
 @dataclass(frozen=True)
@@ -14,8 +15,10 @@ class Gpu:
     """A physical card as NVML numbers it, which is the order of the PCI bus."""
 
     index: int
-    uuid: str  # "GPU-..."
+    uuid: str  # "GPU-...", "" where the card does not tell
     name: str
+    problem: str | None = None  # why it does not answer
+    foreign: bool = False  # not this process's: it has no permission, and CUDA does not show it
 
 
 @dataclass(frozen=True)
@@ -35,8 +38,9 @@ def visible_gpus(value: str | None, gpus: Sequence[Gpu]) -> list[Visible]:
     its first character that is no digit.
     Rules: CUDA C++ Programming Guide, "CUDA Environment Variables", and the parser in torch.cuda.
     """
+    gpus = [gpu for gpu in gpus if not gpu.foreign]
     if value is None:
-        return [_measurable(gpu) for gpu in gpus]
+        return [measurable(gpu) for gpu in gpus]
     entries = [entry.strip() for entry in value.split(",")]
     chosen: list[Visible] = []
     for entry in entries:
@@ -52,7 +56,12 @@ def visible_gpus(value: str | None, gpus: Sequence[Gpu]) -> list[Visible]:
 def order_is_certain(value: str | None, device_order: str | None, gpus: Sequence[Gpu]) -> bool:
     """Whether NVML's numbers are CUDA's. Unless told CUDA_DEVICE_ORDER=PCI_BUS_ID, CUDA puts the fastest card first."""
     by_number = value is None or re.match(r"\s*\d", value) is not None
-    return not by_number or device_order == "PCI_BUS_ID" or len({gpu.name for gpu in gpus}) < 2
+    if not by_number:
+        return True
+    # CUDA does not count a card that does not answer, and then gives its number to the next.
+    if any(gpu.problem and not gpu.foreign for gpu in gpus):
+        return False
+    return device_order == "PCI_BUS_ID" or len({gpu.name for gpu in gpus if not gpu.foreign}) < 2
 
 
 def by_uuid(uuid: str, gpus: Sequence[Gpu]) -> Gpu | None:
@@ -71,12 +80,16 @@ def _find(entry: str, gpus: Sequence[Gpu]) -> Visible | None:
         return Visible(f"nvml:{entry}", None, MIG)
     if entry.startswith("GPU-"):
         gpu = by_uuid(entry, gpus)
-        return _measurable(gpu) if gpu else None
+        return measurable(gpu) if gpu else None
     number = re.match(r"\d+", entry)
     if number is None:
         return None
-    return next((_measurable(gpu) for gpu in gpus if gpu.index == int(number.group())), None)
+    at = int(number.group())
+    return measurable(gpus[at]) if at < len(gpus) else None
 
 
-def _measurable(gpu: Gpu) -> Visible:
+def measurable(gpu: Gpu) -> Visible:
+    """The entry of a card, with why it cannot be measured where it does not answer."""
+    if gpu.problem:
+        return Visible(f"nvml:{gpu.index}", None, gpu.problem)
     return Visible(f"nvml:{gpu.index}", gpu)

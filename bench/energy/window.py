@@ -5,44 +5,56 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Protocol
 
 from greenprune.bench.energy.reading import Reading
-from greenprune.bench.energy.source import Mark
+from greenprune.bench.energy.source import Mark, Segment
 from greenprune.bench.energy.units import checked_counts
 
-Span = tuple[Sequence[Mark], Sequence[Mark], float]
-"""The marks of every source at both ends of a stretch, and its seconds."""
+
+class Meter(Protocol):
+    """What a window needs of the meter that opened it."""
+
+    def synchronise(self) -> list[str]:
+        """Wait for the GPU; what went wrong with that."""
+
+    def marks_at_start(self, window: Window, align: bool) -> list[Mark]:
+        """The mark of every source, and the window is open."""
+
+    def marks_at_end(self, window: Window, align: bool) -> list[Mark]:
+        """The mark of every source, and the window is closed, or paused."""
+
+    def segments(self, start: Sequence[Mark], end: Sequence[Mark], window_s: float) -> list[Segment]:
+        """The stretch between two lists of marks, for each source."""
+
+    def join(self, segments: list[list[Segment]], new: Sequence[Segment]) -> None:
+        """Append to each source's segments, or join, so that they stay few."""
+
+    def read(self, name: str, pid: int, segments: Sequence[Sequence[Segment]], span: Span) -> Reading:
+        """What every source says of its segments."""
 
 
-@dataclass(frozen=True)
-class Edges:
-    """What a meter does where a window begins, pauses and ends.
+class Span:
+    """What else is known of a window."""
 
-    Attributes:
-        synchronise: waits for what was launched before; returns what went wrong.
-        marks_at_start, marks_at_end: read every source for this window; True: when the counters move.
-        read: the reading, from the window's name, the process that opened it, its spans and problems.
-    """
-
-    synchronise: Callable[[], list[str]]
-    marks_at_start: Callable[[Window, bool], list[Mark]]
-    marks_at_end: Callable[[Window, bool], list[Mark]]
-    read: Callable[[str, int, Sequence[Span], Sequence[str]], Reading]
+    def __init__(self) -> None:
+        self.duration_s = 0.0
+        self.asleep_s = 0.0  # while the machine was suspended, which is in no duration
+        self.problems: dict[str, None] = {}  # in the order in which they came, each once
 
 
 class Window:
     """A stretch of time whose energy is read. Made by `EnergyMeter.window` and `EnergyMeter.begin`."""
 
-    def __init__(self, edges: Edges, name: str, align: bool = False, units: Mapping[str, float] | None = None) -> None:
+    def __init__(self, meter: Meter, name: str, align: bool = False, units: Mapping[str, float] | None = None) -> None:
         self.name = name
         self._units = checked_counts(units or {})
         self._align = align
-        self._edges = edges
+        self._meter = meter
         self._pid = os.getpid()
-        self._spans: list[Span] = []
-        self._problems: list[str] = []
+        self._segments: list[list[Segment]] = []  # of each source
+        self._span = Span()
         self._reading: Reading | None = None
         self._open: list[Mark] | None = None
         self._start()
@@ -69,8 +81,9 @@ class Window:
         if self._reading is None:
             if self._open is not None:
                 self._stop()
-            reading = self._edges.read(self.name, self._pid, self._spans, self._problems)
+            reading = self._meter.read(self.name, self._pid, self._segments, self._span)
             self._reading = reading.model_copy(update={"units": dict(self._units)})
+            self._segments = []
         return self._reading
 
     @contextlib.contextmanager
@@ -87,16 +100,27 @@ class Window:
                 self._start()
 
     def _start(self) -> None:
-        self._problems += self._edges.synchronise()
-        self._open = self._edges.marks_at_start(self, self._align)
-        self._start_s = time.perf_counter()
+        self._note(self._meter.synchronise())
+        self._open = self._meter.marks_at_start(self, self._align)
+        self._start_s, self._asleep_s = time.perf_counter(), asleep_s()
 
     def _stop(self) -> None:
         assert self._open is not None
-        self._problems += self._edges.synchronise()
+        self._note(self._meter.synchronise())
         end_s = time.perf_counter()
-        marks = self._edges.marks_at_end(self, self._align)
+        marks = self._meter.marks_at_end(self, self._align)
         # An aligned window lasts until the counter moves, and what was used until then is in the figure.
         duration_s = (time.perf_counter() if self._align else end_s) - self._start_s
-        self._spans.append((self._open, marks, duration_s))
+        self._span.duration_s += duration_s
+        self._span.asleep_s += asleep_s() - self._asleep_s
+        self._meter.join(self._segments, self._meter.segments(self._open, marks, duration_s))
         self._open = None
+
+    def _note(self, problems: Sequence[str]) -> None:
+        self._span.problems |= dict.fromkeys(problems)
+
+
+def asleep_s() -> float:
+    """Seconds for which this machine has been suspended since it started; only differences mean anything."""
+    clock = getattr(time, "CLOCK_BOOTTIME", None)
+    return 0.0 if clock is None else time.clock_gettime(clock) - time.clock_gettime(time.CLOCK_MONOTONIC)

@@ -1,11 +1,16 @@
-/* A stand-in for libnvidia-ml.so.1 whose true energy is known. Built and used by tests/energy/test_nvml.py.
+/* A stand-in for libnvidia-ml.so.1 whose true energy is known. Built and used by tests/bench/energy.
  *
  * Everything is set through environment variables; a variable with _<index> appended holds for one device.
  *   STANDIN_EPOCH      CLOCK_MONOTONIC seconds at which the trace starts (share it with child processes); default: nvmlInit
  *   STANDIN_DEVICES    number of devices (1)
  *   STANDIN_TRACE      "300": constant watts. "square:100,300,1.0": low and high watts, period in s, low first.
  *                      "step:100,300,2.0": from 100 W to 300 W after 2 s. Default "100".
- *   STANDIN_PERIOD_MS  update period of the energy counter (100)
+ *   STANDIN_PERIOD_MS  update period of the energy counter (100); "100,2.5:1000,6:20": 100 ms, from 2.5 s after the epoch
+ *                      1000 ms, from 6 s 20 ms
+ *   STANDIN_JITTER     fraction of a period by which its updates come early or late, without a pattern (0)
+ *   STANDIN_COUNTER    what the counter counts, as a factor of the true energy (1)
+ *   STANDIN_MODULE_W   watts of the rest of the module; the counter then counts the module (0: there is no module)
+ *   STANDIN_SCOPES     1: the module's power can be read too, with scope 1 of the fields (0)
  *   STANDIN_POWER_MS   update period of the power registers (20)
  *   STANDIN_BASE_MJ    counter at the epoch (1000000)
  *   STANDIN_RESET_AT   seconds after the epoch at which the counter restarts at 0 (never)
@@ -17,7 +22,7 @@
  *   STANDIN_PIDS       "12,34": processes on the device
  *   STANDIN_THROTTLE   bit mask of clock event reasons
  *   STANDIN_ERRORS     "function@from-to=code;...": nvmlReturn_t that a function gives in that span of seconds.
- *                      Field 185 is "field185", 186 "field186".
+ *                      STANDIN_ERRORS_<index> holds for one device beside those for all. Field 185 is "field185", 186 "field186".
  */
 #include <stdint.h>
 #include <stdio.h>
@@ -69,8 +74,7 @@ static const char *setting(const char *name, int device, const char *otherwise) 
 
 static int device_count(void) { return atoi(setting("DEVICES", -1, "1")); }
 
-static ret_t injected(const char *function, double at_s) {
-    const char *rule = setting("ERRORS", -1, "");
+static ret_t injected_by(const char *rule, const char *function, double at_s) {
     size_t length = strlen(function);
     while (*rule) {
         double from, to;
@@ -85,11 +89,20 @@ static ret_t injected(const char *function, double at_s) {
     return SUCCESS;
 }
 
-static ret_t check(const char *function) {
-    if (owner != getpid()) return UNINITIALIZED;
-    return injected(function, now_s());
+static ret_t injected(const char *function, int device, double at_s) {
+    char own[64];
+    snprintf(own, sizeof own, "STANDIN_ERRORS_%d", device);
+    const char *all = getenv("STANDIN_ERRORS"), *one = getenv(own);
+    ret_t r = one ? injected_by(one, function, at_s) : SUCCESS;
+    return r || !all ? r : injected_by(all, function, at_s);
 }
-#define CHECK() do { ret_t r_ = check(__func__); if (r_) return r_; } while (0)
+
+static ret_t check(const char *function, int device) {
+    if (owner != getpid()) return UNINITIALIZED;
+    return injected(function, device, now_s());
+}
+#define CHECK_OF(index) do { ret_t r_ = check(__func__, index); if (r_) return r_; } while (0)
+#define CHECK() CHECK_OF(-1)
 
 /* True energy in J from the epoch to t (t may be negative: the trace's first power held before it). */
 static double true_energy_j(int device, double t) {
@@ -107,6 +120,24 @@ static double true_energy_j(int device, double t) {
 
 static double quantised(double t, double period_ms) { return floor(t / (period_ms / 1e3)) * (period_ms / 1e3); }
 
+/* When the counter was updated last before t. */
+static double updated_s(int device, double t) {
+    const char *rule = setting("PERIOD_MS", device, "100");
+    double from = 0, period_ms = atof(rule), jitter = atof(setting("JITTER", device, "0"));
+    while ((rule = strchr(rule, ','))) {
+        double at, ms;
+        if (sscanf(++rule, "%lf:%lf", &at, &ms) != 2 || t < at) break;
+        from = at, period_ms = ms;
+    }
+    double tick = floor((t - from) / (period_ms / 1e3));
+    for (; tick > 0; tick--) { /* a pattern without a period: the golden ratio */
+        double whole, late = jitter * (modf(tick * 0.6180339887, &whole) - 0.5);
+        double at = from + (tick + late) * period_ms / 1e3;
+        if (at <= t) return at;
+    }
+    return from;
+}
+
 /* Mean power over the given seconds up to the last update of the register. */
 static unsigned power_mw(int device, double over_s) {
     double t = quantised(now_s(), atof(setting("POWER_MS", device, "20")));
@@ -118,7 +149,7 @@ ret_t nvmlInitWithFlags(unsigned flags) {
     const char *shared = getenv("STANDIN_EPOCH");
     if (shared) epoch_s = atof(shared);
     else if (!epoch_s) epoch_s = monotonic_s();
-    ret_t r = injected("nvmlInit", now_s());
+    ret_t r = injected("nvmlInit", -1, now_s());
     if (r) return r;
     owner = getpid();
     for (int i = 0; i < 16; i++) devices[i].index = i;
@@ -155,7 +186,7 @@ ret_t nvmlSystemGetDriverVersion(char *out, unsigned size) { CHECK(); return tex
 ret_t nvmlDeviceGetCount_v2(unsigned *count) { CHECK(); *count = device_count(); return SUCCESS; }
 
 ret_t nvmlDeviceGetHandleByIndex_v2(unsigned index, device_t *out) {
-    CHECK();
+    CHECK_OF((int)index);
     if ((int)index >= device_count()) return INVALID_ARGUMENT;
     *out = (device_t)&devices[index];
     return SUCCESS;
@@ -166,69 +197,78 @@ ret_t nvmlDeviceGetHandleByUUID(const char *uuid, device_t *out) {
     for (int i = 0; i < device_count(); i++) {
         char own[64];
         uuid_of(i, own, sizeof own);
-        if (!strcmp(uuid, own)) { *out = (device_t)&devices[i]; return SUCCESS; }
+        if (!strcmp(uuid, own)) {
+            CHECK_OF(i); *out = (device_t)&devices[i]; return SUCCESS; }
     }
     return NOT_FOUND;
 }
 
 ret_t nvmlDeviceGetUUID(device_t d, char *out, unsigned size) {
-    CHECK();
+    CHECK_OF(d->index);
     char own[64];
     uuid_of(d->index, own, sizeof own);
     return text(out, size, own);
 }
 
-ret_t nvmlDeviceGetIndex(device_t d, unsigned *out) { CHECK(); *out = d->index; return SUCCESS; }
+ret_t nvmlDeviceGetIndex(device_t d, unsigned *out) { CHECK_OF(d->index); *out = d->index; return SUCCESS; }
 ret_t nvmlDeviceGetName(device_t d, char *out, unsigned size) {
-    CHECK();
+    CHECK_OF(d->index);
     return text(out, size, setting("NAME", d->index, "NVIDIA Stand-in"));
 }
 
+static double module_w(int device) { return atof(setting("MODULE_W", device, "0")); }
+
+static double counted_j(int device, double t) {
+    return atof(setting("COUNTER", device, "1")) * true_energy_j(device, t) + module_w(device) * t;
+}
+
 ret_t nvmlDeviceGetTotalEnergyConsumption(device_t d, unsigned long long *out_mj) {
-    CHECK();
+    CHECK_OF(d->index);
     double t = now_s();
     double base_mj = atof(setting("BASE_MJ", d->index, "1000000"));
     double frozen_s = atof(setting("FREEZE_AT", d->index, "1e18")), reset_s = atof(setting("RESET_AT", d->index, "1e18"));
-    double read_s = quantised(t < frozen_s ? t : frozen_s, atof(setting("PERIOD_MS", d->index, "100")));
-    double energy_j = true_energy_j(d->index, read_s);
+    double read_s = updated_s(d->index, t < frozen_s ? t : frozen_s);
+    double energy_j = counted_j(d->index, read_s);
     if (t >= reset_s) {
         base_mj = 0;
-        energy_j = fmax(0, energy_j - true_energy_j(d->index, reset_s));
+        energy_j = fmax(0, energy_j - counted_j(d->index, reset_s));
     }
     *out_mj = (unsigned long long)(base_mj + energy_j * 1e3);
     return SUCCESS;
 }
 
 /* A 1 s average, as on Ampere (except A100) and newer. */
-ret_t nvmlDeviceGetPowerUsage(device_t d, unsigned *out_mw) { CHECK(); *out_mw = power_mw(d->index, 1.0); return SUCCESS; }
+ret_t nvmlDeviceGetPowerUsage(device_t d, unsigned *out_mw) { CHECK_OF(d->index); *out_mw = power_mw(d->index, 1.0); return SUCCESS; }
 
 ret_t nvmlDeviceGetFieldValues(device_t d, int count, field_t *values) {
-    CHECK();
+    CHECK_OF(d->index);
     for (int i = 0; i < count; i++) {
         field_t *v = &values[i];
         v->value_type = 1; /* unsigned int */
-        if (v->field_id == 185) { v->ret = injected("field185", now_s()); v->value.ui = power_mw(d->index, 1.0); }
-        else if (v->field_id == 186) { v->ret = injected("field186", now_s()); v->value.ui = power_mw(d->index, 0.001); }
-        else v->ret = NOT_SUPPORTED;
+        double over_s = v->field_id == 185 ? 1.0 : 0.001;
+        if (v->field_id != 185 && v->field_id != 186) { v->ret = NOT_SUPPORTED; continue; }
+        if (v->scope_id > 1 || (v->scope_id == 1 && !atoi(setting("SCOPES", d->index, "0")))) { v->ret = NOT_SUPPORTED; continue; }
+        v->ret = injected(v->field_id == 185 ? "field185" : "field186", d->index, now_s());
+        v->value.ui = power_mw(d->index, over_s) + (v->scope_id == 1 ? (unsigned)(module_w(d->index) * 1e3) : 0);
     }
     return SUCCESS;
 }
 
 ret_t nvmlDeviceGetMigMode(device_t d, unsigned *current, unsigned *pending) {
-    CHECK();
+    CHECK_OF(d->index);
     *current = *pending = atoi(setting("MIG", d->index, "0"));
     return SUCCESS;
 }
 
-ret_t nvmlDeviceGetEnforcedPowerLimit(device_t d, unsigned *out_mw) { (void)d; CHECK(); *out_mw = 400000; return SUCCESS; }
-ret_t nvmlDeviceGetPowerManagementLimit(device_t d, unsigned *out_mw) { (void)d; CHECK(); *out_mw = 400000; return SUCCESS; }
-ret_t nvmlDeviceGetTemperature(device_t d, int sensor, unsigned *out) { (void)sensor; CHECK(); *out = atoi(setting("TEMPERATURE_C", d->index, "55")); return SUCCESS; }
-ret_t nvmlDeviceGetPersistenceMode(device_t d, unsigned *out) { (void)d; CHECK(); *out = 1; return SUCCESS; }
-ret_t nvmlDeviceGetClockInfo(device_t d, int type, unsigned *out) { (void)type; CHECK(); *out = atoi(setting("CLOCK_MHZ", d->index, "1500")); return SUCCESS; }
-ret_t nvmlDeviceGetUtilizationRates(device_t d, unsigned *out) { (void)d; CHECK(); out[0] = 90; out[1] = 40; return SUCCESS; }
+ret_t nvmlDeviceGetEnforcedPowerLimit(device_t d, unsigned *out_mw) { CHECK_OF(d->index); *out_mw = 400000; return SUCCESS; }
+ret_t nvmlDeviceGetPowerManagementLimit(device_t d, unsigned *out_mw) { CHECK_OF(d->index); *out_mw = 400000; return SUCCESS; }
+ret_t nvmlDeviceGetTemperature(device_t d, int sensor, unsigned *out) { (void)sensor; CHECK_OF(d->index); *out = atoi(setting("TEMPERATURE_C", d->index, "55")); return SUCCESS; }
+ret_t nvmlDeviceGetPersistenceMode(device_t d, unsigned *out) { CHECK_OF(d->index); *out = 1; return SUCCESS; }
+ret_t nvmlDeviceGetClockInfo(device_t d, int type, unsigned *out) { (void)type; CHECK_OF(d->index); *out = atoi(setting("CLOCK_MHZ", d->index, "1500")); return SUCCESS; }
+ret_t nvmlDeviceGetUtilizationRates(device_t d, unsigned *out) { CHECK_OF(d->index); out[0] = 90; out[1] = 40; return SUCCESS; }
 
 ret_t nvmlDeviceGetCurrentClocksThrottleReasons(device_t d, unsigned long long *out) {
-    CHECK();
+    CHECK_OF(d->index);
     *out = strtoull(setting("THROTTLE", d->index, "0"), NULL, 0);
     return SUCCESS;
 }
@@ -237,7 +277,7 @@ ret_t nvmlDeviceGetCurrentClocksEventReasons(device_t d, unsigned long long *out
 }
 
 ret_t nvmlDeviceGetComputeRunningProcesses_v3(device_t d, unsigned *count, process_t *out) {
-    CHECK();
+    CHECK_OF(d->index);
     unsigned room = *count, found = 0;
     char list[256];
     snprintf(list, sizeof list, "%s", setting("PIDS", d->index, ""));
@@ -247,17 +287,17 @@ ret_t nvmlDeviceGetComputeRunningProcesses_v3(device_t d, unsigned *count, proce
     return found > room ? INSUFFICIENT_SIZE : SUCCESS;
 }
 
-/* What Zeus and CodeCarbon ask beside that, tests/energy/comparison.py. */
-ret_t nvmlDeviceGetArchitecture(device_t d, unsigned *out) { CHECK(); *out = atoi(setting("ARCH", d->index, "7")); return SUCCESS; }
+/* What Zeus and CodeCarbon ask beside that, tests/bench/energy/comparison.py. */
+ret_t nvmlDeviceGetArchitecture(device_t d, unsigned *out) { CHECK_OF(d->index); *out = atoi(setting("ARCH", d->index, "7")); return SUCCESS; }
 ret_t nvmlDeviceGetC2cModeInfoV(device_t d, void *out) { (void)d; (void)out; return NOT_SUPPORTED; }
-ret_t nvmlDeviceGetComputeMode(device_t d, unsigned *out) { (void)d; CHECK(); *out = 0; return SUCCESS; }
+ret_t nvmlDeviceGetComputeMode(device_t d, unsigned *out) { CHECK_OF(d->index); *out = 0; return SUCCESS; }
 ret_t nvmlDeviceGetGraphicsRunningProcesses_v3(device_t d, unsigned *count, process_t *out) {
-    (void)d; (void)out; CHECK(); *count = 0; return SUCCESS;
+    (void)d; (void)out; CHECK_OF(d->index); *count = 0; return SUCCESS;
 }
 ret_t nvmlDeviceGetMemoryInfo(device_t d, unsigned long long *out) {
-    (void)d; CHECK(); out[0] = 16ull << 30; out[1] = 15ull << 30; out[2] = 1ull << 30; return SUCCESS;
+    CHECK_OF(d->index); out[0] = 16ull << 30; out[1] = 15ull << 30; out[2] = 1ull << 30; return SUCCESS;
 }
-ret_t nvmlDeviceGetPowerManagementDefaultLimit(device_t d, unsigned *out_mw) { (void)d; CHECK(); *out_mw = 400000; return SUCCESS; }
+ret_t nvmlDeviceGetPowerManagementDefaultLimit(device_t d, unsigned *out_mw) { CHECK_OF(d->index); *out_mw = 400000; return SUCCESS; }
 ret_t nvmlDeviceGetPowerManagementLimitConstraints(device_t d, unsigned *low_mw, unsigned *high_mw) {
-    (void)d; CHECK(); *low_mw = 100000; *high_mw = 400000; return SUCCESS;
+    CHECK_OF(d->index); *low_mw = 100000; *high_mw = 400000; return SUCCESS;
 }

@@ -83,7 +83,7 @@ def test_every_wraparound_counts_as_long_as_the_counter_is_polled(powercap: Path
     file = powercap / "intel-rapl:0" / "energy_uj"
     start = source.mark()
     for energy_uj in (RANGE_UJ - 1_000_000, 1_000_000, RANGE_UJ - 1_000_000, 1_000_000):
-        source._counter._max_power_w = 1e12  # what takes half an hour here happens at once
+        source._counters[0]._max_power_w = 1e12  # what takes half an hour here happens at once
         file.write_text(str(energy_uj))
         source.poll()
     assert source.mark().total_j - start.total_j == pytest.approx(2 * RANGE_UJ / 1e6, rel=1e-6)
