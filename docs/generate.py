@@ -39,10 +39,17 @@ def link_package(place: Path) -> None:
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Add the generated pages to those of docs/."""
+    """Add the generated pages to those of docs/, and the figures that they show."""
     for path, page in pages().items():
         files.append(File.generated(config, path, content=page))
+    for figure in sorted((ROOT / "results" / "paper-cpu" / "figures").glob("*.svg")):
+        files.append(File.generated(config, f"assets/results/{figure.name}", abs_src_path=str(figure)))
     return files
+
+
+def on_page_markdown(markdown: str, **_: Any) -> str:
+    """Put the text of a file in place of `<!-- include: path -->`, so that figures are written down once."""
+    return re.sub(r"<!-- include: (\S+) -->", lambda found: (ROOT / found[1]).read_text(encoding="utf-8"), markdown)
 
 
 def pages() -> dict[str, str]:
@@ -52,7 +59,11 @@ def pages() -> dict[str, str]:
     from greenprune.bench.cli.main import parser
     from greenprune.bench.suite.suite import schema
 
-    return {"reference/command-line.md": command_line(parser()), "reference/suite.md": suite_keys(schema())}
+    return {
+        "reference/command-line.md": command_line(parser()),
+        "reference/suite.md": suite_keys(schema()),
+        "explanation/energy-meter.md": (ROOT / "results" / "energy-meter" / "table.md").read_text(encoding="utf-8"),
+    }
 
 
 def command_line(parser: argparse.ArgumentParser) -> str:

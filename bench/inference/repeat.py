@@ -76,8 +76,14 @@ def repeat_until(
     """Measure blocks of `a` and `b` until the 95 % interval of value(a) / value(b) is within `ci` of the ratio.
 
     Args:
-        measure_a, measure_b: measure one block. Whatever they raise passes through.
-        others: as of `repeat_rounds`; a pair is a round of two.
+        measure_a: measures one block. Whatever it raises passes through.
+        measure_b: the same of the other.
+        value: what of a block is compared, above zero.
+        ci: how far the ends of the interval may be from the ratio, as a share of it.
+        min_pairs: pairs of blocks that are measured at least.
+        max_pairs: pairs after which it ends in any case.
+        limit_s: no pair begins after so many seconds.
+        seed: of the order and of the bootstrap.
 
     Raises:
         ValueError: `min_pairs` is below 2 or above `max_pairs`, or a value is not above zero.

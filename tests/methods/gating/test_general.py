@@ -27,11 +27,11 @@ def executions(name: str) -> list[str]:
     return [("majority", "per_sample")[NETWORKS.index(name) % 2]]
 
 
-README = Path(__file__).parents[3] / "methods" / "README.md"
+PAGE = Path(__file__).parents[3] / "docs" / "explanation" / "method.md"
 
 
 def table_row(name: str, structure: Structure) -> str:
-    """The network's row in the table of floors in methods/README.md."""
+    """The network's row in the table of floors in docs/explanation/method.md."""
     floors = [floor(structure, gated_units(structure, GatingOptions(streams=s))) for s in (False, True)]
     return f"| {name} | {len(structure.groups)} | {len(structure.branches)} | {floors[0]:.3f} | {floors[1]:.3f} |"
 
@@ -53,7 +53,7 @@ def test_the_consensus_computes_what_removal_leaves(name, execution):
     assert dense.abs().max() < 100  # so that 1e-4 is no matter of rounding
     options = GatingOptions(execution=execution, streams=True)
     gating = ConsensusGating(model, x, keep=0.3, steps=10, options=options)
-    assert table_row(name, gating.structure) in README.read_text(encoding="utf-8").splitlines()
+    assert table_row(name, gating.structure) in PAGE.read_text(encoding="utf-8").splitlines()
     gating.steps_done = 3  # the gates have been released
     generator = torch.Generator().manual_seed(1)
     for keep in BUDGETS.get(name, (0.3, 0.5, 0.7)):

@@ -1,0 +1,51 @@
+"""The table of the README, made from the records that it names; `python -m tests.docs.readme` writes it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from greenprune.plots.frame.frame import load
+from greenprune.plots.tables.best import best_rows
+from greenprune.plots.tables.comparison import comparison, reading_order, rows_of
+from greenprune.plots.tables.tables import readable
+
+ROOT = Path(__file__).parents[2]
+README = ROOT / "README.md"
+RECORDS = ROOT / "results" / "paper-cpu"
+BEGIN, END = "<!-- table: python -m tests.docs.readme -->\n", "<!-- end of table -->"
+COLUMNS = {  # heading in a table of all columns: heading here
+    "Method": "Method",
+    "MACs kept, %": "MACs kept, %",
+    "Test accuracy, %": "Test accuracy, %",
+    "Against dense, points": "Against dense, points",
+    "Training energy, × dense, modelled": "Training joules (modelled), × dense",
+    "Inference time, × dense, batch 64": "Inference time, × dense",
+    "Inference energy, × dense, batch 64, modelled": "Inference joules (modelled), × dense",
+}
+
+
+def table() -> str:
+    """Markdown of the comparison in `RECORDS`, in a few columns, the best of the budget in bold."""
+    figures = reading_order(comparison(load(RECORDS)))
+    found = {column.heading: column for column in readable(figures)}
+    columns = [found[heading] for heading in COLUMNS]
+    best = [best_rows(figures, column.number) for column in columns]
+    lines = [list(COLUMNS.values()), ["---" if column.number is None else "---:" for column in columns]]
+    for place, row in enumerate(rows_of(figures)):
+        texts = [column.text(row) for column in columns]
+        lines.append([f"**{text}**" if place in bold else text for text, bold in zip(texts, best, strict=True)])
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def split() -> tuple[str, str, str]:
+    """The README before its table, the table, and what follows."""
+    before, begin, rest = README.read_text(encoding="utf-8").partition(BEGIN)
+    inside, end, after = rest.partition(END)
+    if not end:
+        raise ValueError(f"{README}: lacks {BEGIN.strip()} or {END}")
+    return before + begin, inside, end + after
+
+
+if __name__ == "__main__":
+    before, _, after = split()
+    README.write_text(before + table() + after, encoding="utf-8")
