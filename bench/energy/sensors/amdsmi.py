@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from greenprune.bench.energy.sensors.quiet import quiet_import
 from greenprune.bench.energy.source import SensorError
 
 UNKNOWN = (0xFFFF, 0xFFFFFFFF, 0xFFFFFFFFFFFFFFFF)
@@ -184,4 +185,5 @@ def _known(value: Any) -> float | None:
 
 
 def _load() -> Any:
-    return importlib.import_module("amdsmi")
+    with quiet_import():
+        return importlib.import_module("amdsmi")

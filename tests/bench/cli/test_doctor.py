@@ -12,8 +12,10 @@ import pytest
 from greenprune.bench.cli.doctor import advice, examine, table
 from greenprune.bench.cli.main import main
 from greenprune.bench.energy.carbon import GridIntensity
+from greenprune.bench.energy.sensors.place import SYSFS_VARIABLE, Place
 
 from tests.bench.energy.conftest import ROOT
+from tests.bench.energy.sources.trees import hwmon, write
 from tests.bench.energy.test_rapl import zone
 
 WORLD = GridIntensity("world", 475.0, "a test")
@@ -23,13 +25,13 @@ def rows(found) -> dict[str, dict]:
     return {row["source"]: row for row in found["sources"]}
 
 
-def test_without_sensors_it_says_what_is_modelled_and_how_to_get_the_rest(tmp_path: Path, capsys) -> None:
+def test_without_sensors_it_says_what_is_modelled_and_how_to_get_the_rest(tmp_path: Path, capsys, monkeypatch) -> None:
+    monkeypatch.setenv(SYSFS_VARIABLE, str(tmp_path))
+    monkeypatch.setenv("COLUMNS", "120")
     path = tmp_path / "doctor.json"
-    if os.path.exists("/sys/class/powercap/intel-rapl:0"):
-        pytest.skip("this machine has RAPL")
     assert main(["doctor", "--json", str(path), "--country", "FRA", "--idle", "0"]) == 0
     out = capsys.readouterr().out
-    for part in ("cpu", "modelled", "missing", "to get it: ", "France", "gCO2e/kWh", "± 100 s"):
+    for part in ("cpu", "modelled", "not found", "to get it: ", "France", "gCO2e/kWh", "± 100 s"):
         assert part in out
     found = json.loads(path.read_text())
     assert found["grid"]["country"] == "FRA"
@@ -37,6 +39,46 @@ def test_without_sensors_it_says_what_is_modelled_and_how_to_get_the_rest(tmp_pa
     assert len(set(cpu["expected_uncertainty"].values())) == 1  # no window is long enough for a model
     assert not rows(found)["rapl"]["available"]
     assert "modprobe" in rows(found)["rapl"]["remedy"]
+
+
+def test_every_kind_of_source_is_told_of_also_where_there_is_none(tmp_path: Path) -> None:
+    found = rows(examine(WORLD, idle_s=0, sysfs=tmp_path))
+    kinds = {"nvml", "amd", "intel-gpu", "jetson", "rapl", "rapl-perf", "machine:psys", "machine:power_meter", "apple"}
+    assert kinds <= set(found)
+    assert not any(found[kind]["available"] or found[kind]["found"] for kind in kinds - {"nvml"})
+    assert all(found[kind]["reason"] for kind in kinds)
+
+
+def test_the_machines_own_meter_is_shown_apart(tmp_path: Path) -> None:
+    hwmon(tmp_path, 0, "power_meter", "ACPI000D:00", power1_average=250_000_000, power1_average_interval=500)
+    found = examine(WORLD, idle_s=0, sysfs=tmp_path)
+    row = rows(found)["machine:power_meter"]
+    assert (row["found"], row["available"], row["enters_sums"]) == (True, True, False)
+    assert row["period_s"] == 0.5
+    assert row["resolution_w"] == 1e-6
+    assert any("never added" in line for line in advice(found))
+
+
+def test_in_a_container_it_says_how_to_show_it_the_sensors(tmp_path: Path) -> None:
+    (tmp_path / ".dockerenv").touch()
+    found = examine(WORLD, idle_s=0, sysfs=tmp_path, place=Place(sysfs=tmp_path, root=tmp_path, environ={}))
+    assert found["container"]
+    assert advice(found)[0].startswith("this is a container: ")
+    assert f"-v /sys:/host/sys:ro -e {SYSFS_VARIABLE}=/host/sys" in advice(found)[0]
+
+
+def test_a_card_without_its_driver_is_found_and_not_readable(tmp_path: Path) -> None:
+    write(tmp_path / "bus/pci/devices/0000:01:00.0", vendor="0x10de", **{"class": "0x030200"})
+    found = examine(WORLD, idle_s=0, sysfs=tmp_path, place=Place(sysfs=tmp_path, root=tmp_path, environ={}))
+    assert rows(found)["nvml"]["found"]
+    assert any(line.startswith("nvml: found, not readable: ") for line in advice(found))
+
+
+def test_it_imports_no_torch(tmp_path: Path) -> None:
+    code = "import sys; from greenprune.bench.cli.main import main; assert main(['doctor', '--idle', '0']) == 0; "
+    code += "sys.exit('torch' in sys.modules)"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    subprocess.run([sys.executable, "-c", code], env=environment, cwd=tmp_path, capture_output=True, check=True)
 
 
 def test_rapl_without_permission_names_the_command_that_gives_it(tmp_path: Path) -> None:
@@ -94,8 +136,8 @@ def test_the_table_has_a_row_for_each_source_and_what_is_missing_comes_last() ->
         ]
     )
     assert list(made.columns[0].cells) == ["cpu", "nvml"]
-    assert list(made.columns[1].cells) == ["modelled", "missing"]
-    assert list(made.columns[4].cells) == ["150%", "–"]
+    assert list(made.columns[1].cells) == ["modelled", "not found"]
+    assert list(made.columns[5].cells) == ["150%", "–"]
 
 
 @pytest.mark.parametrize(

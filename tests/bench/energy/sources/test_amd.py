@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import sys
 import time
 from pathlib import Path
@@ -288,3 +289,12 @@ def test_a_driver_that_does_not_answer_is_told_with_the_groups(tmp_path: Path, m
     write(tmp_path / "root/dev", kfd="")
     (row,) = amd.find(place(tmp_path), lambda: smi).unusable
     assert "render" in row["remedy"]
+
+
+def test_the_real_package_without_its_library_prints_nothing(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    if importlib.util.find_spec("amdsmi") is None:
+        pytest.skip("amdsmi is not installed")
+    amd.find(place(tmp_path))
+    assert capsys.readouterr().out == ""
