@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from greenprune.plots.frame.comparison import comparison, reading_order, rows_of
 from greenprune.plots.frame.frame import load
 from greenprune.plots.tables.best import best_rows
-from greenprune.plots.tables.comparison import comparison, reading_order, rows_of
-from greenprune.plots.tables.tables import readable
+from greenprune.plots.tables.columns import readable
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
