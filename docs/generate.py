@@ -127,7 +127,10 @@ def _commands(parser: argparse.ArgumentParser) -> Iterator[tuple[str, argparse.A
 
 
 def _usage(parser: argparse.ArgumentParser) -> str:
-    return parser.format_usage().removeprefix("usage: ").strip()
+    """As --help prints it, in lines of a fixed width and without colours."""
+    formatter = argparse.HelpFormatter(parser.prog, width=100)
+    formatter.add_usage(parser.usage, parser._actions, parser._mutually_exclusive_groups, prefix="")
+    return re.sub(r"\x1b\[[0-9;]*m", "", formatter.format_help()).strip()
 
 
 def _arguments(parser: argparse.ArgumentParser) -> list[str]:
@@ -182,7 +185,7 @@ def _keys(table: dict[str, Any], definitions: dict[str, Any]) -> list[str]:
 
 def _default(about: dict[str, Any]) -> str:
     value = about.get("default")
-    if value is None or isinstance(value, dict):
+    if value in (None, "") or isinstance(value, dict):
         return ""
     return f"`{str(value).lower() if isinstance(value, bool) else value}`"
 
@@ -218,7 +221,7 @@ def _allowed(about: dict[str, Any], definitions: dict[str, Any]) -> str:
 def _bounds(about: dict[str, Any]) -> str:
     signs = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
     return ", ".join(
-        f"{sign} {about[name]:g}" for name, sign in signs.items() if isinstance(about.get(name), int | float)
+        f"{sign} {about[name]:,}" for name, sign in signs.items() if isinstance(about.get(name), int | float)
     )
 
 
@@ -228,4 +231,6 @@ def _sentence(text: str | None) -> str:
 
 
 def _cell(text: str) -> str:
-    return re.sub(r"\s+", " ", text).replace("|", "\\|").strip()
+    """On one line, and with nothing in it that Markdown would take for more than text; code stays as it is."""
+    parts = re.sub(r"\s+", " ", text).replace("|", "\\|").strip().split("`")
+    return "`".join(part if place % 2 else part.replace("<", "&lt;") for place, part in enumerate(parts))
