@@ -40,7 +40,7 @@ def test_every_command_and_option_has_a_line(generate: ModuleType) -> None:
     for name, command in commands.items():
         section = page.split(f"## greenprune {name}\n")[1].split("\n## ")[0]
         for action in command._actions:
-            if action.dest != "help":
+            if action.dest != "help" and action.help != "==SUPPRESS==":
                 assert f"`{(action.option_strings or [action.metavar or action.dest])[0]}`" in section, (
                     name,
                     action.dest,
