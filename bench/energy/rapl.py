@@ -16,7 +16,8 @@ from typing import Any
 
 from greenprune.bench.energy.mirrors import Mirrors
 from greenprune.bench.energy.reading import Kind, SourceReading
-from greenprune.bench.energy.sensors.place import IN_CONTAINER
+from greenprune.bench.energy.sensors.place import IN_CONTAINER, row
+from greenprune.bench.energy.sensors.sysfs import by_number
 from greenprune.bench.energy.source import Counter, Mark, Segment, SensorError, edge_error_s
 
 POWERCAP = Path("/sys/class/powercap")
@@ -31,6 +32,7 @@ NO_RAPL_REMEDY = (
     f"{IN_CONTAINER}"
 )
 
+RESOLUTION_J = 2.0**-14  # the usual unit, same place; AMD's is 2^-16 J
 PERIOD_S = 1e-3  # update period, Intel SDM vol. 3B, "RAPL Interfaces"
 MAX_POWER_W = 5_000.0  # of one package; more can only be a counter that was reset
 PEAK_FACTOR = 2.0  # by which a domain may exceed, over seconds, the highest power that its constraints name
@@ -186,6 +188,7 @@ class RaplSource:
             "reason": None,
             "remedy": None,
             "period_s": PERIOD_S,
+            "resolution_j": RESOLUTION_J,
             "range_j": min(counter.wrap_j or 0.0 for counter in self._counters),
             "mirrors": [[self._labels[i] for i in group] for group in groups if len(group) > 1],
         }
@@ -252,12 +255,14 @@ def find_rapl(powercap: Path = POWERCAP) -> tuple[list[RaplSource], list[dict[st
     """All domains to be counted, or none of them and, for `EnergyMeter.describe`, why.
 
     Packages and the memory beside them ("dram") are counted; the counters of a socket's dies are one source, in which
-    mirrors count once. Not counted: "core" and "uncore", which are parts of the package; "psys", which contains it; and
-    the second path to the same counters (intel-rapl-mmio). When one package cannot be read, none is used: half of a
-    machine would pass for the whole.
+    mirrors count once. Not counted: "core" and "uncore", which are parts of the package; "psys", which contains it
+    (`greenprune.bench.energy.sources.psys`); and a second path to a package that is counted (intel-rapl-mmio). When one
+    package cannot be read, none is used: half of a machine would pass for the whole.
     """
     try:
         zones = _zones(powercap)
+        known = {name for name, _ in zones}
+        zones += [(name, folder) for name, folder in _zones(powercap, "intel-rapl-mmio:") if name not in known]
     except SensorError as e:
         return [], [_unavailable("rapl", str(e), REMEDY)]
     packages: dict[str, list[Path]] = {}  # by the number of the socket
@@ -267,13 +272,13 @@ def find_rapl(powercap: Path = POWERCAP) -> tuple[list[RaplSource], list[dict[st
             packages.setdefault(socket.group(1) if socket else name.removeprefix("package-"), []).append(folder)
     if not packages:
         reason = f"no RAPL domain under {powercap} (a virtual machine, a container, or a processor without RAPL)"
-        return [], [_unavailable("rapl", reason, NO_RAPL_REMEDY)]
+        return [], [row("rapl", "measured", reason, NO_RAPL_REMEDY, found=False)]
     sources, problems = [], []
     for number, folders in packages.items():
         domain = f"package-{number}"
         try:
             sources.append(RaplSource(domain, folders))
-            memory = [sub for folder in folders for sub_name, sub in _zones(folder) if sub_name == "dram"]
+            memory = [sub for folder in folders for sub_name, sub in _parts(folder) if sub_name == "dram"]
             if memory:
                 domain = f"dram-{number}"
                 sources.append(RaplSource(domain, memory))
@@ -282,14 +287,18 @@ def find_rapl(powercap: Path = POWERCAP) -> tuple[list[RaplSource], list[dict[st
     return ([], problems) if problems else (sources, [])
 
 
-def _zones(folder: Path) -> list[tuple[str, Path]]:
+def _parts(package: Path) -> list[tuple[str, Path]]:
+    return _zones(package, package.name.partition(":")[0] + ":")
+
+
+def _zones(folder: Path, prefix: str = "intel-rapl:") -> list[tuple[str, Path]]:
     """Control zones directly below `folder` with their names, in the kernel's order.
 
     Raises:
         SensorError: the folder is there and cannot be read, or one of its zones: it may be a package that is missed.
     """
     try:
-        below = sorted(p for p in folder.iterdir() if p.name.startswith("intel-rapl:"))
+        below = sorted((p for p in folder.iterdir() if p.name.startswith(prefix)), key=by_number)
         # The class folder lists zones of every level side by side: a package has one colon, its parts have two.
         depth = min((p.name.count(":") for p in below), default=0)
         top = [p for p in below if p.name.count(":") == depth]
@@ -303,7 +312,7 @@ def _zones(folder: Path) -> list[tuple[str, Path]]:
 
 
 def _unavailable(source: str, reason: str, remedy: str | None) -> dict[str, Any]:
-    return {"source": source, "kind": "measured", "available": False, "reason": reason, "remedy": remedy}
+    return row(source, "measured", reason, remedy)
 
 
 def _read_uj(path: Path) -> int:

@@ -2,64 +2,88 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+from greenprune.bench.energy.history import Cut, History
 from greenprune.bench.energy.reading import Kind, SourceReading
 from greenprune.bench.energy.source import Mark, Segment, edge_error_s, invalid
-from greenprune.bench.energy.trace import PowerTrace
+from greenprune.bench.energy.trace import PowerIntegral
 
 MAX_UNCOVERED = 0.05  # fraction of a window without power samples above which its energy is invalid
+SHORT_LAGS = 50  # a window of fewer lags of the register is flagged
+
+
+@dataclass(frozen=True)
+class PowerMark(Mark):
+    """A mark of integrated power."""
+
+    cut: Cut | None = None
+    uncovered_s: float = 0.0  # seconds without samples until then
+    held_w: float = 0.0  # the highest power shortly before
+
+
+@dataclass(frozen=True)
+class PowerNotes:
+    """What was sampled between two marks, or in several stretches."""
+
+    energy_j: float
+    uncovered_s: float
+    peak_w: float
+
+    def __add__(self, other: PowerNotes) -> PowerNotes:
+        return PowerNotes(
+            self.energy_j + other.energy_j,
+            self.uncovered_s + other.uncovered_s,
+            max(self.peak_w, other.peak_w),
+        )
+
+
+@dataclass
+class _Peak:
+    power_w: float = 0.0
+
+    def merge(self, other: _Peak) -> _Peak:
+        return _Peak(max(self.power_w, other.power_w))
 
 
 class PowerRegister:
-    """Samples of a power register and their integral, a zero-order hold."""
+    """Samples of a power register, integrated by a zero-order hold."""
 
     def __init__(self, read_w: Callable[[], float], *, lag_s: float, interval_s: float) -> None:
         """`lag_s`: by how much the register may lag behind, its averaging or update period. `interval_s`: of samples."""
         self._read_w = read_w
-        self._trace = PowerTrace()
         self.lag_s = lag_s + interval_s
-        self._longest_hold_s = max(1.0, lag_s + 3 * interval_s)  # a sample older than this says nothing about now
+        self._integral = PowerIntegral(max(1.0, lag_s + 3 * interval_s))
+        self._history = History(_Peak, _Peak.merge)
 
     def sample(self) -> float:
         """Read the register; the time of time.perf_counter() at which it was. Raises what reading raises."""
         power_w = self._read_w()
         now_s = time.perf_counter()
-        self._trace.add(now_s, power_w)
+        self._integral.add(now_s, power_w)
+        noted = self._history.current
+        noted.power_w = max(noted.power_w, power_w)
         return now_s
 
-    def try_sample(self) -> None:
-        """As `sample`; a failure leaves a gap, and gaps show in `energy_j`."""
-        with contextlib.suppress(Exception):
-            self.sample()
+    def mark(self, now_s: float) -> PowerMark:
+        """The integral until now, not before the last sample."""
+        total_j, uncovered_s = self._integral.until(now_s)
+        held_w = self._integral.recent_w if self._integral else 0.0
+        return PowerMark(now_s, total_j, self.lag_s, cut=self._history.cut(), uncovered_s=uncovered_s, held_w=held_w)
 
-    def total_j(self, until_s: float) -> float:
-        """Energy since the first sample."""
-        return self._trace.energy_j(self._trace.times_s[0], until_s)
+    def tally(self, start: PowerMark, end: PowerMark) -> PowerNotes | None:
+        """What was sampled between two marks."""
+        if start.cut is None or end.cut is None:
+            return None
+        peak_w = max(self._history.between(start.cut, end.cut).power_w, start.held_w)
+        return PowerNotes(end.total_j - start.total_j, end.uncovered_s - start.uncovered_s, peak_w)
 
     def last(self) -> tuple[float, float] | None:
         """Time and power of the last sample."""
-        return (self._trace.times_s[-1], self._trace.power_w[-1]) if len(self._trace) else None
-
-    def uncovered_s(self, segments: Sequence[Segment]) -> float:
-        """For how long nobody looked."""
-        return sum(self._trace.uncovered_s(s.start.time_s, s.end.time_s, self._longest_hold_s) for s in segments)
-
-    def peak_w(self, segments: Sequence[Segment]) -> float:
-        """Largest power in the segments."""
-        return max((self._trace.peak_w(s.start.time_s, s.end.time_s) for s in segments), default=0.0)
-
-    def energy_j(self, segments: Sequence[Segment]) -> tuple[float, float, float] | None:
-        """Low bound, energy and high bound, by the times of the marks alone; None with gaps or without samples."""
-        duration_s = sum(s.duration_s for s in segments)
-        if not len(self._trace) or self.uncovered_s(segments) > MAX_UNCOVERED * duration_s:
-            return None
-        energy_j = sum(self._trace.energy_j(s.start.time_s, s.end.time_s) for s in segments)
-        error_j = len(segments) * self.lag_s * self.peak_w(segments)
-        return max(0.0, energy_j - error_j), energy_j, energy_j + error_j
+        return self._integral.last if self._integral else None
 
 
 class PowerSource:
@@ -79,7 +103,6 @@ class PowerSource:
         why: str | None = None,
         resolution_w: float | None = None,
         warnings: Sequence[str] = (),
-        close: Callable[[], None] = lambda: None,
     ) -> None:
         """Samples once.
 
@@ -102,39 +125,42 @@ class PowerSource:
         self._why = why
         self._resolution_w = resolution_w
         self._warnings = tuple(warnings)
-        self._close = close
-        self._integral = PowerRegister(read_w, lag_s=lag_s, interval_s=poll_interval_s)
-        self._integral.sample()
+        self._register = PowerRegister(read_w, lag_s=lag_s, interval_s=poll_interval_s)
+        self._register.sample()
 
     def poll(self) -> None:
         """Sample. Raises what reading raises."""
-        self._integral.sample()
+        self._register.sample()
 
     def mark(self) -> Mark:
         """Sample, and the integral until now. Raises what reading raises."""
-        now_s = self._integral.sample()
-        return Mark(now_s, self._integral.total_j(now_s), self._integral.lag_s)
+        return self._register.mark(self._register.sample())
+
+    def tally(self, start: Mark, end: Mark) -> PowerNotes | None:
+        """What was sampled between two marks of this source; None where one of them failed."""
+        if not isinstance(start, PowerMark) or not isinstance(end, PowerMark):
+            return None
+        return self._register.tally(start, end)
 
     def reading(self, segments: Sequence[Segment]) -> tuple[SourceReading, list[str]]:
         """Bounds: at each edge the energy of the time by which the register lags, and of gaps."""
         energy_j = sum(s.energy_j for s in segments)
         duration_s = sum(s.duration_s for s in segments)
         warnings = [f"{self.name}: {text}" for text in self._warnings]
-        uncovered_s = self._integral.uncovered_s(segments)
-        if uncovered_s > MAX_UNCOVERED * duration_s:
-            reason = f"no power samples for {uncovered_s:.1f} of {duration_s:.1f} s"
+        noted = noted_in(segments)
+        if noted.uncovered_s > MAX_UNCOVERED * duration_s:
+            reason = f"no power samples for {noted.uncovered_s:.1f} of {duration_s:.1f} s"
             return invalid(self.name, self.kind, reason), warnings
         over_s, under_s = edge_error_s(segments)
-        peak_w = self._integral.peak_w(segments)
-        short_s = 50 * self._integral.lag_s
-        if duration_s < short_s:
-            warnings.append(f"{self.name}: {duration_s:.2f} s is short for sampled power; {short_s:.0f} s are enough")
+        enough_s = SHORT_LAGS * self._register.lag_s
+        if duration_s < enough_s:
+            warnings.append(f"{self.name}: {duration_s:.2f} s is short for sampled power; {enough_s:.0f} s are enough")
         reading = SourceReading(
             name=self.name,
             kind=self.kind,
             energy_j=energy_j,
-            low_j=max(0.0, energy_j - (over_s + uncovered_s) * peak_w),
-            high_j=energy_j + (under_s + uncovered_s) * peak_w,
+            low_j=max(0.0, energy_j - (over_s + noted.uncovered_s) * noted.peak_w),
+            high_j=energy_j + (under_s + noted.uncovered_s) * noted.peak_w,
             note=self._note,
         )
         return reading, warnings
@@ -143,11 +169,11 @@ class PowerSource:
         return None
 
     def last_sample(self) -> tuple[float, float] | None:
-        return self._integral.last()
+        return self._register.last()
 
     def expected_uncertainty(self, window_s: float) -> float | None:
         """The lag of the register in `window_s`."""
-        return min(1.0, self._integral.lag_s / window_s)
+        return min(1.0, self._register.lag_s / window_s)
 
     def describe(self) -> dict[str, Any]:
         return {
@@ -166,5 +192,13 @@ class PowerSource:
         """Nothing: a file needs no connection."""
 
     def close(self) -> None:
-        """Let go of what was opened for it."""
-        self._close()
+        """Nothing: no file is kept open."""
+
+
+def noted_in(segments: Sequence[Segment]) -> PowerNotes:
+    """What was sampled in all segments; in one without notes nobody looked."""
+    total = PowerNotes(0.0, 0.0, 0.0)
+    for segment in segments:
+        noted = segment.tally
+        total += noted if isinstance(noted, PowerNotes) else PowerNotes(0.0, segment.duration_s, 0.0)
+    return total

@@ -87,6 +87,9 @@ def test_rapl_without_permission_names_the_command_that_gives_it(tmp_path: Path)
     (package / "energy_uj").mkdir()
     found = examine(WORLD, idle_s=0, powercap=tmp_path)
     assert any("to get it: sudo chmod" in line for line in advice(found))
+    row = rows(found)["rapl:package-0"]
+    assert (row["found"], row["available"]) == (True, False)
+    assert 'SUBSYSTEM=="powercap"' in row["remedy"]
 
 
 def test_a_rapl_that_works_has_a_period_and_narrows_with_the_window(tmp_path: Path) -> None:

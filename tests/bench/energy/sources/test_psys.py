@@ -1,0 +1,69 @@
+"""RAPL's platform domain and the second path to a package."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.bench.energy.sources.trees import joules, meter, rows, unreadable
+from tests.bench.energy.test_rapl import RANGE_UJ, zone
+
+
+def add(zone: Path, energy_j: float) -> None:
+    file = zone / "energy_uj"
+    file.write_text(str((int(file.read_text()) + int(energy_j * 1e6)) % (RANGE_UJ + 1)))
+
+
+def test_the_platform_contains_the_package_and_is_not_added_to_it(tmp_path: Path) -> None:
+    cap = tmp_path / "class/powercap"
+    package, platform = (
+        zone(cap / "intel-rapl:0", "package-0", 1_000_000),
+        zone(cap / "intel-rapl:1", "psys", 1_000_000),
+    )
+    with meter(tmp_path).window("x") as w:
+        add(package, 3)
+        add(platform, 8)
+    assert joules(w.reading)["machine:psys"] == pytest.approx(8)
+    assert w.reading.energy_j("measured") == pytest.approx(3)
+    assert [s.name for s in w.reading.whole_machine()] == ["machine:psys"]
+
+
+def test_the_platforms_counter_goes_round_like_the_others(tmp_path: Path) -> None:
+    platform = zone(tmp_path / "class/powercap/intel-rapl:1", "psys", RANGE_UJ - 1_000_000)
+    with meter(tmp_path).window("x") as w:
+        add(platform, 4)
+    assert joules(w.reading)["machine:psys"] == pytest.approx(4, rel=1e-5)
+
+
+def test_an_unreadable_platform_hides_no_package(tmp_path: Path) -> None:
+    cap = tmp_path / "class/powercap"
+    package, platform = (
+        zone(cap / "intel-rapl:0", "package-0", 1_000_000),
+        zone(cap / "intel-rapl:1", "psys", 1_000_000),
+    )
+    unreadable(platform / "energy_uj")
+    m = meter(tmp_path)
+    assert not rows(m)["machine:psys"]["available"]
+    assert "udevadm" in rows(m)["machine:psys"]["remedy"]
+    with m.window("x") as w:
+        add(package, 3)
+    assert w.reading.energy_j("measured") == pytest.approx(3)
+
+
+def test_one_package_by_two_paths_counts_once(tmp_path: Path) -> None:
+    cap = tmp_path / "class/powercap"
+    zones = [zone(cap / name, "package-0", 1_000_000) for name in ("intel-rapl:0", "intel-rapl-mmio:0")]
+    with meter(tmp_path).window("x") as w:
+        for path in zones:
+            add(path, 3)
+    assert w.reading.energy_j("measured") == pytest.approx(3)
+
+
+def test_a_package_that_is_there_by_the_second_path_alone_is_counted(tmp_path: Path) -> None:
+    package = zone(tmp_path / "class/powercap/intel-rapl-mmio:0", "package-0", 1_000_000)
+    memory = zone(package / "intel-rapl-mmio:0:0", "dram", 0)
+    with meter(tmp_path).window("x") as w:
+        add(package, 3)
+        add(memory, 1)
+    assert joules(w.reading) == pytest.approx({"rapl:package-0": 3, "rapl:dram-0": 1})
