@@ -1,0 +1,73 @@
+"""A meter that counts the joules a test says it used."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from greenprune.bench.energy import EnergyMeter
+from greenprune.bench.energy.ranks import GLOBAL_RANKS, LAUNCHERS
+from greenprune.bench.energy.reading import SourceReading
+from greenprune.bench.energy.source import Mark, Segment
+
+UNSURE_J = 0.25
+"""Either bound of a window of the known source is so far from its figure."""
+
+
+class Known:
+    """A counter that moves when told to."""
+
+    name, kind, poll_interval_s = "known", "measured", math.inf
+    used_j = 0.0
+    broken = False
+
+    def use(self, joules: float) -> None:
+        self.used_j += joules
+
+    def poll(self) -> None:
+        pass
+
+    def mark(self) -> Mark:
+        return Mark(time.perf_counter(), math.nan if self.broken else self.used_j, reason="it broke")
+
+    def reading(self, segments: Sequence[Segment]) -> tuple[SourceReading, list[str]]:
+        energy_j = sum(segment.energy_j for segment in segments)
+        return SourceReading(
+            name=self.name, kind="measured", energy_j=energy_j, low_j=energy_j - UNSURE_J, high_j=energy_j + UNSURE_J
+        ), []
+
+    def rescued(self, segments: Sequence[Segment], reason: str) -> None:
+        return None
+
+    def last_sample(self) -> None:
+        return None
+
+    def expected_uncertainty(self, window_s: float) -> float | None:
+        return None
+
+    def describe(self) -> dict[str, Any]:
+        return {"source": self.name, "kind": self.kind, "available": True, "detail": ""}
+
+    def restart(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.fixture
+def known() -> Known:
+    return Known()
+
+
+@pytest.fixture
+def meter(known: Known, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    for name in [name for name, _ in LAUNCHERS] + [name for name, _ in GLOBAL_RANKS]:
+        monkeypatch.delenv(name, raising=False)
+    with EnergyMeter("cpu", powercap=tmp_path) as made:
+        monkeypatch.setattr(made, "_sources", [known])
+        yield made
