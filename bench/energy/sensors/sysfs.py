@@ -71,8 +71,10 @@ class Hwmon:
 
     @property
     def address(self) -> str:
-        """The device's name on its bus, "0000:03:00.0" or "1-0040"; the folder's name where there is no device."""
-        return self.device.name if self.device else self.folder.name
+        """The device's name on its bus, "0000:03:00.0" or "1-0040"; the folder's or the card's where there is none."""
+        if self.device is None:
+            return self.folder.name
+        return self.device.parent.name if self.device.name == "device" else self.device.name
 
     def number(self, file: str) -> float:
         """The number in one of its files, also after it was numbered anew. Raises SensorError."""
@@ -94,24 +96,37 @@ class Hwmon:
         raise SensorError(f"{self.folder} ({self.chip}) is gone")
 
 
+BELOW_DEVICES = (
+    "class/drm/card*/device/hwmon/hwmon*",
+    "bus/i2c/drivers/*/*/hwmon/hwmon*",
+    "bus/i2c/devices/*/hwmon/hwmon*",
+)
+"""Where the same folders lie too; looked at where the class shows none, as in a container that sees only a part."""
+
+
 def hwmons(sysfs: Path, *chips: str) -> list[Hwmon]:
     """The devices of /sys/class/hwmon whose name is one of `chips`, each once, by number."""
-    found: dict[tuple[Path, str], Hwmon] = {}
-    for numbered in folders(sysfs / "class" / "hwmon", "hwmon*"):
-        # Drivers of old kernels keep their files one level further down, with the device.
-        folder = numbered if (numbered / "name").exists() else numbered / "device"
-        chip = optional_text(folder / "name")
-        if chip in chips and chip is not None:
-            device = _device_of(folder)
-            found.setdefault((device or folder, chip), Hwmon(sysfs, chip, folder, device))
-    return list(found.values())
+    for pattern in ("class/hwmon/hwmon*", *BELOW_DEVICES):
+        found: dict[tuple[Path, str], Hwmon] = {}
+        for numbered in folders(sysfs, pattern):
+            # Drivers of old kernels keep their files one level further down, with the device.
+            folder = numbered if (numbered / "name").exists() else numbered / "device"
+            chip = optional_text(folder / "name")
+            if chip in chips and chip is not None:
+                device = _device_of(folder)
+                found.setdefault((device or folder, chip), Hwmon(sysfs, chip, folder, device))
+        if found:
+            return list(found.values())
+    return []
 
 
 def _device_of(folder: Path) -> Path | None:
     if folder.name == "device":
         return folder.resolve()
     link = folder / "device"
-    return link.resolve() if link.exists() else None
+    if link.exists():
+        return link.resolve()
+    return folder.parents[1].resolve() if folder.parents[1].name != "class" else None
 
 
 def readable_remedy(device: Hwmon, files: str) -> str:

@@ -39,11 +39,14 @@ def find(place: Place) -> Found:
 
 def _open(name: str, meter: Hwmon) -> Source:
     """Raises SensorError."""
-    if meter.text("power1_is_battery") == "1":
+    files = [f"power{n}_{kind}" for kind in ("average", "input") for n in channels(meter.folder, "power", f"_{kind}")]
+    if not files:
+        raise SensorError(f"{meter.folder} shows no power")
+    file = files[0]
+    channel = file.partition("_")[0]
+    if meter.text(f"{channel}_is_battery") == "1":
         raise SensorError(f"{meter.folder} measures a battery")
-    averages = list(channels(meter.folder, "power", "_average"))
-    file = "power1_average" if 1 in averages else "power1_input"
-    interval_ms = optional_number(meter.folder / "power1_average_interval")
+    interval_ms = optional_number(meter.folder / f"{channel}_average_interval")
     interval_s = interval_ms / 1e3 if interval_ms and interval_ms > 0 else DEFAULT_INTERVAL_S
 
     def read_w() -> float:
@@ -52,8 +55,8 @@ def _open(name: str, meter: Hwmon) -> Source:
             raise SensorError(f"{meter.folder / file} says {power_uw:.0f} µW: the meter does not know")
         return power_uw / 1e6
 
-    model = " ".join(filter(None, (meter.text("power1_oem_info"), meter.text("power1_model_number"))))
-    accuracy = meter.text("power1_accuracy")
+    model = " ".join(filter(None, (meter.text(f"{channel}_oem_info"), meter.text(f"{channel}_model_number"))))
+    accuracy = meter.text(f"{channel}_accuracy")
     about = f"the whole machine, by the power meter {model or meter.address}"
     if accuracy:
         about += f", accuracy {accuracy.rstrip('%')} %"

@@ -103,3 +103,16 @@ def test_an_integrated_gpu_is_told_to_be_the_processors(tmp_path: Path) -> None:
     (row,) = intel.find(place(tmp_path)).absent
     assert "card0" in row["reason"]
     assert "RAPL" in row["remedy"]
+
+
+def test_where_the_class_is_hidden_the_cards_own_folder_is_read(tmp_path: Path) -> None:
+    for card, number in (("card0", 3), ("card1", 8)):
+        write(tmp_path / f"class/drm/{card}/device/hwmon/hwmon{number}", name="xe", energy1_input=7_000_000)
+    (tmp_path / "class/drm/card0-DP-1").mkdir()
+    (tmp_path / "class/drm/card0-DP-1/device").symlink_to(tmp_path / "class/drm/card0/device")
+    with meter(tmp_path, None).window("x") as w:
+        add(tmp_path / "class/drm/card0/device/hwmon/hwmon3", "energy1_input", 9)
+        add(tmp_path / "class/drm/card1/device/hwmon/hwmon8", "energy1_input", 10)
+    assert joules(w.reading)["intel-gpu:card0"] == pytest.approx(2)
+    assert joules(w.reading)["intel-gpu:card1"] == pytest.approx(3)
+    assert w.reading.energy_j("measured") == pytest.approx(5)

@@ -112,3 +112,12 @@ def test_no_jetson_is_no_row_of_the_meter(tmp_path: Path) -> None:
     m = meter(tmp_path)
     assert "jetson" not in [row["source"] for row in m.describe()]
     assert "jetson" in [row["source"] for row in m.absent]
+
+
+@pytest.mark.parametrize("place_of_chips", ["drivers/ina3221", "devices"])
+def test_where_the_class_is_hidden_the_buss_folders_are_read(tmp_path: Path, place_of_chips: str) -> None:
+    chip = tmp_path / f"bus/i2c/{place_of_chips}/1-0040/hwmon/hwmon4"
+    write(chip, name="ina3221", **rails(("VDD_IN", 5000, 2000)))
+    with meter(tmp_path).window("x") as w:
+        time.sleep(0.1)
+    assert joules(w.reading)["machine:VDD_IN"] == pytest.approx(10 * w.reading.duration_s, rel=0.1)

@@ -92,3 +92,11 @@ def test_accuracy_and_interval_are_told(tmp_path: Path) -> None:
     assert row["period_s"] == 2.0
     assert "accuracy 95.0 %" in row["detail"]
     assert "Acme" in row["detail"]
+
+
+def test_the_first_channel_that_is_there_is_read_and_none_is_told(tmp_path: Path) -> None:
+    hwmon(tmp_path, 0, "power_meter", "ACPI000D:00", power2_average=100_000_000)
+    hwmon(tmp_path, 1, "power_meter", "ACPI000D:01")
+    found = rows(meter(tmp_path))
+    assert found["machine:power_meter"]["available"]
+    assert "shows no power" in found["machine:power_meter-1"]["reason"]
