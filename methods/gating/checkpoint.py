@@ -2,85 +2,49 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 from greenprune.methods.gating.shrinking import UNDECIDED
-from greenprune.methods.gating.wiring import unwrap
-from greenprune.methods.structure import surgery
-
-if TYPE_CHECKING:
-    from greenprune.methods.gating.module import ConsensusGating
+from greenprune.methods.gating.state import GateState
+from torch import Tensor
 
 
-def collect(gating: ConsensusGating) -> dict[str, Any]:
-    """Plain data and tensors that `restore` takes."""
+def collect(state: GateState) -> dict[str, Any]:
+    """What the gates have drawn and learned; plain data and tensors that `restore` takes."""
     return {
-        "made_with": _made_with(gating),
-        "steps_done": gating.steps_done,
-        "kept": gating.kept,
-        "reachable": gating.reachable,
-        "chosen": gating.chosen,
-        "noise": gating.state.generator.get_state(),
-        "gradient_rms": gating.state.gradients.rms,
-        "importance": gating.state.gradients.importance.cpu(),
-        "importance_steps": gating.state.gradients.importance_steps,
-        "masked_max_abs_diff": gating.masked_max_abs_diff,
-        "polarized_share": gating.polarized_share,
-        "predicted_cost": gating.predicted_cost,
-        "history": [(step, list(row)) for step, row in gating.rows],
+        "noise": state.generator.get_state(),
+        "gradient_rms": state.gradients.rms,
+        "importance": state.gradients.importance.cpu(),
+        "importance_steps": state.gradients.importance_steps,
     }
 
 
-def restore(gating: ConsensusGating, stored: dict[str, Any]) -> None:
-    """Take on what `collect` returned; `take_shape` came before."""
-    gating.steps_done = stored["steps_done"]
-    gating.reachable, gating.chosen = stored["reachable"], stored["chosen"]
-    if gating.chosen is not None:
-        gating.chosen = gating.chosen.to(gating.decided.device)
-    gating.state.generator.set_state(stored["noise"].cpu())
-    gating.state.gradients.rms = stored["gradient_rms"]
-    gating.state.gradients.importance = stored["importance"].to(gating.state.gradients.sums.device)
-    gating.state.gradients.importance_steps = stored["importance_steps"]
-    gating.masked_max_abs_diff, gating.polarized_share = stored["masked_max_abs_diff"], stored["polarized_share"]
-    gating.predicted_cost = stored["predicted_cost"]
-    gating.rows = [(step, list(row)) for step, row in stored["history"]]
+def restore(state: GateState, stored: Mapping[str, Any]) -> None:
+    """Take on what `collect` returned."""
+    state.generator.set_state(stored["noise"].cpu())
+    state.gradients.rms = stored["gradient_rms"]
+    state.gradients.importance = stored["importance"].to(state.gradients.sums.device)
+    state.gradients.importance_steps = stored["importance_steps"]
 
 
-def _made_with(gating: ConsensusGating) -> dict[str, Any]:
-    return {
-        "keep": gating.keep,
-        "steps": gating.steps,
-        "tolerance": gating.tolerance,
-        "cost": gating.cost,
-        "round_to": gating.round_to,
-        "units": gating.structure.units,
-        "options": gating.options.model_dump(),
-    }
+def check(mine: Mapping[str, Any], other: Mapping[str, Any], decided: Tensor, stored: Tensor, searching: bool) -> None:
+    """Whether a gating can take on the shape of a stored one.
 
-
-def take_shape(gating: ConsensusGating, state: dict[str, Any], prefix: str, *_: object) -> None:
-    """Before `load_state_dict` copies anything: cut the network to the shape that `state` was taken from.
+    Args:
+        mine, other: the arguments that this one and the stored one were made with.
+        decided, stored: (U,) GONE, UNDECIDED or OPEN, of this one and of the stored one.
+        searching: whether this one is still at it.
 
     Raises:
-        ValueError: the state comes from a gating made with other arguments, or this one has lost what the state still has.
+        ValueError: they were made with other arguments, or this one has lost what the stored one still has.
     """
-    stored = state.get(f"{prefix}_extra_state")
-    if stored is None:
-        return  # load_state_dict says what is missing
-    mine = _made_with(gating)
-    other = [name for name, value in stored["made_with"].items() if mine.get(name) != value]
-    if other:
-        raise ValueError(f"the state comes from a gating made with other arguments: {', '.join(other)} differ")
-    decided = state[f"{prefix}decided"].to(gating.decided.device)
-    settled = gating.decided != UNDECIDED
-    if not gating.searching or not torch.equal(gating.decided[settled], decided[settled]):
+    differ = [name for name, value in other.items() if mine.get(name) != value]
+    if differ:
+        raise ValueError(f"the state comes from a gating made with other arguments: {', '.join(differ)} differ")
+    settled = decided != UNDECIDED
+    if not searching or not torch.equal(decided[settled], stored[settled]):
         raise ValueError(
             "what was removed does not come back: load the state into a gating newly built from the dense model"
         )
-    gating.decide(decided, None)
-    if stored["kept"] is not None:
-        gating.kept = stored["kept"].cpu()
-        unwrap(gating.network)
-        gating.network = surgery.remove(gating.network, gating.left, gating.kept)
-        gating.searching = False

@@ -11,16 +11,11 @@ make weights vanish gradually too, of filters.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 from greenprune.methods.gating.shrinking import UNDECIDED
 from greenprune.methods.structure.remnant import fade, staying
-from torch import Tensor
-
-if TYPE_CHECKING:
-    from greenprune.methods.gating.module import ConsensusGating
-    from greenprune.methods.structure.units import Branch, Structure
+from greenprune.methods.structure.units import Branch, Structure
+from torch import Tensor, nn
 
 
 def leaving(structure: Structure, decided: Tensor) -> Tensor:
@@ -48,27 +43,26 @@ def executed(structure: Structure, decided: Tensor, opened: Tensor) -> Tensor:
     return found
 
 
-def closing(gating: ConsensusGating) -> list[Branch]:
-    """The branches that the consensus has closed and that will leave something."""
-    closed = leaving(gating.structure, gating.decided) & ~gating._open()
-    return [branch for branch in gating.structure.branches if closed[branch.unit]]
+def closing(structure: Structure, decided: Tensor, opened: Tensor) -> list[Branch]:
+    """The branches that the consensus has closed and that will leave something; arguments as of `executed`."""
+    closed = leaving(structure, decided) & ~opened
+    return [branch for branch in structure.branches if closed[branch.unit]]
 
 
-def step(gating: ConsensusGating) -> None:
-    """Scale down what the consensus would have gone now, so much that it reaches 0 when the search ends."""
-    left = gating.search_steps - gating.steps_done
-    for branch in closing(gating):
-        fade(gating.network, branch, left / (left + 1.0))
+def step(network: nn.Module, branches: list[Branch], steps_left: int) -> None:
+    """Scale down what of `branches` would be gone now, so much that it reaches 0 when the search ends."""
+    for branch in branches:
+        fade(network, branch, steps_left / (steps_left + 1.0))
 
 
-def replaced(gating: ConsensusGating) -> dict[str, Tensor]:
-    """The kernels of what the consensus has closed, with what will not stay at 0; by the names of the parameters."""
+def replaced(network: nn.Module, branches: list[Branch]) -> dict[str, Tensor]:
+    """The kernels of `branches`, with what will not stay at 0; by the names of the parameters of `network`."""
     found: dict[str, Tensor] = {}
-    for branch in closing(gating):
+    for branch in branches:
         assert branch.remnant is not None
         for name, taps in zip(branch.remnant.convolutions, branch.remnant.taps, strict=True):
-            wrapped = hasattr(gating.network.get_submodule(name), "inner")
+            wrapped = hasattr(network.get_submodule(name), "inner")
             full = f"{name}.inner.weight" if wrapped else f"{name}.weight"
-            weight = gating.network.get_parameter(full)
+            weight = network.get_parameter(full)
             found[full] = weight * staying(weight, taps)
     return found

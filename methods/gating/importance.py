@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 from greenprune.methods.gating.mathematics import prior_logits
+from greenprune.methods.gating.options import GatingOptions
 from greenprune.methods.gating.shrinking import UNDECIDED
+from greenprune.methods.structure.units import Structure
 from torch import Tensor
-
-if TYPE_CHECKING:
-    from greenprune.methods.gating.module import ConsensusGating
-    from greenprune.methods.structure.units import Structure
 
 
 def share_layer_worth(structure: Structure, worth: Tensor, within: float = 1.0) -> Tensor:
@@ -43,28 +39,33 @@ def share_layer_worth(structure: Structure, worth: Tensor, within: float = 1.0) 
 
 
 @torch.no_grad()
-def order_gates(gating: ConsensusGating) -> None:
-    """Move the logits of all undecided gates to where `gates.prior_logits` puts them, by the biases of their heads.
+def ordered(
+    structure: Structure, importance: Tensor, logits: Tensor, decided: Tensor, prices: Tensor, options: GatingOptions
+) -> Tensor | None:
+    """The logits with those of all undecided gates where `mathematics.prior_logits` puts them.
 
-    Does nothing with `prior_spread = 0`, or when no gate has seen a gradient (a search without an open stretch).
+    Args:
+        importance: (U,) what the loss said of each unit while all gates were open, at least 0.
+        logits: (U,) those of the consensus.
+        decided: (U,) GONE, UNDECIDED or OPEN.
+        prices: (U,) cost of each unit alone.
+
+    Returns:
+        (U,); None with `prior_spread = 0`, or when no gate has seen a gradient (a search without an open stretch).
     """
-    options = gating.options
-    worth = share_layer_worth(gating.structure, gating.state.gradients.importance, options.within_layer)
-    for branch in gating.structure.branches:
+    worth = share_layer_worth(structure, importance, options.within_layer)
+    for branch in structure.branches:
         if branch.remnant is not None:  # what is lost by closing it is only what the remnant cannot do
             worth[branch.unit] *= 1.0 - options.remnant_worth
-    undecided = gating.decided == UNDECIDED
+    undecided = decided == UNDECIDED
     seen = worth[undecided & (worth > 0)]
     if options.prior_spread == 0.0 or len(seen) < 2:
-        return
+        return None
     worth = worth.clamp_min(seen.min())  # a dead channel's is 0, which has no logarithm
-    prices = gating._cost.prices().clamp_min(1e-12).pow(options.balance)
+    prices = prices.clamp_min(1e-12).pow(options.balance)
     spread = options.prior_spread
     if options.target == "loss":  # no threshold moves with the budget: no gate may start closed
         spread = min(spread, options.initial_logit / 3.0)
-    logits = prior_logits((worth / prices)[undecided], options.initial_logit, spread)
-    change = torch.zeros_like(gating.logit_mean)
-    change[undecided] = logits - gating.logit_mean[undecided]
-    for head in gating.heads():
-        head.last.bias += change[head.units]
-    gating.logit_mean += change
+    found = logits.clone()
+    found[undecided] = prior_logits((worth / prices)[undecided], options.initial_logit, spread)
+    return found

@@ -22,30 +22,35 @@ import torch
 from greenprune.methods.budget import select as budget
 from greenprune.methods.cost.kinds import CostKind
 from greenprune.methods.cost.measured_cost import CostTable
-from greenprune.methods.gating import checkpoint, fading, importance, ranks, selection, setup, shrinking
+from greenprune.methods.gating import checkpoint, fading, importance, ranks, setup, shrinking
 from greenprune.methods.gating import record as gating_record
-from greenprune.methods.gating.gradients import with_gradient_gain
+from greenprune.methods.gating.consensus import Consensus
 from greenprune.methods.gating.heads import GateHead
-from greenprune.methods.gating.mathematics import annealed, budget_loss, disagreement_loss, polarization_loss
+from greenprune.methods.gating.mathematics import annealed
 from greenprune.methods.gating.options import GatingOptions
 from greenprune.methods.gating.schedule import SearchSchedule
+from greenprune.methods.gating.selection import Terms
 from greenprune.methods.gating.shrinking import GONE, OPEN, UNDECIDED
 from greenprune.methods.gating.state import GateState
 from greenprune.methods.gating.wiring import find_skippable, unwrap, wrap
 from greenprune.methods.gating.wrappers import Gated
 from greenprune.methods.structure import surgery
 from greenprune.methods.structure.trace import trace
+from greenprune.methods.structure.units import Branch
 from torch import Tensor, nn
 from torch.func import functional_call
 
 SURE_LOGIT = 4.0
 """Of the consensus on a unit whose choice is final."""
 
+STORED = ("steps_done", "kept", "reachable", "chosen", "masked_max_abs_diff", "polarized_share", "predicted_cost")
+"""What a stored search holds of the attributes, besides weights, buffers and history."""
+
 MAX_GAIN = 0.2
 """Of a gate's gradient; keeps a gate from crossing from open to closed in a few steps when the search is short."""
 
 
-class ConsensusGating(nn.Module):
+class ConsensusGating(Consensus):
     """`model` with gate heads (see the module's docstring). Training mode searches, eval mode executes the consensus.
 
     **Parameters are replaced** when `step` removes something; it then returns True. The optimizer it is given is brought
@@ -103,56 +108,39 @@ class ConsensusGating(nn.Module):
         table: CostTable | None = None,
         round_to: int = 1,
     ) -> None:
-        super().__init__()
         setup.check_arguments(keep, steps, round_to)
         budget.check_table(cost, table)
         setup.check_inputs(model, example_inputs)
-        self.cost, self.round_to = cost, round_to
-        self.predicted_cost: float | None = None  # fraction of the dense cost, set where the network is cut
-        self.options = options or GatingOptions()
-        self.keep, self.steps, self.tolerance = keep, steps, tolerance
-        self.schedule = SearchSchedule(self.options, steps)
+        options = options or GatingOptions()
+        structure = setup.remnant_structure(trace(model, example_inputs), model, options, keep, cost)
+        gated = setup.gated_units(structure, options)
+        device = example_inputs.device
+        terms = Terms(budget.make_cost(cost, structure, model, table, device), keep, tolerance, round_to)
+        setup.check_budget(structure, gated, keep, terms.cost, round_to)
+        super().__init__(structure, gated, terms, options, SearchSchedule(options, steps), device)
+        self.left = structure  # the network as it is now, numbered as `structure`
+        self.cost, self.steps = cost, steps
         self.search_steps = self.schedule.search_steps
-        self.steps_done = 0
         self.searching = True
+        self.predicted_cost: float | None = None  # fraction of the dense cost, set where the network is cut
         self.masked_max_abs_diff: float | None = None  # the largest of all removals so far
         self.polarized_share: float | None = None
-        self._example_inputs = example_inputs
         self.rows: list[tuple[int, list[float]]] = []
-        self.chosen: Tensor | None = None  # the final selection, once the full budget is reached (target = projection)
-        self.reachable: Tensor | None = None  # a selection on budget that what was decided leaves possible
         self.kept: Tensor | None = None  # the selection of the final cut
+        self._example_inputs = example_inputs
         self._compare_ranks = False
+        self._macs = budget.MacCost(structure, device)
 
-        self.structure = setup.remnant_structure(trace(model, example_inputs), model, self.options, keep, cost)
-        self.gated = setup.gated_units(self.structure, self.options)
-        self.left = self.structure  # the network as it is now, numbered as `structure`
-        device = example_inputs.device
-        self._cost = budget.make_cost(cost, self.structure, model, table, device)
-        setup.check_budget(self.structure, self.gated, keep, self._cost, round_to)
-
-        generator = torch.Generator().manual_seed(seed)
-        self._noise_generator = torch.Generator(device).manual_seed(seed + 1)
-        self._macs = budget.MacCost(self.structure, device)
-        units = self.structure.units
-        weights = setup.price_weights(self._cost, self.options.balance)
-        per_sample = self.options.execution == "per_sample"
-        self.state = GateState(units, device, weights, self._noise_generator, per_sample=per_sample)
-        self._gain = self.state.gradients.gain = min(MAX_GAIN, self.options.drift / self.search_steps)
-        wrap(model, self.structure, self.gated, self.state, self.options, example_inputs, generator)
+        weights = setup.price_weights(self.terms.cost, options.balance)
+        noise = torch.Generator(device).manual_seed(seed + 1)
+        self.state = GateState(structure.units, device, weights, noise, per_sample=options.execution == "per_sample")
+        self._gain = self.state.gradients.gain = min(MAX_GAIN, options.drift / self.search_steps)
+        wrap(model, structure, gated, self.state, options, example_inputs, torch.Generator().manual_seed(seed))
         self.state.sites = [m for m in model.modules() if isinstance(m, Gated)]
-        find_skippable(model, self.structure, self.gated, self.state, example_inputs)
+        find_skippable(model, structure, gated, self.state, example_inputs)
         self.network = model
-        self.register_buffer("logit_mean", torch.full((units,), self.options.initial_logit, device=device))
-        self.register_buffer("shift", torch.zeros((), device=device))
-        # int32, not bool: DistributedDataParallel broadcasts buffers, and gloo knows no bool.
-        self.register_buffer("decided", torch.where(self.gated, UNDECIDED, OPEN).to(device, torch.int32))
-        self.register_buffer("run", torch.zeros(units, dtype=torch.int32, device=device))
-        for head in self.heads():
-            self.logit_mean[head.units] = head.last.bias.detach().float()
-        undecided = self.decided == UNDECIDED
-        self.register_buffer("consensus", torch.where(undecided, torch.sigmoid(self.logit_mean), 1.0))
-        self.register_load_state_dict_pre_hook(checkpoint.take_shape)
+        self.begin_with(self.heads())
+        self.register_load_state_dict_pre_hook(ConsensusGating._take_shape)
 
     def heads(self) -> list[GateHead]:
         """The gate heads that are left, in execution order."""
@@ -172,7 +160,7 @@ class ConsensusGating(nn.Module):
             len(inputs), searching=self.training, shift=self.shift, consensus=self._open(), votes=self.consensus,
             final=self.chosen is not None,
         )  # fmt: skip
-        shown = {} if self.training else fading.replaced(self)  # what removal would leave
+        shown = {} if self.training else fading.replaced(self.network, self._closing())  # what removal would leave
         output = functional_call(self.network, shown, (inputs,)) if shown else self.network(inputs)
         self.state.conclude()
         return self.state.tied_to(output) if self.training and ranks.several() else output
@@ -180,23 +168,7 @@ class ConsensusGating(nn.Module):
     @torch.compiler.disable
     def penalty(self) -> Tensor | float:
         """Budget and polarization loss of the batch that went through `forward` last; 0 after the search."""
-        if not self.searching or self._held_open():
-            return 0.0
-        every = self.consensus if self.state.votes is None else self.state.votes
-        votes = every[self.gated.to(every.device)]
-        settling = max(0.0, self._progress() - 1.0)  # the full budget is reached, what is left is to agree
-        ramp = annealed(self._progress(), 0.0, 1.0) + self.options.settle_polarization * settling
-        if self.chosen is None:
-            divided = polarization_loss(votes)
-        else:
-            divided = disagreement_loss(votes, self._open().to(votes)[self.gated.to(votes.device)])
-        polarization = self.options.polarization_weight * ramp * divided
-        # A mean over units: each unit feels 1 / len(votes) of it, while the task's gradient is brought to `gain` per unit.
-        total = with_gradient_gain(polarization, self._gain * len(votes))
-        if self.options.target == "loss":
-            excess = self.options.budget_weight * budget_loss(self._cost(every), self.target())
-            total = total + with_gradient_gain(excess, self._gain * len(votes))
-        return total
+        return self._loss(self.state.votes, self._gain) if self.searching else 0.0
 
     @torch.compiler.disable
     def step(self, optimizer: torch.optim.Optimizer) -> bool:
@@ -215,7 +187,7 @@ class ConsensusGating(nn.Module):
         self.steps_done += 1
         if not self.searching:
             return False
-        self._update_consensus()
+        self._average(*self.state.take(self.consensus, self.logit_mean))
         if self.steps_done % self.schedule.history_every == 0:
             self.rows.append((self.steps_done, self.consensus.tolist()))
         if self.steps_done >= self.search_steps:
@@ -225,16 +197,29 @@ class ConsensusGating(nn.Module):
         if self.steps_done == self.schedule.listening_step:
             self.state.gradients.forget_importance()
         if self.steps_done == self.schedule.release_step:
-            importance.order_gates(self)
-        selection.project(self)
+            self._order_gates()
+        self._project()
         if self._progress() >= 1.0:
-            selection.choose(self)
+            self._choose()
         if not self._held_open():
-            fading.step(self)
+            fading.step(self.network, self._closing(), self.search_steps - self.steps_done)
         self._prepare_next()
         due = self.options.shrink and not self._held_open() and self.steps_done % self.schedule.shrink_every == 0
         self._compare_ranks = due and self._shrink(optimizer)
         return self._compare_ranks
+
+    def _order_gates(self) -> None:
+        """The gates are released: each starts where what was learned of its unit puts it, by the biases of the heads."""
+        known, prices = self.state.gradients.importance, self.terms.cost.prices()
+        logits = importance.ordered(self.structure, known, self.logit_mean, self.decided, prices, self.options)
+        if logits is not None:
+            with torch.no_grad():
+                for head in self.heads():
+                    head.last.bias += (logits - self.logit_mean)[head.units]
+            self.logit_mean.copy_(logits)
+
+    def _closing(self) -> list[Branch]:
+        return fading.closing(self.structure, self.decided, self._open())
 
     def _prepare_next(self) -> None:
         """How the next forward pass treats the gates; follows from the steps done."""
@@ -260,10 +245,6 @@ class ConsensusGating(nn.Module):
             )
         return self.network
 
-    def target(self) -> float:
-        """The budget in force now: annealed from 1 to `keep`."""
-        return annealed(self._progress(), 1.0, self.keep)
-
     def kept_cost(self) -> float | None:
         """MACs of the units open now, as a fraction of dense; None after the search (count the network)."""
         return float(self._macs(self._open().float())) if self.searching else None
@@ -275,45 +256,18 @@ class ConsensusGating(nn.Module):
         `polarized_share`: fraction of the gates with a consensus below 0.1 or above 0.9 at the end of the search (a channel
         that went with its layer counts as 0); None before.
         """
-        return gating_record.history(self)
-
-    def _held_open(self) -> bool:
-        return self.schedule.holds_open(self.steps_done)
-
-    def _progress(self) -> float:
-        return self.schedule.progress(self.steps_done)
-
-    def _open(self) -> Tensor:
-        """(U,) bool: what the consensus keeps; units without a gate are open."""
-        if self._held_open():
-            return self.decided >= UNDECIDED
-        if self.chosen is not None:
-            return self.chosen & (self.decided != GONE)
-        return torch.where(self.decided == UNDECIDED, self.logit_mean > self.shift, self.decided == OPEN)
-
-    @torch.no_grad()
-    def _update_consensus(self) -> None:
-        votes, means = self.state.take(self.consensus, self.logit_mean)
-        m = self.schedule.consensus_memory
-        self.logit_mean.mul_(m).add_(means, alpha=1.0 - m)
-        self.consensus.mul_(m).add_(votes, alpha=1.0 - m)
-        self.consensus.masked_fill_(self.decided == OPEN, 1.0)  # exactly, whatever the moving average rounds to
-        if not self._held_open():
-            self.run.copy_(shrinking.agreement(self.run, self.consensus, self.options.settled))
-            if self._progress() < 1.0:
-                self.run.clamp_(max=0)  # while the threshold still rises, "on" is only what the loose budget affords
+        whole = {"search_steps": self.search_steps, "polarized_share": self.polarized_share}
+        return gating_record.history(self.structure, self.gated, self.rows) | whole
 
     @torch.no_grad()
     def _shrink(self, optimizer: torch.optim.Optimizer) -> bool:
         """Remove what has agreed on "off", drop the gates of what has agreed on "on"; whether there was any."""
         try:
-            self.reachable = selection.select(self)
+            self.reachable = self._selection()
         except budget.BudgetError:
             return False  # no selection meets the budget yet; if that stays so the end of the search says it
         final = self.reachable.to(self.decided.device)
-        closed, opened = shrinking.agreed(self.decided, self.run, self.schedule.patience, self._open(), final)
-        closed &= ~fading.leaving(self.structure, self.decided)  # at the end of the search, when they have faded
-        closed &= ~shrinking.inside_undecided_remnants(self.structure, self.decided)
+        closed, opened = self._agreed(final)
         if not (closed.any() or opened.any()):
             return False
         expected = surgery.evaluate(self, self._example_inputs)
@@ -337,8 +291,8 @@ class ConsensusGating(nn.Module):
     def _cut(self, optimizer: torch.optim.Optimizer) -> None:
         """End of the search: rank what is undecided, meet the budget exactly, remove the rest."""
         self.polarized_share = gating_record.polarized_share(self.consensus.cpu()[self.gated])
-        self.kept = selection.select(self)
-        self.predicted_cost = float(self._cost(self.kept.float().to(self._cost.device)))
+        self.kept = self._selection()
+        self.predicted_cost = float(self.terms.cost(self.kept.float().to(self.terms.cost.device)))
         surgery.forget(optimizer, [p for head in self.heads() for p in head.parameters()])
         unwrap(self.network)
         self.network, difference = surgery.remove_checked(
@@ -352,9 +306,33 @@ class ConsensusGating(nn.Module):
 
     def get_extra_state(self) -> dict[str, Any]:
         """What `state_dict` holds besides weights and buffers; plain data and tensors, fit for `torch.load`."""
-        return checkpoint.collect(self)
+        rows = [(step, list(row)) for step, row in self.rows]
+        own = {name: getattr(self, name) for name in STORED} | {"rows": rows}
+        return {"made_with": self._made_with(), **own, **checkpoint.collect(self.state)}
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
-        """Part of `load_state_dict`."""
-        checkpoint.restore(self, state)
+        """Part of `load_state_dict`; `_take_shape` came before."""
+        for name in STORED:
+            setattr(self, name, state[name])
+        self.chosen = None if self.chosen is None else self.chosen.to(self.decided.device)
+        self.rows = [(step, list(row)) for step, row in state["rows"]]
+        checkpoint.restore(self.state, state)
         self._prepare_next()
+
+    def _made_with(self) -> dict[str, Any]:
+        terms = {name: getattr(self.terms, name) for name in ("keep", "tolerance", "round_to")}
+        whole = {"cost": self.cost, "steps": self.steps, "units": self.structure.units}
+        return terms | whole | {"options": self.options.model_dump()}
+
+    def _take_shape(self, state: dict[str, Any], prefix: str, *_: object) -> None:
+        """Before `load_state_dict` copies anything: cut the network to the shape that `state` was taken from."""
+        stored = state.get(f"{prefix}_extra_state")
+        if stored is None:
+            return  # load_state_dict says what is missing
+        decided = state[f"{prefix}decided"].to(self.decided.device)
+        checkpoint.check(self._made_with(), stored["made_with"], self.decided, decided, self.searching)
+        self.decide(decided, None)
+        if stored["kept"] is not None:
+            unwrap(self.network)
+            self.network = surgery.remove(self.network, self.left, stored["kept"].cpu())
+            self.searching = False

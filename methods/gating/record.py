@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
+from greenprune.methods.structure.units import Structure
 from torch import Tensor
-
-if TYPE_CHECKING:
-    from greenprune.methods.gating.module import ConsensusGating
 
 POLARIZED = 0.1
 """A consensus below this, or above 1 minus this, counts as polarized, whatever the options call settled."""
@@ -18,20 +17,19 @@ def polarized_share(consensus: Tensor) -> float:
     return float(((consensus < POLARIZED) | (consensus > 1.0 - POLARIZED)).float().mean())
 
 
-def history(gating: ConsensusGating) -> dict[str, Any]:
-    """See `ConsensusGating.history`."""
-    steps = [step for step, _ in gating.rows]
-    rows = [row for _, row in gating.rows]
+def history(structure: Structure, gated: Tensor, rows: Sequence[tuple[int, list[float]]]) -> dict[str, Any]:
+    """The part of `ConsensusGating.history` that the rows hold.
+
+    Args:
+        gated: (U,) bool, the units that have a gate.
+        rows: steps done, and the consensus of all units then.
+    """
 
     def part(units: slice) -> list[list[float]]:
-        return [[round(c, 2) for c in row[units]] for row in rows]
+        return [[round(c, 2) for c in row[units]] for _, row in rows]
 
-    groups = [g for g in gating.structure.groups if gating.gated[g.start]]
-    branches = [b for b in gating.structure.branches if gating.gated[b.unit]]
     return {
-        "steps": steps,
-        "search_steps": gating.search_steps,
-        "channels": {g.name: part(g.units) for g in groups},
-        "layers": {b.name: part(slice(b.unit, b.unit + 1)) for b in branches},
-        "polarized_share": gating.polarized_share,
+        "steps": [step for step, _ in rows],
+        "channels": {g.name: part(g.units) for g in structure.groups if gated[g.start]},
+        "layers": {b.name: part(slice(b.unit, b.unit + 1)) for b in structure.branches if gated[b.unit]},
     }

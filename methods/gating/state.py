@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import torch
 from greenprune.methods.gating import ranks
@@ -12,8 +12,13 @@ from greenprune.methods.gating.heads import GateHead, Hearing, Word
 from greenprune.methods.gating.mathematics import logistic_noise, majority_needed
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from greenprune.methods.gating.wrappers import Gated
+
+class Site(Protocol):
+    """A wrapper around a layer (`greenprune.methods.gating.wrappers.Gated`), as far as the state knows it."""
+
+    head: GateHead | None
+
+    def prepare(self) -> None: ...
 
 
 class GateState:
@@ -47,8 +52,8 @@ class GateState:
         self.input_shape: tuple[int, ...] = ()  # of one image
         self.end_shapes: dict[tuple[int, tuple[int, ...]], tuple[int, ...]] = {}  # (branch unit, input) -> its output's
         self.gradients = GradientScale(scale)
-        self.sites: list[Gated] = []
-        self.prepared: dict[Gated, Tensor | tuple[Tensor | None, Tensor | None]] = {}
+        self.sites: list[Site] = []
+        self.prepared: dict[Site, Tensor | tuple[Tensor | None, Tensor | None]] = {}
         self._deferred = self._learning = False
         self._waiting: dict[GateHead, Tensor] = {}  # what deferred heads looked at
         self._hearing: Hearing | None = None

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import importlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, cast
+from typing import Any, Literal
 
 from greenprune.methods.cost.kinds import CostKind
 from pydantic import BaseModel, ConfigDict
-
-if TYPE_CHECKING:
-    from greenprune.methods.base import Method
 
 BudgetUnit = Literal["macs", "connections", "mean_macs"]
 """What a budget counts, see `greenprune.methods.Method`."""
@@ -42,15 +39,15 @@ class Card:
     budget_unit: BudgetUnit = "macs"
 
     @classmethod
-    def of(cls, method: type[Method]) -> Card:
-        """What the class says of itself."""
+    def of(cls, method: Any) -> Card:
+        """What a subclass of `greenprune.methods.Method` says of itself."""
         reference = f"{method.__module__}:{method.__qualname__}"
         return cls(method.name, reference, method.Options, method.prunes, method.budget_unit)
 
-    def load(self) -> type[Method]:
-        """The class; this imports its module."""
+    def load(self) -> Any:
+        """The class, a subclass of `greenprune.methods.Method`; this imports its module."""
         module, _, attribute = self.reference.partition(":")
-        return cast("type[Method]", getattr(importlib.import_module(module), attribute))
+        return getattr(importlib.import_module(module), attribute)
 
     def check_cost(self, cost: CostKind) -> None:
         """Raise ValueError where the method cannot keep a budget stated in `cost`."""

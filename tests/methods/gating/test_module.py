@@ -61,7 +61,7 @@ def test_result_is_plain_smaller_and_on_budget(options):
             gating.step(optimizer)
     small = gating.finish()
     kept = count_macs(small, x) / count_macs(dense, x)
-    assert keep - gating.tolerance <= kept <= keep
+    assert keep - gating.terms.tolerance <= kept <= keep
     assert count_params(small) < count_params(dense)
     assert gating.masked_max_abs_diff <= 1e-4
     assert not any(isinstance(m, Gated) for m in small.modules())

@@ -6,7 +6,6 @@ import pytest
 import torch
 import torch.nn.functional as F
 from greenprune.methods import ConsensusGating, GatingOptions, MacMeter, count_macs
-from greenprune.methods.gating import selection
 from greenprune.methods.gating.shrinking import GONE, OPEN, UNDECIDED, agreed, agreement, present, remaining
 from greenprune.methods.gating.wrappers import Gated
 from greenprune.methods.structure.surgery import evaluate, remove
@@ -54,7 +53,7 @@ def agree(gating, off: list[int], on: list[int] = ()) -> None:
     )
     gating.logit_mean[off], gating.logit_mean[list(on)] = -9.0, 9.0
     gating.run[off], gating.run[list(on)] = -1000, 1000
-    selection.project(gating)
+    gating._project()
 
 
 @pytest.mark.parametrize(
@@ -192,9 +191,9 @@ def test_what_the_budget_needs_is_never_removed():
     gating, optimizer = start()
     agree(gating, off=gating.gated.nonzero().flatten().tolist())
     gating.logit_mean.copy_(torch.randn(len(gating.run), generator=torch.Generator().manual_seed(0)))
-    selection.project(gating)
+    gating._project()
     assert gating._shrink(optimizer)
-    assert float(gating._cost((gating.decided != GONE).float())) >= 0.48
+    assert float(gating.terms.cost((gating.decided != GONE).float())) >= 0.48
     for group in gating.structure.groups:
         layers = [layer for layer in gating.left.layers.values() if group.name == layer.name]
         assert all(len(layer.out_units) > 0 for layer in layers)
@@ -227,11 +226,11 @@ def test_nothing_is_opened_for_good_while_the_budget_tightens():
     gating(images(2, size=8))
     gating.steps_done = 10
     gating.consensus.fill_(1.0)
-    gating._update_consensus()
+    gating._average(*gating.state.take(gating.consensus, gating.logit_mean))
     assert (gating.run <= 0).all()
     gating.steps_done = gating.search_steps - 2
     gating.consensus.fill_(1.0)
-    gating._update_consensus()
+    gating._average(*gating.state.take(gating.consensus, gating.logit_mean))
     assert (gating.run[gating.gated] == 1).all()
 
 

@@ -1,0 +1,203 @@
+"""Imports go one way: between the rooms as they are listed here, and between files without a loop."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator, Mapping
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+FOLDERS = {
+    "greenprune.bench": ROOT / "bench",
+    "greenprune.methods": ROOT / "methods",
+    "greenprune.plots": ROOT / "plots",
+    "greenprune": ROOT / "src" / "greenprune",
+}
+
+ROOMS = {
+    "methods": ("structure", "cost", "options", "budget", "base", "gating", "skipping", "*"),
+    "bench": (
+        "errors", "text", "energy", "machine", "data", "models", "records", "suite", "inference", "training", "plan", "run",
+        "tune", "cli",
+    ),
+    "plots": ("frame", "tables", "figures", "report"),
+}  # fmt: skip
+"""A room may import those before it. A room is a folder with all below it, or a file; "*": every other file."""
+
+PACKAGES = {
+    "methods": (),
+    "plots": ("bench.errors", "bench.text", "bench.energy", "bench.records", "bench.suite"),
+    "bench": ("methods", *(f"bench.{room}" for room in ROOMS["bench"])),
+}
+"""What of other packages a package may import. The command line alone draws: `bench.cli` may import all of `plots`."""
+
+
+def modules(folders: Mapping[str, Path]) -> dict[str, Path]:
+    """Every Python file by the name that it is imported by."""
+    found = {}
+    for package, folder in folders.items():
+        for path in sorted(folder.rglob("*.py")):
+            parts = path.relative_to(folder).with_suffix("").parts
+            found[".".join((package, *(parts[:-1] if parts[-1] == "__init__" else parts)))] = path
+    return found
+
+
+def imported(path: Path, known: Mapping[str, Path]) -> Iterator[tuple[str, int]]:
+    """The modules of `known` that a file imports, each with its line.
+
+    Those inside functions and those for the type checker alone count too: a file that is only typed with another one
+    cannot be understood without it either.
+    """
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        names = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}:{node.lineno}: a relative import"
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        for name in names:
+            while name and name not in known:
+                name = name.rpartition(".")[0]
+            if name:
+                yield name, node.lineno
+
+
+def graph(folders: Mapping[str, Path] = FOLDERS) -> dict[str, dict[str, int]]:
+    """By module: what it imports, and in which line."""
+    known = modules(folders)
+    return {
+        name: {other: line for other, line in imported(path, known) if other != name} for name, path in known.items()
+    }
+
+
+def loop(imports: Mapping[str, Mapping[str, int]]) -> list[str]:
+    """One loop of imports, first file last again; empty where there is none."""
+    try:
+        TopologicalSorter(imports).prepare()
+    except CycleError as e:
+        return list(reversed(e.args[1]))
+    return []
+
+
+def room_of(name: str) -> str:
+    """ "methods.gating" of "greenprune.methods.gating.module", "methods.base" of "greenprune.methods.base"."""
+    return ".".join(name.split(".")[1:3])
+
+
+def place(room: str) -> int:
+    package, _, name = room.partition(".")
+    order = ROOMS[package]
+    if name in order:
+        return order.index(name)
+    assert "*" in order, f"{room}: a room that is not listed in this test; say where it belongs"
+    return order.index("*")
+
+
+def allowed(room: str, other: str) -> bool:
+    package, of = room.split(".")[0], other.split(".")[0]
+    if package == of:
+        return place(other) <= place(room)
+    if room == "bench.cli" and of == "plots":
+        return True
+    return any(other == name or other.startswith(f"{name}.") for name in PACKAGES[package])
+
+
+def upward(imports: Mapping[str, Mapping[str, int]]) -> list[str]:
+    """What imports a room that it may not, as sentences."""
+    found = []
+    for name, others in imports.items():
+        room = room_of(name)
+        if "." not in room:  # the face of a package: below everybody, above everything
+            continue
+        for other, line in others.items():
+            if not room_of(other) or (room_of(other) != room and not allowed(room, room_of(other))):
+                found.append(f"{name}, line {line}, imports {other}: {room} may not import {room_of(other) or other}")
+    return found
+
+
+def test_no_two_files_import_each_other() -> None:
+    assert not loop(graph()), " -> ".join(loop(graph()))
+
+
+def test_rooms_import_only_what_lies_before_them() -> None:
+    found = upward(graph())
+    assert not found, "\n".join(found)
+
+
+def test_what_can_be_drawn_can_be_drawn_without_torch() -> None:
+    """No file that a module of plots imports, however far away and however late, imports torch."""
+    imports, known = graph(), modules(FOLDERS)
+    todo, reached = [name for name in imports if name.startswith("greenprune.plots")], {}
+    while todo:
+        name = todo.pop()
+        if name not in reached:
+            parents = {name.rsplit(".", n)[0] for n in range(1, name.count("."))}  # their __init__ runs too
+            reached[name] = top_level_imports(known[name], known)
+            todo += [*(other for other in imports[name] if other in reached[name]), *parents]
+    assert len(reached) > 30
+    heavy = {name for name, found in reached.items() if {"torch", "torchvision"} & {f.split(".")[0] for f in found}}
+    assert not heavy
+
+
+def top_level_imports(path: Path, known: Mapping[str, Path]) -> set[str]:
+    """What runs when the file is imported, as far as it is an import."""
+    found = set()
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            for alias in node.names:
+                name = f"{node.module}.{alias.name}"
+                found.add(name if name in known else str(node.module))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("file", "line", "said"),
+    [
+        (
+            "methods/cost/costs.py",
+            "from greenprune.methods.gating.module import ConsensusGating",
+            "methods.cost may not",
+        ),
+        (
+            "methods/base.py",
+            "    from greenprune.bench.errors import UserError",
+            "methods.base may not import bench.errors",
+        ),
+        (
+            "bench/run/worker.py",
+            "from greenprune.plots.frame.frame import load",
+            "bench.run may not import plots.frame",
+        ),
+        ("plots/frame/frame.py", "from greenprune.bench.training.loop import train", "plots.frame may not import"),
+    ],
+)
+def test_an_upward_import_is_found(tmp_path: Path, file: str, line: str, said: str) -> None:
+    assert any(said in sentence for sentence in upward(graph(copied(tmp_path, file, line))))
+
+
+def test_a_loop_is_found(tmp_path: Path) -> None:
+    folders = copied(
+        tmp_path, "methods/gating/heads.py", "from greenprune.methods.gating.module import ConsensusGating"
+    )
+    found = loop(graph(folders))
+    assert found[0] == found[-1]
+    assert {"greenprune.methods.gating.heads", "greenprune.methods.gating.module"} <= set(found)
+
+
+def copied(to: Path, file: str, line: str) -> dict[str, Path]:
+    """A copy of all files, with one more import at the end of `file`."""
+    folders = {}
+    for package, folder in FOLDERS.items():
+        folders[package] = to / folder.relative_to(ROOT)
+        for path in folder.rglob("*.py"):
+            copy = to / path.relative_to(ROOT)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            copy.write_bytes(path.read_bytes())
+    with (to / file).open("a", encoding="utf-8") as f:
+        f.write(f"\n\ndef late() -> None:\n    {line.strip()}\n")
+    return folders
