@@ -29,7 +29,13 @@ ROOMS = {
 
 PACKAGES = {
     "methods": (),
-    "plots": ("bench.errors", "bench.text", "bench.energy", "bench.records", "bench.suite"),
+    "plots": (
+        "bench.errors",
+        "bench.text",
+        "bench.energy",
+        "bench.records",
+        "bench.suite",
+    ),  # what is stored, and its words
     "bench": ("methods", *(f"bench.{room}" for room in ROOMS["bench"])),
 }
 """What of other packages a package may import. The command line alone draws: `bench.cli` may import all of `plots`."""

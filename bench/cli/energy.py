@@ -167,12 +167,12 @@ def arguments_country(intensity: GridIntensity) -> str | None:
     return None if intensity.country == "world" else intensity.country
 
 
-def totals(reading: Reading, intensity: GridIntensity) -> dict[str, dict[str, Any]]:
+def totals(reading: Reading, intensity: GridIntensity) -> dict[Kind, dict[str, Any]]:
     """By kind: joules, kilowatt-hours and grams of CO2 equivalent with bounds, and joules per unit of what was counted.
 
     Kinds that are invalid are left out.
     """
-    found: dict[str, dict[str, Any]] = {}
+    found: dict[Kind, dict[str, Any]] = {}
     for kind in get_args(Kind):
         energy_j, bounds_j = reading.energy_j(kind), reading.bounds_j(kind)
         if energy_j is None or bounds_j is None:

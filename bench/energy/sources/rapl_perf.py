@@ -57,8 +57,8 @@ def find(place: Place, open_event: Callable[[int, int, int], PerfEvent] | None =
     except SensorError as e:
         for source in sources:
             source.close()
-        remedy = REMEDY.format(python=sys.executable) if isinstance(e, PerfDeniedError) else None
-        return Found(unusable=[row(NAME, "measured", str(e), remedy)])
+        permission = REMEDY.format(python=sys.executable) if isinstance(e, PerfDeniedError) else None
+        return Found(unusable=[row(NAME, "measured", str(e), permission)])
     return Found(sources)
 
 
