@@ -48,7 +48,7 @@ def trace(model: nn.Module, example_inputs: Tensor) -> Structure:
     """
     with _eval_mode(model):
         run = _run(model, example_inputs)
-        couplings, failure = find_couplings(model, example_inputs[:2], run.shapes)
+        couplings, failure = find_couplings(model, (example_inputs[:2],), {})
         branches, refused = find_branches(model, run.calls)
         asleep = _not_called(model, run.calls)
         if failure is None and asleep and _may_be_called(model, asleep):

@@ -1,0 +1,1 @@
+"""Which channels hang together, read off the operations that a forward pass executes."""

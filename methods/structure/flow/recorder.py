@@ -1,0 +1,195 @@
+"""Follow the channels through one forward pass: every operation that PyTorch dispatches passes here.
+
+Nothing is guessed from classes or code: what counts is what was executed with the example inputs, in eval mode. So control
+flow, several inputs, nested outputs and functions of every kind are no matter. An operation without a rule (`rules`) fixes
+the channels that enter it, and no others.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from greenprune.methods.structure.flow.elements import Elements, Ids
+from greenprune.methods.structure.flow.labels import Block, Labeller, Labels
+from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.weak import WeakTensorKeyDictionary
+
+OPAQUE = (nn.RNNBase,)
+"""Modules that are not looked into: their parameters hold several gates in one dimension."""
+
+
+class Recorder(TorchDispatchMode):
+    """Labels of all tensors of a forward pass, see `labels`.
+
+    Attributes:
+        elements: the sets of channels.
+        parameters: (parameter or buffer) name -> one array of elements for each of its dimensions.
+        norms: name of a norm module that was called -> elements of its channels.
+    """
+
+    def __init__(self, model: nn.Module, rules: Mapping[str, Callable[..., Any]]) -> None:
+        super().__init__()
+        self.elements = Elements()
+        self.labeller = Labeller(self.elements, self.where)
+        self.parameters: dict[str, tuple[Ids, ...]] = {}
+        self.norms: dict[str, Ids] = {}
+        self.unknown: dict[str, str] = {}  # operation -> the module in which it occurred first
+        self._rules = rules
+        self._names = {module: name for name, module in model.named_modules()}
+        self._stack: list[nn.Module] = []
+        self._labels: Any = WeakTensorKeyDictionary()
+        self._fresh: Any = WeakTensorKeyDictionary()
+        self._own: dict[int, str] = {}
+        self._storage: dict[tuple, str] = {}
+        self._tensors: dict[str, Tensor] = {}
+        for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+            self._tensors[name] = tensor
+            self._own[id(tensor)] = name
+            if tensor.numel():
+                self._storage.setdefault((tensor.data_ptr(), tuple(tensor.shape), tensor.stride()), name)
+
+    # Where we are
+
+    @property
+    def module(self) -> nn.Module | None:
+        """The innermost module at work."""
+        return self._stack[-1] if self._stack else None
+
+    def name(self, module: nn.Module) -> str:
+        return self._names.get(module, type(module).__name__)
+
+    def where(self) -> str:
+        module = self.module
+        name = "" if module is None else self.name(module)
+        return f"{name} ({type(module).__name__})" if name else "the network"
+
+    # Labels
+
+    def of(self, tensor: Tensor) -> Labels:
+        """What is known of a tensor; a parameter or buffer of the model gets elements of its own when it is first met."""
+        found = self._labels.get(tensor)
+        if found is not None:
+            return self.labeller.tidy(found)
+        name = self._own.get(id(tensor))
+        if name is None and tensor.numel():
+            try:
+                name = self._storage.get((tensor.data_ptr(), tuple(tensor.shape), tensor.stride()))
+            except RuntimeError:  # no storage
+                name = None
+        if name is None or not tensor.is_floating_point():
+            return ()
+        return tuple(Block((d,), ids) for d, ids in enumerate(self.dims(name)))
+
+    def dims(self, name: str) -> tuple[Ids, ...]:
+        if name not in self.parameters:
+            self.parameters[name] = tuple(self.elements.new(size) for size in self._tensors[name].shape)
+        return self.parameters[name]
+
+    def put(self, tensor: object, labels: Labels) -> None:
+        if isinstance(tensor, Tensor):
+            self._labels[tensor] = labels
+
+    def is_fresh(self, tensor: Tensor) -> bool:
+        """Whether a constructor made it and nothing was written to it."""
+        return tensor in self._fresh and tensor not in self._labels
+
+    def norm(self, kinds: tuple[type, ...], width: int) -> Ids | None:
+        """Elements of the channels of the norm at work, if it is one of `kinds`."""
+        module = self.module
+        if not isinstance(module, kinds) or module not in self._names:
+            return None
+        name = self._names[module]
+        if name not in self.norms:
+            self.norms[name] = self.elements.new(width)
+        return self.norms[name] if len(self.norms[name]) == width else None
+
+    # The pass
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        out = func(*args, **kwargs)
+        if any(isinstance(m, OPAQUE) for m in self._stack):
+            return out
+        name = func._schema.name.removeprefix("aten::")
+        rule = self._rules.get(name) or self._rules.get(name.removesuffix("_"))
+        if rule is None and torch.Tag.pointwise in func.tags:
+            rule = self._rules["pointwise"]
+        if rule is None:
+            self._refuse(name, args, kwargs)
+        else:
+            rule(self, name, func, args, kwargs, out)
+        return out
+
+    def _refuse(self, name: str, args: Any, kwargs: Any) -> None:
+        for tensor in tree_leaves((args, kwargs)):
+            if isinstance(tensor, Tensor):
+                for block in self.of(tensor):
+                    self.unknown.setdefault(name, self.where())
+                    self.labeller.fix(block.ids, f"the operation {name}, which may mix channels,")
+
+    def fresh(self, out: object) -> None:
+        if isinstance(out, Tensor):
+            self._fresh[out] = True
+
+    def _enter(self, module: nn.Module, inputs: tuple) -> None:
+        if isinstance(module, OPAQUE):
+            self._fix_all(tree_leaves(inputs), f"{type(module).__name__} {self.name(module)} takes these channels", "")
+        self._stack.append(module)
+
+    def _leave(self, module: nn.Module, inputs: tuple, output: object) -> None:
+        if self._stack and self._stack[-1] is module:
+            self._stack.pop()
+
+    def _fix_all(self, tensors: Sequence[object], reason: str, suffix: str) -> None:
+        for tensor in tensors:
+            if isinstance(tensor, Tensor):
+                for block in self.of(tensor):
+                    self.elements.fix(block.ids, reason + suffix)
+
+    @contextmanager
+    def _hooked(self) -> Iterator[None]:
+        handles = [
+            register_module_forward_pre_hook(self._enter),
+            register_module_forward_hook(self._leave, always_call=True),
+        ]
+        fast = torch.backends.mha.get_fastpath_enabled()
+        torch.backends.mha.set_fastpath_enabled(False)
+        try:
+            yield
+        finally:
+            torch.backends.mha.set_fastpath_enabled(fast)
+            for handle in handles:
+                handle.remove()
+
+
+@torch.no_grad()
+def record(
+    model: nn.Module, args: tuple, kwargs: Mapping[str, Any], rules: Mapping[str, Callable[..., Any]]
+) -> Recorder:
+    """Run `model(*args, **kwargs)` once and return what was seen. What leaves the network is fixed."""
+    recorder = Recorder(model, rules)
+    with recorder._hooked(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with recorder:
+            output = model(*args, **kwargs)
+    recorder._fix_all(_tensors(output), "it is the network's output", "")
+    recorder.labeller.settle()
+    return recorder
+
+
+def _tensors(output: Any) -> list[Tensor]:
+    """All tensors in a nested output; of a dataclass or another object those in its attributes."""
+    found = []
+    for leaf in tree_leaves(output):
+        if isinstance(leaf, Tensor):
+            found.append(leaf)
+        elif hasattr(leaf, "__dict__"):
+            found += _tensors(list(vars(leaf).values()))
+    return found
