@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -53,11 +53,20 @@ def find_couplings(model: nn.Module, args: tuple, kwargs: Mapping[str, Any]) -> 
         if reason is not None:
             seen.elements.fix(ids, reason)
     roots = {side: seen.elements.find(ids) for side, ids in sides.items()}
-    result = [_group(cluster, roots, model) for cluster in _clusters(roots)]
-    writes = {name: ids for (name, side), ids in sides.items() if side == "out" and isinstance(_module(model, name), COUNTED)}
-    for name, ids in writes.items():
-        if seen.elements.is_fixed(ids).all():
-            result.append(Coupling(0, producers={name}, reason=seen.elements.reason(ids) or "they cannot be removed"))
+    writers = {
+        side: ids for side, ids in roots.items() if side[1] == "out" and isinstance(_module(model, side[0]), COUNTED)
+    }
+    result = _groups(_clusters(list(writers.values())), roots, model)
+    for name, module in model.named_modules():
+        if not isinstance(module, COUNTED):
+            continue
+        ids = sides.get((name, "out"))
+        if ids is None:
+            reason = _refusal(model, name)
+        else:
+            reason = (seen.elements.reason(ids) or "they cannot be removed") if seen.elements.is_fixed(ids).all() else None
+        if reason is not None:
+            result.append(Coupling(0, producers={name}, reason=reason))
     return result, None
 
 
@@ -112,57 +121,56 @@ def _refusal(model: nn.Module, name: str) -> str | None:
     return None
 
 
-def _clusters(roots: Mapping[Side, Ids]) -> list[list[Side]]:
-    """Sides that share a removable element, as lists, in order of first appearance."""
-    cluster_of: dict[int, int] = {}  # element -> number of its cluster
-    clusters: dict[int, list[Side]] = {}
-    for number, (side, ids) in enumerate(roots.items()):
+def _clusters(sides: Sequence[Ids]) -> dict[int, int]:
+    """Number of the cluster of every removable element: those that one layer writes are in one."""
+    cluster_of: dict[int, int] = {}
+    for number, ids in enumerate(sides):
         elements = [int(e) for e in np.unique(ids) if e]
-        if not elements:
-            continue
         merged = {cluster_of[e] for e in elements if e in cluster_of}
-        clusters[number] = [side]
-        for other in sorted(merged):
-            clusters[number] = clusters.pop(other) + clusters[number]
-        for element, cluster in cluster_of.items():
-            if cluster in merged:
-                cluster_of[element] = number
+        if merged:
+            for element, cluster in cluster_of.items():
+                if cluster in merged:
+                    cluster_of[element] = number
         cluster_of.update(dict.fromkeys(elements, number))
-    return list(clusters.values())
+    return cluster_of
 
 
-def _group(cluster: list[Side], roots: Mapping[Side, Ids], model: nn.Module) -> Coupling:
-    units: dict[int, int] = {}
-    for side in cluster:
-        for element in roots[side].tolist():
-            if element:
-                units.setdefault(element, len(units))
-    result = Coupling(width=len(units))
-    for name, side in cluster:
-        ids = roots[name, side]
-        entries = np.flatnonzero(ids).tolist()
-        own = [units[e] for e in ids[entries].tolist()]
-        if isinstance(side, int):
-            result.parameters.append((name, side, entries, own))
-            continue
-        result.members.append((name, side, entries, own))
+def _groups(cluster_of: Mapping[int, int], roots: Mapping[Side, Ids], model: nn.Module) -> list[Coupling]:
+    """One coupling for each cluster, with its entries of every side. What no layer writes is left out."""
+    units: dict[int, dict[int, int]] = {}  # cluster -> element -> number of its unit
+    result: dict[int, Coupling] = {}
+
+    def add(name: str, side: str | int, ids: Ids) -> None:
+        entries: dict[int, tuple[list[int], list[int]]] = {}
+        for entry, element in enumerate(ids.tolist()):
+            cluster = cluster_of.get(element)
+            if cluster is not None:
+                own = units.setdefault(cluster, {})
+                channels, numbers = entries.setdefault(cluster, ([], []))
+                channels.append(entry)
+                numbers.append(own.setdefault(element, len(own)))
+        for cluster, found in entries.items():
+            coupling = result.setdefault(cluster, Coupling(0))
+            if isinstance(side, int):
+                coupling.parameters.append((name, side, *found))
+            else:
+                coupling.members.append((name, side, *found))
+                if side == "out" and isinstance(_module(model, name), COUNTED):
+                    coupling.producers.add(name)
+
+    for (name, side), ids in sorted(roots.items(), key=lambda item: item[0][1] != "out"):
+        add(name, side, ids)
         module = _module(model, name)
-        if isinstance(module, COUNTED):
-            if side == "out":
-                result.producers.add(name)
-                if is_depthwise(module):
-                    result.members.append((name, "in", *_inputs_of_groups(module, ids, units)))
-    if not result.producers:
-        result.reason = "no layer writes them"
-    elif result.width == 1 and any(len(channels) > 1 for _, _, channels, _ in result.members):
-        result.reason = "they can only go all together"
-    return result
+        if side == "out" and module is not None and is_depthwise(module):
+            add(name, "in", _inputs_of_groups(module, ids))
+    for cluster, coupling in result.items():
+        coupling.width = len(units[cluster])
+        if coupling.width == 1 and any(len(channels) > 1 for _, _, channels, _ in coupling.members):
+            coupling.reason = "they can only go all together"
+    return list(result.values())
 
 
-def _inputs_of_groups(module: nn.Module, out: Ids, units: Mapping[int, int]) -> tuple[list[int], list[int]]:
-    """Input channels of a grouped convolution and their units, which are those of its groups' outputs."""
+def _inputs_of_groups(module: nn.Module, out: Ids) -> Ids:
+    """Elements of the input channels of a grouped convolution, which are those of its groups' outputs."""
     groups, channels = int(module.groups), int(module.in_channels)  # type: ignore[arg-type]
-    per_group = out.reshape(groups, -1)[:, 0]
-    ids = np.repeat(per_group, channels // groups)
-    entries = np.flatnonzero(ids).tolist()
-    return entries, [units[e] for e in ids[entries].tolist()]
+    return np.repeat(out.reshape(groups, -1)[:, 0], channels // groups)

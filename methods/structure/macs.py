@@ -1,4 +1,4 @@
-"""One counter of multiply-accumulates for everything: convolution and linear layers, nothing else.
+"""One counter of multiply-accumulates for everything: convolutions (transposed ones too) and linear layers.
 
 The same definition serves published-table comparisons (ResNet-20 with option-B shortcuts: 40.8 M) and the ledger of a
 run, which adds up what was really executed.
@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_hook
 
-CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, *TRANSPOSED)
 COUNTED = (*CONVOLUTIONS, nn.Linear)
 
 

@@ -170,6 +170,8 @@ def channel_counts(module: nn.Module) -> tuple[int, int]:
         return module.out_channels, module.in_channels
     if isinstance(module, nn.LayerNorm):
         width = module.normalized_shape[-1]
+    elif isinstance(module, nn.GroupNorm):
+        width = module.num_channels
     elif isinstance(module, nn.PReLU):
         width = module.num_parameters
     else:

@@ -12,9 +12,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
 from greenprune.methods.structure.flow.elements import Elements, Ids
 from greenprune.methods.structure.flow.labels import Block, Labeller, Labels
+from greenprune.methods.structure.units import channel_counts
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -101,14 +103,16 @@ class Recorder(TorchDispatchMode):
         return tensor in self._fresh and tensor not in self._labels
 
     def norm(self, kinds: tuple[type, ...], width: int) -> Ids | None:
-        """Elements of the channels of the norm at work, if it is one of `kinds`."""
+        """Elements of the channels of the norm at work, if it is one of `kinds`; `width`: how many it is applied to."""
         module = self.module
         if not isinstance(module, kinds) or module not in self._names:
             return None
-        name = self._names[module]
+        name, own = self._names[module], channel_counts(module)[0]
+        if width % own:
+            return None
         if name not in self.norms:
-            self.norms[name] = self.elements.new(width)
-        return self.norms[name] if len(self.norms[name]) == width else None
+            self.norms[name] = self.elements.new(own)
+        return np.tile(self.norms[name], width // own)  # an instance norm takes the images of a batch for channels
 
     # The pass
 
