@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from greenprune.methods.gating.heads import GateHead
 from greenprune.methods.gating.state import GateState
+from greenprune.methods.structure.macs import TRANSPOSED
 from greenprune.methods.structure.masking import along, masked_layer_norm
 from greenprune.methods.structure.units import BATCH_NORMS, channel_dim
 from torch import Tensor, nn
@@ -95,6 +96,11 @@ def masked_call(layer: nn.Module, x: Tensor, mask: Tensor) -> Tensor:
     """
     if isinstance(layer, BATCH_NORMS):
         return _norm_with(layer, x, *masked_affine(layer, mask))
+    if (
+        isinstance(layer, TRANSPOSED) or layer.weight is None
+    ):  # a transposed convolution's outputs are not its weight's rows
+        y = layer(x)
+        return y * along(mask, y, 1)
     tensors = {"weight": layer.weight * mask.view(-1, *(1 for _ in range(layer.weight.ndim - 1)))}  # type: ignore[union-attr, operator]
     if layer.bias is not None:
         tensors["bias"] = layer.bias * mask  # type: ignore[operator]

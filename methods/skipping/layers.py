@@ -130,7 +130,7 @@ class BlockConv(Wrapper):
             if conv.groups > 1:  # depthwise: a block of outputs reads the same block of inputs
                 chosen = chosen[:, low:high]
             y = _convolve(conv, chosen, conv.weight[low:high], bias, high - low if conv.groups > 1 else 1)
-            self.executed_macs += layer_macs(conv, y)
+            self.executed_macs += layer_macs(conv, chosen, y)
             if result is None:
                 result = _zeros(y, len(x), conv.out_channels)
             if len(rows) == len(x):

@@ -11,8 +11,8 @@ import numpy as np
 from greenprune.methods.structure.flow.elements import Ids
 from greenprune.methods.structure.flow.recorder import Recorder, record
 from greenprune.methods.structure.flow.rules import RULES
-from greenprune.methods.structure.macs import COUNTED
-from greenprune.methods.structure.units import CHANNEL_MODULES, TRANSPOSED, is_depthwise
+from greenprune.methods.structure.macs import COUNTED, TRANSPOSED
+from greenprune.methods.structure.units import CHANNEL_MODULES, is_depthwise
 from torch import nn
 from torch.nn.utils.parametrize import is_parametrized
 
@@ -64,7 +64,9 @@ def find_couplings(model: nn.Module, args: tuple, kwargs: Mapping[str, Any]) -> 
         if ids is None:
             reason = _refusal(model, name)
         else:
-            reason = (seen.elements.reason(ids) or "they cannot be removed") if seen.elements.is_fixed(ids).all() else None
+            reason = (
+                (seen.elements.reason(ids) or "they cannot be removed") if seen.elements.is_fixed(ids).all() else None
+            )
         if reason is not None:
             result.append(Coupling(0, producers={name}, reason=reason))
     return result, None

@@ -17,8 +17,10 @@ CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, *TRANSPOSED)
 COUNTED = (*CONVOLUTIONS, nn.Linear)
 
 
-def layer_macs(layer: nn.Module, output: Tensor) -> int:
-    """Multiply-accumulates of one call of a convolution or linear layer that produced `output` (whole batch)."""
+def layer_macs(layer: nn.Module, inputs: Tensor, output: Tensor) -> int:
+    """Multiply-accumulates of one call of a convolution or linear layer that made `output` of `inputs` (whole batch)."""
+    if isinstance(layer, TRANSPOSED):  # every entry of the input meets one filter
+        return inputs.numel() * layer.weight[0].numel()
     if isinstance(layer, nn.Linear):
         return output.numel() * layer.in_features
     return output.numel() * layer.weight[0].numel()  # type: ignore[operator, index]
@@ -44,9 +46,9 @@ class MacMeter:
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._handle.remove()
 
-    def _count(self, module: nn.Module, inputs: object, output: object) -> None:
+    def _count(self, module: nn.Module, inputs: tuple, output: object) -> None:
         if isinstance(module, COUNTED) and isinstance(output, Tensor):
-            self.total += layer_macs(module, output)
+            self.total += layer_macs(module, inputs[0], output)
         else:  # a wrapper that called a part of its layer says what that cost
             self.total += getattr(module, "executed_macs", 0)
 

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 import torch
 import torch.fx
 from greenprune.methods.structure.branches import without_branch
-from greenprune.methods.structure.macs import COUNTED
+from greenprune.methods.structure.macs import COUNTED, TRANSPOSED
 from greenprune.methods.structure.masking import along, masked_layer_norm
 from greenprune.methods.structure.parameters import cut_parameter, forget, take
 from greenprune.methods.structure.remnant import TAPS, fade, leave_remnant, stored_kind, with_remnants
@@ -75,11 +75,12 @@ def _cut_layer(module: nn.Module, keep_out: Tensor, keep_in: Tensor, optimizer: 
                 setattr(module, name, take(buffer, {0: rows}))
         _set_width(module, len(rows))
         return
+    out, into = (1, 0) if isinstance(module, TRANSPOSED) else (0, 1)
     if is_depthwise(module):  # whole groups go, so what is left of a filter has its full depth
-        cut_parameter(module, "weight", {0: rows}, optimizer)
+        cut_parameter(module, "weight", {0: columns if isinstance(module, TRANSPOSED) else rows}, optimizer)
         module.groups = len(columns) // (module.in_channels // module.groups)  # type: ignore[assignment, operator]
     else:
-        cut_parameter(module, "weight", {0: rows, 1: columns}, optimizer)
+        cut_parameter(module, "weight", {out: rows, into: columns}, optimizer)
     cut_parameter(module, "bias", {0: rows}, optimizer)
     if isinstance(module, nn.Linear):
         module.out_features, module.in_features = len(rows), len(columns)
@@ -91,6 +92,8 @@ def _set_width(module: nn.Module, width: int) -> None:
     """Tell a norm or an activation how many channels it has now."""
     if isinstance(module, nn.LayerNorm):
         module.normalized_shape = (width,)
+    elif isinstance(module, nn.GroupNorm):  # whole groups go
+        module.num_groups, module.num_channels = module.num_groups * width // module.num_channels, width
     elif isinstance(module, nn.PReLU):
         module.num_parameters = width
     else:
@@ -277,6 +280,9 @@ def _resize_layer(module: nn.Module, tensors: dict[str, Tensor | None]) -> None:
     elif isinstance(module, nn.Linear):
         module.out_features, module.in_features = len(first), first.shape[1]
     else:
+        transposed = isinstance(module, TRANSPOSED)
         if module.groups > 1:  # type: ignore[operator]
-            module.groups = len(first) // (module.out_channels // module.groups)  # type: ignore[assignment, operator]
-        module.out_channels, module.in_channels = len(first), first.shape[1] * module.groups  # type: ignore[assignment, operator]
+            side = module.in_channels if transposed else module.out_channels
+            module.groups = len(first) // (side // module.groups)  # type: ignore[assignment, operator]
+        widths = len(first), first.shape[1] * module.groups  # type: ignore[operator]
+        module.out_channels, module.in_channels = widths[::-1] if transposed else widths  # type: ignore[assignment]

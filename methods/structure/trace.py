@@ -110,7 +110,7 @@ def _run(model: nn.Module, example_inputs: Tensor) -> _Run:
         if inputs and isinstance(inputs[0], Tensor):
             run.shapes.setdefault(name, inputs[0].shape)
         if isinstance(module, COUNTED) and isinstance(output, Tensor):
-            run.macs[name] = run.macs.get(name, 0) + layer_macs(module, output) // len(example_inputs)
+            run.macs[name] = run.macs.get(name, 0) + layer_macs(module, inputs[0], output) // len(example_inputs)
 
     handles = [
         module.register_forward_hook(lambda m, x, y, name=name: note(name, m, x, y))
@@ -181,7 +181,7 @@ def _assemble(model: nn.Module, run: _Run, couplings: list[Coupling], found: lis
         if isinstance(module, COUNTED):
             masks = not bool(normed[own].all())
         else:
-            masks = isinstance(module, (*BATCH_NORMS, nn.LayerNorm)) and len(own) > 0
+            masks = isinstance(module, (*BATCH_NORMS, nn.LayerNorm, nn.GroupNorm)) and len(own) > 0
         is_layer_norm = isinstance(module, nn.LayerNorm) and name in run.shapes
         layers[name] = Layer(
             name,

@@ -21,8 +21,7 @@ FIXED = -1
 
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 INSTANCE_NORMS = (nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)
-TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
-CHANNEL_MODULES = (*COUNTED, *BATCH_NORMS, *INSTANCE_NORMS, nn.LayerNorm, nn.PReLU)
+CHANNEL_MODULES = (*COUNTED, *BATCH_NORMS, *INSTANCE_NORMS, nn.LayerNorm, nn.GroupNorm, nn.PReLU)
 """Module types whose channels can be cut."""
 
 

@@ -125,11 +125,7 @@ class Labeller:
             aligned.append((own, tuple(kept)))
         result: list[Block] = []
         for dims in _components(b.dims for _, labels in aligned for b in labels):
-            arrays = []
-            for own, labels in aligned:
-                mine = [b for b in labels if set(b.dims) & set(dims)]
-                if mine:
-                    arrays += [self._spread(b, dims) for b in mine]
+            arrays = [self._spread(b, dims) for _, labels in aligned for b in labels if set(b.dims) & set(dims)]
             sizes = tuple(shape[d] for d in dims)
             whole = np.broadcast_to(arrays[0], sizes)
             for array in arrays[1:]:
@@ -225,10 +221,7 @@ class Labeller:
                 self.fix(block.ids, "a view of very many entries")
             return []
         parts = [np.broadcast_to(self._spread(b, old_dims), sizes) for b in blocks]
-        if len(parts) == 1:
-            whole = parts[0]
-        else:  # each position is of one element of every block: only what goes in one of them goes
-            whole = self._paired(parts)
+        whole = parts[0] if len(parts) == 1 else self._paired(parts)
         ids = np.ascontiguousarray(whole).reshape(new_sizes)
         out = self.tidy([Block(new_dims, ids)])
         for block in out:

@@ -58,14 +58,15 @@ def _dims(dim: Any, rank: int) -> list[int]:
 
 
 @_rule(
-    "pointwise", "where", "masked_fill", "lerp", "addcmul", "addcdiv", "bernoulli", "native_dropout", "dropout", "hardswish", "hardsigmoid",
-    "hardtanh", "gelu", "silu", "mish", "elu", "celu", "selu", "leaky_relu", "softplus", "log_sigmoid_forward", "_prelu_kernel", "relu6",
-    "rrelu_with_noise", "threshold", "logit", "softshrink", "hardshrink", "nan_to_num", "clamp", "clip", "rsub", "polar", "complex",
+    "pointwise", "where", "masked_fill", "lerp", "addcmul", "addcdiv", "bernoulli", "native_dropout", "dropout",
+    "hardswish", "hardsigmoid", "hardtanh", "gelu", "silu", "mish", "elu", "celu", "selu", "leaky_relu", "softplus",
+    "log_sigmoid_forward", "_prelu_kernel", "relu6", "rrelu_with_noise", "threshold", "logit", "softshrink",
+    "hardshrink", "nan_to_num", "clamp", "clip", "rsub", "polar", "complex",
 )  # fmt: skip
 def elementwise(r: Recorder, name: str, func: Any, args: Any, kwargs: Any, out: Any) -> None:
     tensors = _tensors((args, kwargs))
     written = func._schema.arguments and func._schema.arguments[0].alias_info is not None
-    results = [out] if isinstance(out, Tensor) else [t for t in _tensors(out)]
+    results = [out] if isinstance(out, Tensor) else _tensors(out)
     if not results:
         return
     _, labels = r.labeller.combine([(tuple(t.shape), r.of(t)) for t in tensors], f"{name.rstrip('_')}")
@@ -77,19 +78,20 @@ def elementwise(r: Recorder, name: str, func: Any, args: Any, kwargs: Any, out: 
 
 
 @_rule(
-    "clone", "detach", "alias", "contiguous", "_to_copy", "lift_fresh", "lift_fresh_copy", "zeros_like", "ones_like", "empty_like",
-    "full_like", "rand_like", "randn_like", "view_as_real", "to", "_conj", "positive", "resolve_conj", "resolve_neg", "_fw_primal",
-    "fill", "zero", "normal", "uniform", "set_data", "requires_grad",
+    "clone", "detach", "alias", "contiguous", "_to_copy", "lift_fresh", "lift_fresh_copy", "zeros_like",
+    "ones_like", "empty_like", "full_like", "rand_like", "randn_like", "view_as_real", "to", "_conj", "positive",
+    "resolve_conj", "resolve_neg", "_fw_primal", "fill", "zero", "normal", "uniform", "set_data", "requires_grad",
 )  # fmt: skip
 def same(r: Recorder, name: str, func: Any, args: Any, kwargs: Any, out: Any) -> None:
     r.put(out, r.of(args[0]))
 
 
 @_rule(
-    "empty", "zeros", "ones", "full", "arange", "linspace", "new_zeros", "new_empty", "new_ones", "new_full", "scalar_tensor", "eye",
-    "rand", "randn", "randint", "randperm", "tril_indices", "triu_indices", "_local_scalar_dense", "item", "empty_strided",
-    "new_empty_strided", "is_same_size", "equal", "is_nonzero", "_assert_async", "sym_size", "size", "stride", "nonzero", "numel", "dim",
-    "shape_as_tensor", "_shape_as_tensor", "is_floating_point", "result_type", "sym_numel", "sym_stride", "_has_compatible_shallow_copy_type",
+    "empty", "zeros", "ones", "full", "arange", "linspace", "new_zeros", "new_empty", "new_ones", "new_full",
+    "scalar_tensor", "eye", "rand", "randn", "randint", "randperm", "tril_indices", "triu_indices",
+    "_local_scalar_dense", "item", "empty_strided", "new_empty_strided", "is_same_size", "equal", "is_nonzero",
+    "_assert_async", "sym_size", "size", "stride", "nonzero", "numel", "dim", "shape_as_tensor", "_shape_as_tensor",
+    "is_floating_point", "result_type", "sym_numel", "sym_stride", "_has_compatible_shallow_copy_type",
 )  # fmt: skip
 def unlabelled(r: Recorder, name: str, func: Any, args: Any, kwargs: Any, out: Any) -> None:
     r.fresh(out)
@@ -109,7 +111,10 @@ def copied(r: Recorder, name: str, func: Any, args: Any, kwargs: Any, out: Any) 
 # Shapes
 
 
-@_rule("view", "_unsafe_view", "reshape", "_reshape_alias", "flatten", "unflatten", "squeeze", "unsqueeze", "_reshape_copy")
+@_rule(
+    "view", "_unsafe_view", "reshape", "_reshape_alias", "flatten", "unflatten", "squeeze", "unsqueeze",
+    "_reshape_copy",
+)  # fmt: skip
 def viewed(r: Recorder, name: str, func: Any, args: Any, kwargs: Any, out: Any) -> None:
     if args[0].numel() == out.numel():  # not a view as another type
         r.put(out, r.labeller.reshape(r.of(args[0]), tuple(args[0].shape), tuple(out.shape)))
@@ -282,16 +287,24 @@ def padded(r: Recorder, name: str, func: Any, args: Any, kwargs: Any, out: Any) 
             widths[axis] = (pad[2 * i], pad[2 * i + 1])
             block = Block(block.dims, np.pad(block.ids, widths))
         result.append(block)
-    r.put(out, r.labeller.tidy(b for b in result if all(out.shape[d] == n for d, n in zip(b.dims, b.ids.shape, strict=True))))
+    r.put(
+        out,
+        r.labeller.tidy(b for b in result if all(out.shape[d] == n for d, n in zip(b.dims, b.ids.shape, strict=True))),
+    )
 
 
 @_rule("flip")
 def flipped(r: Recorder, name: str, func: Any, args: Any, kwargs: Any, out: Any) -> None:
     dims = _dims(args[1], args[0].ndim)
-    r.put(out, tuple(Block(b.dims, np.flip(b.ids, [i for i, d in enumerate(b.dims) if d in dims])) for b in r.of(args[0])))
+    r.put(
+        out, tuple(Block(b.dims, np.flip(b.ids, [i for i, d in enumerate(b.dims) if d in dims])) for b in r.of(args[0]))
+    )
 
 
-@_rule("roll", "cumsum", "cumprod", "_softmax", "_log_softmax", "softmax", "log_softmax", "_safe_softmax", "glu_jvp", "logcumsumexp", "unfold")
+@_rule(
+    "roll", "cumsum", "cumprod", "_softmax", "_log_softmax", "softmax", "log_softmax", "_safe_softmax", "glu_jvp",
+    "logcumsumexp", "unfold",
+)  # fmt: skip
 def mixing_along(r: Recorder, name: str, func: Any, args: Any, kwargs: Any, out: Any) -> None:
     a = _arguments(func, args, kwargs)
     x = a["self"]
@@ -322,8 +335,9 @@ _HARMLESS = ("sum", "nansum", "linalg_vector_norm", "count_nonzero")
 
 
 @_rule(
-    "sum", "nansum", "linalg_vector_norm", "mean", "var", "std", "var_mean", "std_mean", "amax", "amin", "max", "min", "median", "argmax",
-    "argmin", "prod", "any", "all", "norm", "logsumexp", "topk", "sort", "argsort", "kthvalue", "mode", "count_nonzero", "aminmax",
+    "sum", "nansum", "linalg_vector_norm", "mean", "var", "std", "var_mean", "std_mean", "amax", "amin", "max",
+    "min", "median", "argmax", "argmin", "prod", "any", "all", "norm", "logsumexp", "topk", "sort", "argsort",
+    "kthvalue", "mode", "count_nonzero", "aminmax",
 )  # fmt: skip
 def reduced(r: Recorder, name: str, func: Any, args: Any, kwargs: Any, out: Any) -> None:
     tensors = _tensors((args, kwargs))
@@ -368,8 +382,9 @@ def _join_or_fix(r: Recorder, ids: Any, others: Sequence[Any], what: str) -> Non
 
 
 @_rule(
-    "native_batch_norm", "_native_batch_norm_legit", "_native_batch_norm_legit_no_training", "batch_norm", "cudnn_batch_norm",
-    "_batch_norm_with_update", "_batch_norm_no_update", "miopen_batch_norm", "_native_batch_norm_legit_functional",
+    "native_batch_norm", "_native_batch_norm_legit", "_native_batch_norm_legit_no_training", "batch_norm",
+    "cudnn_batch_norm", "_batch_norm_with_update", "_batch_norm_no_update", "miopen_batch_norm",
+    "_native_batch_norm_legit_functional",
 )  # fmt: skip
 def batch_normed(r: Recorder, name: str, func: Any, args: Any, kwargs: Any, out: Any) -> None:
     a = _arguments(func, args, kwargs)
@@ -418,7 +433,9 @@ def group_normed(r: Recorder, name: str, func: Any, args: Any, kwargs: Any, out:
     norm = r.norm((nn.GroupNorm,), x.shape[1])
     ids = r.labeller.alone(labels, 1)
     if ids is not None and (norm is None or groups == 1):
-        r.labeller.fix(ids, "a group norm is taken over all of them" if groups == 1 else "groups are normalised by a function")
+        r.labeller.fix(
+            ids, "a group norm is taken over all of them" if groups == 1 else "groups are normalised by a function"
+        )
     elif ids is not None:
         r.elements.union(ids.reshape(groups, -1), ids.reshape(groups, -1)[:, :1])
     _join_or_fix(r, ids, [*own, norm], "a norm of channels that cannot be removed")
@@ -428,7 +445,10 @@ def group_normed(r: Recorder, name: str, func: Any, args: Any, kwargs: Any, out:
 # Layers
 
 
-@_rule("convolution", "_convolution", "conv1d", "conv2d", "conv3d", "mkldnn_convolution", "cudnn_convolution", "convolution_overrideable")
+@_rule(
+    "convolution", "_convolution", "conv1d", "conv2d", "conv3d", "mkldnn_convolution", "cudnn_convolution",
+    "convolution_overrideable",
+)  # fmt: skip
 def convolved(r: Recorder, name: str, func: Any, args: Any, kwargs: Any, out: Any) -> None:
     a = _arguments(func, args, kwargs)
     x, w, bias = a["input"], a["weight"], a.get("bias")
@@ -491,7 +511,9 @@ def multiplied(r: Recorder, name: str, func: Any, args: Any, kwargs: Any, out: A
     shape, result = _product(r, (shapes[0], labels[0]), (shapes[1], labels[1]), "a product")
     result = r.labeller.reshape(result, shape, tuple(out.shape))
     if len(tensors) == 3:
-        _, result = r.labeller.combine([(tuple(out.shape), result), (tuple(tensors[0].shape), r.of(tensors[0]))], "a sum")
+        _, result = r.labeller.combine(
+            [(tuple(out.shape), result), (tuple(tensors[0].shape), r.of(tensors[0]))], "a sum"
+        )
     r.put(out, result)
 
 
@@ -499,7 +521,9 @@ def multiplied(r: Recorder, name: str, func: Any, args: Any, kwargs: Any, out: A
 def linear(r: Recorder, name: str, func: Any, args: Any, kwargs: Any, out: Any) -> None:
     x, w = args[0], args[1]
     bias = args[2] if len(args) > 2 else kwargs.get("bias")
-    left, right = r.labeller.contract((tuple(x.shape), r.of(x)), (tuple(w.shape), r.of(w)), x.ndim - 1, 1, "a linear layer")
+    left, right = r.labeller.contract(
+        (tuple(x.shape), r.of(x)), (tuple(w.shape), r.of(w)), x.ndim - 1, 1, "a linear layer"
+    )
     rank = x.ndim
     parts = [((*x.shape[:-1], 1), left), ((1,) * (rank - 1) + (w.shape[0],), r.labeller.moved(right, [rank - 1, 0]))]
     shape, result = r.labeller.combine(parts, "a linear layer")
@@ -509,8 +533,9 @@ def linear(r: Recorder, name: str, func: Any, args: Any, kwargs: Any, out: Any) 
 
 
 @_rule(
-    "_scaled_dot_product_flash_attention_for_cpu", "_scaled_dot_product_flash_attention", "_scaled_dot_product_efficient_attention",
-    "_scaled_dot_product_cudnn_attention", "_scaled_dot_product_attention_math", "scaled_dot_product_attention",
+    "_scaled_dot_product_flash_attention_for_cpu", "_scaled_dot_product_flash_attention",
+    "_scaled_dot_product_efficient_attention", "_scaled_dot_product_cudnn_attention",
+    "_scaled_dot_product_attention_math", "scaled_dot_product_attention",
     "_scaled_dot_product_fused_attention_overrideable", "_scaled_dot_product_attention_math_for_mps",
 )  # fmt: skip
 def attended(r: Recorder, name: str, func: Any, args: Any, kwargs: Any, out: Any) -> None:
@@ -521,7 +546,9 @@ def attended(r: Recorder, name: str, func: Any, args: Any, kwargs: Any, out: Any
         labels, shape = r.of(t), tuple(t.shape)
         if t.ndim == 4 and t.shape[1] != q.shape[1]:  # grouped queries: heads are repeated inside
             times = q.shape[1] // t.shape[1]
-            repeats = [Block(b.dims, np.repeat(b.ids, times, b.dims.index(1)) if 1 in b.dims else b.ids) for b in labels]
+            repeats = [
+                Block(b.dims, np.repeat(b.ids, times, b.dims.index(1)) if 1 in b.dims else b.ids) for b in labels
+            ]
             labels, shape = tuple(repeats), (shape[0], q.shape[1], *shape[2:])
         sides.append((shape, labels))
     rank = q.ndim
@@ -549,13 +576,15 @@ def embedded(r: Recorder, name: str, func: Any, args: Any, kwargs: Any, out: Any
 
 
 @_rule(
-    "max_pool2d_with_indices", "max_pool1d", "max_pool2d", "max_pool3d", "max_pool3d_with_indices", "avg_pool1d", "avg_pool2d", "avg_pool3d",
-    "_adaptive_avg_pool2d", "_adaptive_avg_pool3d", "adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_max_pool2d", "adaptive_max_pool3d",
-    "adaptive_max_pool1d", "fractional_max_pool2d", "max_pool1d_with_indices", "adaptive_avg_pool3d", "mkldnn_max_pool2d", "mkldnn_adaptive_avg_pool2d",
-    "upsample_nearest1d", "upsample_nearest2d", "upsample_nearest3d", "upsample_bilinear2d", "upsample_bicubic2d", "upsample_linear1d",
-    "upsample_trilinear3d", "_upsample_bilinear2d_aa", "_upsample_bicubic2d_aa", "_upsample_nearest_exact1d", "_upsample_nearest_exact2d",
-    "_upsample_nearest_exact3d", "reflection_pad1d", "reflection_pad2d", "reflection_pad3d", "replication_pad1d", "replication_pad2d",
-    "replication_pad3d", "grid_sampler_2d", "grid_sampler",
+    "max_pool2d_with_indices", "max_pool1d", "max_pool2d", "max_pool3d", "max_pool3d_with_indices", "avg_pool1d",
+    "avg_pool2d", "avg_pool3d", "_adaptive_avg_pool2d", "_adaptive_avg_pool3d", "adaptive_avg_pool1d",
+    "adaptive_avg_pool2d", "adaptive_max_pool2d", "adaptive_max_pool3d", "adaptive_max_pool1d",
+    "fractional_max_pool2d", "max_pool1d_with_indices", "adaptive_avg_pool3d", "mkldnn_max_pool2d",
+    "mkldnn_adaptive_avg_pool2d", "upsample_nearest1d", "upsample_nearest2d", "upsample_nearest3d",
+    "upsample_bilinear2d", "upsample_bicubic2d", "upsample_linear1d", "upsample_trilinear3d",
+    "_upsample_bilinear2d_aa", "_upsample_bicubic2d_aa", "_upsample_nearest_exact1d", "_upsample_nearest_exact2d",
+    "_upsample_nearest_exact3d", "reflection_pad1d", "reflection_pad2d", "reflection_pad3d", "replication_pad1d",
+    "replication_pad2d", "replication_pad3d", "grid_sampler_2d", "grid_sampler",
 )  # fmt: skip
 def spatial(r: Recorder, name: str, func: Any, args: Any, kwargs: Any, out: Any) -> None:
     x = args[0]
