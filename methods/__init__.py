@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from greenprune.methods.cost.calibration import calibrate
     from greenprune.methods.cost.kinds import CostKind
     from greenprune.methods.cost.measured_cost import CostTable
-    from greenprune.methods.describe import Ungateable, describe, ungateable
+    from greenprune.methods.description import Ungateable, describe, ungateable
     from greenprune.methods.gating.module import ConsensusGating
     from greenprune.methods.gating.options import GatingOptions
     from greenprune.methods.options.base import MethodOptions
@@ -53,7 +53,7 @@ _PLACES = {
     "cost.calibration": ("calibrate",),
     "cost.kinds": ("CostKind",),
     "cost.measured_cost": ("CostTable",),
-    "describe": ("Ungateable", "describe", "ungateable"),
+    "description": ("Ungateable", "describe", "ungateable"),
     "gating.module": ("ConsensusGating",),
     "gating.options": ("GatingOptions",),
     "options.base": ("MethodOptions",),
