@@ -25,11 +25,7 @@ class Device:
     address: str  # of PCI: "0000:0c:00.0"
     name: str
     uuids: frozenset[str]  # in lower case, every form that is known, without "gpu-" and dashes
-
-    @property
-    def socket(self) -> str:
-        """What the counter belongs to: partitions of one card differ in the PCI function alone."""
-        return self.address.rpartition(".")[0] or f"device {self.index}"
+    socket: str  # what the counter belongs to; the same for all devices that share it
 
 
 class AmdSmi:
@@ -84,7 +80,11 @@ class AmdSmi:
         complete = [all(order[i] is not None for order, *_ in found) for i in (0, 1)]
         column = 0 if complete[0] else 1 if complete[1] else 2
         found.sort(key=lambda entry: (entry[0][column], entry[0][2]))
-        return [Device(index, *entry[1:]) for index, entry in enumerate(found)]
+        sockets = _sockets([(address, name) for _, _, address, name, _ in found])
+        return [
+            Device(index, handle, address, name, uuids, socket)
+            for index, ((_, handle, address, name, uuids), socket) in enumerate(zip(found, sockets, strict=True))
+        ]
 
     def energy_reader(self, device: Device) -> Callable[[], float]:
         """Joules since the last reset of the GPU."""
@@ -145,6 +145,21 @@ def shown(
         number = int(device.partition(":")[2] or 0)
         chosen = chosen[number : number + 1]
     return chosen
+
+
+def _sockets(cards: Sequence[tuple[str, str]]) -> list[str]:
+    """For each device, given as its PCI address and its name, what its counter belongs to.
+
+    Partitions of one card differ in the PCI function alone. The two dies of an MI250 are neighbours on the bus; one of
+    them counts for both, and the other shows 0 (ROCm's rocm-smi: "Secondary die").
+    """
+    sockets = [address.rpartition(".")[0] or f"device {i}" for i, (address, _) in enumerate(cards)]
+    dies = sorted(
+        (i for i, (address, name) in enumerate(cards) if "MI250" in name and address), key=lambda i: cards[i][0]
+    )
+    for first, second in zip(dies[::2], dies[1::2], strict=False):
+        sockets[second] = sockets[first]
+    return sockets
 
 
 def plain_uuid(text: str) -> str:

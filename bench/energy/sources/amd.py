@@ -6,12 +6,12 @@ socket powers in W, "N/A" (or 0xFFFF) where a card has none: current_socket_powe
 older cards. Neither works in a virtual machine.
 
 Both belong to the socket. Partitions of one card (MI300X in DPX, QPX or CPX mode) are devices of their own that show the same
-counter: they differ in the function of their PCI address alone, and are counted once.
+counter: they differ in the function of their PCI address alone, and are counted once. So are the two dies of an MI250, of
+which one counts for both and the other shows 0.
 """
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable
 from typing import Any
 
@@ -25,6 +25,7 @@ from greenprune.bench.energy.source import Missing, SensorError, Source
 
 NAME = "amd"
 VENDOR = "0x1002"
+POLL_INTERVAL_S = 0.5  # of the counter; to ask the card's firmware costs about a millisecond
 PROBE_S = 0.3  # for the counter to move three times
 ASSUMED_PERIOD_S = 0.1
 MAX_POWER_W = 10_000.0  # of one card; more can only be a counter that was reset
@@ -78,18 +79,19 @@ def _open(library: AmdSmi, everyone: list[Device], members: list[Device]) -> Sou
     """
     name = f"{NAME}:{members[0].index}"
     problems = []
-    for device in sorted(everyone, key=lambda d: d.index):
-        read_w = library.power_reader(device)
+    readers = {device.index: library.power_reader(device) for device in everyone}
+    powers = {device.index: _answers(readers[device.index]) for device in everyone}
+    for device in sorted(everyone, key=lambda d: (not powers[d.index], d.index)):
+        read_w = readers[device.index]
         beside = None
-        with contextlib.suppress(SensorError):
-            read_w()
-            beside = PowerRegister(read_w, lag_s=POWER_LAG_S, interval_s=0.1)
+        if powers[device.index]:
+            beside = PowerRegister(read_w, lag_s=POWER_LAG_S, interval_s=POLL_INTERVAL_S)
         about = f"{device.name}, {device.address}"
         warnings = []
         if len(everyone) > 1:
-            about += f", the socket of {len(everyone)} partitions"
+            about += f", the socket of {len(everyone)} devices"
             if len(members) < len(everyone):
-                warnings.append("its joules are of the whole socket, also of the partitions that are not used here")
+                warnings.append("its joules are of the whole socket, also of its devices that are not used here")
         if "MI300A" in device.name:
             warnings.append("its joules contain those of the CPU cores in the same socket")
         try:
@@ -111,6 +113,13 @@ def _open(library: AmdSmi, everyone: list[Device], members: list[Device]) -> Sou
     raise SensorError(f"neither energy nor power: {problems[0]}")
 
 
+def _answers(read_w: Callable[[], float]) -> bool:
+    try:
+        return read_w() > 0
+    except SensorError:
+        return False
+
+
 def _counter(
     library: AmdSmi, device: Device, name: str, about: str, beside: PowerRegister | None, warnings: list[str]
 ) -> Source:
@@ -128,7 +137,7 @@ def _counter(
         detail=about,
         note=f"{about}, energy counter, all processes",
         resolution_j=library.resolution_j(device),
-        poll_interval_s=0.1,
+        poll_interval_s=POLL_INTERVAL_S,
         beside=beside,
         warnings=warnings,
     )

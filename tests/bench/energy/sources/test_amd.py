@@ -38,7 +38,7 @@ class AmdSmi:
         return self._value(handle, "bdf", f"0000:{handle + 3:02x}:00.0")
 
     def amdsmi_get_gpu_asic_info(self, handle: int) -> dict[str, Any]:
-        return {"market_name": self._value(handle, "name", "AMD Instinct MI250"), "asic_serial": self._serial(handle)}
+        return {"market_name": self._value(handle, "name", "AMD Instinct MI210"), "asic_serial": self._serial(handle)}
 
     def amdsmi_get_gpu_device_uuid(self, handle: int) -> str:
         return self._value(handle, "uuid", f"{handle:02x}ff74a1-0000-1000-80d0-000000000000")
@@ -121,7 +121,7 @@ def test_partitions_of_one_socket_are_counted_once(library, mode: int) -> None:
             smi.use(i, 50)  # one counter, shown by each
         smi.use(mode, 7)
     assert w.reading.energy_j("measured") == pytest.approx(57, rel=1e-4)
-    assert f"{mode} partitions" in rows(m)["amd:0"]["detail"]
+    assert f"{mode} devices" in rows(m)["amd:0"]["detail"]
 
 
 def test_a_partition_that_does_not_answer_for_its_socket_is_measured_by_the_one_that_does(library) -> None:
@@ -131,6 +131,29 @@ def test_a_partition_that_does_not_answer_for_its_socket_is_measured_by_the_one_
     with m.window("x") as w:
         smi.use(0, 50)
     assert joules(w.reading)["amd:1"] == pytest.approx(50, rel=1e-4)
+    assert any("whole socket" in warning for warning in w.reading.warnings)
+
+
+@pytest.mark.parametrize("primary", [0, 1])
+def test_of_the_two_dies_of_a_card_one_counts_for_both(library, primary: int) -> None:
+    dies: list[dict[str, Any]] = [{"name": "AMD Instinct MI250X", "power_w": 0, "count": 77} for _ in range(4)]
+    dies[primary]["power_w"], dies[primary + 2]["power_w"] = 90, 93
+    smi = library(*dies)
+    with meter().window("x") as w:
+        smi.use(primary, 40)
+        smi.use(primary + 2, 8)
+    assert joules(w.reading)["amd:0"] == pytest.approx(40, rel=1e-4)
+    assert joules(w.reading)["amd:2"] == pytest.approx(8, rel=1e-4)
+    assert w.reading.energy_j("measured") == pytest.approx(48, rel=1e-4)
+
+
+def test_the_second_die_alone_is_measured_by_the_first_and_told(library) -> None:
+    smi = library(
+        {"name": "AMD Instinct MI250X", "power_w": 90}, {"name": "AMD Instinct MI250X", "power_w": 0, "count": 0}
+    )
+    with meter(environ={"GREENPRUNE_SYSFS": "/nonexistent", "ROCR_VISIBLE_DEVICES": "1"}).window("x") as w:
+        smi.use(0, 40)
+    assert joules(w.reading)["amd:1"] == pytest.approx(40, rel=1e-4)
     assert any("whole socket" in warning for warning in w.reading.warnings)
 
 
