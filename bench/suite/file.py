@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
 
 from greenprune.bench.errors import UserError, did_you_mean
+from greenprune.bench.suite.overrides import Override, changed
 from greenprune.bench.suite.suite import Suite, schema
 from greenprune.bench.suite.validation import sentences
 from pydantic import ValidationError
@@ -20,24 +23,31 @@ def shipped() -> dict[str, Traversable]:
     return {f.name.removesuffix(".toml"): f for f in sorted(found, key=lambda f: f.name)}
 
 
-def load_suite(name_or_path: str) -> Suite:
+def load_suite(name_or_path: str, overrides: Sequence[Override] = ()) -> Suite:
     """Read and check a suite.
 
     Args:
         name_or_path: name of a shipped suite, or path of a TOML file.
+        overrides: what the command line changes in it.
 
     Raises:
         UserError: no such suite, unreadable, not TOML, or not a suite. Everything wrong with its content is reported at
-            once, one line each.
+            once, one line each, after the option that it comes from, or the file.
     """
-    data = read_toml(name_or_path)
+    data, typed = changed(read_toml(name_or_path), overrides)
     try:
         return Suite.model_validate(data)
     except ValidationError as e:
         entries = data.get("methods")
         names = [m.get("name") for m in entries if isinstance(m, dict)] if isinstance(entries, list) else []
         lines = sentences(e, schema(n for n in names if isinstance(n, str) and ":" in n), data)
-        raise UserError("\n".join(f"{name_or_path}: {line}" for line in lines)) from None
+        raise UserError("\n".join(f"{_source(line, typed, name_or_path)}: {line}" for line in lines)) from None
+
+
+def _source(line: str, typed: Mapping[str, str], name: str) -> str:
+    """Where what a line complains of was said: on the command line, else in the file."""
+    path = re.split(r" = |: ", line, maxsplit=1)[0]
+    return next((given for key, given in typed.items() if re.match(rf"{re.escape(key)}(?![\w])", path)), name)
 
 
 def read_toml(name_or_path: str) -> dict[str, Any]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal, TypeVar
 
 from greenprune.bench import models
@@ -18,6 +20,7 @@ from greenprune.methods.cost.kinds import CostKind
 from greenprune.methods.options.base import Card, MethodOptions
 from greenprune.methods.plugins import REFERENCE, MethodError, UnknownMethodError
 from pydantic import (
+    AfterValidator,
     Field,
     SerializeAsAny,
     SerializerFunctionWrapHandler,
@@ -35,14 +38,15 @@ from pydantic_core import InitErrorDetails, PydanticCustomError, PydanticKnownEr
 def _refuse_repeats(values: Any, inner: ValidatorFunctionWrapHandler) -> Any:
     """Refuse what occurs twice in a list (of methods: a label), together with whatever else is wrong with the list."""
     details: list[InitErrorDetails] = []
-    seen: list[tuple[type, Any]] = []  # with its type, because true equals 1
+    seen: set[tuple[type, Any]] = set()  # with its type, because true equals 1
     for i, value in enumerate(values if isinstance(values, list | tuple) else ()):
         is_method = isinstance(value, dict | MethodEntry)
         word = dict(value).get("label", dict(value).get("name")) if is_method else value
-        if word is not None and (type(word), word) in seen:
+        known = (type(word), word if isinstance(word, str | int | float) else repr(word))
+        if word is not None and known in seen:
             loc = (i, "label") if is_method else (i,)
             details.append(InitErrorDetails(type=PydanticCustomError(REPEATED, "is there twice"), loc=loc, input=word))
-        seen.append((type(word), word))
+        seen.add(known)
     try:
         valid = inner(values)
     except ValidationError as e:
@@ -63,6 +67,36 @@ EachOnce = Annotated[
     Field(min_length=1, strict=False, json_schema_extra={"uniqueItems": True}),  # TOML has lists, not tuples
     WrapValidator(_refuse_repeats),
 ]
+
+
+def _alone(value: Any, inner: ValidatorFunctionWrapHandler) -> Any:
+    """One text stands for a list of one."""
+    if not isinstance(value, str):
+        return inner(value)
+    try:
+        return inner([value])
+    except ValidationError as e:
+        details = [
+            InitErrorDetails(type=PydanticCustomError(d["type"], d["msg"], d.get("ctx")), loc=d["loc"][1:], input=value)
+            for d in e.errors()
+        ]
+        raise ValidationError.from_exception_data("text", details) from None
+
+
+def _dataset_is_known(dataset: str) -> str:
+    if dataset not in DATASETS:
+        raise PydanticCustomError("unknown_name", "is unknown")
+    return dataset
+
+
+def _model_is_known(model: str) -> str:
+    try:
+        models.check(model)
+    except UserError as e:
+        raise refused(str(e)) from None
+    return model
+
+
 Budget = Annotated[float, Field(gt=0, lt=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]  # what every library's generator takes
 BatchSize = Annotated[int, Field(ge=1)]
@@ -154,12 +188,14 @@ class Suite(Part):
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$", description="name of the folder with the results")
     description: str = Field("", description="what the suite is for")
-    dataset: str = Field(description="images to learn")
+    dataset: Annotated[EachOnce[Annotated[str, AfterValidator(_dataset_is_known)]], WrapValidator(_alone)] = Field(
+        description="images to learn; of several, each with each network"
+    )
     train_images: int | None = Field(
         None, ge=1, description="how many of the training images to use, every class alike; by default all"
     )
-    model: str = Field(
-        description="network to prune: resnet20, vgg16_bn, torchvision/<name>, or package.module:factory"
+    model: Annotated[EachOnce[Annotated[str, AfterValidator(_model_is_known)]], WrapValidator(_alone)] = Field(
+        description="network to prune, or several: resnet20, vgg16_bn, torchvision/<name>, or package.module:factory"
     )
     budgets: EachOnce[Budget] = Field(description="fractions of the dense network's cost to keep")
     cost: CostKind = Field(
@@ -215,25 +251,58 @@ class Suite(Part):
             raise refused(f'{given}: sets the allowance itself; allowed: ["samples"], or a suite without [allowance]')
         return self
 
-    @field_validator("dataset")
+    @field_validator("budgets", "model")
     @classmethod
-    def _dataset_is_known(cls, dataset: str) -> str:
-        return _one_of(DATASETS, dataset)
+    def _have_folders_of_their_own(cls, values: tuple[Any, ...], info: ValidationInfo) -> tuple[Any, ...]:
+        before: dict[str, Any] = {}
+        for value in values:
+            name = for_folder(value)
+            if name in before:
+                raise refused(
+                    f"{info.field_name} = {shown(list(values))}: the runs of {shown(before[name])} and {shown(value)} would "
+                    f"have the same folder ({name}); allowed: values that differ in it"
+                )
+            before[name] = value
+        return values
 
-    @field_validator("model")
-    @classmethod
-    def _model_is_known(cls, model: str) -> str:
-        try:
-            models.check(model)
-        except UserError as e:
-            raise refused(str(e)) from None
-        return model
+    @property
+    def pairs(self) -> tuple[Pair, ...]:
+        """Each data set with each network."""
+        return tuple(
+            Pair(
+                dataset,
+                model,
+                "".join([
+                    f"{dataset}-" if len(self.dataset) > 1 else "",
+                    f"{for_folder(model)}-" if len(self.model) > 1 else "",
+                ]),
+            )
+            for dataset in self.dataset
+            for model in self.model
+        )  # fmt: skip
+
+    @property
+    def about(self) -> str:
+        """Data sets and networks, in words."""
+        return f"{', '.join(self.dataset)} on {', '.join(self.model)}"
 
 
-def _one_of(known: Iterable[str], name: str) -> str:
-    if name not in known:
-        raise PydanticCustomError("unknown_name", "is unknown")
-    return name
+@dataclass(frozen=True)
+class Pair:
+    """A data set and a network of a suite.
+
+    Attributes:
+        prefix: of the keys of its runs: what of it the suite has several of.
+    """
+
+    dataset: str
+    model: str
+    prefix: str = ""
+
+
+def for_folder(value: float | str) -> str:
+    """A budget or a network as the names of folders spell it."""
+    return re.sub(r"[^\w.+-]+", "-", value) if isinstance(value, str) else f"{value:g}"
 
 
 def _method(name: str) -> Card | None:
@@ -255,7 +324,15 @@ def schema(references: Iterable[str] = ()) -> dict[str, Any]:
     """
     result = Suite.model_json_schema()
     definitions = result["$defs"]
-    result["properties"]["dataset"]["enum"] = list(DATASETS)
+    for key in ("dataset", "model"):
+        described = result["properties"][key]
+        one = {"type": "string"} | ({"enum": list(DATASETS)} if key == "dataset" else {})
+        several = {"type": "array", "items": one, "minItems": 1, "uniqueItems": True}
+        result["properties"][key] = {
+            "anyOf": [one, several],
+            "description": described["description"],
+            "title": described["title"],
+        }
     entry = definitions["MethodEntry"]
     described = entry["properties"]["name"].pop("description")
     entry["properties"]["name"] = {

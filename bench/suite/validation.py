@@ -66,6 +66,8 @@ def _is_echo(detail: Any) -> bool:
 def _sentence(detail: Any, schema: dict[str, Any], data: Any) -> str:
     kind, loc, value = detail["type"], detail["loc"], detail["input"]
     if kind == REFUSED:
+        while isinstance(loc[-1], int):
+            loc = loc[:-1]
         return key_path((*loc[:-1], detail["msg"]))  # the message begins with the last key
     if kind == "extra_forbidden":
         known = list(_properties(_walk(schema, loc[:-1], data)[1], _at(data, loc[:-1])))
@@ -97,6 +99,9 @@ def allowed(node: dict[str, Any]) -> str:
     if choices := _choices(node):
         return ", ".join(shown(v) for v in choices)
     if "anyOf" in node:
+        one, *more = node["anyOf"]
+        if len(more) == 1 and more[0].get("items") == one:
+            return f"{allowed(one)}, or a list of such, each once"
         return " or ".join(allowed(n) for n in node["anyOf"] if n.get("type") != "null")
     bounds = " and ".join(f"{words} {node[key]:.12g}" for key, words in _BOUNDS.items() if key in node)
     match node.get("type"):
@@ -127,11 +132,16 @@ def _walk(schema: dict[str, Any], loc: Loc, data: Any) -> tuple[Loc, dict[str, A
     """Follow `loc` through `schema` as far as it goes; the part that was followed, and the node there."""
     node = schema
     for depth, key in enumerate(loc):
-        children = node.get("items") if isinstance(key, int) else _properties(node, _at(data, loc[:depth])).get(key)
+        children = _items(node) if isinstance(key, int) else _properties(node, _at(data, loc[:depth])).get(key)
         if children is None:
             return loc[:depth], node
         node = _resolved(children, schema)
     return loc, node
+
+
+def _items(node: dict[str, Any]) -> dict[str, Any] | None:
+    """What each element of a list may be."""
+    return next((n["items"] for n in (node, *node.get("anyOf", [])) if "items" in n), None)
 
 
 def _resolved(node: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
