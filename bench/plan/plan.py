@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from greenprune.bench.machine.precision import autocast_for
 from greenprune.bench.records.record import RECORD_FILE, Record, read_record
 from greenprune.bench.suite.recipe import Allowance
 from greenprune.bench.suite.settings import Settings
-from greenprune.bench.suite.suite import MethodEntry, Suite
+from greenprune.bench.suite.suite import MethodEntry, Pair, Suite, for_folder
 from greenprune.bench.suite.views import View, is_equal, share_of_dense, steps_for
 from greenprune.bench.training.ledger import refuse_small_allowances
 from greenprune.methods import count_macs, find
@@ -39,16 +40,34 @@ class Run:
     settings: Settings
     pilot: str = ""  # key of the run of equal images that says how long this one may be; empty: it is one of these
     dense: str = ""  # key of the dense run that it is to be equal to
+    pair: Pair | None = None  # the data set and the network; None: what the settings say
 
 
-def plan(suite: Suite, data: Dataset, device: str) -> list[Run]:
+def plan(suite: Suite, data: Mapping[str, Dataset], device: str) -> list[Run]:
     """Every run of `suite`, shuffled by a fixed seed so that no method always runs first (or on the warmest machine).
 
     Those of other views than equal images come last, and their steps are unknown until then, see `resolved`.
 
+    Args:
+        data: by name, every data set of the suite.
+
     Raises:
-        UserError: the allowance cannot suffice for a method.
+        UserError: the allowance cannot suffice for a method, or two runs would have the same folder.
     """
+    runs = [run for pair in suite.pairs for run in _of_pair(suite, pair, data[pair.dataset], device)]
+    before: set[str] = set()
+    for run in runs:
+        if run.key in before:
+            raise UserError(f"two runs of {suite.name} would be called {run.key}; allowed: labels that tell them apart")
+        before.add(run.key)
+    random.Random(ORDER_SEED).shuffle(runs)
+    return [
+        *runs,
+        *(again(run, view, suite) for view in suite.views if view != "samples" for run in runs if equalled(run)),
+    ]
+
+
+def _of_pair(suite: Suite, pair: Pair, data: Dataset, device: str) -> list[Run]:
     images = {"train": len(data.train.labels), "holdout": len(data.holdout.labels), "test": len(data.test.labels)}
     refuse_small_allowances(suite, steps_per_epoch=len(data.train.labels) // suite.training.batch_size)
     runs = []
@@ -57,9 +76,9 @@ def plan(suite: Suite, data: Dataset, device: str) -> list[Run]:
         for budget in suite.budgets if prunes else [1.0]:
             for seed in suite.seeds:
                 settings = Settings(
-                    dataset=suite.dataset,
+                    dataset=pair.dataset,
                     images=images,
-                    model=suite.model,
+                    model=pair.model,
                     method=entry,
                     budget=budget,
                     tolerance=suite.tolerance,
@@ -72,12 +91,8 @@ def plan(suite: Suite, data: Dataset, device: str) -> list[Run]:
                     cost=suite.cost if prunes else "macs",
                     round_to=suite.round_to if prunes else 1,
                 )
-                runs.append(Run(run_key(entry, budget, seed), settings))
-    random.Random(ORDER_SEED).shuffle(runs)
-    return [
-        *runs,
-        *(again(run, view, suite) for view in suite.views if view != "samples" for run in runs if equalled(run)),
-    ]
+                runs.append(Run(run_key(entry, budget, seed, pair), settings, pair=pair))
+    return runs
 
 
 def equalled(run: Run) -> bool:
@@ -93,7 +108,8 @@ def again(run: Run, view: View, suite: Suite) -> Run:
         f"{run.key}-equal-{view}",
         run.settings.model_copy(update={"view": view, "allowance": allowance}),
         pilot=run.key,
-        dense=run_key(dense, 1.0, run.settings.seed),
+        dense=run_key(dense, 1.0, run.settings.seed, run.pair),
+        pair=run.pair,
     )
 
 
@@ -123,9 +139,9 @@ def _result(key: str, needed_by: str, folder: Path) -> Record:
     raise UserError(f"{folder / key}: has no valid result, which {needed_by} needs to know how long it may train")
 
 
-def run_key(entry: MethodEntry, budget: float, seed: int) -> str:
-    """The run's folder name, e.g. "gated-0.5-s0"."""
-    return f"{entry.label}-{budget:g}-s{seed}"
+def run_key(entry: MethodEntry, budget: float, seed: int, pair: Pair | None = None) -> str:
+    """The run's folder name: "gated-0.5-s0", or "cifar10-resnet20-gated-0.5-s0" where the suite has several of these."""
+    return f"{pair.prefix if pair else ''}{entry.label}-{for_folder(budget)}-s{seed}"
 
 
 @dataclass(frozen=True)
@@ -191,11 +207,11 @@ class Estimate:
     images: dict[str, int]
 
 
-def estimate(suite: Suite, data: Dataset, device: str, timed_steps: int = 3) -> Estimate:
+def estimate(suite: Suite, model_name: str, data: Dataset, device: str, timed_steps: int = 3) -> Estimate:
     """Time `timed_steps` dense training steps and extrapolate. Methods that shrink their network early take less."""
     target = torch.device(device)
     recipe = suite.training
-    model = models.build(suite.model, data.classes, seed=0).to(target)
+    model = models.build(model_name, data.classes, seed=0).to(target)
     batch = torch.randn(recipe.batch_size, *data.train.images.shape[1:], device=target)
     macs = count_macs(model, batch[:1])
     if recipe.channels_last:

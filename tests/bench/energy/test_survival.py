@@ -21,7 +21,7 @@ greenprune.bench.inference.pair.CPU_BLOCK_S = 0.01
 def trained(folder, meter, at_step, happens):
     # Run dense of tiny.toml in this process with `meter`; `happens` after the training step `at_step`.
     greenprune.bench.training.setup.EnergyMeter = lambda **_: meter
-    run, = [r for r in plan(load_suite("tiny.toml"), load("digits"), "cpu") if r.key == "dense-1-s0"]
+    run, = [r for r in plan(load_suite("tiny.toml"), {"digits": load("digits")}, "cpu") if r.key == "dense-1-s0"]
     steps = []
     charge = greenprune.bench.training.loop.Ledger.charge
     def charged(self, *arguments, **options):

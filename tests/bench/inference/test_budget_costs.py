@@ -98,7 +98,7 @@ def test_channels_in_multiples(at_work: Path, tmp_path: Path) -> None:
 
 
 def test_records_from_before_there_were_other_costs_go_on(at_work: Path, tmp_path: Path) -> None:
-    runs = plan(load_suite("tiny.toml"), load("digits"), "cpu")
+    runs = plan(load_suite("tiny.toml"), {"digits": load("digits")}, "cpu")
     run = next(r for r in runs if r.settings.method.name == "magnitude")
     settings = run.settings.model_dump(mode="json")
     old = {k: v for k, v in settings.items() if k not in ("cost", "round_to")}
@@ -112,7 +112,7 @@ def test_records_from_before_there_were_other_costs_go_on(at_work: Path, tmp_pat
     assert state(run, tmp_path).changed == ()
     suite = tmp_path / "other.toml"
     suite.write_text(SUITE.replace("budgets", 'cost = "params"\nround_to = 8\nbudgets'))
-    other = next(r for r in plan(load_suite(str(suite)), load("digits"), "cpu") if r.key == run.key)
+    other = next(r for r in plan(load_suite(str(suite)), {"digits": load("digits")}, "cpu") if r.key == run.key)
     assert state(other, tmp_path).changed == ("cost: macs -> params", "round_to: 1 -> 8")
 
 

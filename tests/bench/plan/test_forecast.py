@@ -43,7 +43,7 @@ def test_paper_is_six_suites() -> None:
 def test_the_papers_comparison_on_a_cpu() -> None:
     suite = load_suite("paper-cpu")
     assert {m.name for m in suite.methods} == {"dense", "gated", "magnitude", "slimming", "dynamic", "uniform"}
-    assert (suite.dataset, suite.model, suite.training.epochs) == ("cifar10", "resnet20", 8)
+    assert (suite.about, suite.training.epochs) == ("cifar10 on resnet20", 8)
     paper = load_suite("paper-cifar10-resnet20")
     assert (suite.seeds, suite.tolerance) == (paper.seeds, paper.tolerance)
     assert set(suite.budgets) < set(paper.budgets)

@@ -250,7 +250,7 @@ def test_a_run_without_a_result_says_why_in_a_sentence(
 def test_however_a_process_ends_it_is_recorded_in_words_and_tried_again(
     at_work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, reason: str, last_output: str
 ) -> None:
-    runs = plan(load_suite("tiny.toml"), load("digits"), "cpu")[:1]
+    runs = plan(load_suite("tiny.toml"), {"digits": load("digits")}, "cpu")[:1]
     stand_in = tmp_path / "python"
     attempts = tmp_path / "attempts"
     stand_in.write_text(f"#!/bin/sh\necho >>{attempts}\n{script}\n")

@@ -104,9 +104,9 @@ def test_a_suite_and_its_parts_survive_storage(write: Write) -> None:
     suite = load_suite(str(write(GOOD)))
     assert Suite.model_validate_json(suite.model_dump_json()) == suite
     settings = Settings(
-        dataset=suite.dataset,
+        dataset=suite.dataset[0],
         images={},
-        model=suite.model,
+        model=suite.model[0],
         method=suite.methods[1],
         budget=0.5,
         tolerance=suite.tolerance,

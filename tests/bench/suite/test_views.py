@@ -56,7 +56,7 @@ def test_it_may_take_what_dense_takes_and_no_more() -> None:
 
 def test_a_run_without_its_pilot_says_which_one(at_work: Path, tmp_path: Path) -> None:
     (tmp_path / "tiny.toml").write_text(VIEWS)
-    runs = plan(load_suite(str(tmp_path / "tiny.toml")), load_data("digits"), "cpu")
+    runs = plan(load_suite(str(tmp_path / "tiny.toml")), {"digits": load_data("digits")}, "cpu")
     first, again = runs[:3], runs[3:]
     assert all(not run.pilot for run in first)
     assert {run.key for run in again} == {"gated-0.5-s0-equal-macs", "magnitude-0.5-s0-equal-macs"}  # none of dense
@@ -109,7 +109,7 @@ def folder(workplace: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.chdir(workplace)
         patch.setenv("OMP_NUM_THREADS", "1")
         patch.setenv("MKL_NUM_THREADS", "1")
-        runs = plan(load_suite(str(place / "tiny.toml")), load_data("digits"), "cpu")
+        runs = plan(load_suite(str(place / "tiny.toml")), {"digits": load_data("digits")}, "cpu")
         shares = share_cores(min(2, len(os.sched_getaffinity(0))), "cpu")
         outcome = launch(
             "tiny",
@@ -180,7 +180,7 @@ def test_compare_keeps_the_views_apart(folder: Path) -> None:
 
 def test_what_is_complete_is_not_run_again(folder: Path, at_work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     suite = str(folder.parent / "tiny.toml")
-    runs = plan(load_suite(suite), load_data("digits"), "cpu")
+    runs = plan(load_suite(suite), {"digits": load_data("digits")}, "cpu")
     assert left_to_do([run for run in runs if run.pilot], folder) == ([], ["magnitude-0.5-s0-equal-macs"])
     assert main(["plan", suite, "--out", str(folder.parent), "--device", "cpu"]) == 0
     assert "0 to run" in capsys.readouterr().out

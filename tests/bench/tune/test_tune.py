@@ -166,7 +166,7 @@ def test_a_trial_does_not_look_at_the_test_images(
 
     suite = load_suite("tiny.toml").model_copy(update={"methods": (MethodEntry(name="dynamic"),)})
     data = load("digits")
-    (run,) = plan(suite, data, "cpu")
+    (run,) = plan(suite, {"digits": data}, "cpu")
     settings = run.settings.model_copy(update={"budget": 0.9})
     told: dict[str, Any] = {}
     untouchable: Any = Untouchable()
