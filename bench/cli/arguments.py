@@ -3,18 +3,34 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from greenprune.bench.errors import UserError
+from greenprune.bench.errors import UserError, did_you_mean
 
 if TYPE_CHECKING:
     from greenprune.bench.data.data import Dataset
+    from greenprune.bench.plan.plan import Run
     from greenprune.bench.suite.suite import Suite
 
 
 def suite_arguments(command: argparse.ArgumentParser) -> None:
+    """A suite, what to change in it, and where everything lies."""
     command.add_argument("suite", metavar="SUITE", help="name of a shipped suite, or path of a suite.toml")
+    command.add_argument(
+        "--set",
+        dest="settings",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="change a key of the suite: training.epochs=24, budgets=[0.3,0.5], methods.gated.options.drift=5",
+    )
+    command.add_argument("--seeds", type=int, nargs="+", metavar="N", help="instead of the suite's seeds")
+    command.add_argument(
+        "--name", metavar="NAME", help="instead of the suite's name, which is that of its results folder"
+    )
     command.add_argument(
         "--data", type=Path, metavar="DIR", help="data folder (default: GREENPRUNE_DATA, else a cache)"
     )
@@ -23,6 +39,8 @@ def suite_arguments(command: argparse.ArgumentParser) -> None:
 
 
 def run_arguments(command: argparse.ArgumentParser) -> None:
+    """More suites, and which runs of them."""
+    command.add_argument("more", nargs="*", metavar="SUITE", help="further suites, one after the other")
     command.add_argument("--only", nargs="+", metavar="METHOD", help="run only these methods (labels of the suite)")
     command.add_argument("--country", metavar="ISO3", help="whose grid intensity to use for CO2, e.g. FRA")
 
@@ -37,18 +55,89 @@ def jobs_argument(command: argparse.ArgumentParser) -> None:
     )
 
 
-def more_suites(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "more", nargs="*", metavar="SUITE", help="further suites, one after the other; paper means six"
-    )
+def suite_of(arguments: argparse.Namespace) -> Suite:
+    """The suite that was named, with the changes that were asked for. Raises UserError."""
+    from greenprune.bench.suite.file import load_suite
+
+    return load_suite(arguments.suite, overrides_of(arguments))
 
 
-def data_of(suite: Suite, root: Path | None) -> Dataset:
-    """The data of a suite, with as many training images as it asks for."""
+def overrides_of(arguments: argparse.Namespace):  # type: ignore[no-untyped-def]
+    """The changes that were asked for. Raises UserError."""
+    from greenprune.bench.suite.overrides import overrides_of
+
+    return overrides_of(arguments.settings, arguments.seeds, arguments.name)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A suite of which everything was checked that can be before anything is spent."""
+
+    suite: Suite
+    runs: list[Run]
+    data: dict[str, Dataset]
+    device: str
+
+
+def prepare(arguments: argparse.Namespace) -> Prepared:
+    """Check everything that can be checked before anything is spent. Raises UserError."""
+    suite = narrowed(suite_of(arguments), arguments)
+    from greenprune.bench.plan.plan import plan  # late: it imports torch, and there may be no such suite
+
+    device = resolve_device(arguments.device)
+    data = data_of(suite, arguments.data)
+    return Prepared(suite, plan(suite, data, device), data, device)
+
+
+def narrowed(suite: Suite, arguments: argparse.Namespace) -> Suite:
+    """The suite with the methods of `--only` and the country of `--country`. Raises UserError."""
+    if arguments.country is not None:
+        from greenprune.bench.energy.carbon import check_country
+
+        country = check_country(arguments.country)
+        suite = suite.model_copy(update={"measurement": suite.measurement.model_copy(update={"country": country})})
+    if arguments.only:
+        labels = [m.label for m in suite.methods]
+        for name in arguments.only:
+            if name not in labels:
+                raise UserError(
+                    f"--only {name}: suite {suite.name} has no such method; allowed: {', '.join(labels)}"
+                    f"{did_you_mean(name, labels)}"
+                )
+        suite = suite.model_copy(update={"methods": tuple(m for m in suite.methods if m.label in arguments.only)})
+    return suite
+
+
+def each_suite(call: Callable[[argparse.Namespace], int]) -> Callable[[argparse.Namespace], int]:
+    """`call` for each suite that was named, one after the other; returns the largest of their exit codes."""
+
+    def calls(arguments: argparse.Namespace) -> int:
+        values = vars(arguments)
+        suites = [argparse.Namespace(**values | {"suite": name}) for name in (arguments.suite, *arguments.more)]
+        folders: dict[str, str] = {}
+        for each in suites if len(suites) > 1 else ():
+            name = suite_of(each).name
+            if name in folders:
+                raise UserError(
+                    f"{each.suite}: its name, {name}, is that of {folders[name]} too; allowed: one suite for each "
+                    "results folder"
+                )
+            folders[name] = each.suite
+        if len(suites) > 1:
+            for each in suites:  # what is wrong with the last one is not to be found out after the others have run
+                prepare(each)
+        return max([call(each) for each in suites])
+
+    return calls
+
+
+def data_of(suite: Suite, root: Path | None) -> dict[str, Dataset]:
+    """The data sets of a suite by name, with as many training images as it asks for. Raises UserError."""
     from greenprune.bench.data.data import limited, load
 
-    data = load(suite.dataset, root)
-    return data if suite.train_images is None else limited(data, suite.train_images)
+    data = {name: load(name, root) for name in suite.dataset}
+    count = suite.train_images
+    return data if count is None else {name: limited(each, count) for name, each in data.items()}
 
 
 def resolve_device(name: str) -> str:

@@ -8,19 +8,23 @@ import shlex
 import sys
 from typing import TYPE_CHECKING
 
-from greenprune.bench.cli.arguments import data_of, jobs_argument, resolve_device
+from greenprune.bench.cli.arguments import data_of, jobs_argument, resolve_device, suite_arguments, suite_of
 from greenprune.bench.errors import UserError, did_you_mean
 from greenprune.bench.records.tuning import TUNE_FILE, Tuning
 from rich.console import Console
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from greenprune.bench.suite.suite import MethodEntry, Suite
+    from greenprune.bench.suite.suite import MethodEntry, Pair, Suite
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
+    """The arguments of the command."""
     command.set_defaults(call=command_tune)
+    suite_arguments(command)
     command.add_argument("--method", required=True, metavar="METHOD", help="label of the suite, or a method's name")
+    command.add_argument("--dataset", metavar="DATA", help="one of the suite's data sets (default: its first)")
+    command.add_argument("--model", metavar="NETWORK", help="one of the suite's networks (default: its first)")
     command.add_argument("--budget", type=float, metavar="B", help="one of the suite's budgets (default: its first)")
     command.add_argument("--seed", type=int, metavar="S", help="of the trials (default: the suite's first)")
     command.add_argument(
@@ -35,19 +39,19 @@ def command_tune(arguments: argparse.Namespace) -> int:
     from greenprune.bench.records.folder import locked, make_writable
     from greenprune.bench.run.display import make_display
     from greenprune.bench.run.process import share_cores
-    from greenprune.bench.suite.file import load_suite
     from greenprune.bench.tune import tune
 
-    suite = load_suite(arguments.suite)
+    suite = suite_of(arguments)
     entry = entry_of(suite, arguments.method)
-    suite = narrowed(suite, entry, arguments)
+    pair = pair_of(suite, arguments)
+    suite = narrowed(suite, entry, pair, arguments)
     tune.space_of(entry)
     device = resolve_device(arguments.device)
     shares = share_cores(arguments.jobs, device)
     data = data_of(suite, arguments.data)
     ((run),) = plan(suite, data, device)
-    choices = tune.candidates(suite, entry, len(data.train.labels) // suite.training.batch_size)
-    folder = arguments.out / suite.name / f"tune-{run_key(entry, run.settings.budget, run.settings.seed)}"
+    choices = tune.candidates(suite, entry, run.settings.images["train"] // suite.training.batch_size)
+    folder = arguments.out / suite.name / f"tune-{run_key(entry, run.settings.budget, run.settings.seed, pair)}"
     console = Console()
     make_writable(folder.parent)
     with locked(folder.parent):
@@ -85,13 +89,13 @@ def entry_of(suite: Suite, name: str) -> MethodEntry:
         UserError: there is neither.
     """
     from greenprune.bench.suite.suite import MethodEntry
-    from greenprune.methods import registry
+    from greenprune.methods.catalogue import cards
 
     for entry in suite.methods:
         if entry.label == name:
             return entry
-    if name not in registry():
-        known = list(dict.fromkeys([*(entry.label for entry in suite.methods), *registry()]))
+    if name not in cards():
+        known = list(dict.fromkeys([*(entry.label for entry in suite.methods), *cards()]))
         raise UserError(
             f"--method {name}: suite {suite.name} has no such method, and none is called so; allowed: {', '.join(known)}"
             f"{did_you_mean(name, known)}"
@@ -99,8 +103,21 @@ def entry_of(suite: Suite, name: str) -> MethodEntry:
     return MethodEntry.model_validate({"name": name})
 
 
-def narrowed(suite: Suite, entry: MethodEntry, arguments: argparse.Namespace) -> Suite:
-    """The suite with one method, one budget and one seed, and as many epochs as a trial has.
+def pair_of(suite: Suite, arguments: argparse.Namespace) -> Pair:
+    """The data set and the network to search with. Raises UserError: the suite does not have it."""
+    for option, known in (("dataset", suite.dataset), ("model", suite.model)):
+        value = getattr(arguments, option)
+        if value is not None and value not in known:
+            raise UserError(
+                f"--{option} {value}: suite {suite.name} does not have it; allowed: {', '.join(known)}"
+                f"{did_you_mean(value, known)}"
+            )
+    chosen = (arguments.dataset or suite.dataset[0], arguments.model or suite.model[0])
+    return next(pair for pair in suite.pairs if (pair.dataset, pair.model) == chosen)
+
+
+def narrowed(suite: Suite, entry: MethodEntry, pair: Pair, arguments: argparse.Namespace) -> Suite:
+    """The suite with one data set, one network, one method, one budget and one seed, and as many epochs as a trial has.
 
     Raises:
         UserError: an option that is not allowed.
@@ -121,7 +138,15 @@ def narrowed(suite: Suite, entry: MethodEntry, arguments: argparse.Namespace) ->
         if arguments.epochs < least:
             raise UserError(f"--epochs {arguments.epochs}: allowed is at least {least}, the warm-up")
         training = training.model_copy(update={"epochs": arguments.epochs})
-    changes = {"methods": (entry,), "budgets": (budget,), "seeds": (seed,), "training": training, "views": ("samples",)}
+    changes = {
+        "dataset": (pair.dataset,),
+        "model": (pair.model,),
+        "methods": (entry,),
+        "budgets": (budget,),
+        "seeds": (seed,),
+        "training": training,
+        "views": ("samples",),
+    }
     return suite.model_copy(update=changes)
 
 

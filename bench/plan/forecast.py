@@ -11,6 +11,7 @@ assumes where there is no sensor (`greenprune.bench.energy.modelled`). For a GPU
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from greenprune.bench.energy.carbon import gco2e, grid_intensity
@@ -110,6 +111,14 @@ def forecast(suite: Suite, each: Estimate, device: str, todo: int, at_once: int 
         run_s = Bounded((each.run_s + each.longest_s) / 2, each.run_s, each.longest_s)
         lines.append(_energy(suite, _gpu_energy_j(run_s).times(todo), _gpu_assumed()))
     return lines
+
+
+def in_all(estimates: Sequence[tuple[Estimate, int]], at_once: int = 1) -> str:
+    """The time of all runs of a matrix together: of each data set and network, and how many are still to do."""
+    low_s, high_s = (
+        sum(getattr(each, name) * todo for each, todo in estimates) / at_once for name in ("run_s", "longest_s")
+    )
+    return f"in all: {sum(todo for _, todo in estimates)} to run, {_between(low_s, high_s)}"
 
 
 def _between(low_s: float, high_s: float) -> str:

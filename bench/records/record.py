@@ -225,6 +225,7 @@ class Record(Stored):
     machine: dict[str, Any] = {}  # cpu, cores, memory, gpu, os
     versions: dict[str, str] = {}  # python, torch, greenprune, ...
     command: str = ""
+    overrides: tuple[str, ...] = ()  # what the command line changed in the suite: "training.epochs = 24"
     started_at: str = ""  # ISO 8601, UTC
     finished_at: str = ""
 

@@ -17,6 +17,7 @@ class Job(BaseModel):
     data_root: str | None
     folder: str  # where record.json and model.safetensors go
     command: str  # that the user typed
+    overrides: tuple[str, ...] = ()  # what of it changed the suite
     cores: tuple[int, ...] = ()  # to stay on; empty: any
     jobs: int = 1  # workers at a time
     trial: bool = False  # train for `tune`: look at the held-out images alone, store nothing

@@ -44,11 +44,13 @@ def launch(
     data_root: str | None,
     command: str,
     display: Display,
+    overrides: tuple[str, ...] = (),
     shares: Sequence[tuple[int, ...]] = ((),),
 ) -> Outcome:
     """Run everything in `runs` that has no complete record in `folder` (results/<suite>).
 
     Args:
+        overrides: what the command line changed in the suite, for the records.
         shares: the cores of each worker, as many workers at a time; see `process.share_cores`.
 
     Raises:
@@ -76,6 +78,7 @@ def launch(
                     data_root=data_root,
                     folder=str(folder / run.key),
                     command=command,
+                    overrides=overrides,
                     cores=cores,
                     jobs=len(shares),
                 )
@@ -162,6 +165,7 @@ def failed(job: Job, started_at: str, reason: str, last_output: str) -> Record:
         seed=job.settings.seed,
         settings=job.settings.model_dump(mode="json"),
         command=job.command,
+        overrides=job.overrides,
         started_at=started_at,
         finished_at=datetime.now(UTC).isoformat(timespec="seconds"),
         failure=Failure(reason=reason, last_output=last_output),

@@ -125,6 +125,7 @@ def run(job: Job, emit: Emit) -> Record:
         machine=describe_machine(device),
         versions=describe_versions(),
         command=job.command,
+        overrides=job.overrides,
         started_at=started_at,
         finished_at=datetime.now(UTC).isoformat(timespec="seconds"),
         valid=invalid is None,

@@ -1,0 +1,76 @@
+"""The command `greenprune run`."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+
+from greenprune.bench.cli.arguments import (
+    each_suite,
+    jobs_argument,
+    overrides_of,
+    prepare,
+    run_arguments,
+    suite_arguments,
+)
+from greenprune.bench.cli.measure import is_due, measure_in_child
+from rich.console import Console
+
+
+def add_arguments(command: argparse.ArgumentParser) -> None:
+    """The arguments of the command."""
+    command.set_defaults(call=each_suite(command_run))
+    suite_arguments(command)
+    run_arguments(command)
+    jobs_argument(command)
+    command.add_argument(
+        "--skip-measure",
+        action="store_true",
+        help="do not measure all networks side by side when all runs are finished",
+    )
+
+
+def command_run(arguments: argparse.Namespace) -> int:
+    """Run what is left to do, measure all networks together, and write the report; 1 where something failed."""
+    from greenprune.bench.run.display import make_display
+    from greenprune.bench.run.launch import launch
+    from greenprune.bench.run.process import share_cores
+    from greenprune.plots.frame.frame import load
+    from greenprune.plots.report.report import write_report
+    from greenprune.plots.tables.tables import terminal_table
+
+    prepared = prepare(arguments)
+    shares = share_cores(arguments.jobs, prepared.device)
+    console = Console()
+    folder = arguments.out / prepared.suite.name
+    data_root = None if arguments.data is None else str(arguments.data)
+    display = make_display(console, arguments.jobs)
+    try:
+        outcome = launch(
+            prepared.suite.name,
+            prepared.runs,
+            folder,
+            data_root=data_root,
+            command=shlex.join(["greenprune", *sys.argv[1:]]),
+            overrides=tuple(map(str, overrides_of(arguments))),
+            display=display,
+            shares=shares,
+        )
+    finally:
+        display.close()
+    if outcome.skipped:
+        console.print(f"{len(outcome.skipped)} complete before, kept: {', '.join(outcome.skipped)}", highlight=False)
+    measured = True
+    if not outcome.failed and not arguments.skip_measure and is_due(folder):
+        console.print("measuring all networks side by side", highlight=False)
+        measured = measure_in_child(folder, data_root=data_root) == 0
+    if outcome.finished or outcome.skipped:
+        console.print(terminal_table(load(folder)))
+        for path in write_report([folder], folder):
+            console.print(f"wrote {path}", highlight=False, soft_wrap=True)
+    for key in outcome.failed:
+        print(f"greenprune: {folder / key} failed, see its record.json; start again to retry it", file=sys.stderr)
+    if not measured:
+        print(f"greenprune: {folder}: its networks were not measured side by side", file=sys.stderr)
+    return 1 if outcome.failed or not measured else 0
