@@ -15,7 +15,6 @@ from typing import get_args
 
 from greenprune.bench.cli.arguments import resolve_device
 from greenprune.bench.energy.reading import Kind
-from greenprune.bench.cli.arguments import resolve_device
 from greenprune.bench.errors import UserError
 from greenprune.bench.inference.repeat import half_width
 from greenprune.bench.records.joint import JOINT_FILE, Joint, read_joint
