@@ -17,7 +17,7 @@ from greenprune.bench.cli.arguments import resolve_device
 from greenprune.bench.energy.reading import Kind
 from greenprune.bench.errors import UserError
 from greenprune.bench.inference.repeat import half_width
-from greenprune.bench.records.joint import JOINT_FILE, Joint, read_joint
+from greenprune.bench.records.joint import Joint, joint_file, joint_files, read_joint
 from greenprune.bench.records.record import RECORD_FILE, read_record
 from greenprune.bench.run.process import ENVIRONMENT
 from rich.box import SIMPLE_HEAD
@@ -77,12 +77,16 @@ def command_measure(arguments: argparse.Namespace) -> int:
     from greenprune.plots.report.report import write_report
 
     console = Console()
-    joint = read_joint(arguments.folder)
-    assert joint is not None  # it has just been written
-    show(joint, console)
+    paths = joint_files(arguments.folder)
+    for path in paths:
+        joint = read_joint(arguments.folder, path.name)
+        if joint is not None and len(paths) > 1:
+            console.print(f"{joint.dataset} on {joint.model}", highlight=False)
+        if joint is not None:
+            show(joint, console)
     written = write_report([arguments.folder], arguments.folder)
     console.print(
-        f"wrote {arguments.folder / JOINT_FILE}, and {len(written)} tables, figures and pages anew from it: {written[-1]}",
+        f"wrote {', '.join(map(str, paths))}, and {len(written)} tables, figures and pages anew from it: {written[-1]}",
         highlight=False,
         soft_wrap=True,
     )
@@ -115,16 +119,21 @@ def measure_in_child(folder: Path, **options: object) -> int:
 
 def is_due(folder: Path) -> bool:
     """Whether a suite has networks to compare, and one of them is newer than the last measurement of all together."""
-    made: dict[str, str] = {}  # when, by the method's name
+    made: dict[tuple[str, str], dict[str, str]] = {}  # when, by data set and network, and by the method's name
     for path in sorted(folder.glob(f"*/{RECORD_FILE}")):
         with contextlib.suppress(UserError):
             record = read_record(path)
             if record.status == "done" and (path.parent / STORED).is_file():
-                made[record.method_name] = max(record.finished_at, made.get(record.method_name, ""))
+                own = made.setdefault(record.pair, {})
+                own[record.method_name] = max(record.finished_at, own.get(record.method_name, ""))
+    return any(_is_due(folder, joint_file(*pair, alone=len(made) == 1), own) for pair, own in made.items())
+
+
+def _is_due(folder: Path, name: str, made: dict[str, str]) -> bool:
     if "dense" not in made or len(made) < 2:
         return False
     try:
-        joint = read_joint(folder)
+        joint = read_joint(folder, name)
     except UserError:
         return True
     return joint is None or not joint.complete or max(made.values()) > joint.started_at

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 from greenprune.bench.data.batches import evaluation_batches
@@ -26,7 +25,7 @@ from greenprune.bench.inference.repeat import repeat_rounds
 from greenprune.bench.machine.contention import contention, usage
 from greenprune.bench.machine.machine import describe_machine, describe_versions
 from greenprune.bench.records.folder import locked
-from greenprune.bench.records.joint import Joint, LeftOut, MeasuredNetwork, read_joint, write_joint
+from greenprune.bench.records.joint import Joint, LeftOut, MeasuredNetwork, joint_file, read_joint, write_joint
 from greenprune.bench.records.record import RECORD_FILE, Record, read_record
 from greenprune.bench.records.store import load_model
 from greenprune.methods import count_macs
@@ -72,8 +71,10 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def measure(job: JointJob, say: Callable[[str], None]) -> Joint:
-    """Measure and store; what was measured before an interruption is stored too.
+def measure(job: JointJob, say: Callable[[str], None]) -> list[Joint]:
+    """Measure and store, the networks of each data set and dense network together.
+
+    What was measured before an interruption is stored too.
 
     Raises:
         UserError: there is nothing to measure or nothing to compare with, or the folder is in use or not writable.
@@ -88,10 +89,39 @@ def measure(job: JointJob, say: Callable[[str], None]) -> Joint:
         raise UserError(f"{folder}: cannot be written ({e.strerror})") from None
 
 
-def _measure(job: JointJob, folder: Path, say: Callable[[str], None]) -> Joint:
-    started_at = _now()
+def _measure(job: JointJob, folder: Path, say: Callable[[str], None]) -> list[Joint]:
     records, left_out = finished(folder, job.seeds)
-    dense = _reference(records, folder)
+    pairs = list(dict.fromkeys(record.pair for record in records))
+    joints, problems = [], []
+    for pair in pairs:
+        own = [record for record in records if record.pair == pair]
+        if len(pairs) > 1:
+            say(f"{pair[0]} on {pair[1]}: {len(own)} networks")
+        try:
+            dense = _reference(own, folder)
+            joints.append(_measure_pair(job, folder, own, dense, left_out, len(pairs) == 1, say))
+        except UserError as e:
+            problems.append(str(e))
+            continue
+        left_out = []  # they cannot be read, so nobody knows where they belong: they are told once
+    if not joints:
+        raise UserError(problems[0])
+    for problem in problems:
+        say(f"left out: {problem}")
+    return joints
+
+
+def _measure_pair(
+    job: JointJob,
+    folder: Path,
+    records: Sequence[Record],
+    dense: Candidate,
+    left_out: Sequence[LeftOut],
+    alone: bool,
+    say: Callable[[str], None],
+) -> Joint:
+    """Measure the networks of one data set and dense network. `alone`: the folder has no other."""
+    started_at, left_out = _now(), list(left_out)
     settings = dense.record.settings
     device = torch.device(job.device or settings["device"])
     torch.set_num_threads(job.threads or dense.record.machine.get("threads") or torch.get_num_threads())
@@ -104,7 +134,7 @@ def _measure(job: JointJob, folder: Path, say: Callable[[str], None]) -> Joint:
     candidates = []
     for record in records:
         try:
-            model = _network(record, settings, folder, images[:2].cpu())
+            model = _network(record, folder, images[:2].cpu())
             candidates.append(Candidate(record, _placed(model, device, channels_last)))
         except UserError as e:
             left_out.append(LeftOut(key=record.key, reason=str(e)))
@@ -141,7 +171,7 @@ def _measure(job: JointJob, folder: Path, say: Callable[[str], None]) -> Joint:
             meter.measure_idle()
         for size in found.batch_sizes:
             found = _at(size, found, candidates, reference, batch_of(images, size), meter, say)
-            _keep(found, folder)
+            _keep(found, folder, joint_file(*dense.record.pair, alone=alone))
     return found
 
 
@@ -250,14 +280,8 @@ def _reference(records: Sequence[Record], folder: Path) -> Candidate:
     raise UserError(f"{folder}: there is no dense network to compare with: {why}")
 
 
-def _network(record: Record, settings: dict[str, Any], folder: Path, example: Tensor) -> nn.Module:
+def _network(record: Record, folder: Path, example: Tensor) -> nn.Module:
     """The network of a run, if it is what its record says. Raises UserError."""
-    for name in ("dataset", "model"):
-        if record.settings[name] != settings[name]:
-            raise UserError(
-                f"{folder / record.key}: its {name} is {record.settings[name]}, that of dense {settings[name]}; only runs "
-                "of one network and data set can be compared"
-            )
     model = load_model(folder / record.key)
     assert record.cost is not None  # it is done
     macs = count_macs(model, example)
@@ -283,16 +307,16 @@ def _subjects(
     return subjects, failed
 
 
-def _keep(joint: Joint, folder: Path) -> None:
+def _keep(joint: Joint, folder: Path, name: str) -> None:
     """Store it, but never a part in the place of a whole: what was measured once is not lost to an interruption."""
     if not joint.complete:
         try:
-            before = read_joint(folder)
+            before = read_joint(folder, name)
         except UserError:
             before = None
         if before is not None and before.complete:
             return
-    write_joint(joint, folder)
+    write_joint(joint, folder, name)
 
 
 def _now() -> str:

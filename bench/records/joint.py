@@ -1,11 +1,14 @@
 """What is stored of the measurement of all networks of a suite in one process: `results/<suite>/inference.json`.
 
+A suite of several data sets or networks has a file for each of them, `inference-<data set>-<network>.json`.
+
 Plain data, importable without torch. together.py makes it, `plots/` prefers it to the figures that each record
 has of its own run.
 """
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any, Self
 
@@ -15,6 +18,7 @@ from pydantic import Field, model_validator
 
 JOINT_SCHEMA_VERSION = 1
 JOINT_FILE = "inference.json"
+JOINT_FILES = "inference*.json"
 
 
 class MeasuredNetwork(Stored):
@@ -78,20 +82,30 @@ class Joint(Stored):
         return next((network for network in self.networks if network.key == key), None)
 
 
-def read_joint(folder: Path) -> Joint | None:
+def joint_files(folder: Path) -> list[Path]:
+    """The measurements in a suite's results folder."""
+    return sorted(folder.glob(JOINT_FILES))
+
+
+def joint_file(dataset: str, model: str, *, alone: bool) -> str:
+    """The name of the file. `alone`: the folder has runs of this data set and network only."""
+    return JOINT_FILE if alone else re.sub(r"[^\w.+-]+", "-", f"inference-{dataset}-{model}.json")
+
+
+def read_joint(folder: Path, name: str = JOINT_FILE) -> Joint | None:
     """The measurement that lies in a suite's results folder; None where there is none.
 
     Raises:
         UserError: it cannot be read, or is of another schema; the sentence names the file.
     """
-    path = folder / JOINT_FILE
+    path = folder / name
     return read_stored(path, Joint, JOINT_SCHEMA_VERSION, "a measurement of inference") if path.exists() else None
 
 
-def write_joint(joint: Joint, folder: Path) -> Path:
-    """Write `folder/inference.json` atomically.
+def write_joint(joint: Joint, folder: Path, name: str = JOINT_FILE) -> Path:
+    """Write `folder/name` atomically.
 
     Raises:
         ValueError: a figure is NaN or infinite.
     """
-    return write_stored(joint, folder / JOINT_FILE)
+    return write_stored(joint, folder / name)

@@ -249,6 +249,11 @@ class Record(Stored):
 
     failure: Failure | None = None
 
+    @property
+    def pair(self) -> tuple[str, str]:
+        """The data set and the network; runs of others are not compared with this one."""
+        return str(self.settings.get("dataset", "")), str(self.settings.get("model", ""))
+
     @model_validator(mode="after")
     def _done_is_complete(self) -> Self:
         missing = [name for name in NEEDED_WHEN_DONE if getattr(self, name) is None]

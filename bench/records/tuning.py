@@ -64,6 +64,11 @@ class Tuning(Stored):
     trials: tuple[Trial, ...] = ()
 
     @property
+    def pair(self) -> tuple[str, str]:
+        """The data set and the network."""
+        return str(self.settings.get("dataset", "")), str(self.settings.get("model", ""))
+
+    @property
     def best(self) -> Trial | None:
         """The eligible trial of highest accuracy on the held-out images, the earlier one of equals."""
         found = [trial for trial in self.trials if trial.eligible and trial.holdout_accuracy is not None]

@@ -24,7 +24,7 @@ from greenprune.plots.frame.problems import Problem, problems_of
 from greenprune.plots.frame.rows import KINDS, inference_row, machine_label, run_row
 from greenprune.plots.frame.views import Found, in_views, view_of
 
-GROUP_COLUMNS = ("folder", "suite", "machine", "view")
+GROUP_COLUMNS = ("folder", "suite", "dataset", "model", "machine", "view")
 """Runs are compared with one another only where all of these agree."""
 
 
@@ -42,8 +42,11 @@ def _per_kind(template: str, meaning: str) -> dict[str, str]:
 RUN_COLUMNS: dict[str, str] = {
     "folder": "the results folder as it was given to load()",
     "suite": "name of the suite",
+    "dataset": "the images",
+    "model": "the dense network",
     "machine": "label of the machine: GPU if used, CPU, cores, threads",
     "view": "what all trainings have in common: equal images, equal training MACs or equal training energy",
+    "comparison": "what to call it: the suite, and of data set, network and view what tells it from its others",
     "key": "name of the run's folder within the suite",
     "method": "the method's label within the suite",
     "method_name": "the method's registered name",
@@ -116,7 +119,9 @@ class Results:
     tunings: tuple[tuple[str, Tuning], ...] = ()
 
     def comparisons(self) -> tuple[Results, ...]:
-        """One `Results` for each folder, suite, machine and view: what may be compared, apart from what may not.
+        """One `Results` for each folder, suite, data set, network, machine and view.
+
+        What may be compared, apart from what may not.
 
         The parts carry no problems: those belong to the whole.
         """
@@ -143,7 +148,7 @@ def _comparisons(results: Results) -> tuple[Results, ...]:
                 tunings=tuple(
                     (folder, tuning)
                     for folder, tuning in results.tunings
-                    if (folder, tuning.suite) == tuple(runs[["folder", "suite"]].iloc[0])
+                    if (folder, tuning.suite, *tuning.pair) == tuple(runs[list(GROUP_COLUMNS[:4])].iloc[0])
                 ),
             )
         )
@@ -190,6 +195,7 @@ def load(results: Path | Sequence[Path]) -> Results:
 
     shown = in_views(done, machine_label)
     runs = [run_row(run.folder, run.record) | {"view": VIEW_NAMES[run.view]} for run in shown]
+    _name_comparisons(runs)
     chosen, notes = choose([(run.folder, run.record, run.place) for run in shown])
     problems.extend(notes)
     inference = [
@@ -208,6 +214,18 @@ def load(results: Path | Sequence[Path]) -> Results:
         problems=tuple(problems),
         tunings=tuple(tunings),
     )
+
+
+def _name_comparisons(runs: list[dict[str, Any]]) -> None:
+    """Fill in the column `comparison`."""
+    suites: dict[tuple[str, str], dict[tuple[str, str], None]] = {}
+    for row in runs:
+        suites.setdefault((row["folder"], row["suite"]), {})[row["dataset"], row["model"]] = None
+    for row in runs:
+        several = len(suites[row["folder"], row["suite"]]) > 1
+        parts = [f"{row['dataset']} on {row['model']}"] if several else []
+        parts += [] if row["view"] == VIEW_NAMES["samples"] else [row["view"]]
+        row["comparison"] = ", ".join([row["suite"], *parts])
 
 
 def _record_files(folder: Path) -> list[Path]:
@@ -230,7 +248,7 @@ def _latest_of_each(done: Sequence[Found]) -> tuple[list[Found], list[Problem]]:
     """
     latest: dict[tuple[Any, ...], int] = {}
     for i, (folder, r, _) in enumerate(done):
-        identity = (folder, r.suite, machine_label(r.machine), view_of(r), r.method, r.budget, r.seed)
+        identity = (folder, r.suite, r.pair, machine_label(r.machine), view_of(r), r.method, r.budget, r.seed)
         if identity not in latest or done[latest[identity]][1].finished_at <= r.finished_at:
             latest[identity] = i
     kept = set(latest.values())
@@ -250,7 +268,16 @@ def _latest_of_each(done: Sequence[Found]) -> tuple[list[Found], list[Problem]]:
 def _frame(rows: list[dict[str, Any]], columns: dict[str, str]) -> pd.DataFrame:
     """The rows with exactly these columns; None becomes NaN in columns of numbers."""
     frame = pd.DataFrame(rows, columns=list(columns))
-    text = {*GROUP_COLUMNS, "key", "method", "method_name", "budget_cost", "greenprune_version", "torch_version"}
+    text = {
+        *GROUP_COLUMNS,
+        "comparison",
+        "key",
+        "method",
+        "method_name",
+        "budget_cost",
+        "greenprune_version",
+        "torch_version",
+    }
     for name in frame.columns:
         if name not in text and name not in ("valid", "together"):
             frame[name] = pd.to_numeric(frame[name])

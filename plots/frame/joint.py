@@ -7,11 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from greenprune.bench.errors import UserError
-from greenprune.bench.records.joint import JOINT_FILE, Joint, MeasuredNetwork, read_joint
+from greenprune.bench.records.joint import JOINT_FILE, Joint, MeasuredNetwork, joint_files, read_joint
 from greenprune.bench.records.record import Inference, Record
 from greenprune.bench.text import listed
 from greenprune.plots.frame.problems import Problem
 from greenprune.plots.frame.views import Found, view_of
+
+Place = tuple[Path, str, str]
+"""A suite's folder, a data set and a network."""
 
 
 @dataclass(frozen=True)
@@ -34,22 +37,21 @@ def choose(done: Sequence[Found]) -> tuple[list[Chosen], list[Problem]]:
     its runs at all batch sizes that were asked for; where it was interrupted, at the batch sizes that it has.
     """
     joints, problems = _joints(done)
-    measured = [_network(record, joints.get(place.parent)) for _, record, place in done]
-    groups: dict[tuple[Path, str, float, bool, str], list[int]] = {}
-    for i, (_, record, place) in enumerate(done):
-        groups.setdefault((place.parent, record.method, record.budget, bool(record.valid), view_of(record)), []).append(
-            i
-        )
+    places = [(place.parent, *record.pair) for _, record, place in done]
+    measured = [_network(record, joints.get(where)) for (_, record, _), where in zip(done, places, strict=True)]
+    groups: dict[tuple[Place, str, float, bool, str], list[int]] = {}
+    for i, (_, record, _) in enumerate(done):
+        groups.setdefault((places[i], record.method, record.budget, bool(record.valid), view_of(record)), []).append(i)
     chosen = [Chosen(tuple((own, False) for own in record.inference), None) for _, record, _ in done]
     apart: dict[Path, list[str]] = {}
-    for (folder, *_), members in groups.items():
-        joint = joints.get(folder)
+    for (where, *_), members in groups.items():
+        joint = joints.get(where)
         sizes = [{i.batch_size for i in network.inference} if (network := measured[m]) else set() for m in members]
         common = set.intersection(*sizes)
         if joint is None:
             continue
         if not common:
-            apart.setdefault(folder, []).append(done[members[0]][1].method)
+            apart.setdefault(where[0], []).append(done[members[0]][1].method)
         for m in members:
             network = measured[m]
             if network is None or not common:
@@ -75,21 +77,22 @@ def sentence(joint: Joint, machine: str) -> str:
     )
 
 
-def _joints(done: Sequence[Found]) -> tuple[dict[Path, Joint], list[Problem]]:
-    """The joint measurement of each suite's folder."""
-    joints: dict[Path, Joint] = {}
+def _joints(done: Sequence[Found]) -> tuple[dict[Place, Joint], list[Problem]]:
+    """The joint measurements of each suite's folder."""
+    joints: dict[Place, Joint] = {}
     problems = []
-    for folder in dict.fromkeys(place.parent for _, _, place in done):
-        path = folder / JOINT_FILE
+    folders = dict.fromkeys(place.parent for _, _, place in done)
+    for path in (path for folder in folders for path in joint_files(folder)):
+        folder = path.parent
         try:
-            joint = read_joint(folder)
+            joint = read_joint(folder, path.name)
         except UserError as e:
             what = str(e).removeprefix(f"{path}: ")
             problems.append(Problem("unreadable", str(path), what, "inference figures are those of each run instead"))
             continue
         if joint is None:
             continue
-        joints[folder] = joint
+        joints[folder, joint.dataset, joint.model] = joint
         if not joint.complete:
             what = "it was interrupted, so that batch sizes are missing"
             problems.append(Problem("warning", str(path), what, "measure again with greenprune measure"))

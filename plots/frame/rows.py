@@ -28,6 +28,8 @@ def run_row(folder: str, record: Record) -> dict[str, Any]:
     row: dict[str, Any] = {
         "folder": folder,
         "suite": record.suite,
+        "dataset": record.pair[0],
+        "model": record.pair[1],
         "machine": machine_label(record.machine),
         "key": record.key,
         "method": record.method,

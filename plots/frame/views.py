@@ -10,6 +10,7 @@ from typing import Any
 from greenprune.bench.records.record import Record
 from greenprune.bench.suite.views import is_equal, share_of_dense
 
+Group = tuple[str, str, str, str, str]  # folder, suite, data set, network, machine
 Found = tuple[str, Record, Path]  # the results folder as it was given, the record, the folder it lies in
 
 
@@ -31,7 +32,7 @@ def view_of(record: Record) -> str:
 def in_views(done: Sequence[Found], machine_of: Callable[[dict[str, Any]], str]) -> list[Shown]:
     """Every run in its own view; and in other views that its suite has, dense and what is equal to dense as it is."""
     shown = [Shown(folder, record, place, view_of(record)) for folder, record, place in done]
-    others: dict[tuple[str, str, str], dict[str, None]] = {}  # by folder, suite and machine: views beside the first
+    others: dict[Group, dict[str, None]] = {}  # views beside the first
     for run in shown:
         if run.view != "samples":
             others.setdefault(_group(run, machine_of), {})[run.view] = None
@@ -44,8 +45,8 @@ def in_views(done: Sequence[Found], machine_of: Callable[[dict[str, Any]], str])
     return shown
 
 
-def _group(run: Shown, machine_of: Callable[[dict[str, Any]], str]) -> tuple[str, str, str]:
-    return run.folder, run.record.suite, machine_of(run.record.machine)
+def _group(run: Shown, machine_of: Callable[[dict[str, Any]], str]) -> Group:
+    return run.folder, run.record.suite, *run.record.pair, machine_of(run.record.machine)
 
 
 def _is_reference(other: Shown, run: Shown, machine_of: Callable[[dict[str, Any]], str]) -> bool:
@@ -58,5 +59,5 @@ def _is_reference(other: Shown, run: Shown, machine_of: Callable[[dict[str, Any]
 
 
 def name_of(row: Any) -> str:
-    """How to call a comparison: its suite, and its view where that is not the usual one. `row`: of `Results.runs`."""
-    return str(row["suite"]) if row["view"] == "equal images" else f"{row['suite']}, {row['view']}"
+    """How to call the comparison that a run is in. `row`: of `Results.runs`."""
+    return str(row["comparison"])

@@ -1,6 +1,7 @@
 """`greenprune compare BASE NEW`: what got worse between two results folders, run by run.
 
-Runs belong together when suite, method, budget and seed agree. Of each method and budget the pairs are taken together:
+Runs belong together when suite, data set, network, method, budget and seed agree. Of each method and budget the pairs
+are taken together:
 
 - accuracy: mean difference in points, with its 95 % interval over seeds (Student's t, two seeds or more);
 - training time and training energy: ratio new / base, geometric mean and 95 % interval over seeds;
@@ -23,7 +24,7 @@ import pandas as pd
 from greenprune.bench.errors import UserError
 from greenprune.bench.suite.views import VIEW_NAMES
 from greenprune.bench.text import bounded, listed, signed_points
-from greenprune.plots.frame.frame import Results, load
+from greenprune.plots.frame.frame import GROUP_COLUMNS, Results, load
 from greenprune.plots.frame.rows import KINDS
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -34,7 +35,7 @@ TOLERANCE = 0.02
 """How much worse is no regression yet: two points of accuracy, 2 % of time and energy."""
 
 Z_95 = 1.959964
-IDENTITY = ["suite", "method", "budget", "seed"]
+IDENTITY = ["suite", "dataset", "model", "method", "budget", "seed"]
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,7 @@ def compare(base: Results, new: Results, tolerance: float = TOLERANCE) -> Compar
     known = set(valid[IDENTITY].itertuples(index=False, name=None))
     common = known & set(theirs[IDENTITY].itertuples(index=False, name=None))
     if not common and not set(valid["suite"] + "/" + valid["key"]) & set(failed):
-        raise UserError("BASE and NEW have no run in common (same suite, method, budget and seed)")
+        raise UserError("BASE and NEW have no run in common (same suite, data set, network, method, budget and seed)")
     both = valid.merge(theirs[theirs["valid"]], on=IDENTITY, suffixes=("_base", "_new"))
     lost = tuple(_lost(valid, theirs, new))
     notes = []
@@ -109,8 +110,8 @@ def compare(base: Results, new: Results, tolerance: float = TOLERANCE) -> Compar
         both = _relative_to_dense(both)
     changes = [
         change
-        for (suite, method, budget), pairs in both.groupby(["suite", "method", "budget"], sort=True)
-        for change in _changes(str(suite), str(method), float(budget), pairs, tolerance)  # type: ignore[arg-type]
+        for (*_, method, budget), pairs in both.groupby(IDENTITY[:-1], sort=True)  # type: ignore[misc]
+        for change in _changes(_name(pairs), str(method), float(budget), pairs, tolerance)
     ]
     return Comparison(tuple(changes), lost, tuple(notes))
 
@@ -153,9 +154,9 @@ def _runs(results: Results) -> pd.DataFrame:
     """Runs with the inference of their largest batch."""
     measured = results.inference
     usual = VIEW_NAMES["samples"]
-    large = measured[measured["batch_size"] == measured.groupby("suite")["batch_size"].transform("max")]
+    large = measured[measured["batch_size"] == measured.groupby(IDENTITY[:3])["batch_size"].transform("max")]
     ratios = [name for name in large.columns if "ratio" in name]
-    keys = ["folder", "suite", "machine", "view", "key"]
+    keys = [*GROUP_COLUMNS, "key"]
     # A run of another view is a method of its own here; dense, which stands in every view, is one run.
     once = results.runs.loc[results.runs["view"] == usual, "key"]
     runs = results.runs[(results.runs["view"] == usual) | ~results.runs["key"].isin(once)]
@@ -175,12 +176,12 @@ def _lost(valid: pd.DataFrame, theirs: pd.DataFrame, new: Results) -> list[str]:
     """Valid runs of base of the suites that new has too, which new has not or not valid."""
     failed = _failed(new)
     suites = set(theirs["suite"]) | {where.split("/")[0] for where in failed}
-    there = {tuple(row[:4]): (row[4], row[5]) for row in theirs[[*IDENTITY, "valid", "key"]].itertuples(index=False)}
+    there = {tuple(row[:6]): (row[6], row[7]) for row in theirs[[*IDENTITY, "valid", "key"]].itertuples(index=False)}
     reasons = {problem.where: problem.what for problem in new.problems if problem.kind == "invalid"}
     found = []
     for row in valid[valid["suite"].isin(suites)].itertuples():
         name = f"{row.suite}/{row.key}"
-        state = there.get((row.suite, row.method, row.budget, row.seed))
+        state = there.get(tuple(getattr(row, name) for name in IDENTITY))
         if state is None:
             found.append(f"{name}: {failed.get(name, 'NEW has no such run')}")
         elif not state[0]:
@@ -192,11 +193,19 @@ def _relative_to_dense(both: pd.DataFrame) -> pd.DataFrame:
     """Time and energy of training of either side divided by those of its dense run of the same seed; NaN without one."""
     names = [f"train_{name}" for name in ("duration_s", *(f"energy_{kind}_j" for kind in KINDS))]
     columns = [f"{name}_{side}" for name in names for side in ("base", "new")]
-    dense = both[both["method_name_base"] == "dense"].drop_duplicates(["suite", "seed"])
-    dense = dense.set_index(["suite", "seed"])[columns]
+    among = ["suite", "dataset", "model", "seed"]
+    dense = both[both["method_name_base"] == "dense"].drop_duplicates(among)
+    dense = dense.set_index(among)[columns]
     found = both.copy()
-    found[columns] = both[columns] / dense.reindex(pd.MultiIndex.from_frame(both[["suite", "seed"]])).to_numpy()
+    found[columns] = both[columns] / dense.reindex(pd.MultiIndex.from_frame(both[among])).to_numpy()
     return found
+
+
+def _name(pairs: pd.DataFrame) -> str:
+    """The suite, and data set and network where it has several of them."""
+    first = pairs.iloc[0]
+    view = "" if first["view_base"] == VIEW_NAMES["samples"] else f", {first['view_base']}"
+    return str(first["comparison_base"]).removesuffix(view)  # the method has it in its name
 
 
 def _changes(suite: str, method: str, budget: float, pairs: pd.DataFrame, tolerance: float) -> list[Change]:

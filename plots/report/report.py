@@ -172,6 +172,7 @@ def _section(part: Results, table: pd.DataFrame, name: str, pictures: Sequence[P
         "published": _published(part),
         "emissions": list(dict.fromkeys(_emissions(part))),
         "facts": _facts(part),
+        "overrides": list(dict.fromkeys("; ".join(r.overrides) for r in part.records if r.overrides)),
         "commands": list(
             dict.fromkeys(x.command for x in (*part.records, *part.joints) if x is not None and x.command)
         ),
