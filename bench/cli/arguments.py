@@ -13,6 +13,7 @@ from greenprune.bench.errors import UserError, did_you_mean
 if TYPE_CHECKING:
     from greenprune.bench.data.data import Dataset
     from greenprune.bench.plan.plan import Run
+    from greenprune.bench.suite.overrides import Override
     from greenprune.bench.suite.suite import Suite
 
 
@@ -62,11 +63,11 @@ def suite_of(arguments: argparse.Namespace) -> Suite:
     return load_suite(arguments.suite, overrides_of(arguments))
 
 
-def overrides_of(arguments: argparse.Namespace):  # type: ignore[no-untyped-def]
+def overrides_of(arguments: argparse.Namespace) -> tuple[Override, ...]:
     """The changes that were asked for. Raises UserError."""
-    from greenprune.bench.suite.overrides import overrides_of
+    from greenprune.bench.suite import overrides
 
-    return overrides_of(arguments.settings, arguments.seeds, arguments.name)
+    return overrides.overrides_of(arguments.settings, arguments.seeds, arguments.name)
 
 
 @dataclass(frozen=True)

@@ -126,11 +126,12 @@ def is_due(folder: Path) -> bool:
             if record.status == "done" and (path.parent / STORED).is_file():
                 own = made.setdefault(record.pair, {})
                 own[record.method_name] = max(record.finished_at, own.get(record.method_name, ""))
+    made = {pair: own for pair, own in made.items() if "dense" in own}
     return any(_is_due(folder, joint_file(*pair, alone=len(made) == 1), own) for pair, own in made.items())
 
 
 def _is_due(folder: Path, name: str, made: dict[str, str]) -> bool:
-    if "dense" not in made or len(made) < 2:
+    if len(made) < 2:
         return False
     try:
         joint = read_joint(folder, name)

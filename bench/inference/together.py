@@ -8,6 +8,7 @@ measured at the same time.
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -25,7 +26,15 @@ from greenprune.bench.inference.repeat import repeat_rounds
 from greenprune.bench.machine.contention import contention, usage
 from greenprune.bench.machine.machine import describe_machine, describe_versions
 from greenprune.bench.records.folder import locked
-from greenprune.bench.records.joint import Joint, LeftOut, MeasuredNetwork, joint_file, read_joint, write_joint
+from greenprune.bench.records.joint import (
+    Joint,
+    LeftOut,
+    MeasuredNetwork,
+    joint_file,
+    joint_files,
+    read_joint,
+    write_joint,
+)
 from greenprune.bench.records.record import RECORD_FILE, Record, read_record
 from greenprune.bench.records.store import load_model
 from greenprune.methods import count_macs
@@ -91,23 +100,24 @@ def measure(job: JointJob, say: Callable[[str], None]) -> list[Joint]:
 
 def _measure(job: JointJob, folder: Path, say: Callable[[str], None]) -> list[Joint]:
     records, left_out = finished(folder, job.seeds)
-    pairs = list(dict.fromkeys(record.pair for record in records))
-    joints, problems = [], []
-    for pair in pairs:
+    references, problems = {}, []
+    for pair in dict.fromkeys(record.pair for record in records):
         own = [record for record in records if record.pair == pair]
-        if len(pairs) > 1:
-            say(f"{pair[0]} on {pair[1]}: {len(own)} networks")
         try:
-            dense = _reference(own, folder)
-            joints.append(_measure_pair(job, folder, own, dense, left_out, len(pairs) == 1, say))
+            references[pair] = _reference(own, folder)
         except UserError as e:
             problems.append(str(e))
-            continue
-        left_out = []  # they cannot be read, so nobody knows where they belong: they are told once
-    if not joints:
+            of = f"its data set is {pair[0]} and its model is {pair[1]}, of which there is no dense network to compare with"
+            left_out += [LeftOut(key=record.key, reason=of) for record in own]
+    if not references:
         raise UserError(problems[0])
-    for problem in problems:
-        say(f"left out: {problem}")
+    joints = []
+    for pair, dense in references.items():
+        own = [record for record in records if record.pair == pair]
+        if len(references) > 1:
+            say(f"{pair[0]} on {pair[1]}: {len(own)} networks")
+        joints.append(_measure_pair(job, folder, own, dense, left_out, len(references) == 1, say))
+        left_out = []  # told once
     return joints
 
 
@@ -317,6 +327,11 @@ def _keep(joint: Joint, folder: Path, name: str) -> None:
         if before is not None and before.complete:
             return
     write_joint(joint, folder, name)
+    for path in joint_files(folder):  # of the same networks, from when the folder held others than now
+        with contextlib.suppress(UserError):
+            other = read_joint(folder, path.name)
+            if path.name != name and other is not None and (other.dataset, other.model) == (joint.dataset, joint.model):
+                path.unlink()
 
 
 def _now() -> str:

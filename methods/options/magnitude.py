@@ -17,7 +17,7 @@ class MagnitudeOptions(MethodOptions):
         description="global: one ranking over all layers, each layer's norms divided by their mean; "
         "layer: the same share of every layer goes",
     )
-    # Found with `greenprune tune` on cifar10-cpu-short and on the held-out images of eight epochs. Fine-tuning wants a high
+    # Found with `greenprune tune` on a fifth of CIFAR-10 and on the held-out images of eight epochs. Fine-tuning wants a high
     # learning rate, as Renda et al. 2020 (arXiv 2003.02389) say; Li et al. use 0.01 of it, after a full training.
     train_share: float = Field(0.5, gt=0, lt=1, description="share of the training before the filters are removed")
     fine_tune_peak: float = Field(

@@ -15,7 +15,7 @@ from greenprune.bench.errors import UserError
 from greenprune.bench.inference import together as joint_measure
 from greenprune.bench.inference.together import JointJob, measure
 from greenprune.bench.records.folder import locked
-from greenprune.bench.records.joint import JOINT_FILE, Joint, read_joint
+from greenprune.bench.records.joint import JOINT_FILE, Joint, joint_files, read_joint
 from greenprune.bench.records.record import write_record
 from greenprune.bench.records.store import MODEL_FILE, save_model
 from greenprune.methods import count_macs
@@ -63,7 +63,7 @@ def add(folder: Path, key: str, width: int, **changes: object) -> None:
     """A finished run and its network."""
     import joint_networks  # type: ignore[import-not-found]
 
-    method, budget, seed = key.split("-")
+    *_, method, budget, seed = key.split("-")
     model: nn.Module = joint_networks.net(10, width)
     made = record(method, budget=float(budget), seed=int(seed[1:]), suite="mine", settings=SETTINGS)
     assert made.cost is not None
@@ -83,7 +83,7 @@ def silent(line: str) -> None:
 
 def test_every_network_is_measured_beside_dense_at_every_batch_size(suite: Path) -> None:
     lines: list[str] = []
-    found = measure(job(suite, seconds=0.2), lines.append)
+    (found,) = measure(job(suite, seconds=0.2), lines.append)
     assert read_joint(suite) == found
     assert (found.complete, found.reference, found.batch_sizes) == (True, "dense-1-s0", (1, 4))
     assert [network.key for network in found.networks] == sorted(WIDTHS)
@@ -152,7 +152,7 @@ def test_a_network_that_cannot_be_loaded_is_left_out_and_named(
     suite: Path, spoil: Callable[[Path], object], reason: str
 ) -> None:
     spoil(suite / "gated-0.5-s0" / MODEL_FILE)
-    found = measure(job(suite), silent)
+    (found,) = measure(job(suite), silent)
     (entry,) = found.left_out
     assert entry.key == "gated-0.5-s0"
     assert reason in entry.reason
@@ -164,17 +164,18 @@ def test_a_network_that_cannot_be_loaded_is_left_out_and_named(
 def test_a_record_that_cannot_be_read_and_one_of_another_network_are_left_out(suite: Path) -> None:
     (suite / "gated-0.5-s0" / "record.json").write_text("{")
     add(suite, "slimming-0.5-s0", 8, settings={**SETTINGS, "model": "resnet20"})
-    found = measure(job(suite), silent)
+    (found,) = measure(job(suite), silent)
     reasons = {entry.key: entry.reason for entry in found.left_out}
     assert "JSON is broken" in reasons["gated-0.5-s0"]
-    assert "its model is resnet20" in reasons["slimming-0.5-s0"]
+    assert "its model is resnet20, of which there is no dense network" in reasons["slimming-0.5-s0"]
     assert len(found.networks) == 2
 
 
 def test_another_dense_seed_stands_in_where_the_first_has_no_network(suite: Path) -> None:
     add(suite, "dense-1-s1", 32)
     (suite / "dense-1-s0" / MODEL_FILE).unlink()
-    assert measure(job(suite), silent).reference == "dense-1-s1"
+    (found,) = measure(job(suite), silent)
+    assert found.reference == "dense-1-s1"
 
 
 def no_dense_network(folder: Path) -> None:
@@ -236,7 +237,7 @@ def test_a_network_that_does_not_run_is_named_and_the_others_are_measured(suite:
         return OneByOne(model) if folder.name.startswith("gated") else model
 
     monkeypatch.setattr(joint_measure, "load_model", loaded)
-    found = measure(job(suite), silent)
+    (found,) = measure(job(suite), silent)
     (entry,) = found.failed
     assert entry.key == "gated-0.5-s0"
     assert "does not run at batch size 4 (RuntimeError: too many images)" in entry.reason
@@ -263,7 +264,7 @@ def test_what_was_measured_before_an_interruption_is_kept_and_never_in_the_place
     assert part is not None
     assert not part.complete
     assert {i.batch_size for network in part.networks for i in network.inference} == {1}
-    whole = measure(job(suite), silent)
+    (whole,) = measure(job(suite), silent)
     with monkeypatch.context() as patch:
         patch.setattr(joint_measure, "repeat_rounds", interrupted)
         assert joint_measure.main([job(suite).model_dump_json()]) == 130
@@ -323,3 +324,19 @@ def test_a_file_of_another_schema_is_refused(suite: Path) -> None:
         (suite / JOINT_FILE).write_text(json.dumps({**stored, **change}))
         with pytest.raises(UserError, match=message):
             read_joint(suite)
+
+
+def test_networks_of_two_data_sets_or_models_are_measured_apart(suite: Path, monkeypatch) -> None:
+    """Each beside its own dense network, in a file of its own; a file from when there was one of them goes."""
+    measure(job(suite, batch_sizes=(4,)), silent)
+    other = {**SETTINGS, "model": "other_networks:net"}
+    for key, width in (("other-dense-1-s0", 8), ("other-gated-0.5-s0", 4)):
+        add(suite, key, width, settings=other)
+    lines: list[str] = []
+    first, second = measure(job(suite, batch_sizes=(4,)), lines.append)
+    assert (first.reference, second.reference) == ("dense-1-s0", "other-dense-1-s0")
+    assert [network.key for network in second.networks] == ["other-dense-1-s0", "other-gated-0.5-s0"]
+    names = ["inference-digits-joint_networks-net.json", "inference-digits-other_networks-net.json"]
+    assert [path.name for path in joint_files(suite)] == names
+    assert [read_joint(suite, name) for name in names] == [first, second]
+    assert not is_due(suite)

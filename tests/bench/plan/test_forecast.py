@@ -8,12 +8,10 @@ from pathlib import Path
 import pytest
 from greenprune.bench.cli.main import main
 from greenprune.bench.energy.modelled import CorePower
-from greenprune.bench.errors import UserError
 from greenprune.bench.inference.pair import CPU_BLOCK_S, LONGER, MIN_BLOCKS
 from greenprune.bench.plan import forecast as forecasts
 from greenprune.bench.plan.forecast import Bounded, cpu_energy_j, forecast, gpu_run_s, gpu_step_s
 from greenprune.bench.plan.plan import Estimate, epochs_of, inference_s
-from greenprune.bench.suite.collection import expand
 from greenprune.bench.suite.file import load_suite
 
 from tests.conftest import SUITE
@@ -32,48 +30,21 @@ def _suite(folder: Path, name: str) -> Path:
 # Several suites
 
 
-def test_paper_is_six_suites() -> None:
-    suites = [load_suite(name) for name in expand(["paper"])]
-    assert {(s.dataset, s.model) for s in suites} == {
-        (dataset, f"resnet{depth}") for dataset in ("cifar10", "cifar100") for depth in (20, 56, 110)
-    }
-    assert expand(["quickstart", "paper-cpu"]) == ["quickstart", "paper-cpu"]
-
-
 def test_the_papers_comparison_on_a_cpu() -> None:
     suite = load_suite("paper-cpu")
     assert {m.name for m in suite.methods} == {"dense", "gated", "magnitude", "slimming", "dynamic", "uniform"}
     assert (suite.about, suite.training.epochs) == ("cifar10 on resnet20", 8)
-    paper = load_suite("paper-cifar10-resnet20")
+    paper = load_suite("paper")
     assert (suite.seeds, suite.tolerance) == (paper.seeds, paper.tolerance)
     assert set(suite.budgets) < set(paper.budgets)
 
 
-def test_a_collection_of_ones_own_finds_its_suites_beside_it(tmp_path: Path) -> None:
-    mine = _suite(tmp_path, "mine")
-    collection = tmp_path / "all.toml"
-    collection.write_text('suites = ["mine.toml", "quickstart"]')
-    assert expand([str(collection)]) == [str(mine), "quickstart"]
-
-
-@pytest.mark.parametrize(
-    ("content", "said"),
-    [
-        ("suites = 3", "suites = 3: allowed is a list of names"),
-        ("suites = []", "suites = []: allowed is a list of names"),
-        ('suites = ["quickstart"]\nseeds = [1]', "seeds: unknown key beside suites; allowed: description"),
-        ('suites = ["quickstart", "quickstart"]', "that of quickstart too; allowed: one suite for each results folder"),
-        ('suites = ["missing.toml"]', "missing.toml: no such suite; allowed: "),
-        ('suites = ["all.toml"]', "unknown key"),  # a collection of collections
-    ],
-)
-def test_a_bad_collection_is_one_sentence(content: str, said: str, tmp_path: Path) -> None:
-    path = tmp_path / "all.toml"
-    path.write_text(content)
-    with pytest.raises(UserError) as caught:
-        expand([str(path)])
-    assert said in str(caught.value)
-    assert str(caught.value).startswith((str(tmp_path), "quickstart"))
+def test_two_suites_of_one_name_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    paths = [str(_suite(tmp_path, name)) for name in ("one", "two")]
+    assert main(["plan", *paths, "--name", "same"]) == 2
+    assert capsys.readouterr().err == (
+        f"greenprune: {paths[1]}: its name, same, is that of {paths[0]} too; allowed: one suite for each results folder\n"
+    )
 
 
 def test_several_suites_are_planned_one_after_the_other(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -82,6 +53,18 @@ def test_several_suites_are_planned_one_after_the_other(tmp_path: Path, capsys: 
     out = capsys.readouterr().out
     assert out.index("one: digits") < out.index("two: digits")
     assert out.count("kWh in all (modelled)") == 2
+
+
+def test_a_matrix_is_planned_network_by_network_and_in_all(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = str(_suite(tmp_path, "two"))
+    assert (
+        main(["plan", path, "--set", 'model=["resnet20", "resnet32"]', "--only", "dense", "--out", str(tmp_path)]) == 0
+    )
+    out = capsys.readouterr().out
+    assert "two: digits on resnet20, resnet32, on cpu" in out
+    assert all(f"digits on {model}: 1 to run, about " in out for model in ("resnet20", "resnet32"))
+    assert "in all: 2 to run, " in out
+    assert "resnet32-dense-1-s0" in out
 
 
 @pytest.mark.parametrize("command", ["plan", "run"])
@@ -123,7 +106,7 @@ def test_a_gpu_step_is_the_longer_of_its_kernels_and_its_arithmetic() -> None:
     large = gpu_step_s(layers=20, macs=10**10, batch_size=100)
     assert large.value == pytest.approx(6 * 10**12 / 10e12)
     assert large.low < large.value < large.high
-    suite = load_suite("paper-cifar10-resnet20")
+    suite = load_suite("paper")
     run_s = gpu_run_s(suite, IMAGES, Bounded(1.0, 1.0, 1.0))
     assert run_s.low == pytest.approx(epochs_of(suite, IMAGES) + inference_s(suite, "cuda")[0])
 
@@ -155,7 +138,7 @@ def test_runs_at_once_take_less_time_and_as_much_energy() -> None:
 
 @pytest.mark.usefixtures("power")
 def test_what_takes_long_on_a_cpu_is_told_for_a_gpu_too_and_called_an_assumption() -> None:
-    suite = load_suite("paper-cifar10-resnet56")
+    suite = load_suite("paper")
     lines = forecast(suite, replace(EACH, run_s=36_000.0, longest_s=36_100.0), "cpu", todo=21)
     assert len(lines) == 4
     assert "on one large GPU instead, by assumption and not measured: " in lines[2]

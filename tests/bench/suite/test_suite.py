@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -352,18 +353,21 @@ def test_what_is_not_a_readable_text_file_is_said_in_one_sentence(tmp_path: Path
     assert problems(latin / "below.toml") == ["cannot be read (Not a directory)"]
 
 
-def test_the_suites_of_the_paper_differ_in_network_and_data_set_only() -> None:
-    suites = [load_suite(name) for name in shipped() if name.startswith("paper-cifar")]
-    assert {(s.dataset, s.model) for s in suites} == {
+def test_the_paper_is_a_matrix() -> None:
+    suite = load_suite("paper")
+    assert [(pair.dataset, pair.model) for pair in suite.pairs] == [
         (dataset, f"resnet{depth}") for dataset in ("cifar10", "cifar100") for depth in (20, 56, 110)
-    }
-    assert {s.name for s in suites} == {f"paper-{s.dataset}-{s.model}" for s in suites}
-    own = {"name", "description", "dataset", "model"}
-    assert len({s.model_dump_json(exclude=own) for s in suites}) == 1
-    assert (suites[0].budgets, suites[0].seeds, suites[0].training.epochs) == ((0.5, 0.7), (0, 1, 2), 160)
+    ]
+    assert (suite.budgets, suite.seeds, suite.training.epochs) == ((0.5, 0.7), (0, 1, 2), 160)
 
 
-@pytest.mark.parametrize("name", sorted(set(shipped()) - {"paper"}))  # paper is a list of suites
+@pytest.mark.parametrize("name", shipped())
+def test_shipped_suites_say_first_what_they_answer_and_how_long_they_take(name: str) -> None:
+    first = shipped()[name].read_text(encoding="utf-8").splitlines()[0]
+    assert re.match(r"# .*\? .*(minutes|hour|hours|night|Days)\b", first)
+
+
+@pytest.mark.parametrize("name", shipped())
 def test_shipped_suites_load_and_fit_the_schema(name: str) -> None:
     assert load_suite(name).name == name
     data = tomllib.loads(shipped()[name].read_text(encoding="utf-8"))
