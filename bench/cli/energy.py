@@ -320,13 +320,15 @@ def _orphans_adopted() -> Iterator[None]:
 
 def _check_outputs(*paths: Path | None) -> None:
     """Refuse before the command has run what could not be written after it. Raises UserError."""
-    from greenprune.plots.figures.power_log import FORMATS
-
     for path in paths:
         if path is not None and (path.is_dir() or not path.absolute().parent.is_dir()):
             raise UserError(f"{path}: cannot be written; allowed is a file in a folder that exists")
     plot = paths[-1]
-    if plot is not None and plot.suffix.removeprefix(".").lower() not in FORMATS:
+    if plot is None:
+        return
+    from greenprune.plots.figures.power_log import FORMATS  # matplotlib takes half a second
+
+    if plot.suffix.removeprefix(".").lower() not in FORMATS:
         raise UserError(f"--plot {plot}: allowed suffixes are {', '.join('.' + suffix for suffix in FORMATS)}")
 
 

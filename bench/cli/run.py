@@ -33,14 +33,14 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
 
 def command_run(arguments: argparse.Namespace) -> int:
     """Run what is left to do, measure all networks together, and write the report; 1 where something failed."""
-    from greenprune.bench.run.display import make_display
+    prepared = prepare(arguments)
+    from greenprune.bench.run.display import make_display  # late: what is wrong with a suite is said without torch
     from greenprune.bench.run.launch import launch
     from greenprune.bench.run.process import share_cores
     from greenprune.plots.frame.frame import load
     from greenprune.plots.report.report import write_report
     from greenprune.plots.tables.tables import terminal_table
 
-    prepared = prepare(arguments)
     shares = share_cores(arguments.jobs, prepared.device)
     console = Console()
     folder = arguments.out / prepared.suite.name

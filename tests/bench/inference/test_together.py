@@ -339,4 +339,4 @@ def test_networks_of_two_data_sets_or_models_are_measured_apart(suite: Path, mon
     names = ["inference-digits-joint_networks-net.json", "inference-digits-other_networks-net.json"]
     assert [path.name for path in joint_files(suite)] == names
     assert [read_joint(suite, name) for name in names] == [first, second]
-    assert not is_due(suite)
+    assert not joint_command.is_due(suite)
