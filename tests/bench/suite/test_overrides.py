@@ -68,7 +68,7 @@ def test_values_are_those_of_toml_and_words_need_no_quotes(text: str, value: obj
         (["methods.gated=3"], "gated is a table; allowed: a key of it, such as gated.options.KEY"),
         (["methods.gated.options.drft=3"], "methods[1].options.drft = 3: unknown key; allowed: "),
         (["name.first=3"], 'name = "paper-cpu" is no table, so nothing is below it'),
-        (["budgets=[0.5, 0.50000001]"], "budgets = [0.5, 0.50000001]: the runs of 0.5 and 0.50000001 would have the same folder"),
+        (["budgets=[0.5, 0.50000001]"], "budgets = [0.5, 0.50000001]: the runs of 0.5 and 0.50000001 would"),
         (["seeds"], "allowed is KEY=VALUE, such as training.epochs=24"),
         (["seeds="], "allowed is KEY=VALUE, such as training.epochs=24"),
         (["a b=1"], "a b is no key; allowed: names with dots between them, such as training.epochs"),

@@ -179,7 +179,8 @@ TRAINING_KEYS = (
         (
             '"digits"',
             '"digit"',
-            'dataset = "digit": is unknown; allowed: "digits", "cifar10", "cifar100" (did you mean "digits"?)',
+            'dataset = "digit": is unknown; allowed: "digits", "cifar10", "cifar100", or a list of such, each once '
+            '(did you mean "digits"?)',
         ),
         (
             'norm = "l2"',
