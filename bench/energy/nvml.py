@@ -16,11 +16,11 @@ from typing import Any
 
 from greenprune.bench.energy.history import Cut, History
 from greenprune.bench.energy.nvml_errors import NvmlError
-from greenprune.bench.energy.nvml_library import Card, probe_period_s
+from greenprune.bench.energy.nvml_library import Card
 from greenprune.bench.energy.nvml_state import CardObserver, Look, warnings_of
 from greenprune.bench.energy.reading import Kind, SourceReading
 from greenprune.bench.energy.source import Counter, Mark, Segment, SensorError, edge_error_s
-from greenprune.bench.energy.ticks import TickNotes, TickWatch
+from greenprune.bench.energy.ticks import TickNotes, TickWatch, probe_period_s
 from greenprune.bench.energy.trace import PowerIntegral
 from greenprune.bench.energy.verdict import decide
 
@@ -239,9 +239,9 @@ class NvmlSource:
             return self._invalid(_still(duration_s, self.period_s), noted), self._told(noted)
         covered = self._covered(noted, duration_s)
         over_s, under_s = over_s + noted.late_over_s, under_s + noted.late_under_s
-        usual_s = self.period_s * sum(s.parts for s in segments)
+        usual_s = self._probed_s * sum(s.parts for s in segments)
         slow_s = max(0.0, over_s - usual_s) + max(0.0, under_s - usual_s)
-        if slow_s > MAX_SLOW * duration_s or (self.period_s > self._probed_s and max(over_s, under_s) > duration_s):
+        if slow_s > MAX_SLOW * duration_s:
             slow = (
                 f"the energy counter, updated every {self._probed_s * 1e3:.0f} ms at first, stood still for up to "
                 f"{max(noted.still_s, noted.interval_s, min(over_s, duration_s), min(under_s, duration_s)):.1f} s"

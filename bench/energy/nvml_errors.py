@@ -18,7 +18,7 @@ _REPORT = "update nvidia-ml-py and the driver; where it stays, report it with th
 ERRORS: dict[int, tuple[str, str]] = {
     1: ("NVML is not initialised in this process", "make the meter in the process that uses it"),
     2: ("NVML rejects an argument of the call", _REPORT),
-    3: ("this GPU does not support it", "nothing, on this card; the meter uses what the card has"),
+    3: ("this GPU does not support it", "a newer driver may; else only a power meter of the whole machine can tell"),
     4: ("no permission", "ask for access to /dev/nvidia*: your batch system's GPU option, or the group that owns them"),
     5: ("NVML was initialised twice", _REPORT),
     6: ("there is no such GPU", "compare the name or UUID with the output of `nvidia-smi -L`"),

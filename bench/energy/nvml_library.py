@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
-import statistics
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from greenprune.bench.energy.nvml_errors import NO_PERMISSION, UNINITIALIZED, NvmlError
@@ -139,27 +136,3 @@ class Card:
             return self.call(function, *args)
         except NvmlError:
             return None
-
-
-def probe_period_s(
-    read: Callable[[], float], *, ticks: int = 4, limit_s: float = 1.5, slow_limit_s: float = 4.0
-) -> float | None:
-    """Median time between two changes of a counter; None when it does not change in `limit_s`, or only once in
-    `slow_limit_s`.
-
-    Takes `ticks` + 1 periods, or `limit_s` as soon as it has changed twice. Raises whatever `read` raises.
-    """
-    begin_s = time.perf_counter()
-    last = read()
-    changed_s: list[float] = []
-    while len(changed_s) <= ticks:
-        # One change says that it moves, slowly: wait for the next.
-        if time.perf_counter() - begin_s >= (slow_limit_s if len(changed_s) == 1 else limit_s):
-            break
-        time.sleep(0.0005)
-        current, now_s = read(), time.perf_counter()
-        if current != last:
-            changed_s.append(now_s)
-            last = current
-    steps_s = [b - a for a, b in itertools.pairwise(changed_s)]
-    return statistics.median(steps_s) if steps_s else None

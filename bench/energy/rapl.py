@@ -19,6 +19,7 @@ from greenprune.bench.energy.reading import Kind, SourceReading
 from greenprune.bench.energy.sensors.place import IN_CONTAINER, row
 from greenprune.bench.energy.sensors.sysfs import by_number
 from greenprune.bench.energy.source import Counter, Mark, Segment, SensorError, edge_error_s
+from greenprune.bench.energy.ticks import probe_period_s
 
 POWERCAP = Path("/sys/class/powercap")
 UDEV_RULE = 'ACTION=="add", SUBSYSTEM=="powercap", KERNEL=="intel-rapl*:*", RUN+="/bin/chmod a+r /sys%p/energy_uj"'
@@ -33,12 +34,13 @@ NO_RAPL_REMEDY = (
 )
 
 RESOLUTION_J = 2.0**-14  # the usual unit, same place; AMD's is 2^-16 J
-PERIOD_S = 1e-3  # update period, Intel SDM vol. 3B, "RAPL Interfaces"
+PERIOD_S = 1e-3  # shortest update period, Intel SDM vol. 3B, "RAPL Interfaces"
 MAX_POWER_W = 5_000.0  # of one package; more can only be a counter that was reset
 PEAK_FACTOR = 2.0  # by which a domain may exceed, over seconds, the highest power that its constraints name
 LEAST_PLAUSIBLE_W = 100.0
 POLLS_IN_A_RANGE = 4  # so many looks while the counter goes round once at its highest plausible power
 PROBE_LOOKS, PROBE_EVERY_S = 8, 0.003
+PROBE_S = 0.05  # for which a counter is watched for its update period
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,9 @@ class RaplSource:
             )
             for i, (range_uj, power_w) in enumerate(zip(ranges_uj, plausible_w, strict=True))
         ]
+        self._period_s = max(PERIOD_S, max(_period_s(file) for file in self._files))
+        for counter in self._counters:
+            counter.stale_s = self._period_s
         round_s = min(range_uj / 1e6 / power_w for range_uj, power_w in zip(ranges_uj, plausible_w, strict=True))
         self.poll_interval_s = min(1.0, max(0.02, round_s / POLLS_IN_A_RANGE))
         self._mirrors = Mirrors([range_uj + 1 for range_uj in ranges_uj])
@@ -109,7 +114,7 @@ class RaplSource:
         return RaplMark(
             counted[0].time_s,
             sum(mark.total_j for mark in counted),
-            PERIOD_S,
+            self._period_s,
             sum(mark.resets for mark in self._marks),
             next((mark.reason for mark in self._marks if mark.reason), None),
             sum(mark.unseen_j for mark in counted),
@@ -154,7 +159,7 @@ class RaplSource:
             note=f"whole package, all processes of the machine{self._mirrored(groups)}",
             basis=self._basis(groups),
         )
-        periods = duration_s / (PERIOD_S * sum(s.parts for s in segments))
+        periods = duration_s / (self._period_s * sum(s.parts for s in segments))
         warnings = [f"{self.name}: {gap}"] if unseen_j else []
         if len(suspected) < len(groups):
             warnings.append(
@@ -174,7 +179,7 @@ class RaplSource:
 
     def expected_uncertainty(self, window_s: float) -> float | None:
         """One update of the counter in `window_s`."""
-        return min(1.0, PERIOD_S / window_s)
+        return min(1.0, self._period_s / window_s)
 
     def describe(self) -> dict[str, Any]:
         with contextlib.suppress(SensorError):
@@ -187,7 +192,7 @@ class RaplSource:
             "detail": f"{self._folders[0].name}, the whole package{self._mirrored(groups)}",
             "reason": None,
             "remedy": None,
-            "period_s": PERIOD_S,
+            "period_s": self._period_s,
             "resolution_j": RESOLUTION_J,
             "range_j": min(counter.wrap_j or 0.0 for counter in self._counters),
             "mirrors": [[self._labels[i] for i in group] for group in groups if len(group) > 1],
@@ -233,6 +238,11 @@ class RaplSource:
 
 def _sums(a: Sequence[float], b: Sequence[float]) -> tuple[float, ...]:
     return tuple(x + y for x, y in zip(a, b, strict=True))
+
+
+def _period_s(file: Path) -> float:
+    """The update period as it is now; 0 for a counter that does not move. Raises SensorError."""
+    return probe_period_s(lambda: _read_uj(file), ticks=3, limit_s=PROBE_S, slow_limit_s=2 * PROBE_S) or 0.0
 
 
 def _label(folder: Path) -> str:

@@ -246,7 +246,7 @@ class Counter:
         self._read_j = read_j
         self._max_power_w = max_power_w
         self._plausible_w = max_power_w if plausible_w is None else plausible_w
-        self._stale_s = stale_s
+        self.stale_s = stale_s
         self.wrap_j = wrap_j
         self._clocks_s = clocks_s
         self._last: tuple[float, tuple[float, float], float] | None = None  # perf_counter, other clocks, counter in J
@@ -262,7 +262,7 @@ class Counter:
         if self._last is not None:
             last_s, last_others_s, last_j = self._last
             gone_s = [now - then for now, then in zip(others_s, last_others_s, strict=True)]
-            elapsed_s = max(now_s - last_s, *gone_s) + 2 * self._stale_s
+            elapsed_s = max(now_s - last_s, *gone_s) + 2 * self.stale_s
             asleep_s = gone_s[0] - (now_s - last_s)
             try:
                 if counter_j < last_j and asleep_s > LONGEST_DRIFT_S:
@@ -277,7 +277,7 @@ class Counter:
                 self._resets += 1
                 self._reason = str(e)
         self._last = (now_s, others_s, counter_j)
-        return Mark(now_s, self._total_j, self._stale_s, self._resets, self._reason, self._unseen_j)
+        return Mark(now_s, self._total_j, self.stale_s, self._resets, self._reason, self._unseen_j)
 
     def _missed_j(self, step_j: float, elapsed_s: float) -> float:
         """Whole ranges that fit between what was seen and what the device can have used."""

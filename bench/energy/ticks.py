@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import itertools
+import statistics
+import time
 from collections import deque
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 SLOWER = 1.25  # by how much longer than a period a counter must stand still before its period is doubted
 JITTER_S = 0.005
 REMEMBERED = 16  # updates from which the period is found anew
+CRISP = 0.5  # of an update's distance, by which it may be uncertain to be believed in
+SETTLED_AFTER = 4  # updates after a change of the period until which it is made finer with each
 FASTER_AFTER = 8  # updates in a row that are all closer than the period before a shorter one is believed
 BLIND_S = 5.0  # without a look for longer, nothing is known of the time between
 
@@ -41,7 +46,7 @@ class TickWatch:
     def __init__(self, period_s: float) -> None:
         """`period_s`: as it was found by watching closely."""
         self.period_s = period_s
-        self.changes = 0  # of the period
+        self._settling = 0  # updates for which a new period is still made finer
         self._value: float | None = None
         self._before_s: float | None = None  # the last look at the value before
         self._seen_s = 0.0  # the first look at this value
@@ -95,26 +100,51 @@ class TickWatch:
     def _find_period(self, notes: TickNotes) -> None:
         recent = self._recent
         if self._doubtful(recent[-1].least_s):
-            self._adopt(self._slow_period(recent))
+            self._settling = SETTLED_AFTER
+        if self._settling:
+            self._settling -= 1
+            slow = list(itertools.islice(reversed(recent), SETTLED_AFTER - self._settling))
+            self.period_s = _agreed(slow, at_least_s=self.period_s if self._doubtful(recent[-1].least_s) else 0.0)
             return
         if len(recent) == REMEMBERED and all(i.gap_s <= 1.1 * self.period_s for i in recent):
             # Looks are close enough to see every update, so that their number tells the period finer than each does.
             mean_s = (recent[-1].seen_s - recent[0].seen_s) / (len(recent) - 1)
             if mean_s > 1.2 * self.period_s:
-                self._adopt(1.1 * mean_s)
+                self.period_s = 1.1 * mean_s
                 notes.interval_s = max(notes.interval_s, self.period_s)
                 return
         last = list(itertools.islice(reversed(recent), FASTER_AFTER))
         longest_s = max(i.most_s for i in last)
         if len(last) == FASTER_AFTER and longest_s < 0.8 * self.period_s:
-            self._adopt(longest_s)
+            self.period_s = longest_s
 
-    def _slow_period(self, recent: deque[Interval]) -> float:
-        """Of those that are slow: what all of them agree with; else, of updates that are irregular, the longest."""
-        slow = [i for i in recent if self._doubtful(i.least_s)]
-        least_s, most_s = max(i.least_s for i in slow), min(i.most_s for i in slow)
-        return most_s if least_s <= most_s else max(i.most_s for i in slow)
 
-    def _adopt(self, period_s: float) -> None:
-        self.period_s = period_s
-        self.changes += 1
+def _agreed(intervals: Sequence[Interval], at_least_s: float) -> float:
+    """A period that all of the intervals agree with; of updates that are irregular, the longest that there may be."""
+    crisp = [i for i in intervals if i.most_s - i.least_s <= CRISP * i.most_s] or list(intervals)
+    least_s, most_s = max(i.least_s for i in crisp), min(i.most_s for i in crisp)
+    return max(most_s if least_s <= most_s else max(i.most_s for i in crisp), at_least_s)
+
+
+def probe_period_s(
+    read: Callable[[], float], *, ticks: int = 4, limit_s: float = 1.5, slow_limit_s: float = 4.0
+) -> float | None:
+    """Median time between two changes of a counter; None when it does not change in `limit_s`, or only once in
+    `slow_limit_s`.
+
+    Takes `ticks` + 1 periods, or `limit_s` as soon as it has changed twice. Raises whatever `read` raises.
+    """
+    begin_s = time.perf_counter()
+    last = read()
+    changed_s: list[float] = []
+    while len(changed_s) <= ticks:
+        # One change says that it moves, slowly: wait for the next.
+        if time.perf_counter() - begin_s >= (slow_limit_s if len(changed_s) == 1 else limit_s):
+            break
+        time.sleep(0.0005)
+        current, now_s = read(), time.perf_counter()
+        if current != last:
+            changed_s.append(now_s)
+            last = current
+    steps_s = [b - a for a, b in itertools.pairwise(changed_s)]
+    return statistics.median(steps_s) if steps_s else None

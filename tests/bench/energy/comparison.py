@@ -16,6 +16,7 @@ import importlib.util
 import json
 import os
 import platform
+import shutil
 import statistics
 import subprocess
 import sys
@@ -31,6 +32,13 @@ TOOLS = {"greenprune": None, "Zeus": "zeus", "CodeCarbon": "codecarbon"}
 
 NO_COUNTER: dict[str, object] = {"ERRORS": "nvmlDeviceGetTotalEnergyConsumption@0-1e9=3", "ARCH": 4}
 SECOND = "GPU-a0000001-1111-2222-3333-444444444441"  # UUID of the stand-in's second device, see nvml.c
+_QUERIES = ("GetTotalEnergyConsumption", "GetFieldValues", "GetPowerUsage")
+LOST = ";".join(
+    f"nvmlDevice{name}@0-1e9=15" for name in ("GetHandleByIndex_v2", "GetHandleByUUID", "GetUUID", *_QUERIES)
+)
+UNSUPPORTED = ";".join(f"nvmlDevice{name}@0-1e9=3" for name in _QUERIES)
+MIRRORED = ("package-0-die-0", "package-0-die-1", "package-0-die-2", "package-0-die-3")
+DIES = ("package-0-die-0", "package-0-die-1")
 
 
 @dataclass(frozen=True)
@@ -46,6 +54,13 @@ class Case:
     high_w: float = 300.0
     period_s: float = 1.0
     reset_after_s: float | None = None  # from the start of the window
+    meanwhile: dict[str, str] = field(default_factory=dict)
+    """Settings of the stand-in from when the tool is ready; {now} is its clock then, {in_1_s} a second later."""
+    rapl: tuple[str, ...] = ()
+    """Counters of a processor in place of a GPU: each counts `low_w`, but for mirrors, which have the same name before
+    their last number. The true joules are those of `low_w` alone."""
+    range_uj: int = 65_532_610_987
+    stopped_s: float = 0.0  # for how long the tool and all its processes are stopped in each window, as by Ctrl-Z
 
 
 CASES = (
@@ -77,30 +92,144 @@ CASES = (
         low_w=0.0,
         high_w=0.0,
     ),
+    Case(
+        "the counter's period becomes 1 s instead of 0.1 s",
+        {"TRACE": 300},
+        3.3,
+        windows=4,
+        meanwhile={"PERIOD_MS": "100,{now}:1000"},
+    ),
+    Case(
+        "the counter's updates become irregular, 20 to 780 ms apart",
+        {"TRACE": 300},
+        3.3,
+        windows=4,
+        meanwhile={"PERIOD_MS": "100,{now}:400", "JITTER": "0.95"},
+    ),
+    Case("the counter stands still after 1 s of 3", {"TRACE": 300}, 3.0, meanwhile={"FREEZE_AT": "{in_1_s}"}),
+    Case("one of two GPUs is lost; joules of the healthy one", {"TRACE": 300, "DEVICES": 2, "ERRORS_0": LOST}, 2.03),
+    Case(
+        "one of two GPUs is lost; CUDA_VISIBLE_DEVICES names the other",
+        {"TRACE": 300, "DEVICES": 2, "ERRORS_0": LOST},
+        2.03,
+        environment={"CUDA_VISIBLE_DEVICES": "1", "CUDA_DEVICE_ORDER": "PCI_BUS_ID"},
+    ),
+    Case(
+        "one of two GPUs supports neither counter nor power",
+        {"TRACE": 300, "DEVICES": 2, "ERRORS_0": UNSUPPORTED},
+        2.03,
+    ),
+    Case(
+        "GH200: the counter is the module's, 300 W",
+        {"TRACE": 200, "MODULE_W": 100, "SCOPES": 1, "NAME": "NVIDIA GH200 480GB"},
+        2.03,
+        windows=2,
+    ),
+    Case("RAPL: four dies mirror the socket's 40 W", {}, 2.0, low_w=40.0, high_w=40.0, rapl=MIRRORED),
+    Case("RAPL: two dies of 40 W each that are not mirrors", {}, 2.0, low_w=80.0, high_w=80.0, rapl=DIES),
+    Case(
+        "RAPL: stopped for 3 s while a small counter goes round",
+        {},
+        4.0,
+        low_w=400.0,
+        high_w=400.0,
+        rapl=("package-0",),
+        range_uj=999_000_000,
+        stopped_s=3.0,
+    ),
 )
 
 SCRIPT = """
-import json, logging, os, sys, time
+import json, logging, os, signal, subprocess, sys, time
+case = json.loads(sys.argv[2])
+cap = os.path.abspath("cap")
+
+TICKER = '''
+import os, sys, time
+cap, range_uj, watts, mirrors = sys.argv[1], int(sys.argv[2]), float(sys.argv[3]), sys.argv[4] == "mirrors"
+folders = [os.path.join(cap, name) for name in sorted(os.listdir(cap))]
+begun = time.monotonic()
+while time.monotonic() - begun < 90 and os.path.exists(cap):
+    joules = (time.monotonic() - begun) * watts / (1 if mirrors else len(folders))
+    for i, folder in enumerate(folders):
+        # Dies that are two differ by what they have counted before, and a little in what they draw.
+        share = 1 if mirrors else 1 + 0.02 * (i - (len(folders) - 1) / 2)
+        uj = int(1e6 * joules * share) + (0 if mirrors else 7000000000 * i)
+        file = os.path.join(folder, "energy_uj")
+        with open(file + ".new", "w") as f:
+            f.write(str(uj % (range_uj + 1)))
+        os.replace(file + ".new", file)
+    time.sleep(0.002)
+'''
+
+def processor():
+    # The counters of a processor, which another process drives; it is not stopped with this one.
+    for i, name in enumerate(case["rapl"]):
+        folder = os.path.join(cap, f"intel-rapl:{i}")
+        os.makedirs(folder)
+        for file, text in (("name", name), ("max_energy_range_uj", case["range_uj"]), ("energy_uj", 0)):
+            with open(os.path.join(folder, file), "w") as f:
+                f.write(str(text) + chr(10))
+    kind = "mirrors" if len(case["rapl"]) == 4 else "dies"
+    command = [sys.executable, "-c", TICKER, cap, str(case["range_uj"]), str(case["low_w"]), kind]
+    ticker = subprocess.Popen(command, start_new_session=True)
+    time.sleep(0.5)
+    return ticker
+
+def work():
+    if case["stopped_s"]:
+        mine = os.getpgrp()
+        command = f"sleep 0.5; kill -STOP -{mine}; sleep {case['stopped_s']}; kill -CONT -{mine}"
+        subprocess.Popen(["sh", "-c", command], start_new_session=True)
+    end_s = clock() + case["window_s"]
+    while clock() < end_s:
+        time.sleep(max(0.0, end_s - clock()))
 
 def clock():
     return time.monotonic() - float(os.environ["STANDIN_EPOCH"])
 
 def greenprune():
+    from pathlib import Path
     from greenprune.bench.energy import EnergyMeter
+    if case["rapl"]:
+        meter = EnergyMeter("cpu", powercap=Path(cap))
+        def window(work):
+            with meter.window("x") as w:
+                start_s = clock()
+                work()
+            sources = [s for s in w.reading.sources if s.name.startswith("rapl")]
+            bad = [s.reason for s in sources if not s.valid]
+            joules = None if bad else sum(s.energy_j for s in sources)
+            return joules, start_s, start_s + w.reading.duration_s, bad[0] if bad else sources[0].basis or ""
+        return window
     meter = EnergyMeter()
     def window(work):
         with meter.window("x", align=True) as w:
             start_s = clock()
             work()
         cards = [s for s in w.reading.sources if s.name.startswith("nvml")]
-        bad = [s.reason for s in cards if not s.valid]
-        if bad:
+        bad = [f"without {s.name}: {s.reason}" for s in cards if not s.valid]
+        good = [s for s in cards if s.valid]
+        if bad and not good:
             return None, start_s, start_s + w.reading.duration_s, bad[0]
-        note = "" if not cards or cards[0].kind == "measured" else "integrated power"
-        return sum(s.energy_j for s in cards), start_s, start_s + w.reading.duration_s, note
+        notes = [*bad, *(s.basis for s in good if s.scope == "module")]
+        notes += ["integrated power"] if good and good[0].kind == "sampled" else []
+        return sum(s.energy_j for s in good), start_s, start_s + w.reading.duration_s, "; ".join(notes)
     return window
 
 def Zeus():
+    if case["rapl"]:
+        import zeus.device.cpu.rapl as rapl
+        rapl.RAPL_DIR = rapl.CONTAINER_RAPL_DIR = cap  # as in a container, where it looks under /zeus_sys
+        from zeus.monitor import ZeusMonitor
+        monitor = ZeusMonitor(gpu_indices=[])
+        def window(work):
+            monitor.begin_window("x", sync_execution=False)
+            start_s = clock()
+            work()
+            end_s = clock()
+            return sum(monitor.end_window("x", sync_execution=False).cpu_energy.values()), start_s, end_s, ""
+        return window
     if "STANDIN_ERRORS" in os.environ:  # no counter: its sampler, with one of its registers, since three start too slowly
         from zeus.monitor import PowerMonitor
         sampler = PowerMonitor(power_domains=["device_instant"], update_period=0.1)
@@ -122,6 +251,8 @@ def Zeus():
     return window
 
 def CodeCarbon():
+    if case["rapl"]:
+        raise RuntimeError("its tracker reads /sys alone, and cannot be pointed at these counters")
     from codecarbon import OfflineEmissionsTracker
     tracker = OfflineEmissionsTracker(
         country_iso_code="FRA", measure_power_secs=1, save_to_file=False, allow_multiple_runs=True, log_level="critical"
@@ -135,18 +266,23 @@ def CodeCarbon():
     return window
 
 def main():
-    case = json.loads(sys.argv[2])
     os.environ["STANDIN_EPOCH"] = repr(time.monotonic())
-    found, problem = [], None
+    found, problem, ticker = [], None, None
     try:
+        if case["rapl"]:
+            ticker = processor()
         window = globals()[sys.argv[1]]()
+        for name, value in case["meanwhile"].items():
+            os.environ["STANDIN_" + name] = value.format(now=clock(), in_1_s=clock() + 1)
         for _ in range(case["windows"]):
             if case["reset_after_s"] is not None:
                 os.environ["STANDIN_RESET_AT"] = repr(clock() + case["reset_after_s"])
-            found.append(window(lambda: time.sleep(case["window_s"])))
+            found.append(window(work))
             time.sleep(0.037)  # so that the windows begin anywhere between two ticks
     except Exception as e:
         problem = f"{type(e).__name__}: {e}".splitlines()[0]
+    if ticker is not None:
+        ticker.kill()
     print(json.dumps({"windows": found, "problem": problem}))
 
 if __name__ == "__main__":
@@ -197,10 +333,13 @@ def measure(case: Case, tool: str, standin: Path, folder: Path) -> Outcome:
         **{f"STANDIN_{name}": str(value) for name, value in case.settings.items()},
         **case.environment,
     }
-    asked = json.dumps({name: getattr(case, name) for name in ("windows", "window_s", "reset_after_s")})
+    names = ("windows", "window_s", "reset_after_s", "meanwhile", "rapl", "range_uj", "stopped_s", "low_w")
+    asked = json.dumps({name: getattr(case, name) for name in names})
+    shutil.rmtree(folder / "cap", ignore_errors=True)
     done = subprocess.run(
         [sys.executable, str(script), tool, asked],
         env=environment, cwd=folder, capture_output=True, text=True, timeout=120, check=False,
+        start_new_session=True,  # so that it can be stopped with all its processes
     )  # fmt: skip
     if done.returncode:
         return Outcome(case.name, tool, case.windows, None, None, None, None, (done.stderr.splitlines() or ["?"])[-1])
