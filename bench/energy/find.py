@@ -38,9 +38,14 @@ def find_sources(place: Place) -> Sources:
     others = [look(place) for look in PARTS]
     cpu = _rapl(place)
     machines = [look(place) for look in MACHINES]
-    by_others = [s for look in others for s in look.sources if s.name.startswith((f"{amd.NAME}:", JETSON))]
-    if by_others and len(nvidia) == 1 and isinstance(nvidia[0], Missing) and nvidia[0].name == "nvml":
-        nvidia_rows, nvidia = [nvidia[0].describe()], []  # "cuda" is another maker's GPU here
+    if len(nvidia) == 1 and isinstance(nvidia[0], Missing) and nvidia[0].name == "nvml":
+        # "cuda" is another maker's GPU here, whether it can be read or not.
+        if any(s.name.startswith((f"{amd.NAME}:", JETSON)) for look in others for s in look.sources):
+            nvidia_rows, nvidia = [nvidia[0].describe()], []
+        elif place.device is not None and others[0].unusable:
+            told = others[0].unusable[0]
+            nvidia_rows, nvidia = [nvidia[0].describe()], [Missing(amd.NAME, told["reason"], told["remedy"])]
+            others[0] = Found()
     found = [Found(nvidia, nvidia_rows), *others, cpu, *machines]
     sources = list({source.name: source for look in found for source in look.sources}.values())
     names = [source.name for source in sources]
@@ -53,7 +58,7 @@ def find_sources(place: Place) -> Sources:
 
 
 PARTS: tuple[Callable[[Place], Found], ...] = (amd.find, intel.find, jetson.find, apple.find)
-"""Every kind but NVIDIA's GPUs and RAPL, which have ways of their own."""
+"""Every kind but NVIDIA's GPUs and RAPL, which have ways of their own; AMD's, which "cuda" may mean too, are first."""
 
 MACHINES: tuple[Callable[[Place], Found], ...] = (psys.find, power_meter.find)
 """What covers the whole machine."""

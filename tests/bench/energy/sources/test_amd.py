@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import sys
 import time
 from pathlib import Path
@@ -314,10 +313,12 @@ def test_a_driver_that_does_not_answer_is_told_with_the_groups(tmp_path: Path, m
     assert "render" in row["remedy"]
 
 
-def test_the_real_package_without_its_library_prints_nothing(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
-    if importlib.util.find_spec("amdsmi") is None:
-        pytest.skip("amdsmi is not installed")
-    amd.find(place(tmp_path))
-    assert capsys.readouterr().out == ""
+def test_cuda_on_a_machine_of_amds_that_cannot_be_read_says_what_helps(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "amdsmi", None)
+    write(tmp_path / "class/drm/card1/device", vendor="0x1002")
+    with meter("cuda", sysfs=tmp_path).window("x") as w:
+        pass
+    missing = next(s for s in w.reading.sources if s.kind == "measured")
+    assert missing.name == "amd"
+    assert "amdsmi cannot be imported" in missing.reason
+    assert "/opt/rocm/share/amd_smi" in missing.reason
