@@ -111,7 +111,7 @@ def compare(base: Results, new: Results, tolerance: float = TOLERANCE) -> Compar
     changes = [
         change
         for (*_, method, budget), pairs in both.groupby(IDENTITY[:-1], sort=True)  # type: ignore[misc]
-        for change in _changes(_name(pairs), str(method), float(budget), pairs, tolerance)
+        for change in _changes(_name(pairs), str(method), float(budget), pairs, tolerance)  # type: ignore[arg-type]
     ]
     return Comparison(tuple(changes), lost, tuple(notes))
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import copy
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -124,3 +126,17 @@ def rebuilding() -> Callable[[], object]:
                     module.weight = nn.Parameter(module.weight.detach().index_select(0, rows).clone())
 
     return call
+
+
+def interpreter() -> Callable[[], None]:
+    """A fresh interpreter that imports a good part of the standard library."""
+    command = [
+        sys.executable,
+        "-c",
+        "import argparse, asyncio, ctypes, decimal, email.mime.text, http.client, unittest",
+    ]
+
+    def start() -> None:
+        subprocess.run(command, check=True)
+
+    return start

@@ -215,7 +215,8 @@ def test_machine_label(machine: dict, label: str) -> None:
 
 def test_nothing_in_plots_imports_torch_or_pyplot() -> None:
     package = Path(greenprune.plots.__file__).parent
-    modules = [f"plots.{path.stem}" for path in package.glob("*.py") if path.stem != "__init__"]
+    files = [path.relative_to(package).with_suffix("") for path in package.rglob("*.py") if path.stem != "__init__"]
+    modules = [".".join(("greenprune.plots", *path.parts)) for path in files]
     assert "greenprune.plots.report.report" in modules
     code = f"import sys, {', '.join(modules)}; print([m for m in ('torch', 'matplotlib.pyplot') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=package.parent)
