@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -68,6 +69,7 @@ class Hwmon:
     chip: str  # what its file "name" holds
     folder: Path  # such as /sys/class/hwmon/hwmon3
     device: Path | None  # the real folder of the device, such as /sys/devices/pci0000:00/.../0000:03:00.0
+    identity: tuple[int, int, int] | None = None  # of its file "name", which no other device has
 
     @property
     def address(self) -> str:
@@ -87,13 +89,15 @@ class Hwmon:
 
     def _find_again(self) -> None:
         """What had this number may be gone, and another device may have it."""
-        if optional_text(self.folder / "name") == self.chip and _device_of(self.folder) == self.device:
+        if self.identity is not None and _identity(self.folder) == self.identity:
             return
-        for other in hwmons(self.sysfs, self.chip):
-            if other.device == self.device and self.device is not None:
-                self.folder = other.folder
-                return
-        raise SensorError(f"{self.folder} ({self.chip}) is gone")
+        same = optional_text(self.folder / "name") == self.chip and _device_of(self.folder) == self.device
+        if not same:
+            others = [other for other in hwmons(self.sysfs, self.chip) if other.device == self.device]
+            if self.device is None or not others:
+                raise SensorError(f"{self.folder} ({self.chip}) is gone")
+            self.folder = others[0].folder
+        self.identity = _identity(self.folder)
 
 
 BELOW_DEVICES = (
@@ -118,6 +122,14 @@ def hwmons(sysfs: Path, *chips: str) -> list[Hwmon]:
         if found:
             return list(found.values())
     return []
+
+
+def _identity(folder: Path) -> tuple[int, int, int] | None:
+    try:
+        found = os.stat(os.path.join(folder, "name"))
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino, found.st_ctime_ns  # a number of a file that is gone may be given again
 
 
 def _device_of(folder: Path) -> Path | None:
