@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator, Mapping
+from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -37,42 +38,53 @@ PACKAGES = {
 """What of other packages a package may import. The command line alone draws: `bench.cli` may import all of `plots`."""
 
 
-def modules(folders: Mapping[str, Path]) -> dict[str, Path]:
+def modules() -> dict[str, Path]:
     """Every Python file by the name that it is imported by."""
     found = {}
-    for package, folder in folders.items():
+    for package, folder in FOLDERS.items():
         for path in sorted(folder.rglob("*.py")):
             parts = path.relative_to(folder).with_suffix("").parts
             found[".".join((package, *(parts[:-1] if parts[-1] == "__init__" else parts)))] = path
     return found
 
 
-def imported(path: Path, known: Mapping[str, Path]) -> Iterator[tuple[str, int]]:
-    """The modules of `known` that a file imports, each with its line.
+KNOWN = modules()
+
+
+def imported(text: str) -> Iterator[tuple[str, int]]:
+    """Our modules that a file with this text imports, each with its line.
 
     Those inside functions and those for the type checker alone count too: a file that is only typed with another one
     cannot be understood without it either.
     """
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(ast.parse(text)):
         names = []
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path}:{node.lineno}: a relative import"
+            assert node.level == 0, f"a relative import in line {node.lineno}: {node.module}"
             names = [f"{node.module}.{alias.name}" for alias in node.names]
         for name in names:
-            while name and name not in known:
+            while name and name not in KNOWN:
                 name = name.rpartition(".")[0]
             if name:
                 yield name, node.lineno
 
 
-def graph(folders: Mapping[str, Path] = FOLDERS) -> dict[str, dict[str, int]]:
+@cache
+def graph() -> dict[str, dict[str, int]]:
     """By module: what it imports, and in which line."""
-    known = modules(folders)
-    return {
-        name: {other: line for other, line in imported(path, known) if other != name} for name, path in known.items()
-    }
+    return {name: imports_of(name, path.read_text(encoding="utf-8")) for name, path in KNOWN.items()}
+
+
+def imports_of(name: str, text: str) -> dict[str, int]:
+    return {other: line for other, line in imported(text) if other != name}
+
+
+def graph_with(name: str, line: str) -> dict[str, dict[str, int]]:
+    """The graph as it would be with this import in a function at the end of a module."""
+    text = f"{KNOWN[name].read_text(encoding='utf-8')}\n\ndef late() -> None:\n    {line}\n"
+    return graph() | {name: imports_of(name, text)}
 
 
 def loop(imports: Mapping[str, Mapping[str, int]]) -> list[str]:
@@ -134,20 +146,20 @@ def test_rooms_import_only_what_lies_before_them() -> None:
 
 def test_what_can_be_drawn_can_be_drawn_without_torch() -> None:
     """No file that a module of plots imports, however far away and however late, imports torch."""
-    imports, known = graph(), modules(FOLDERS)
+    imports = graph()
     todo, reached = [name for name in imports if name.startswith("greenprune.plots")], {}
     while todo:
         name = todo.pop()
         if name not in reached:
             parents = {name.rsplit(".", n)[0] for n in range(1, name.count("."))}  # their __init__ runs too
-            reached[name] = top_level_imports(known[name], known)
+            reached[name] = top_level_imports(KNOWN[name])
             todo += [*(other for other in imports[name] if other in reached[name]), *parents]
     assert len(reached) > 30
     heavy = {name for name, found in reached.items() if {"torch", "torchvision"} & {f.split(".")[0] for f in found}}
     assert not heavy
 
 
-def top_level_imports(path: Path, known: Mapping[str, Path]) -> set[str]:
+def top_level_imports(path: Path) -> set[str]:
     """What runs when the file is imported, as far as it is an import."""
     found = set()
     for node in ast.parse(path.read_text(encoding="utf-8")).body:
@@ -156,53 +168,36 @@ def top_level_imports(path: Path, known: Mapping[str, Path]) -> set[str]:
         elif isinstance(node, ast.ImportFrom):
             for alias in node.names:
                 name = f"{node.module}.{alias.name}"
-                found.add(name if name in known else str(node.module))
+                found.add(name if name in KNOWN else str(node.module))
     return found
 
 
 @pytest.mark.parametrize(
-    ("file", "line", "said"),
+    ("name", "line", "said"),
     [
-        (
-            "methods/cost/costs.py",
-            "from greenprune.methods.gating.module import ConsensusGating",
-            "methods.cost may not",
-        ),
-        (
-            "methods/base.py",
-            "    from greenprune.bench.errors import UserError",
-            "methods.base may not import bench.errors",
-        ),
-        (
-            "bench/run/worker.py",
-            "from greenprune.plots.frame.frame import load",
-            "bench.run may not import plots.frame",
-        ),
-        ("plots/frame/frame.py", "from greenprune.bench.training.loop import train", "plots.frame may not import"),
+        ("methods.cost.costs", "from greenprune.methods.gating.module import ConsensusGating", "methods.gating"),
+        ("methods.base", "from greenprune.bench.errors import UserError", "bench.errors"),
+        ("methods.gating.heads", "import greenprune.methods", "methods"),
+        ("bench.run.worker", "from greenprune.plots.frame.frame import load", "plots.frame"),
+        ("bench.data.data", "from greenprune.bench.training import loop", "bench.training"),
+        ("plots.frame.frame", "from greenprune.bench.training.loop import train", "bench.training"),
+        ("plots.tables.best", "from greenprune.plots.report.report import write_report", "plots.report"),
+        ("plots.frame.rows", "from greenprune import ConsensusGating", "greenprune"),
     ],
 )
-def test_an_upward_import_is_found(tmp_path: Path, file: str, line: str, said: str) -> None:
-    assert any(said in sentence for sentence in upward(graph(copied(tmp_path, file, line))))
+def test_an_upward_import_is_found(name: str, line: str, said: str) -> None:
+    (sentence,) = upward(graph_with(f"greenprune.{name}", line))
+    assert sentence.startswith(f"greenprune.{name}, line ")
+    assert sentence.endswith(f"{'.'.join(name.split('.')[:2])} may not import {said}")
 
 
-def test_a_loop_is_found(tmp_path: Path) -> None:
-    folders = copied(
-        tmp_path, "methods/gating/heads.py", "from greenprune.methods.gating.module import ConsensusGating"
-    )
-    found = loop(graph(folders))
+def test_a_loop_is_found() -> None:
+    line = "from greenprune.methods.gating.module import ConsensusGating"
+    found = loop(graph_with("greenprune.methods.gating.heads", line))
     assert found[0] == found[-1]
     assert {"greenprune.methods.gating.heads", "greenprune.methods.gating.module"} <= set(found)
 
 
-def copied(to: Path, file: str, line: str) -> dict[str, Path]:
-    """A copy of all files, with one more import at the end of `file`."""
-    folders = {}
-    for package, folder in FOLDERS.items():
-        folders[package] = to / folder.relative_to(ROOT)
-        for path in folder.rglob("*.py"):
-            copy = to / path.relative_to(ROOT)
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            copy.write_bytes(path.read_bytes())
-    with (to / file).open("a", encoding="utf-8") as f:
-        f.write(f"\n\ndef late() -> None:\n    {line.strip()}\n")
-    return folders
+def test_a_room_that_nobody_placed_is_named() -> None:
+    with pytest.raises(AssertionError, match=r"plots\.maps: a room that is not listed"):
+        place("plots.maps")

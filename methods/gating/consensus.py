@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+from typing import Any
 
 import torch
 from greenprune.methods.budget.select import BudgetError
 from greenprune.methods.gating import fading, shrinking
+from greenprune.methods.gating import record as gating_record
 from greenprune.methods.gating.gradients import with_gradient_gain
 from greenprune.methods.gating.heads import GateHead
 from greenprune.methods.gating.mathematics import annealed, budget_loss, disagreement_loss, polarization_loss, threshold
@@ -14,8 +16,12 @@ from greenprune.methods.gating.options import GatingOptions
 from greenprune.methods.gating.schedule import SearchSchedule
 from greenprune.methods.gating.selection import Terms, select
 from greenprune.methods.gating.shrinking import GONE, OPEN, UNDECIDED
-from greenprune.methods.structure.units import Structure
+from greenprune.methods.gating.state import GateState
+from greenprune.methods.structure.units import Branch, Structure
 from torch import Tensor, nn
+
+SURE_LOGIT = 4.0
+"""Of the consensus on a unit whose choice is final."""
 
 
 class Consensus(nn.Module):
@@ -54,6 +60,9 @@ class Consensus(nn.Module):
         self.steps_done = 0
         self.chosen: Tensor | None = None
         self.reachable: Tensor | None = None
+        self.search_steps = schedule.search_steps
+        self.rows: list[tuple[int, list[float]]] = []  # of the history
+        self.polarized_share: float | None = None
         units = structure.units
         self.register_buffer("logit_mean", torch.full((units,), options.initial_logit, device=device))
         self.register_buffer("shift", torch.zeros((), device=device))
@@ -82,6 +91,35 @@ class Consensus(nn.Module):
             return self.chosen & (self.decided != GONE)
         return torch.where(self.decided == UNDECIDED, self.logit_mean > self.shift, self.decided == OPEN)
 
+    def _standing(self) -> Tensor:
+        """(U,) the moving average that a batch executes in part, as logits after the shift."""
+        return (
+            self.logit_mean - self.shift if self.chosen is None else torch.where(self._open(), SURE_LOGIT, -SURE_LOGIT)
+        )
+
+    def _closing(self) -> list[Branch]:
+        return fading.closing(self.structure, self.decided, self._open())
+
+    def _prepare(self, state: GateState, gain: float) -> None:
+        """How the next forward pass treats the gates; follows from the steps done."""
+        is_open = self._held_open()
+        state.noise = 0.0 if is_open else annealed(self._progress(), self.options.noise, 0.0)
+        state.memory = 0.0 if is_open else annealed(self._progress(), 0.0, self.options.memory)
+        state.hold_open = is_open
+        state.executed = fading.executed(self.structure, self.decided, self._open())
+        state.gradients.gain = gain if self.chosen is None else 0.0
+        state.visit_closed = self.steps_done % self.options.revisit_every == 0
+
+    def history(self) -> dict[str, Any]:
+        """Consensus of every gated unit over the search: steps, and per group or branch one row per recorded step.
+
+        Units keep the numbering of the dense network; what was removed or opened for good stays at 0 or 1.
+        `polarized_share`: fraction of the gates with a consensus below 0.1 or above 0.9 at the end of the search (a channel
+        that went with its layer counts as 0); None before.
+        """
+        whole = {"search_steps": self.search_steps, "polarized_share": self.polarized_share}
+        return gating_record.history(self.structure, self.gated, self.rows) | whole
+
     @torch.no_grad()
     def _average(self, votes: Tensor, logits: Tensor) -> None:
         """Take what the heads said since the last step, (U,) each, into the moving averages."""
@@ -93,6 +131,8 @@ class Consensus(nn.Module):
             self.run.copy_(shrinking.agreement(self.run, self.consensus, self.options.settled))
             if self._progress() < 1.0:
                 self.run.clamp_(max=0)  # while the threshold still rises, "on" is only what the loose budget affords
+        if self.steps_done % self.schedule.history_every == 0:
+            self.rows.append((self.steps_done, self.consensus.tolist()))
 
     def target(self) -> float:
         """The budget in force now: annealed from 1 to `keep`."""

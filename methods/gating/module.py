@@ -26,7 +26,6 @@ from greenprune.methods.gating import checkpoint, fading, importance, ranks, set
 from greenprune.methods.gating import record as gating_record
 from greenprune.methods.gating.consensus import Consensus
 from greenprune.methods.gating.heads import GateHead
-from greenprune.methods.gating.mathematics import annealed
 from greenprune.methods.gating.options import GatingOptions
 from greenprune.methods.gating.schedule import SearchSchedule
 from greenprune.methods.gating.selection import Terms
@@ -36,12 +35,8 @@ from greenprune.methods.gating.wiring import find_skippable, unwrap, wrap
 from greenprune.methods.gating.wrappers import Gated
 from greenprune.methods.structure import surgery
 from greenprune.methods.structure.trace import trace
-from greenprune.methods.structure.units import Branch
 from torch import Tensor, nn
 from torch.func import functional_call
-
-SURE_LOGIT = 4.0
-"""Of the consensus on a unit whose choice is final."""
 
 STORED = ("steps_done", "kept", "reachable", "chosen", "masked_max_abs_diff", "polarized_share", "predicted_cost")
 """What a stored search holds of the attributes, besides weights, buffers and history."""
@@ -120,12 +115,9 @@ class ConsensusGating(Consensus):
         super().__init__(structure, gated, terms, options, SearchSchedule(options, steps), device)
         self.left = structure  # the network as it is now, numbered as `structure`
         self.cost, self.steps = cost, steps
-        self.search_steps = self.schedule.search_steps
         self.searching = True
         self.predicted_cost: float | None = None  # fraction of the dense cost, set where the network is cut
         self.masked_max_abs_diff: float | None = None  # the largest of all removals so far
-        self.polarized_share: float | None = None
-        self.rows: list[tuple[int, list[float]]] = []
         self.kept: Tensor | None = None  # the selection of the final cut
         self._example_inputs = example_inputs
         self._compare_ranks = False
@@ -153,9 +145,7 @@ class ConsensusGating(Consensus):
     @torch.compiler.disable
     def _search(self, inputs: Tensor) -> Tensor:
         self.state.input_shape = tuple(inputs.shape[1:])
-        self.state.standing = self.logit_mean - self.shift
-        if self.chosen is not None:
-            self.state.standing = torch.where(self._open(), SURE_LOGIT, -SURE_LOGIT)
+        self.state.standing = self._standing()
         self.state.begin(
             len(inputs), searching=self.training, shift=self.shift, consensus=self._open(), votes=self.consensus,
             final=self.chosen is not None,
@@ -188,8 +178,6 @@ class ConsensusGating(Consensus):
         if not self.searching:
             return False
         self._average(*self.state.take(self.consensus, self.logit_mean))
-        if self.steps_done % self.schedule.history_every == 0:
-            self.rows.append((self.steps_done, self.consensus.tolist()))
         if self.steps_done >= self.search_steps:
             self._cut(optimizer)
             self._compare_ranks = True
@@ -203,7 +191,7 @@ class ConsensusGating(Consensus):
             self._choose()
         if not self._held_open():
             fading.step(self.network, self._closing(), self.search_steps - self.steps_done)
-        self._prepare_next()
+        self._prepare(self.state, self._gain)
         due = self.options.shrink and not self._held_open() and self.steps_done % self.schedule.shrink_every == 0
         self._compare_ranks = due and self._shrink(optimizer)
         return self._compare_ranks
@@ -218,19 +206,6 @@ class ConsensusGating(Consensus):
                     head.last.bias += (logits - self.logit_mean)[head.units]
             self.logit_mean.copy_(logits)
 
-    def _closing(self) -> list[Branch]:
-        return fading.closing(self.structure, self.decided, self._open())
-
-    def _prepare_next(self) -> None:
-        """How the next forward pass treats the gates; follows from the steps done."""
-        is_open = self._held_open()
-        self.state.noise = 0.0 if is_open else annealed(self._progress(), self.options.noise, 0.0)
-        self.state.memory = 0.0 if is_open else annealed(self._progress(), 0.0, self.options.memory)
-        self.state.hold_open = is_open
-        self.state.executed = fading.executed(self.structure, self.decided, self._open())
-        self.state.gradients.gain = self._gain if self.chosen is None else 0.0
-        self.state.visit_closed = self.steps_done % self.options.revisit_every == 0
-
     def finish(self) -> nn.Module:
         """The plain, physically smaller network.
 
@@ -238,26 +213,14 @@ class ConsensusGating(Consensus):
             RuntimeError: the search is not over; says how many steps are missing.
         """
         if self.searching:
-            missing = self.search_steps - self.steps_done
-            raise RuntimeError(
-                f"finish() before the search is over: {self.steps_done} of {self.search_steps} search steps were taken, "
-                f"call step(optimizer) {missing} more times"
-            )
+            done, steps = self.steps_done, self.search_steps
+            said = f"{done} of {steps} search steps were taken, call step(optimizer) {steps - done} more times"
+            raise RuntimeError(f"finish() before the search is over: {said}")
         return self.network
 
     def kept_cost(self) -> float | None:
         """MACs of the units open now, as a fraction of dense; None after the search (count the network)."""
         return float(self._macs(self._open().float())) if self.searching else None
-
-    def history(self) -> dict[str, Any]:
-        """Consensus of every gated unit over the search: steps, and per group or branch one row per recorded step.
-
-        Units keep the numbering of the dense network; what was removed or opened for good stays at 0 or 1.
-        `polarized_share`: fraction of the gates with a consensus below 0.1 or above 0.9 at the end of the search (a channel
-        that went with its layer counts as 0); None before.
-        """
-        whole = {"search_steps": self.search_steps, "polarized_share": self.polarized_share}
-        return gating_record.history(self.structure, self.gated, self.rows) | whole
 
     @torch.no_grad()
     def _shrink(self, optimizer: torch.optim.Optimizer) -> bool:
@@ -266,8 +229,7 @@ class ConsensusGating(Consensus):
             self.reachable = self._selection()
         except budget.BudgetError:
             return False  # no selection meets the budget yet; if that stays so the end of the search says it
-        final = self.reachable.to(self.decided.device)
-        closed, opened = self._agreed(final)
+        closed, opened = self._agreed(self.reachable.to(self.decided.device))
         if not (closed.any() or opened.any()):
             return False
         expected = surgery.evaluate(self, self._example_inputs)
@@ -295,9 +257,8 @@ class ConsensusGating(Consensus):
         self.predicted_cost = float(self.terms.cost(self.kept.float().to(self.terms.cost.device)))
         surgery.forget(optimizer, [p for head in self.heads() for p in head.parameters()])
         unwrap(self.network)
-        self.network, difference = surgery.remove_checked(
-            self.network, self.left, self.kept, self._example_inputs, optimizer
-        )
+        checked = surgery.remove_checked(self.network, self.left, self.kept, self._example_inputs, optimizer)
+        self.network, difference = checked
         self._note_difference(torch.tensor(difference))
         self.searching = False
 
@@ -306,23 +267,23 @@ class ConsensusGating(Consensus):
 
     def get_extra_state(self) -> dict[str, Any]:
         """What `state_dict` holds besides weights and buffers; plain data and tensors, fit for `torch.load`."""
-        rows = [(step, list(row)) for step, row in self.rows]
-        own = {name: getattr(self, name) for name in STORED} | {"rows": rows}
+        own = {name: getattr(self, name) for name in STORED} | {"rows": [(step, list(row)) for step, row in self.rows]}
         return {"made_with": self._made_with(), **own, **checkpoint.collect(self.state)}
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
         """Part of `load_state_dict`; `_take_shape` came before."""
         for name in STORED:
             setattr(self, name, state[name])
+        self.kept = None if self.kept is None else self.kept.cpu()
         self.chosen = None if self.chosen is None else self.chosen.to(self.decided.device)
         self.rows = [(step, list(row)) for step, row in state["rows"]]
         checkpoint.restore(self.state, state)
-        self._prepare_next()
+        self._prepare(self.state, self._gain)
 
     def _made_with(self) -> dict[str, Any]:
-        terms = {name: getattr(self.terms, name) for name in ("keep", "tolerance", "round_to")}
-        whole = {"cost": self.cost, "steps": self.steps, "units": self.structure.units}
-        return terms | whole | {"options": self.options.model_dump()}
+        plain = {name: getattr(self.terms, name) for name in ("keep", "tolerance", "round_to")}
+        plain |= {"cost": self.cost, "steps": self.steps, "units": self.structure.units}
+        return plain | {"options": self.options.model_dump()}
 
     def _take_shape(self, state: dict[str, Any], prefix: str, *_: object) -> None:
         """Before `load_state_dict` copies anything: cut the network to the shape that `state` was taken from."""

@@ -61,7 +61,7 @@ def training_step(options: GatingOptions | None, released: bool = False, precisi
         if released:
             tightening = 1.0 - options.settle_share - options.open_share  # a third of it is over
             gating.steps_done = round(STEPS * options.search_share * (options.open_share + tightening / 3.0))
-            gating._prepare_next()
+            gating._prepare(gating.state, gating._gain)
     network = model if gating is None else gating
     optimizer = torch.optim.SGD(network.parameters(), lr=1e-3, momentum=0.9, nesterov=True, weight_decay=5e-4)
 
