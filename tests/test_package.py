@@ -24,7 +24,7 @@ SOURCES = PROJECT["tool"]["setuptools"]["package-dir"]
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What a wheel of this source brings into site-packages, in a folder of its own."""
     source, made = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("made")
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
+    for name in ("pyproject.toml", "MANIFEST.in", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source)
     for folder in SOURCES.values():
         kept = shutil.ignore_patterns("__pycache__", "*.egg-info")
@@ -69,6 +69,7 @@ def test_what_is_not_python_is_there_too(installed: Path) -> None:
         assert (package / place).is_file(), place
     suites = {path.name for path in (ROOT / "bench" / "suites").glob("*.toml")}
     assert {path.name for path in (package / "bench" / "suites").glob("*.toml")} == suites
+    assert {path.name for path in (package / "results").iterdir()} == {"__init__.py", "published.csv"}
 
 
 def test_the_version_stands_in_one_place(installed: Path) -> None:
