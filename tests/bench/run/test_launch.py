@@ -198,7 +198,7 @@ def test_a_run_that_dies_is_recorded_and_the_others_go_on(fated: Fated) -> None:
     assert read_record(fated.folder / "gated-0.5-s0/record.json").status == "done"
     crashed = failure(fated.folder, "gated-0.5-s1")
     assert crashed.reason == "killed by signal 11 (SIGSEGV)"
-    assert crashed.last_output.startswith("3\nlast words\n")
+    assert "3\nlast words\n" in crashed.last_output  # libraries may have said something before
     assert "Segmentation fault" in crashed.last_output  # and where it happened:
     assert "tiny_networks.py" in crashed.last_output
     raised = failure(fated.folder, "gated-0.5-s2")
