@@ -84,7 +84,31 @@ FAMILIES = (
         "measured side by side",
     ),
     Family(
-        "the integrated power",
+        "counts the whole module",
+        "whole module",
+        "the joules of the GPU are those of the module that it is part of, with its CPU and memory",
+        "compare it with runs on the same kind of module alone; `other_j` in the record is the GPU's own figure",
+    ),
+    Family(
+        "every rank of this node",
+        "several ranks",
+        "several processes of one node read the same devices, so that their joules must not be added up",
+        'let one report: EnergyMeter(ranks="one_per_node")',
+    ),
+    Family(
+        "may have gone round unseen",
+        "unseen energy",
+        "nobody looked at an energy counter for so long that it may have gone round; the bounds hold that",
+        "run it again without stopping it",
+    ),
+    Family(
+        "the machine was suspended",
+        "suspended",
+        "the machine slept while energy was read",
+        "run it again with the machine awake",
+    ),
+    Family(
+        "integrated power",
         "sensors disagree",
         "the energy counter of the GPU and its power readings disagree",
         "run it again; where it happens again, `greenprune doctor` tells how this card is read",

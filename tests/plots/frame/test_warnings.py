@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 from greenprune.bench.energy.nvml import _short
 from greenprune.bench.energy.nvml_state import warnings_of
-from greenprune.bench.energy.reading import CardState
+from greenprune.bench.energy.ranks import rank_warnings
+from greenprune.bench.energy.reading import CardState, Reporter
+from greenprune.bench.energy.verdict import decide
 from greenprune.bench.machine.contention import Usage, contention
 from greenprune.bench.records.record import RECORD_FILE, SCHEMA_VERSION
 from greenprune.plots.frame.checks import check
@@ -23,6 +25,15 @@ BEGIN = Usage(time_s=0.0, own_s=0.0, all_s=0.0, stolen_s=0.0)
 BUSY = contention(BEGIN, replace(BEGIN, time_s=100.0, own_s=90.0, all_s=290.0), "training")
 HOT = warnings_of(CardState(throttled=("heat",)))
 NEIGHBOUR = warnings_of(CardState(other_pids=(7,)))
+DISAGREE = decide("A100", 187.0, 327.0, None, slack_j=5.0).basis
+MODULE = decide("GH200", 1500.0, 1000.0, 1500.0, slack_j=5.0).basis
+RANKS = rank_warnings(
+    Reporter(node="node", local_rank=1, local_size=2, origin="LOCAL_RANK", reports=True),
+    ["rapl:package-0"],
+    None,
+    {},
+    alone=True,
+)
 SHORT = _short(0.3, 0.1, "the energy counter's period")
 
 
@@ -37,6 +48,9 @@ def _training(*warnings: str, duration_s: float = 100.0):
         (_training(f"nvml:0: {HOT[0]}"), "throttling", "slowed down by heat", "cooling"),
         (_training(f"nvml:0: {NEIGHBOUR[0]}"), "shared GPU", "process 7", "nobody else uses"),
         (_training(f"nvml:0: {SHORT[0]}"), "short window", "0.30 s is only 3.0 times", "raise inference_seconds"),
+        (_training(f"nvml:0: {DISAGREE}"), "sensors disagree", "the counter says 187.0 J", "run it again"),
+        (_training(f"nvml:0: {MODULE}"), "whole module", "the counter says 1500.0 J", "same kind of module"),
+        (_training(*RANKS), "several ranks", "rank 1 of 2", "one_per_node"),
         (_training(duration_s=4.0), "short window", "nvml:0 was read over 4.00 s, less than 5 s", "train for longer"),
         (
             record(energy={"training": reading(source(1.0), duration_s=0.5)}),
