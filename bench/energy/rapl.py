@@ -230,7 +230,8 @@ class RaplSource:
     def _basis(self, groups: Sequence[Sequence[int]]) -> str | None:
         if len(self._files) == 1:
             return None
-        return "the sum of " + " + ".join(self._labels[group[0]] for group in groups) + self._mirrored(groups)
+        counted = " + ".join(self._labels[group[0]] for group in groups)
+        return f"{counted if len(groups) == 1 else f'the sum of {counted}'}{self._mirrored(groups)}"
 
     def _invalid(self, reason: str) -> SourceReading:
         return SourceReading(name=self.name, kind=self.kind, energy_j=None, valid=False, reason=reason)
