@@ -21,7 +21,7 @@ FOLDERS = {
 ROOMS = {
     "methods": ("structure", "cost", "options", "budget", "base", "gating", "skipping", "*"),
     "bench": (
-        "errors", "text", "energy", "machine", "data", "models", "records", "suite", "inference", "training", "plan", "run",
+        "errors", "text", "energy", "command", "machine", "data", "models", "records", "suite", "inference", "training", "plan", "run",
         "tune", "cli",
     ),
     "plots": ("frame", "tables", "figures", "report"),

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from greenprune.bench.cli.place import at_place, place_arguments
 from greenprune.bench.errors import UserError, did_you_mean
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def run_arguments(command: argparse.ArgumentParser) -> None:
     """More suites, and which runs of them."""
     command.add_argument("more", nargs="*", metavar="SUITE", help="further suites, one after the other")
     command.add_argument("--only", nargs="+", metavar="METHOD", help="run only these methods (labels of the suite)")
-    command.add_argument("--country", metavar="ISO3", help="whose grid intensity to use for CO2, e.g. FRA")
+    place_arguments(command)
 
 
 def jobs_argument(command: argparse.ArgumentParser) -> None:
@@ -91,12 +92,8 @@ def prepare(arguments: argparse.Namespace) -> Prepared:
 
 
 def narrowed(suite: Suite, arguments: argparse.Namespace) -> Suite:
-    """The suite with the methods of `--only` and the country of `--country`. Raises UserError."""
-    if arguments.country is not None:
-        from greenprune.bench.energy.carbon import check_country
-
-        country = check_country(arguments.country)
-        suite = suite.model_copy(update={"measurement": suite.measurement.model_copy(update={"country": country})})
+    """The suite with the methods of `--only`, at the place that the options name. Raises UserError."""
+    suite = at_place(suite, arguments)
     if arguments.only:
         labels = [m.label for m in suite.methods]
         for name in arguments.only:

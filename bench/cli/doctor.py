@@ -10,10 +10,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from greenprune.bench.cli.place import intensity_of, place_arguments
 from greenprune.bench.energy import EnergyMeter
-from greenprune.bench.energy.carbon import GridIntensity, grid_intensity
-from greenprune.bench.energy.modelled import cpu_model
+from greenprune.bench.energy.carbon import GridIntensity
+from greenprune.bench.energy.carbon import place as place_of_grid
 from greenprune.bench.energy.parts import adds_up
+from greenprune.bench.energy.processors import cpu_model
 from greenprune.bench.energy.sensors.place import IN_CONTAINER, Place
 from greenprune.bench.energy.sensors.sysfs import folders, optional_text
 from greenprune.bench.errors import UserError
@@ -29,9 +31,7 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     """Options of `greenprune doctor`."""
     command.set_defaults(call=command_doctor)
     command.add_argument("--json", type=Path, metavar="FILE", help="write it as JSON too")
-    command.add_argument(
-        "--country", metavar="ISO3", help="whose grid intensity to show (default: the world's average)"
-    )
+    place_arguments(command, pue=False)
     command.add_argument(
         "--idle", type=float, default=5.0, metavar="SECONDS", help="how long to measure idle power (5; 0: do not)"
     )
@@ -44,7 +44,7 @@ def command_doctor(arguments: argparse.Namespace) -> int:
     path = arguments.json
     if path is not None and (path.is_dir() or not path.absolute().parent.is_dir()):
         raise UserError(f"--json {path}: cannot be written; allowed is a file in a folder that exists")
-    found = examine(grid_intensity(arguments.country), idle_s=arguments.idle)
+    found = examine(intensity_of(arguments), idle_s=arguments.idle)
     if path is not None:
         try:
             write_atomically(path, json.dumps(found, indent=1) + "\n")
@@ -98,7 +98,7 @@ def examine(
         "container": place.in_container,
         "idle_s": idle_s if sensors else 0.0,
         "sources": sources,
-        "grid": dataclasses.asdict(intensity),
+        "grid": dataclasses.asdict(intensity) | {"place": place_of_grid(intensity)},
         "warnings": list(warnings),
     }
 
@@ -171,7 +171,7 @@ def advice(found: dict[str, Any]) -> list[str]:
         lines.append("machine:…: contains what the others count, so it is shown apart and never added to them")
     grid = found["grid"]
     other = "; for a country's: --country ISO3" if grid["country"] == "world" else ""
-    lines.append(f"grid intensity: {grid['gco2e_per_kwh']:g} gCO2e/kWh ({grid['source']}{other})")
+    lines.append(f"grid intensity: {grid['gco2e_per_kwh']:.4g} gCO2e/kWh, {grid['place']} ({grid['source']}{other})")
     if any(row["available"] and row["kind"] != "modelled" for row in found["sources"]):
         lines.append(
             "±: from the update period, for a window that is not aligned to it. The sensor's own systematic error "

@@ -9,6 +9,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from greenprune.bench.cli.arguments import data_of, jobs_argument, resolve_device, suite_arguments, suite_of
+from greenprune.bench.cli.place import at_place, place_arguments
 from greenprune.bench.errors import UserError, did_you_mean
 from greenprune.bench.records.tuning import TUNE_FILE, Tuning
 from rich.console import Console
@@ -32,6 +33,7 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument("--epochs", type=int, metavar="E", help="of a trial (default: the suite's)")
     jobs_argument(command)
+    place_arguments(command)
 
 
 def command_tune(arguments: argparse.Namespace) -> int:
@@ -41,7 +43,7 @@ def command_tune(arguments: argparse.Namespace) -> int:
     from greenprune.bench.run.process import share_cores
     from greenprune.bench.tune import tune
 
-    suite = suite_of(arguments)
+    suite = at_place(suite_of(arguments), arguments)
     entry = entry_of(suite, arguments.method)
     pair = pair_of(suite, arguments)
     suite = narrowed(suite, entry, pair, arguments)

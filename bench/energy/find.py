@@ -10,9 +10,11 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from greenprune.bench.energy.gpus import find_gpus
-from greenprune.bench.energy.modelled import CpuSource, RamSource, this_core_power
+from greenprune.bench.energy.modelled import CpuSource, RamSource
 from greenprune.bench.energy.nvml_library import Nvml
 from greenprune.bench.energy.parts import JETSON, measures_cpu, measures_memory
+from greenprune.bench.energy.processes import UsageSource
+from greenprune.bench.energy.processors import this_core_power
 from greenprune.bench.energy.rapl import find_rapl
 from greenprune.bench.energy.sensors.place import Found, Place
 from greenprune.bench.energy.source import Missing, Source
@@ -28,8 +30,10 @@ class Sources(NamedTuple):
     absent: list[dict[str, Any]]  # rows of `greenprune doctor`: this machine has none
 
 
-def find_sources(place: Place) -> Sources:
+def find_sources(place: Place, usage: UsageSource | None = None) -> Sources:
     """Sources in the order in which they are shown: GPUs, the CPU with its memory, whole machines, models.
+
+    `usage`: whose CPU time and memory the models take; this process's and its descendants' if None.
 
     Raises:
         ValueError: the device is neither None nor "cpu" nor "cuda" nor "cuda:<number>".
@@ -50,9 +54,9 @@ def find_sources(place: Place) -> Sources:
     sources = list({source.name: source for look in found for source in look.sources}.values())
     names = [source.name for source in sources]
     if not any(map(measures_cpu, names)):
-        sources.append(CpuSource(this_core_power()))
+        sources.append(CpuSource(this_core_power(), usage))
     if not any(map(measures_memory, names)):
-        sources.append(RamSource())
+        sources.append(RamSource(usage))
     unusable = [row for look in found for row in look.unusable]
     return Sources(nvml, sources, unusable, [row for look in found for row in look.absent])
 

@@ -17,6 +17,7 @@ from greenprune.bench.energy.find import find_sources
 from greenprune.bench.energy.idle import IdlePower, idle_powers, with_idle
 from greenprune.bench.energy.parts import adds_up
 from greenprune.bench.energy.power_log import PowerLog
+from greenprune.bench.energy.processes import UsageSource
 from greenprune.bench.energy.ranks import Ranks, absent_rank, elsewhere, of_node, rank_warnings, reporter
 from greenprune.bench.energy.reading import Reading, SourceReading
 from greenprune.bench.energy.sensors.place import Place
@@ -62,8 +63,9 @@ class EnergyMeter:
         sysfs: Path | None = None,
         idle_power_w: Mapping[str, float] | None = None,
         ranks: Ranks = "each",
+        usage: UsageSource | None = None,
     ) -> None:
-        """Takes about a second, most of it CodeCarbon's, and five updates of each GPU's counter: do it early.
+        """Takes five updates of each GPU's counter: do it early.
 
         Args:
             device: whose GPUs count. "cpu": none. "cuda": the first that CUDA shows this process. "cuda:1": the second.
@@ -79,6 +81,7 @@ class EnergyMeter:
                 reads its devices, and a warning tells where they are the same. "one_per_node": rank 0 of the node reads
                 all GPUs of the job and the packages; the others have no sensor, and their readings say who reports. What
                 is modelled from a process's own tree every rank reports for itself.
+            usage: whose CPU time and memory the models take; this process's and its descendants' if None.
 
         Raises:
             ValueError: `device` or `ranks` is none of these.
@@ -95,7 +98,7 @@ class EnergyMeter:
         if not alone:
             device, gpu_uuids, environ = of_node(self.reporter, environ)
         place = Place.here(sysfs, powercap, device=device, gpu_uuids=gpu_uuids, environ=environ)
-        self._nvml, self._sources, self._rows, self.absent = find_sources(place)
+        self._nvml, self._sources, self._rows, self.absent = find_sources(place, usage)
         self._rank_warnings: list[str] = []
         if self.reporter is not None and not self.reporter.reports:
             self._sources = [source for source in self._sources if source.kind == "modelled"]
@@ -105,7 +108,7 @@ class EnergyMeter:
             names = [source.name for source in self._sources if source.kind != "modelled"]
             named = "" if gpu_uuids else device
             self._rank_warnings = rank_warnings(self.reporter, names, named, environ, alone=alone)
-        self._power: tuple[float, list[Mark] | None, float | None] = (time.perf_counter(), self._marks(), None)
+        self._power: tuple[float, list[Mark] | None, float | None] = (time.perf_counter(), self.marks(), None)
         _meters.add(self)
 
     def begin(self, name: str, *, align: bool = False, units: Mapping[str, float] | None = None) -> Window:
@@ -137,20 +140,21 @@ class EnergyMeter:
         now_s = time.perf_counter()
         if now_s - last_s < POWER_SPAN_S:
             return power_w
-        marks = self._marks()
+        marks = self.marks()
         power_w = None if last_marks is None else self._power_between(last_marks, marks)
         self._power = (now_s, marks, power_w)
         return power_w
 
-    def measure_idle(self, duration_s: float = 30.0) -> Reading:
+    def measure_idle(self, duration_s: float = 30.0, rest: Callable[[float], None] = time.sleep) -> Reading:
         """Let the machine rest for `duration_s` and read it; later windows then tell net energy too.
 
         Net = gross - idle power x duration of the window. Do it where the work will run and before it starts: a process
         that holds a CUDA context idles at a higher power than none. On a GPU at least 30 s, or it is still cooling
-        down and clocking down. A source that fails here has no idle power, and no net energy later.
+        down and clocking down. A source that fails here has no idle power, and no net energy later. `rest` waits for as
+        many seconds as it is given; what it raises passes through.
         """
         with self.window("idle", align=True) as window:
-            time.sleep(duration_s)
+            rest(duration_s)
         self._idle |= idle_powers(window.reading)
         return window.reading
 
@@ -194,13 +198,14 @@ class EnergyMeter:
             return [f"the GPU could not be synchronised, its energy may belong to another window ({e})"]
         return []
 
-    def _marks(self) -> list[Mark]:
+    def marks(self) -> list[Mark]:
+        """The mark of every source."""
         with self._lock:
             return [read_mark(source) for source in self._sources]
 
     def _marks_at_tick(self) -> list[Mark]:
         """Marks just after each counter has moved; as they are where one does not move in time."""
-        marks = self._marks()
+        marks = self.marks()
         latest = list(marks)
         waiting = {
             i
@@ -235,14 +240,14 @@ class EnergyMeter:
             if self._sampler is None:
                 self._sampler = self._new_sampler()
             self._sampler.resume()
-        marks = self._marks_at_tick() if align else self._marks()
+        marks = self._marks_at_tick() if align else self.marks()
         with self._lock:
             self._log(marks, phase)
         return marks
 
     def marks_at_end(self, window: Window, align: bool) -> list[Mark]:
         """Close or pause `window`: the mark of every source."""
-        marks = self._marks_at_tick() if align else self._marks()
+        marks = self._marks_at_tick() if align else self.marks()
         with self._lock:
             self._log(marks, self._phase())
             if window in self._open_windows:  # a child may end what its parent began

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,6 +19,9 @@ class Meter(Protocol):
 
     def synchronise(self) -> list[str]:
         """Wait for the GPU; what went wrong with that."""
+
+    def marks(self) -> list[Mark]:
+        """The mark of every source."""
 
     def marks_at_start(self, window: Window, align: bool) -> list[Mark]:
         """The mark of every source, and the window is open."""
@@ -75,6 +79,19 @@ class Window:
             self._units[unit] = self._units.get(unit, 0.0) + count
         if self._reading is not None:
             self._reading = self._reading.model_copy(update={"units": dict(self._units)})
+
+    def so_far(self) -> Reading:
+        """The energy until now; the window stays open. After its end, the whole."""
+        if self._reading is not None:
+            return self._reading
+        segments, span = [list(own) for own in self._segments], copy.copy(self._span)
+        if self._open is not None:
+            marks, duration_s = self._meter.marks(), time.perf_counter() - self._start_s
+            span.duration_s += duration_s
+            span.asleep_s += asleep_s() - self._asleep_s
+            self._meter.join(segments, self._meter.segments(self._open, marks, duration_s))
+        reading = self._meter.read(self.name, self._pid, segments, span)
+        return reading.model_copy(update={"units": dict(self._units)})
 
     def end(self) -> Reading:
         """Close the window; a second time does nothing. Never raises on account of a sensor."""

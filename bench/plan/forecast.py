@@ -14,8 +14,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from greenprune.bench.energy.carbon import gco2e, grid_intensity
-from greenprune.bench.energy.modelled import CorePower, this_core_power
+from greenprune.bench.energy.carbon import gco2e, place
+from greenprune.bench.energy.processors import CorePower, this_core_power
 from greenprune.bench.plan.plan import Estimate, epochs_of, inference_s
 from greenprune.bench.suite.suite import Suite
 from greenprune.bench.text import bounded, duration, three_digits
@@ -135,8 +135,9 @@ def _gpu_assumed() -> str:
 
 
 def _energy(suite: Suite, energy_j: Bounded, assumed: str) -> str:
-    grid = grid_intensity(suite.measurement.country)
+    grid, pue = suite.measurement.grid(), suite.measurement.pue
+    centre = f", PUE {pue:g}" if pue != 1 else ""
     return (
-        f"about {energy_j.times(1 / J_PER_KWH).text()} kWh in all (modelled), {three_digits(gco2e(energy_j.value, grid))} "
-        f"gCO2e at {grid.gco2e_per_kwh:g} g/kWh ({grid.source}); assumes {assumed}"
+        f"about {energy_j.times(1 / J_PER_KWH).text()} kWh in all (modelled), {three_digits(gco2e(energy_j.value, grid, pue))} "
+        f"gCO2e at {grid.gco2e_per_kwh:.4g} g/kWh, {place(grid)} ({grid.source}){centre}; assumes {assumed}"
     )

@@ -186,6 +186,10 @@ class Emissions(Stored):
     country: str  # ISO 3166 alpha-3
     grid_gco2e_per_kwh: float
     source: str  # where the intensity comes from
+    region: str | None = None  # province, state or zone; None: the intensity is the country's
+    cloud: tuple[str, str] | None = None  # provider and region
+    year: int | None = None  # of the intensity; None: its source does not say
+    pue: float = 1.0  # power usage effectiveness, which the grams below include
     training_gco2e: dict[str, float]  # by kind: {"modelled": 1.2}
 
 

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from greenprune.bench.data.data import limited, load
 from greenprune.bench.energy import Reading
-from greenprune.bench.energy.carbon import gco2e, grid_intensity
+from greenprune.bench.energy.carbon import gco2e
 from greenprune.bench.energy.power_log import POWER_FILE
 from greenprune.bench.errors import UserError
 from greenprune.bench.inference import calibration
@@ -84,7 +84,7 @@ def run(job: Job, emit: Emit) -> Record:
     s = job.settings
     device = torch.device(s.device)
     data = limited(load(s.dataset, job.data_root), s.images["train"])
-    intensity = grid_intensity(s.measurement.country)
+    intensity, pue = s.measurement.grid(), s.measurement.pue
     with metered(s) as (meter, caught):
         training = train_once(s, data, meter, emit)
         method, trained, table = training.method, training.trained, training.table
@@ -145,8 +145,12 @@ def run(job: Job, emit: Emit) -> Record:
             country=intensity.country,
             grid_gco2e_per_kwh=intensity.gco2e_per_kwh,
             source=intensity.source,
+            region=intensity.region,
+            cloud=intensity.cloud,
+            year=intensity.year,
+            pue=pue,
             training_gco2e={
-                kind: gco2e(energy_j, intensity)
+                kind: gco2e(energy_j, intensity, pue)
                 for kind in ("measured", "sampled", "modelled")
                 if (energy_j := trained.energy.energy_j(kind)) is not None
             },

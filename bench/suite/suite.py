@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from greenprune.bench import models
 from greenprune.bench.data.names import DATASETS
-from greenprune.bench.energy.carbon import check_country
+from greenprune.bench.energy.carbon import GridIntensity, check_country, grid_intensity
 from greenprune.bench.errors import UserError
 from greenprune.bench.suite.recipe import Allowance, Part, Training, refused
 from greenprune.bench.suite.validation import REPEATED, shown
@@ -157,6 +157,9 @@ class MethodEntry(Part):
         return method.Options.model_validate_json(json.dumps(options, default=str), strict=True)
 
 
+_LATER = ("crosscheck", "region", "cloud", "gco2e_per_kwh", "pue")
+
+
 class Measurement(Part):
     """What is measured on each finished network, side by side with the dense one."""
 
@@ -165,14 +168,22 @@ class Measurement(Part):
     country: str | None = Field(
         None, description="ISO 3166 alpha-3 code of the country whose grid is used; by default the world's average"
     )
-
+    region: str | None = Field(None, description="province, state or zone of the country, such as quebec with CAN")
+    cloud: tuple[str, str] | None = Field(
+        None, description='provider and region of a cloud instead of country and region, such as ["aws", "us-east-1"]'
+    )
+    gco2e_per_kwh: float | None = Field(
+        None, ge=0, le=5000, description="your own figure of the grid, in grams of CO2 equivalent per kilowatt-hour"
+    )
+    pue: float = Field(1.0, ge=1, le=10, description="power usage effectiveness of the data centre, which CO2 includes")
     crosscheck: CrossChecks = Field((), description="other energy meters to run beside each training")
 
     @model_serializer(mode="wrap")
     def _as_before(self, inner: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Without cross-checks as before they were known: the settings of older records stay those of the same run."""
-        stored = inner(self)
-        return stored if self.crosscheck else {k: v for k, v in stored.items() if k != "crosscheck"}
+        """Without what is not used: the settings of older records, which know none of it, stay those of the same run."""
+        fields = type(self).model_fields
+        unused = {name for name in _LATER if getattr(self, name) == fields[name].default}
+        return {name: value for name, value in inner(self).items() if name not in unused}
 
     @field_validator("country")
     @classmethod
@@ -181,6 +192,18 @@ class Measurement(Part):
             return None if country is None else check_country(country)
         except UserError as e:
             raise refused(str(e)) from None
+
+    @model_validator(mode="after")
+    def _is_a_place(self) -> Measurement:
+        try:
+            self.grid()
+        except UserError as e:
+            raise refused(str(e)) from None
+        return self
+
+    def grid(self) -> GridIntensity:
+        """What a kilowatt-hour emits there."""
+        return grid_intensity(self.country, self.region, self.cloud, self.gco2e_per_kwh)
 
 
 class Suite(Part):

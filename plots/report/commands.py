@@ -9,7 +9,7 @@ from typing import Any
 
 from greenprune.bench.errors import UserError
 from greenprune.bench.text import NOTHING, bounded, three_digits
-from greenprune.plots.report.energy_report import rows_of_command
+from greenprune.plots.report.energy_rows import place_of_row, rows_of_command
 from pydantic import ValidationError
 
 HEADINGS = ("Command", "Kind", "Duration, s", "Energy, kWh", "CO2e, g", "Grid", "Hardware", "PUE")
@@ -59,7 +59,7 @@ def cells(row: dict[str, Any]) -> list[tuple[str, float | None]]:
         (three_digits(row["duration"]), row["duration"]),
         (kwh, row["energy_consumed"]),
         (NOTHING, None) if grams is None else (_short(grams), grams),
-        (NOTHING if grid is None else f"{grid:g} g/kWh, {row['country_iso_code']} ({source})", None),
+        (NOTHING if grid is None else f"{grid:.4g} g/kWh, {place_of_row(row)} ({source})", None),
         (", ".join(part for part in parts if part) or NOTHING, None),
         (f"{row['pue']:g}", row["pue"]),
     ]

@@ -31,8 +31,9 @@ from greenprune.plots.frame.rows import KINDS, machine_label
 from greenprune.plots.frame.views import name_of
 from greenprune.plots.report.commands import HEADINGS, cells, load_commands
 from greenprune.plots.report.energy_report import crosscheck_text, energy_rows, totals
-from greenprune.plots.report.energy_report import csv_text as energy_csv
-from greenprune.plots.report.energy_report import json_text as energy_json
+from greenprune.plots.report.energy_rows import csv_text as energy_csv
+from greenprune.plots.report.energy_rows import json_text as energy_json
+from greenprune.plots.report.energy_rows import place, place_of_row
 from greenprune.plots.report.summary import sentences
 from greenprune.plots.tables.best import best_rows
 from greenprune.plots.tables.columns import GROUPS, legend, readable
@@ -218,7 +219,8 @@ def _energy(part: Results) -> dict[str, Any]:
         emissions_g = None if row["emissions"] is None else 1000 * row["emissions"]
         figures = [(three_digits(row["duration"] / 60), row["duration"]), (kwh, row["energy_consumed"])]
         figures.append(("–", None) if emissions_g is None else (three_digits(emissions_g), emissions_g))
-        names = [(row[name] or "–", None) for name in ("run_id", "kind", "country_iso_code")]
+        names = [(row[name] or "–", None) for name in ("run_id", "kind")]
+        names.append((place_of_row(row) or "–", None))
         trainings.append([*names[:2], *figures, names[2], (row["gpu_model"] or row["cpu_model"] or "–", None)])
         if checked:
             trainings[-1].append((checked.get(row["run_id"], "–"), None))
@@ -279,7 +281,9 @@ def _emissions(part: Results) -> Iterable[str]:
     for record in part.records:
         if record.emissions:
             about = record.emissions
-            yield f"{about.grid_gco2e_per_kwh:g} g CO2e per kWh in {about.country}, from {about.source}"
+            centre = f", with a PUE of {about.pue:g}" if about.pue != 1 else ""
+            where = place(about.country, about.region, about.cloud)
+            yield f"{about.grid_gco2e_per_kwh:.4g} g CO2e per kWh in {where}, from {about.source}{centre}"
 
 
 def _measured_together(part: Results) -> list[str]:

@@ -15,6 +15,7 @@ import pandas as pd
 import pytest
 from greenprune.bench.cli.energy import measure, split_command
 from greenprune.bench.cli.main import main
+from greenprune.bench.command.process import WrappedCommand
 from greenprune.bench.energy.carbon import GridIntensity
 from greenprune.bench.records.record import write_atomically
 
@@ -94,7 +95,9 @@ def test_a_command_that_cannot_be_started(command, code, message, tmp_path, monk
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGSEGV])
 def test_a_command_that_a_signal_ended(number: signal.Signals, capfd) -> None:
-    assert measure([sys.executable, "-c", f"import os; os.kill(os.getpid(), {int(number)})"], WORLD) == 128 + number
+    assert measure([sys.executable, "-c", f"import os; os.kill(os.getpid(), {int(number)})"], WORLD) == -number
+    command = [sys.executable, "-c", f"import os; os.kill(os.getpid(), {int(number)})"]
+    assert greenprune("--", *command, cwd=Path()).returncode == -number  # what a shell sees
 
 
 def test_a_termination_is_handed_on_and_what_was_used_is_told(tmp_path: Path) -> None:
@@ -113,24 +116,21 @@ def test_a_termination_is_handed_on_and_what_was_used_is_told(tmp_path: Path) ->
     finally:
         process.kill()  # a process that stays would be in the tree that later tests measure
         process.wait()
-    assert process.returncode == 128 + signal.SIGTERM
+    assert process.returncode == -signal.SIGTERM
     assert json.loads((tmp_path / "e.json").read_text())["exit_code"] == 143
 
 
-def test_a_termination_while_the_command_starts_is_handed_on(monkeypatch, capfd) -> None:
-    class Terminated(subprocess.Popen):
-        def __init__(self, *args, **kwargs) -> None:
-            super().__init__(*args, **kwargs)
-            os.kill(os.getpid(), signal.SIGTERM)  # the command runs, and nobody knows its process yet
+def test_a_termination_before_the_command_starts_ends_it_without_a_start(monkeypatch, capfd, tmp_path) -> None:
+    started = tmp_path / "started"
+    forked = WrappedCommand._fork
 
-    monkeypatch.setattr("greenprune.bench.cli.energy.subprocess.Popen", Terminated)
-    before = signal.getsignal(signal.SIGTERM)
-    # What this process would do without a handler of its own; a test that ends all others tells nobody why.
-    signal.signal(signal.SIGTERM, lambda *_: pytest.fail("the termination ended the measuring process"))
-    try:
-        assert measure(["sleep", "60"], WORLD) == 128 + signal.SIGTERM
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    def fork_and_terminate(self: WrappedCommand, blocked) -> None:
+        forked(self, blocked)
+        os.kill(os.getpid(), signal.SIGTERM)  # the child is there, and the command is not
+
+    monkeypatch.setattr(WrappedCommand, "_fork", fork_and_terminate)
+    assert measure(["touch", str(started)], WORLD, idle_s=30) == -signal.SIGTERM
+    assert not started.exists()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs Linux's prctl")
@@ -254,7 +254,7 @@ def test_counts_that_cannot_be_read_are_told_and_lose_nothing(tmp_path: Path, ca
 )
 def test_bad_input_is_one_sentence_and_runs_nothing(arguments, message, tmp_path, monkeypatch, capfd) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("greenprune.bench.cli.energy._run", lambda _: pytest.fail("the command was started"))
+    monkeypatch.setattr(WrappedCommand, "__enter__", lambda _: pytest.fail("the command was started"))
     assert main(["energy", *arguments]) == 2
     captured = capfd.readouterr()
     (line,) = captured.err.splitlines()

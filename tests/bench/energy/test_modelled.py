@@ -9,12 +9,11 @@ import sys
 import time
 
 import pytest
-from greenprune.bench.energy import modelled, processes
-from greenprune.bench.energy.modelled import CpuSource, RamSource, core_power, find_tdp_w
-from greenprune.bench.energy.processes import Usage, recent_tree_usage, tree_pids, tree_usage
+from greenprune.bench.energy import processes
+from greenprune.bench.energy.modelled import CpuSource, RamSource
+from greenprune.bench.energy.processes import OwnTree, Usage, recent_tree_usage, tree_pids, tree_usage
+from greenprune.bench.energy.processors import CorePower
 from greenprune.bench.energy.source import Mark, Segment
-
-TABLE = [("Intel Core i7-8700K", 95.0), ("AMD EPYC 7763", 280.0), ("Twice", 10.0), ("twice", 20.0)]
 
 BURN = """
 import sys, time
@@ -28,59 +27,12 @@ def burn(cpu_s: float) -> list[str]:
     return [sys.executable, "-S", "-c", BURN, str(cpu_s)]
 
 
-# ---- watts
-
-
-@pytest.mark.parametrize(
-    ("model", "tdp_w"),
-    [
-        ("Intel(R) Core(TM) i7-8700K CPU @ 3.70GHz", 95),
-        ("AMD EPYC 7763 64-Core Processor", 280),
-        ("AMD EPYC 7762 64-Core Processor", None),
-        ("AMD EPYC", None),
-        ("Twice", None),
-        ("", None),
-    ],
-)
-def test_tdp_is_taken_only_for_a_processor_of_the_same_words(model: str, tdp_w: float | None) -> None:
-    assert find_tdp_w(model, TABLE) == tdp_w
-
-
-def test_watts_of_a_core_are_tdp_by_cores_with_a_factor_of_two_either_way() -> None:
-    power = core_power("AMD EPYC 7763 64-Core Processor", 64, virtual=False, table=TABLE)
-    assert (power.low_w, power.power_w, power.high_w) == (280 / 128, 280 / 64, 280 / 32)
-    assert "CodeCarbon" in power.origin
-
-
-@pytest.mark.parametrize(("model", "virtual"), [("Unheard Of", False), ("AMD EPYC 7763 64-Core Processor", True)])
-def test_an_unknown_or_virtual_processor_takes_the_default(model: str, virtual: bool) -> None:
-    power = core_power(model, 4, virtual=virtual, table=TABLE)
-    assert (power.low_w, power.power_w, power.high_w) == (2, 6, 15)
-    assert "default" in power.origin
-    assert model in power.origin
-
-
-def test_codecarbons_table_has_the_processors_that_it_should() -> None:
-    table = modelled.codecarbon_tdp_table()
-    assert find_tdp_w("AMD EPYC 7763 64-Core Processor", table) == 280
-    assert find_tdp_w("Intel(R) Core(TM) i7-8700K CPU @ 3.70GHz", table) == 95
-    assert find_tdp_w("Intel(R) Xeon(R) Processor", table) is None
-    assert len(table) > 4000
-    assert all(0.5 <= tdp_w <= 1000 for _, tdp_w in table)
-
-
-def test_cores_of_several_sockets_are_divided_by_sockets(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(modelled, "cpu_model", lambda: ("AMD EPYC 7763 64-Core Processor", False, 2))
-    monkeypatch.setattr(modelled.psutil, "cpu_count", lambda logical=True: 128)
-    assert modelled.this_core_power().power_w == pytest.approx(280 / 64)
-
-
 # ---- CPU time of the tree
 
 
 def cpu_joules(work) -> float:
     """Joules at 10 W per core of what `work` does."""
-    source = CpuSource(modelled.CorePower(10, 5, 20, "test"))
+    source = CpuSource(CorePower(10, 5, 20, "test"))
     start = source.mark()
     work()
     reading, _ = source.reading([Segment(start, source.mark())])
@@ -168,7 +120,7 @@ def count(to: int) -> None:
 
 
 def test_bounds_hold_the_watts_and_the_clock_ticks_of_living_children() -> None:
-    source = CpuSource(modelled.CorePower(10, 5, 20, "made up"))
+    source = CpuSource(CorePower(10, 5, 20, "made up"))
     reading, _ = source.reading([Segment(Mark(0, 10.0, stale_s=0.1), Mark(1, 30.0, stale_s=0.2))])
     assert (reading.low_j, reading.energy_j, reading.high_j) == pytest.approx((1.9 * 5, 20, 2.2 * 20))
     assert "10.0 W per busy core" in (reading.note or "")
@@ -177,7 +129,7 @@ def test_bounds_hold_the_watts_and_the_clock_ticks_of_living_children() -> None:
 
 
 def test_time_that_went_missing_is_invalid_rather_than_negative() -> None:
-    reading, _ = CpuSource(modelled.CorePower(10, 5, 20, "")).reading([Segment(Mark(0, 50), Mark(1, 20))])
+    reading, _ = CpuSource(CorePower(10, 5, 20, "")).reading([Segment(Mark(0, 50), Mark(1, 20))])
     assert reading.energy_j is None
     assert "left the tree" in (reading.reason or "")
 
@@ -185,16 +137,16 @@ def test_time_that_went_missing_is_invalid_rather_than_negative() -> None:
 # ---- memory
 
 
-def test_memory_is_the_mean_of_the_resident_bytes_by_watts(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_is_the_mean_of_the_resident_bytes_by_watts() -> None:
     states = iter([(0.0, 8e9), (1.0, 16e9), (2.0, 16e9)])
 
-    def usage(max_age_s: float):
-        assert max_age_s <= 0.005
-        time_s, resident = next(states)
-        return modelled_usage(time_s, int(resident))
+    class Pretended(OwnTree):
+        def recent(self, max_age_s: float):
+            assert max_age_s <= 0.005
+            time_s, resident = next(states)
+            return modelled_usage(time_s, int(resident))
 
-    monkeypatch.setattr(modelled, "recent_tree_usage", usage)
-    source = RamSource()
+    source = RamSource(Pretended())
     start = source.mark()
     source.poll()
     reading, _ = source.reading([Segment(start, source.mark())])

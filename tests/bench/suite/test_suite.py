@@ -168,7 +168,8 @@ TRAINING_KEYS = (
         (
             "inference_seconds = 1",
             "xyz = 1",
-            "measurement.xyz = 1: unknown key; allowed: inference_batch_sizes, inference_seconds, country, crosscheck",
+            "measurement.xyz = 1: unknown key; allowed: inference_batch_sizes, inference_seconds, country, "
+            "region, cloud, gco2e_per_kwh, pue, crosscheck",
         ),
         # Names
         (

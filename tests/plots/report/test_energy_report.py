@@ -14,16 +14,14 @@ import pytest
 from greenprune.bench.records.record import CrossCheck
 from greenprune.plots.frame.comparison import comparison
 from greenprune.plots.frame.frame import load
-from greenprune.plots.report.energy_report import (
+from greenprune.plots.report.energy_report import crosscheck_text, energy_rows, totals
+from greenprune.plots.report.energy_rows import (
     CODECARBON_COLUMNS,
     COLUMNS,
-    crosscheck_text,
     csv_text,
-    energy_rows,
     json_text,
     rows_of_command,
     rows_of_record,
-    totals,
 )
 from greenprune.plots.report.report import write_report
 from greenprune.plots.tables.best import best_rows
@@ -76,7 +74,9 @@ def test_other_meters_stand_in_a_column_of_their_own_and_in_no_sum(tmp_path: Pat
 
 def test_pue_multiplies_energy_and_emissions() -> None:
     run = record(energy={"training": reading(source(3.6e6))})
-    (once,), (more,) = rows_of_record(run), rows_of_record(run, pue=1.5)
+    assert run.emissions is not None
+    centre = run.model_copy(update={"emissions": run.emissions.model_copy(update={"pue": 1.5})})
+    (once,), (more,) = rows_of_record(run), rows_of_record(centre)
     for name in ("energy_consumed", "energy_low_kwh", "energy_high_kwh", "cpu_energy", "emissions"):
         assert more[name] == pytest.approx(1.5 * once[name])
     assert more["pue"] == 1.5
@@ -114,7 +114,7 @@ def test_a_measured_command() -> None:
     assert (row["country_iso_code"], row["command"], row["phase"]) == ("FRA", "python train.py", "command")
     assert row["j_per_unit"] is None
     counted = {**stored, "reading": {**stored["reading"], "units": {"tokens": 3.6e5}}}
-    (row,) = rows_of_command(counted, pue=2.0)
+    (row,) = rows_of_command({**counted, "pue": 2.0})
     assert (row["unit"], row["unit_count"]) == ("tokens", 3.6e5)
     assert (row["low_j_per_unit"], row["j_per_unit"], row["high_j_per_unit"]) == (10.0, 20.0, 30.0)
 

@@ -1,0 +1,1 @@
+"""A command run as if alone, and the account of what its processes use."""

@@ -1,0 +1,114 @@
+"""What is told about a command when it has ended."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, get_args
+
+from greenprune.bench.command.account import OwnCost
+from greenprune.bench.energy.carbon import J_PER_KWH, GridIntensity, gco2e, place
+from greenprune.bench.energy.crosscheck import CrossCheck
+from greenprune.bench.energy.reading import Kind, Reading
+from greenprune.bench.energy.units import singular
+from greenprune.bench.text import three_digits
+from rich.console import Console
+from rich.table import Table
+
+
+def totals(reading: Reading, intensity: GridIntensity, pue: float = 1.0) -> dict[Kind, dict[str, Any]]:
+    """By kind: joules and kilowatt-hours of the machine, and grams of CO2 equivalent of the data centre, with bounds; and
+    joules per unit of what was counted.
+
+    `pue` is in the grams alone. Kinds that are invalid are left out.
+    """
+    found: dict[Kind, dict[str, Any]] = {}
+    for kind in get_args(Kind):
+        energy_j, bounds_j = reading.energy_j(kind), reading.bounds_j(kind)
+        if energy_j is None or bounds_j is None:
+            continue
+        found[kind] = {
+            "energy_j": energy_j,
+            "low_j": bounds_j[0],
+            "high_j": bounds_j[1],
+            "uncertainty_j": max(energy_j - bounds_j[0], bounds_j[1] - energy_j, 0.0),
+            "energy_kwh": energy_j / J_PER_KWH,
+            "gco2e": gco2e(energy_j, intensity, pue),
+            "gco2e_low": gco2e(bounds_j[0], intensity, pue),
+            "gco2e_high": gco2e(bounds_j[1], intensity, pue),
+            "per_unit": [part.model_dump() for part in reading.per_unit(kind)],
+        }
+        net_j = reading.net_j(kind)
+        if net_j is not None:
+            found[kind]["net_j"] = net_j
+    return found
+
+
+def print_summary(
+    reading: Reading,
+    sources: Sequence[dict[str, Any]],
+    intensity: GridIntensity,
+    pue: float,
+    own: OwnCost,
+    check: CrossCheck | None,
+) -> None:
+    """On standard error."""
+    console = Console(stderr=True)
+    table = Table(title=f"Energy of {reading.duration_s:.2f} s")
+    for column in ("source", "kind", "J", "from … to", "net J"):
+        table.add_column(column, justify="left" if column in ("source", "kind") else "right", no_wrap=True)
+    told = []
+    for source in reading.sources:
+        if source.energy_j is None:
+            table.add_row(source.name, "invalid")
+            told.append(f"{source.name}: invalid, {source.reason}")
+            continue
+        low_j = source.energy_j if source.low_j is None else source.low_j
+        high_j = source.energy_j if source.high_j is None else source.high_j
+        table.add_row(
+            source.name,
+            source.kind,
+            _short(source.energy_j),
+            f"{_short(low_j)} … {_short(high_j)}",
+            "–" if source.net_j is None else _short(source.net_j),
+        )
+    console.print(table)
+    for kind, total in totals(reading, intensity, pue).items():
+        told.append(
+            f"{kind}: {_short(total['energy_j'])} J = {_short(total['energy_kwh'])} kWh, "
+            f"{_short(total['gco2e'])} gCO2e ({_short(total['gco2e_low'])} to {_short(total['gco2e_high'])})"
+        )
+        told += [
+            f"{kind}: {_short(part.j_per_unit)} J per {singular(part.unit)} "
+            f"({_short(part.low_j_per_unit)} to {_short(part.high_j_per_unit)}), {part.count:g} {part.unit}"
+            for part in reading.per_unit(kind)
+        ]
+    told += [
+        f"CO2 by {intensity.gco2e_per_kwh:.4g} g/kWh, {place(intensity)} ({intensity.source})"
+        f"{f', PUE {pue:g} included' if pue != 1 else ''}; what is measured and what is modelled are not added up",
+        _own_cost(own, reading),
+        *(f"{row['source']}: not used, {row['reason']}" for row in sources if not row["available"]),
+        *reading.warnings,
+    ]
+    if check is not None:
+        told.append(check.problem or _beside(check))
+    for line in told:
+        console.print(line, highlight=False, soft_wrap=True, markup=False)
+
+
+def _own_cost(own: OwnCost, reading: Reading) -> str:
+    measured = any(source.kind != "modelled" and not source.name.startswith("nvml") for source in reading.sources)
+    where = (
+        "in what is measured of the whole machine, in no modelled figure" if measured else "in none of these figures"
+    )
+    return f"the meter itself took {own.cpu_s:.2f} s of CPU time and {own.resident_bytes / 1e9:.2f} GB: {where}"
+
+
+def _short(value: float) -> str:
+    """Three significant digits; kilowatt-hours of a short command need an exponent."""
+    return three_digits(value) if value == 0 or abs(value) >= 1e-3 else f"{value:.2e}"
+
+
+def _beside(check: CrossCheck) -> str:
+    parts = {"CPU": check.cpu_j, "GPU": check.gpu_j, "RAM": check.ram_j}
+    figures = ", ".join(f"{name} {three_digits(joules)} J" for name, joules in parts.items() if joules is not None)
+    return f"CodeCarbon {check.version} beside it: {figures} (it took {check.overhead_s or 0:.1f} s of CPU time itself)"
