@@ -21,8 +21,8 @@ FOLDERS = {
 ROOMS = {
     "methods": ("structure", "cost", "options", "budget", "base", "gating", "skipping", "*"),
     "bench": (
-        "errors", "text", "energy", "command", "machine", "data", "models", "records", "suite", "inference", "training", "plan", "run",
-        "tune", "cli",
+        "errors", "text", "energy", "command", "machine", "data", "models", "records", "suite", "inference", "training",
+        "plan", "run", "tune", "cli",
     ),
     "plots": ("frame", "tables", "figures", "report"),
     "integrations": ("*",),
