@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from greenprune.bench.energy.parts import adds_up
 from greenprune.bench.energy.reading import Reading
 from greenprune.bench.records.record import Record
 
@@ -156,7 +157,10 @@ def _of_reading(where: str, name: str, reading: Reading) -> Iterator[Problem]:
     for source in reading.sources:
         if not source.valid:
             what = f"{name}: {source.name} is invalid ({source.reason or 'no reason was recorded'})"
-            yield Problem("energy", where, what, f"no {source.kind} joules are shown for it; run it again")
+            lost = (
+                f"no {source.kind} joules are shown for it; run it again" if adds_up(source.name) else "no sum needs it"
+            )
+            yield Problem("energy", where, what, lost)
     for warning in reading.warnings:
         yield _of_warning(where, f"{name}: {warning}", "treat the figure with care")
     if reading.name == "evaluation":  # no comparison rests on it
