@@ -82,6 +82,9 @@ def print_summary(
             f"({_short(part.low_j_per_unit)} to {_short(part.high_j_per_unit)}), {part.count:g} {part.unit}"
             for part in reading.per_unit(kind)
         ]
+    whole = [source.name for source in reading.whole_machine()]
+    if whole:
+        told.append(f"{', '.join(whole)}: the whole machine, which contains the others, so in no total")
     told += [
         f"CO2 by {intensity.gco2e_per_kwh:.4g} g/kWh, {place(intensity)} ({intensity.source})"
         f"{f', PUE {pue:g} included' if pue != 1 else ''}; what is measured and what is modelled are not added up",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -12,6 +14,7 @@ from greenprune.bench.energy import EnergyMeter
 from greenprune.bench.energy.sensors.amdsmi import plain_uuid
 from greenprune.bench.energy.sources import amd
 
+from tests.bench.energy.conftest import ROOT
 from tests.bench.energy.sources.trees import joules, place, rows, write
 
 STEP_UJ = 15.259
@@ -311,6 +314,19 @@ def test_a_driver_that_does_not_answer_is_told_with_the_groups(tmp_path: Path, m
     write(tmp_path / "root/dev", kfd="")
     (row,) = amd.find(place(tmp_path), lambda: smi).unusable
     assert "render" in row["remedy"]
+
+
+def test_a_package_that_prints_where_its_library_is_missing_is_not_heard(tmp_path: Path) -> None:
+    """Standard output is the command's. CodeCarbon and Zeus import amdsmi too."""
+    package = tmp_path / "amdsmi"
+    package.mkdir()
+    (package / "__init__.py").write_text('print("Unable to find libamd_smi.so")\nraise KeyError("libamd_smi.so")\n')
+    search = os.pathsep.join((str(tmp_path), str(ROOT)))
+    command = [sys.executable, "-m", "greenprune", "energy", "--", sys.executable, "-c", "print(1)"]
+    done = subprocess.run(
+        command, env={**os.environ, "PYTHONPATH": search}, cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "1\n"
 
 
 def test_cuda_on_a_machine_of_amds_that_cannot_be_read_says_what_helps(tmp_path: Path, monkeypatch) -> None:

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
+from greenprune.bench.energy.sensors.place import SYSFS_VARIABLE
 
+from tests.bench.energy.conftest import ROOT
 from tests.bench.energy.sources.trees import hwmon, joules, meter, rows, unreadable
 from tests.bench.energy.test_rapl import zone
 
@@ -100,3 +106,15 @@ def test_the_first_channel_that_is_there_is_read_and_none_is_told(tmp_path: Path
     found = rows(meter(tmp_path))
     assert found["machine:power_meter"]["available"]
     assert "shows no power" in found["machine:power_meter-1"]["reason"]
+
+
+def test_the_command_line_shows_it_and_adds_it_to_nothing(tmp_path: Path) -> None:
+    hwmon(tmp_path, 0, "power_meter", "ACPI000D:00", power1_average=250_000_000, power1_average_interval=100)
+    path = tmp_path / "energy.json"
+    command = [sys.executable, "-m", "greenprune", "energy", "--json", str(path), "--", "sleep", "0.2"]
+    environment = {**os.environ, SYSFS_VARIABLE: str(tmp_path), "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert "machine:power_meter: the whole machine, which contains the others, so in no total" in done.stderr
+    found = json.loads(path.read_text())
+    assert "machine:power_meter" in [source["name"] for source in found["reading"]["sources"]]
+    assert "sampled" not in found["totals"]
