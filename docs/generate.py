@@ -96,9 +96,10 @@ def suite_keys(schema: dict[str, Any]) -> str:
     lines = [
         "# Suite files",
         "",
-        "Generated from the schema that `greenprune schema` prints. A suite is one TOML file.",
+        "A suite is one TOML file. `greenprune schema` prints the schema that this page is made from, for editors.",
         "",
     ]
+    lines += ["## Shipped suites", "", "| suite | question |", "| --- | --- |", *_shipped(), ""]
     lines += ["## Top level", "", *_keys(schema, definitions)]
     for title, name in _tables(schema, definitions):
         lines += [
@@ -117,6 +118,13 @@ def suite_keys(schema: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def _shipped() -> Iterator[str]:
+    """A row for each suite that comes with greenprune: the first line of its file says which question it answers."""
+    for path in sorted((ROOT / "bench" / "suites").glob("*.toml")):
+        first = path.read_text(encoding="utf-8").partition("\n")[0].removeprefix("# ")
+        yield f"| `{path.stem}` | {_cell(first)} |"
+
+
 def _commands(parser: argparse.ArgumentParser) -> Iterator[tuple[str, argparse.ArgumentParser, str]]:
     """Name, parser and help of each command."""
     for action in parser._actions:
@@ -128,7 +136,7 @@ def _commands(parser: argparse.ArgumentParser) -> Iterator[tuple[str, argparse.A
 
 def _usage(parser: argparse.ArgumentParser) -> str:
     """As --help prints it, in lines of a fixed width and without colours."""
-    formatter = argparse.HelpFormatter(parser.prog, width=100)
+    formatter = argparse.HelpFormatter(parser.prog, width=80)
     formatter.add_usage(parser.usage, parser._actions, parser._mutually_exclusive_groups, prefix="")
     return re.sub(r"\x1b\[[0-9;]*m", "", formatter.format_help()).strip()
 
