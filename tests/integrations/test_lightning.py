@@ -144,6 +144,15 @@ def test_short_intervals_are_joined(meter, known: Known, tmp_path: Path) -> None
     assert told.of("energy/train/measured/j") == [12.0]
 
 
+def test_steps_between_intervals_do_not_touch_the_meter(meter, known: Known, tmp_path: Path, monkeypatch) -> None:
+    begun = []
+    begin = meter.begin
+    monkeypatch.setattr(meter, "begin", lambda name, **options: begun.append(name) or begin(name, **options))
+    energy = LightningEnergyCallback(meter, min_interval_s=1000.0)
+    trainer(tmp_path, energy, log_every_n_steps=1).fit(Network(known), batches(40))
+    assert begun == ["train", "train interval"]
+
+
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
 def test_what_was_measured_until_an_exception_is_logged(error, meter, known: Known, tmp_path: Path) -> None:
     told, energy = Told(), LightningEnergyCallback(meter)
