@@ -31,7 +31,7 @@ def link_package(place: Path) -> None:
     parts = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]["package-dir"]
     top = place / "greenprune"
     top.mkdir(parents=True, exist_ok=True)
-    wanted = {top / path.name: path for path in (ROOT / parts["greenprune"]).iterdir() if path.suffix}
+    wanted = {top / path.name: path for path in (ROOT / parts["greenprune"]).iterdir() if path.name != "__pycache__"}
     wanted |= {top / name.partition(".")[2]: ROOT / folder for name, folder in parts.items() if "." in name}
     for link, target in wanted.items():
         link.unlink(missing_ok=True)

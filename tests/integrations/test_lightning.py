@@ -19,9 +19,6 @@ from torch.utils.data import DataLoader
 from greenprune.integrations import LightningEnergyCallback
 from tests.integrations.conftest import UNSURE_J, Known
 
-# Lightning's advice on workers, and what it uses of torch that is deprecated.
-pytestmark = [pytest.mark.filterwarnings("default")]
-
 
 class Told(Logger):
     """A logger that remembers."""

@@ -16,8 +16,6 @@ from transformers import Trainer, TrainingArguments
 from greenprune.integrations import TransformersEnergyCallback
 from tests.integrations.conftest import UNSURE_J, Known
 
-pytestmark = [pytest.mark.filterwarnings("default")]
-
 
 class Network(torch.nn.Module):
     """Uses 2 J a training batch and 3 J a batch of anything else."""
