@@ -43,10 +43,13 @@ class Nvml:
             try:
                 handle = self.call("nvmlDeviceGetHandleByIndex", index)
                 uuid = self.call("nvmlDeviceGetUUID", handle)
-                with contextlib.suppress(NvmlError):
+                with contextlib.suppress(Exception):
                     name = self.call("nvmlDeviceGetName", handle)
             except NvmlError as e:
                 found.append(Gpu(index, uuid, name, problem=with_remedy(e), foreign=e.code == NO_PERMISSION))
+                continue
+            except Exception as e:  # an answer that cannot be read is that card's trouble alone
+                found.append(Gpu(index, uuid, name, problem=f"{type(e).__name__}: {e}"))
                 continue
             found.append(Gpu(index, uuid, name))
         return found
@@ -134,5 +137,5 @@ class Card:
         """The answer, or None where the card or the driver has none."""
         try:
             return self.call(function, *args)
-        except NvmlError:
+        except Exception:
             return None

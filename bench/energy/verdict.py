@@ -50,7 +50,7 @@ def decide(
 
     Args:
         name: of the product.
-        power_j: the GPU's power, integrated; None: there is none.
+        power_j: the GPU's power, integrated; None: there is none, or it has gaps.
         module_j: the power of the module that the GPU is part of, integrated; None: NVML does not tell.
         slack_j: what the edges of the window may make up.
         limit_j: the card's power limit over the window.
@@ -58,9 +58,7 @@ def decide(
     """
     if power_j is None:
         scope: Scope = "module" if _SUPERCHIP.search(name) else "gpu"
-        what = (
-            "the module's, as on every superchip" if scope == "module" else "the GPU has no power register to compare"
-        )
+        what = "the module's, as on every superchip" if scope == "module" else "there is no power to compare it with"
         return Verdict("counter", scope, f"energy counter; {what}", True)
     figures = f"the counter says {counter_j:.1f} J, the GPU's integrated power {power_j:.1f} J"
     if agree(counter_j, power_j, slack_j):
