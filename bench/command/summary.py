@@ -8,7 +8,7 @@ from typing import Any, get_args
 from greenprune.bench.command.account import OwnCost
 from greenprune.bench.energy.carbon import J_PER_KWH, GridIntensity, gco2e, place
 from greenprune.bench.energy.crosscheck import CrossCheck
-from greenprune.bench.energy.reading import Kind, Reading
+from greenprune.bench.energy.reading import Kind, Reading, SourceReading
 from greenprune.bench.energy.units import singular
 from greenprune.bench.text import three_digits
 from rich.console import Console
@@ -19,14 +19,17 @@ def totals(reading: Reading, intensity: GridIntensity, pue: float = 1.0) -> dict
     """By kind: joules and kilowatt-hours of the machine, and grams of CO2 equivalent of the data centre, with bounds; and
     joules per unit of what was counted.
 
-    `pue` is in the grams alone. Kinds that are invalid are left out.
+    `pue` is in the grams alone. `missing` names the sensors that a total lacks, with the reason of each; without one it is
+    whole. Kinds of which nothing could be read are left out.
     """
     found: dict[Kind, dict[str, Any]] = {}
     for kind in get_args(Kind):
-        energy_j, bounds_j = reading.energy_j(kind), reading.bounds_j(kind)
-        if energy_j is None or bounds_j is None:
+        total = reading.total(kind)
+        if total is None:
             continue
+        energy_j, bounds_j = total.energy_j, (total.low_j, total.high_j)
         found[kind] = {
+            "missing": total.missing,
             "energy_j": energy_j,
             "low_j": bounds_j[0],
             "high_j": bounds_j[1],
@@ -73,8 +76,9 @@ def print_summary(
         )
     console.print(table)
     for kind, total in totals(reading, intensity, pue).items():
+        without = f", without {', '.join(total['missing'])}" if total["missing"] else ""
         told.append(
-            f"{kind}: {_short(total['energy_j'])} J = {_short(total['energy_kwh'])} kWh, "
+            f"{kind}{without}: {_short(total['energy_j'])} J = {_short(total['energy_kwh'])} kWh, "
             f"{_short(total['gco2e'])} gCO2e ({_short(total['gco2e_low'])} to {_short(total['gco2e_high'])})"
         )
         told += [
@@ -90,12 +94,19 @@ def print_summary(
         f"{f', PUE {pue:g} included' if pue != 1 else ''}; what is measured and what is modelled are not added up",
         _own_cost(own, reading),
         *(f"{row['source']}: not used, {row['reason']}" for row in sources if not row["available"]),
+        *(f"{source.name}: {source.basis}" for source in reading.sources if _is_told(source, reading)),
         *reading.warnings,
     ]
     if check is not None:
         told.append(check.problem or _beside(check))
     for line in told:
         console.print(line, highlight=False, soft_wrap=True, markup=False)
+
+
+def _is_told(source: SourceReading, reading: Reading) -> bool:
+    """Whether a source's reading says which figure it gives, and no warning does."""
+    said = any(source.basis in warning for warning in reading.warnings) if source.basis else True
+    return not said and (source.scope == "module" or "mirror" in (source.basis or ""))
 
 
 def _own_cost(own: OwnCost, reading: Reading) -> str:

@@ -55,6 +55,8 @@ OWN_COLUMNS = {
     "greenprune_version": "version of greenprune",
     "command": "the command that was measured",
     "exit_code": "of a command that has ended, 128 + n after signal n; empty while it ran, and of the run of a suite",
+    "missing": "sensors that are not in these figures, and why; empty: the figures are whole",
+    "basis": "which figure of a source that has several counts, and why",
     "unit": "what was counted meanwhile, such as tokens; several are separated by semicolons, here and below",
     "unit_count": "how many of them",
     "j_per_unit": "joules for one of them, of the machine alone (without PUE)",
@@ -90,7 +92,7 @@ def rows_of_command(stored: dict[str, Any]) -> list[dict[str, Any]]:
     """The same of a command, from the JSON that `greenprune energy --json FILE` writes."""
     grid, hardware, fields = stored.get("grid") or {}, stored.get("hardware") or {}, set(Reading.model_fields)
     own = {name: value for name, value in stored["reading"].items() if name in fields}
-    known = {"name", "kind", "energy_j", "low_j", "high_j", "valid", "reason", "note"}
+    known = {"name", "kind", "energy_j", "low_j", "high_j", "valid", "reason", "note", "basis"}
     own["sources"] = [{n: v for n, v in source.items() if n in known} for source in own["sources"]]
     about = {
         "timestamp": stored.get("ended_at"),
@@ -107,7 +109,8 @@ def rows_of_command(stored: dict[str, Any]) -> list[dict[str, Any]]:
         "greenprune_version": stored.get("version"),
         "command": stored.get("command"),
     }
-    return rows_of_reading(Reading.model_validate(own), "command", about, float(stored.get("pue", 1.0)))
+    pue = float(stored.get("pue", 1.0))
+    return rows_of_reading(Reading.model_validate(own), "command", about, pue, partial=True)
 
 
 def _grid_columns(grid: dict[str, Any]) -> dict[str, Any]:
@@ -123,13 +126,19 @@ def _grid_columns(grid: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def rows_of_reading(reading: Reading, phase: str, about: dict[str, Any], pue: float) -> list[dict[str, Any]]:
-    """A row for each kind that `reading` has a valid figure of; `about` fills the columns that are not energy."""
+def rows_of_reading(
+    reading: Reading, phase: str, about: dict[str, Any], pue: float, *, partial: bool = False
+) -> list[dict[str, Any]]:
+    """A row for each kind that `reading` has a valid figure of; `about` fills the columns that are not energy.
+
+    `partial`: also of kinds that lack a sensor, which the column `missing` then names.
+    """
     rows = []
     for kind in KINDS:
-        energy_j, bounds_j = reading.energy_j(kind), reading.bounds_j(kind)
-        if energy_j is None or bounds_j is None:
+        total = reading.total(kind)
+        if total is None or (reading.energy_j(kind) is None and not partial):
             continue
+        energy_j, bounds_j = total.energy_j, (total.low_j, total.high_j)
         kwh, low_kwh, high_kwh = (joules * pue / J_PER_KWH for joules in (energy_j, *bounds_j))
         grid = about.get("grid_gco2e_per_kwh")
         emissions_kg = None if grid is None else kwh * grid / 1000
@@ -147,6 +156,8 @@ def rows_of_reading(reading: Reading, phase: str, about: dict[str, Any], pue: fl
             "pue": pue,
             **{f"{part}_energy": _part_kwh(reading, kind, part, pue) for part in ("cpu", "gpu", "ram")},
             **_per_unit(reading, kind),
+            "missing": "; ".join(f"{name}: {reason}" for name, reason in total.missing.items()) or None,
+            "basis": "; ".join(f"{s.name}: {s.basis}" for s in reading.sources if s.kind == kind and s.basis) or None,
         }
         rows.append({name: (about | found).get(name) for name in COLUMNS})
     return rows

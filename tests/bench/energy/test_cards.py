@@ -245,3 +245,29 @@ def test_a_total_names_what_it_lacks_whatever_the_missing_sensor_would_have_been
     assert modelled is not None
     assert (modelled.energy_j, modelled.missing, modelled.name) == (3, {}, "modelled")
     assert reading.total("measured") is None
+
+
+def test_the_command_says_which_card_its_total_lacks_in_words_json_and_csv(gpu_script, tmp_path) -> None:
+    source = f"""
+import csv, subprocess
+begin(TRACE=300, DEVICES=2, PERIOD_MS=10, {BROKEN["lost"]})
+folder = {str(tmp_path)!r}
+done = subprocess.run(
+    [sys.executable, "-m", "greenprune", "energy", "--json", folder + "/e.json", "--csv", folder + "/e.csv", "--",
+     "sh", "-c", "sleep 0.5; exit 3"], capture_output=True, text=True)
+with open(folder + "/e.json") as f:
+    stored = json.load(f)
+with open(folder + "/e.csv") as f:
+    rows = list(csv.DictReader(f))
+say(code=done.returncode, told=done.stderr, totals=stored["totals"], sources=stored["reading"]["sources"], rows=rows)
+"""
+    answer = gpu_script(source)
+    assert answer["code"] == 3  # the command's own
+    assert "measured, without nvml:0: " in answer["told"]
+    measured = answer["totals"]["measured"]
+    assert measured["energy_j"] == pytest.approx(150, rel=0.2)
+    assert "the GPU is lost" in measured["missing"]["nvml:0"]
+    (row,) = [row for row in answer["rows"] if row["kind"] == "measured"]
+    assert row["missing"].startswith("nvml:0: ")
+    assert "energy counter" in row["basis"]
+    assert {"basis", "other_j", "scope"} <= set(answer["sources"][1])
