@@ -26,6 +26,7 @@ from greenprune.bench.command.summary import print_summary, totals
 from greenprune.bench.energy import EnergyMeter, Reading
 from greenprune.bench.energy.carbon import GridIntensity
 from greenprune.bench.energy.crosscheck import CrossCheck, codecarbon_beside
+from greenprune.bench.energy.ranks import Ranks
 from greenprune.bench.errors import UserError
 from greenprune.bench.machine.hardware import hardware
 from greenprune.bench.records.stored import write_atomically
@@ -52,6 +53,12 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
         default=0.0,
         metavar="SECONDS",
         help="measure idle power first, for net energy (0: do not)",
+    )
+    command.add_argument(
+        "--ranks",
+        choices=["each", "one_per_node"],
+        default="each",
+        help="where a launcher starts several of these on a node: each reads its devices, or rank 0 reads all of the node",
     )
     command.add_argument(
         "--units",
@@ -98,6 +105,7 @@ def command_energy(arguments: argparse.Namespace) -> int:
         units=units,
         unit_files=[Path(text[1:]) for text in arguments.units if text.startswith("@")],
         alone=True,
+        ranks=arguments.ranks,
     )
     if code < 0:
         with contextlib.suppress(OSError):
@@ -120,11 +128,12 @@ def measure(
     unit_files: Sequence[Path] = (),
     powercap: Path | None = None,
     alone: bool = False,
+    ranks: Ranks = "each",
 ) -> int:
     """Run `command`, print its energy on standard error (standard output is the command's).
 
     Call it in the main thread. `alone`: this process is there for the command only, and lets go of the descriptors that
-    the command has. Returns the command's exit code, -n when signal n ended it.
+    the command has. `ranks`: as of `EnergyMeter`. Returns the command's exit code, -n when signal n ended it.
     """
     rows = Rows(csv_path) if csv_path else None
     check: CrossCheck | None = None
@@ -135,7 +144,7 @@ def measure(
         own_from_s = 0.0 if alone else None  # this process is there for nothing else
         usage = CommandUsage(wrapped.pid, {wrapped.canary_pid}, wrapped.reaped_s, own_from_s=own_from_s)
         around.callback(usage.close)
-        meter = around.enter_context(EnergyMeter(powercap=powercap, usage=usage))
+        meter = around.enter_context(EnergyMeter(powercap=powercap, usage=usage, ranks=ranks))
         try:
             if idle_s:
                 meter.measure_idle(idle_s, rest=wrapped.rest)

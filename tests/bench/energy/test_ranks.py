@@ -116,3 +116,25 @@ say(own=[w.end().warnings for w in windows], **found)
     joules, duration_s, _ = answer["one_per_node"]
     assert joules == pytest.approx(2 * 300 * duration_s, rel=0.1)
     assert not any("one_per_node" in w for warnings in answer["own"] for w in warnings)  # each has its own
+
+
+def test_two_commands_that_a_launcher_started(gpu_script, tmp_path) -> None:
+    source = f"""
+import subprocess
+begin(TRACE=300, DEVICES=2, PERIOD_MS=10)
+stored = []
+for rank in range(2):
+    file = {str(tmp_path)!r} + f"/{{rank}}.json"
+    command = [sys.executable, "-m", "greenprune", "energy", "--ranks", "one_per_node", "--json", file, "--", "sleep", "0.5"]
+    environ = os.environ | {{"SLURM_LOCALID": str(rank), "SLURM_STEP_ID": "0", "SLURM_NTASKS_PER_NODE": "2"}}
+    subprocess.run(command, env=environ, check=True, capture_output=True)
+    with open(file) as f:
+        stored.append(json.load(f))
+say(totals=[s["totals"].get("measured") for s in stored], reporters=[s["reading"]["reporter"] for s in stored],
+    duration_s=stored[0]["reading"]["duration_s"])
+"""
+    answer = gpu_script(source)
+    first, second = answer["totals"]
+    assert first["energy_j"] == pytest.approx(600 * answer["duration_s"], rel=0.1)
+    assert second is None
+    assert [r["reports"] for r in answer["reporters"]] == [True, False]
