@@ -70,6 +70,7 @@ def _curves(axes: Axes, entries: tuple[BreakEven, ...], look: dict[str, Look], e
     axes.set_ylabel("Energy saved in all, % of dense")
     axes.set_title("Training and inference together")
     axes.xaxis.set_major_locator(LogLocator(numticks=6))
+    axes.xaxis.set_major_formatter(_power_of_ten)
     axes.minorticks_off()
     if not shown:
         axes.text(0.5, 0.5, "no dense training to compare with", transform=axes.transAxes, ha="center")
@@ -98,6 +99,7 @@ def _intervals(axes: Axes, entries: tuple[BreakEven, ...], look: dict[str, Look]
     axes.grid(visible=False, axis="y")
     axes.tick_params(axis="y", length=0)
     axes.xaxis.set_major_locator(LogLocator(numticks=6))
+    axes.xaxis.set_major_formatter(_power_of_ten)
     axes.minorticks_off()
 
 
@@ -127,3 +129,11 @@ def _count(inferences: float) -> str:
     if inferences >= 1e6:
         return f"{three_digits(inferences / 1e6)} million"
     return three_digits(inferences) if inferences >= 1 else "1"
+
+
+def _power_of_ten(value: float, _: int | None = None) -> str:
+    """`10⁶`, without matplotlib's mathematics, which no figure here reads; other numbers as they are."""
+    exponent = round(math.log10(value)) if value > 0 else 0
+    if not math.isclose(value, 10.0**exponent):
+        return f"{value:g}"
+    return "10" + str(exponent).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))

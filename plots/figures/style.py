@@ -61,6 +61,7 @@ RC: dict[Any, Any] = {
     "figure.facecolor": "white",
     "savefig.facecolor": "white",
     "savefig.dpi": 160,
+    "text.parse_math": False,  # names and commands are people's own: a $ is a dollar
     "svg.fonttype": "path",  # no font needed where it is shown
     "svg.hashsalt": "greenprune",  # the same ids every time, so that the same data gives the same file
 }

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import html
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from greenprune.plots.figures.power_log import plot_power
+from greenprune.plots.figures.style import RC
 
 COLUMNS = {
     "time_s": [0.1, 0.2, 0.3, 1.0, 2.0],
@@ -32,6 +34,13 @@ def test_sources_are_named_and_the_same_rows_give_the_same_file(tmp_path: Path, 
 @pytest.mark.parametrize("suffix", ["png", "pdf", "svg"])
 def test_formats(suffix: str, tmp_path: Path) -> None:
     assert plot_power(COLUMNS, tmp_path / f"x.{suffix}").stat().st_size > 1000
+
+
+@pytest.mark.parametrize("title", ["echo $HOME $PATH", "awk '{print $1^$}'", "a_b^{c $x", r"\frac{1}{$"])
+def test_a_command_is_no_mathematics(title: str, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr("greenprune.plots.figures.power_log.RC", RC | {"svg.fonttype": "none"})
+    text = plot_power(COLUMNS, tmp_path / "x.svg", title=title).read_text()
+    assert title in html.unescape(text)
 
 
 def test_a_log_without_rows_says_so(tmp_path: Path) -> None:
