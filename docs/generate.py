@@ -62,8 +62,14 @@ def pages() -> dict[str, str]:
     return {
         "reference/command-line.md": command_line(parser()),
         "reference/suite.md": suite_keys(schema()),
-        "explanation/energy-meter.md": (ROOT / "results" / "energy-meter" / "table.md").read_text(encoding="utf-8"),
+        "explanation/energy-meter.md": energy_meter(),
     }
+
+
+def energy_meter() -> str:
+    """The table of results/energy-meter."""
+    text = (ROOT / "results" / "energy-meter" / "table.md").read_text(encoding="utf-8")
+    return "\n".join(map(_plain, text.splitlines())) + "\n"
 
 
 def command_line(parser: argparse.ArgumentParser) -> str:
@@ -240,5 +246,9 @@ def _sentence(text: str | None) -> str:
 
 def _cell(text: str) -> str:
     """On one line, and with nothing in it that Markdown would take for more than text; code stays as it is."""
-    parts = re.sub(r"\s+", " ", text).replace("|", "\\|").strip().split("`")
-    return "`".join(part if place % 2 else part.replace("<", "&lt;") for place, part in enumerate(parts))
+    return _plain(re.sub(r"\s+", " ", text).replace("|", "\\|").strip())
+
+
+def _plain(text: str) -> str:
+    """Without tags: what looks like one is text, outside of code."""
+    return "`".join(part if place % 2 else part.replace("<", "&lt;") for place, part in enumerate(text.split("`")))
