@@ -60,13 +60,12 @@ def find_couplings(model: nn.Module, args: tuple, kwargs: Mapping[str, Any]) -> 
     for name, module in model.named_modules():
         if not isinstance(module, COUNTED):
             continue
-        ids = sides.get((name, "out"))
-        if ids is None:
+        written = sides.get((name, "out"))
+        reason = None
+        if written is None:
             reason = _refusal(model, name)
-        else:
-            reason = (
-                (seen.elements.reason(ids) or "they cannot be removed") if seen.elements.is_fixed(ids).all() else None
-            )
+        elif seen.elements.is_fixed(written).all():
+            reason = seen.elements.reason(written) or "they cannot be removed"
         if reason is not None:
             result.append(Coupling(0, producers={name}, reason=reason))
     return result, None

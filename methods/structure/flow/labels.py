@@ -55,7 +55,7 @@ class Labeller:
             if len(dims) > 1:
                 for axis in reversed(range(len(dims))):
                     if len(dims) > 1 and (ids == ids.take([0], axis)).all():
-                        ids = ids.take(0, axis)
+                        ids = np.squeeze(ids.take([0], axis), axis)
                         del dims[axis]
             result.append(Block(tuple(dims), ids))
         return tuple(sorted(result, key=lambda b: b.dims))

@@ -59,7 +59,7 @@ def layer_normed(r: Recorder, name: str, func: Any, args: Any, kwargs: Any, out:
 @rule("native_group_norm", "group_norm")
 def group_normed(r: Recorder, name: str, func: Any, args: Any, kwargs: Any, out: Any) -> None:
     a = arguments(func, args, kwargs)
-    x, groups = a["input"], a.get("group") or a.get("num_groups")
+    x, groups = a["input"], int(a.get("group") or a.get("num_groups") or 1)
     labels = r.of(x)
     for d in range(2, x.ndim):
         labels = r.labeller.forbid(labels, d, "a norm is taken over them")

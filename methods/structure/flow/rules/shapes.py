@@ -197,9 +197,8 @@ def padded(r: Recorder, name: str, func: Any, args: Any, kwargs: Any, out: Any) 
 @rule("flip")
 def flipped(r: Recorder, name: str, func: Any, args: Any, kwargs: Any, out: Any) -> None:
     dims = dims_of(args[1], args[0].ndim)
-    r.put(
-        out, tuple(Block(b.dims, np.flip(b.ids, [i for i, d in enumerate(b.dims) if d in dims])) for b in r.of(args[0]))
-    )
+    axes = [(b, tuple(i for i, d in enumerate(b.dims) if d in dims)) for b in r.of(args[0])]
+    r.put(out, tuple(Block(b.dims, np.flip(b.ids, turned)) for b, turned in axes))
 
 
 @rule(
