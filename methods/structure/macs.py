@@ -19,11 +19,13 @@ COUNTED = (*CONVOLUTIONS, nn.Linear)
 
 def layer_macs(layer: nn.Module, inputs: Tensor, output: Tensor) -> int:
     """Multiply-accumulates of one call of a convolution or linear layer that made `output` of `inputs` (whole batch)."""
-    if isinstance(layer, TRANSPOSED):  # every entry of the input meets one filter
-        return inputs.numel() * layer.weight[0].numel()
     if isinstance(layer, nn.Linear):
         return output.numel() * layer.in_features
-    return output.numel() * layer.weight[0].numel()  # type: ignore[operator, index]
+    weight: Tensor = layer.weight  # type: ignore[assignment]
+    filter_size = (
+        weight.numel() // weight.shape[0]
+    )  # by shapes alone: an operation would be taken for one of the network
+    return (inputs if isinstance(layer, TRANSPOSED) else output).numel() * filter_size
 
 
 class MacMeter:

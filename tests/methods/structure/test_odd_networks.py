@@ -3,7 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from greenprune.methods import ConsensusGating, GatingOptions, ungateable
+from greenprune.methods import ConsensusGating, GatingOptions, MacMeter, ungateable
 from greenprune.methods.gating.wiring import unwrap
 from greenprune.methods.structure.surgery import evaluate, remove
 from greenprune.methods.structure.trace import Structure, trace
@@ -428,3 +428,9 @@ def test_attention_is_refused_or_right():
     assert "qkv" in listed
     structure = trace(Attention(), torch.randn(2, 5, 8))
     assert groups(structure) in ([], ["out"])
+
+
+def test_counting_meanwhile_is_not_taken_for_the_network():
+    model = nn.Sequential(conv(3, 8), conv(8, 6), head(6))
+    with MacMeter():
+        assert groups(trace(model, images(2, 8))) == ["0", "1"]
