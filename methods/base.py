@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
+from greenprune.methods import state as plain
 from greenprune.methods.budget import select as budget
 from greenprune.methods.cost.kinds import CostKind
 from greenprune.methods.cost.measured_cost import CostTable
@@ -60,6 +61,8 @@ class Method(ABC):
             weights of a network that keeps its shape, so neither MACs nor time fall. "mean_macs": mean over images of
             a network that keeps its gates and skips work. Only with "macs" a budget can be stated in another `cost`.
         Options: a frozen pydantic model with the method's options.
+        made_by_prepare: attributes that are no plain data, that `prepare` makes and nothing changes afterwards, see
+            `state_dict`.
         tuning: the options that are worth choosing for a network and a data set, and the values to try; every combination
             that the method takes is a candidate of `greenprune tune`. Empty: there is nothing to choose.
 
@@ -84,6 +87,7 @@ class Method(ABC):
     budget_unit: ClassVar[BudgetUnit] = "macs"
     Options: ClassVar[type[MethodOptions]] = MethodOptions
     tuning: ClassVar[Mapping[str, tuple[Any, ...]]] = {}
+    made_by_prepare: ClassVar[frozenset[str]] = frozenset()
 
     def __init__(
         self,
@@ -193,6 +197,27 @@ class Method(ABC):
     def history(self) -> dict[str, Any]:
         """What the method wants to tell afterwards (plain JSON data), e.g. gate consensus over time."""
         return {}
+
+    def state_dict(self) -> dict[str, Any]:
+        """What changes while the network is trained, besides the network itself: plain data, see `greenprune.methods.state`.
+
+        With it a training that was interrupted goes on, bit for bit on a CPU: the method is made again with the same
+        arguments, prepares the same dense network, takes on this state (`load_state_dict`), and then the prepared network
+        loads its tensors. Called after `after_step`. The default are all attributes that are plain data; modules, frozen
+        models and what `made_by_prepare` names are left out, because `prepare` makes them again.
+
+        Raises:
+            StateError: there is an attribute of another kind. Such a training begins anew when it was interrupted.
+        """
+        return plain.collect(self, self.made_by_prepare)
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take on what `state_dict` gave; called after `prepare`.
+
+        What changes the names or the shapes of the network's tensors on the way must bring the network into the shape of
+        the state, here or in hooks of the network's own `load_state_dict`, as `structure.slot.Slot` does.
+        """
+        plain.restore(self, state)
 
 
 def step_of(share: float, steps: int) -> int:

@@ -14,7 +14,6 @@ import torch
 import torch_pruning as tp
 from greenprune.methods.base import Method, MethodOptions, Phase, Skip, step_of
 from greenprune.methods.options.depgraph import DepGraphOptions
-from greenprune.methods.structure import surgery
 from greenprune.methods.structure.macs import CONVOLUTIONS
 from greenprune.methods.structure.slot import Slot
 from greenprune.methods.structure.trace import FIXED, Structure, trace
@@ -37,6 +36,7 @@ class DepGraph(Method):
         "sparsify_share": (0.2, 0.3, 0.4),
         "fine_tune_peak": (0.1, 0.2, 0.5),
     }
+    made_by_prepare: ClassVar = frozenset({"_pruner"})  # the groups of the dense network; weights are looked up in it
 
     @classmethod
     def phases(cls, options: MethodOptions) -> tuple[Phase, ...]:
@@ -54,7 +54,7 @@ class DepGraph(Method):
         self._structure = trace(model, example_inputs)
         if not self._structure.groups:
             raise Skip("no channels of this network can be removed")
-        self._network = Slot(model)
+        self._network = Slot(model, self._structure)
         self._example_inputs = example_inputs
         self._begin = step_of(self.options.train_share, self.steps)
         self._cut_at = step_of(self.options.train_share + self.options.sparsify_share, self.steps)
@@ -78,9 +78,12 @@ class DepGraph(Method):
             removable = scores.isfinite()
             self._pruner = None  # its graph is that of the network before the cut
             keep = self.select(self._network.model, self._structure, scores, removable)
-            self._network.model, self.masked_max_abs_diff = surgery.remove_checked(
-                self._network.model, self._structure, keep, self._example_inputs, optimizer
-            )
+            self.masked_max_abs_diff = self._network.cut(keep, self._example_inputs, optimizer)
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        super().load_state_dict(state)
+        if self.step >= self._cut_at:
+            self._pruner = None
 
     def finish(self) -> nn.Module:
         return self._network.model

@@ -34,6 +34,8 @@ CALIBRATION_ROUNDS = 24
 SHIFT_RANGE = 12.0
 SHIFT_GAIN = 1.0  # logits per step and unit of excess cost: some ten steps to follow a change, without overshooting
 MAX_GRADIENT_GAIN = 0.2
+HEARD = ("sums", "rms", "importance", "importance_steps")
+"""What `GradientScale` knows of the gates' gradients."""
 
 
 class Dynamic(Method):
@@ -55,6 +57,7 @@ class Dynamic(Method):
         "settle_share": (0.2, 0.3, 0.5),
         "noise": (0.3, 1.0),
     }
+    made_by_prepare: ClassVar = frozenset({"_skipper", "_cost"})
 
     def prepare(self, model: nn.Module, example_inputs: Tensor) -> nn.Module:
         o: DynamicOptions = self.options
@@ -138,6 +141,29 @@ class Dynamic(Method):
             "threshold": list(columns[2]),
             "calibrated_mean_cost": round(self._kept, 4),
         }
+
+    def state_dict(self) -> dict[str, Any]:
+        skipper = self._skipper
+        assert skipper.generator is not None
+        assert skipper.gradients is not None
+        gates = {"shift": skipper.shift, "noise": skipper.noise, "hold_open": skipper.hold_open}
+        heard = {name: getattr(skipper.gradients, name) for name in HEARD}
+        seen = list(self._network.seen)
+        return super().state_dict() | {
+            "gates": gates, "generator": skipper.generator.get_state(), "gradients": heard, "seen": seen
+        }  # fmt: skip
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        own = {"gates", "generator", "gradients", "seen"}
+        super().load_state_dict({name: value for name, value in state.items() if name not in own})
+        skipper = self._skipper
+        assert skipper.generator is not None
+        for name, value in state["gates"].items():
+            setattr(skipper, name, value)
+        skipper.generator.set_state(state["generator"])
+        for name, value in state["gradients"].items():
+            setattr(skipper.gradients, name, value)
+        self._network.seen = deque(state["seen"])
 
     def _calibrate(self, batches: Iterable[Tensor]) -> float:
         """Set the threshold by bisection on these images; the mean cost there, as a fraction of dense."""

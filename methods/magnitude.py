@@ -7,7 +7,6 @@ from typing import ClassVar
 import torch
 from greenprune.methods.base import Method, MethodOptions, Phase, Skip, step_of
 from greenprune.methods.options.magnitude import MagnitudeOptions
-from greenprune.methods.structure import surgery
 from greenprune.methods.structure.macs import COUNTED
 from greenprune.methods.structure.slot import Slot
 from greenprune.methods.structure.trace import Structure, trace
@@ -40,7 +39,7 @@ class Magnitude(Method):
             raise Skip("no channels of this network can be removed")
         self._removable = self._structure.channel_units
         self.check_reachable(model, self._structure, self._removable)
-        self._network = Slot(model)
+        self._network = Slot(model, self._structure)
         self._example_inputs = example_inputs
         return self._network
 
@@ -49,9 +48,7 @@ class Magnitude(Method):
         if self.step == step_of(self.options.train_share, self.steps):
             scores = filter_scores(self._network.model, self._structure, self.options.norm, self.options.scope)
             keep = self.select(self._network.model, self._structure, scores, self._removable)
-            self._network.model, self.masked_max_abs_diff = surgery.remove_checked(
-                self._network.model, self._structure, keep, self._example_inputs, optimizer
-            )
+            self.masked_max_abs_diff = self._network.cut(keep, self._example_inputs, optimizer)
 
     def finish(self) -> nn.Module:
         return self._network.model

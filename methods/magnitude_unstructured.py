@@ -6,7 +6,7 @@ The network keeps its shape: connections fall, multiply-accumulates, time and en
 from __future__ import annotations
 
 import math
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from greenprune.methods.base import Method, MethodOptions, Phase, Skip, step_of
@@ -49,6 +49,12 @@ class MagnitudeUnstructured(Method):
             # The parameter stays the same object, so the optimizer and its momentum go on with it.
             for (module, name), mask in smallest_masked(prunable_weights(self._model), self.keep):
                 prune.custom_from_mask(module, name, mask)
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        super().load_state_dict(state)
+        if self.step >= step_of(self.options.train_share, self.steps):  # the masks themselves come with the network
+            for module, name in prunable_weights(self._model):
+                prune.identity(module, name)
 
     def finish(self) -> nn.Module:
         for module, name in prunable_weights(self._model):

@@ -7,7 +7,6 @@ from typing import Any, ClassVar
 import torch
 from greenprune.methods.base import Method, MethodOptions, Phase, Skip, step_of
 from greenprune.methods.options.slimming import SlimmingOptions
-from greenprune.methods.structure import surgery
 from greenprune.methods.structure.slot import Slot
 from greenprune.methods.structure.trace import BATCH_NORMS, FIXED, Structure, trace
 from torch import Tensor, nn
@@ -53,7 +52,7 @@ class Slimming(Method):
                 scale.mul_(self.options.initial_scale)
         self._cut_at = step_of(self.options.train_share, self.steps)
         self.strength = max(self.options.strength, self.options.drift / (TRAVEL_PER_STEP * max(1, self._cut_at)))
-        self._network = Slot(model)
+        self._network = Slot(model, self._structure)
         self._example_inputs = example_inputs
         self._histogram: dict[str, Any] = {}
         return self._network
@@ -79,9 +78,7 @@ class Slimming(Method):
             scores = scale_scores(model, self._structure)
             self._histogram = histogram(scores[self._removable])
             keep = self.select(model, self._structure, scores, self._removable)
-            self._network.model, self.masked_max_abs_diff = surgery.remove_checked(
-                model, self._structure, keep, self._example_inputs, optimizer
-            )
+            self.masked_max_abs_diff = self._network.cut(keep, self._example_inputs, optimizer)
 
     def finish(self) -> nn.Module:
         return self._network.model

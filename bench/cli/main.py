@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import Any
 
-from greenprune.bench.errors import UserError
+from greenprune.bench.errors import UserError, is_full
+from greenprune.bench.run.stop import INTERRUPTED, Stopped, interruptible
 
 COMMANDS = {
     "run": "run suites and write records, tables and figures",
@@ -36,14 +37,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser(only=command).parse_args(argv)
     if measured is not None:
         arguments.measured = measured
+    interruptible()
     try:
         return int(arguments.call(arguments))
     except UserError as e:
         for line in str(e).splitlines():
             print(f"greenprune: {line}", file=sys.stderr)
         return 2
+    except OSError as e:
+        if not is_full(e):
+            raise
+        where = f"{e.filename}: " if e.filename else ""
+        print(f"greenprune: {where}there is no space left on the disk; make space and start it again", file=sys.stderr)
+        return 2
+    except Stopped as e:
+        print(f"greenprune: stopped ({e}); what was finished is kept, start it again to go on", file=sys.stderr)
+        return 130
     except KeyboardInterrupt:
-        print("greenprune: interrupted; what was finished is kept, start it again to go on", file=sys.stderr)
+        print(f"greenprune: {INTERRUPTED}", file=sys.stderr)
         return 130
 
 

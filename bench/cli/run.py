@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
+import time
 
 from greenprune.bench.cli.arguments import (
     each_suite,
@@ -15,6 +16,7 @@ from greenprune.bench.cli.arguments import (
     suite_arguments,
 )
 from greenprune.bench.cli.measure import is_due, measure_in_child
+from greenprune.bench.run.stop import STARTED_S, ending_at_once, seconds_of, stoppable
 from rich.console import Console
 
 
@@ -29,17 +31,31 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
         action="store_true",
         help="do not measure all networks side by side when all runs are finished",
     )
+    command.add_argument(
+        "--time-limit",
+        metavar="TIME",
+        help="save and stop some time before this is over, as a batch system counts it: minutes, or hours:minutes:seconds",
+    )
 
 
 def command_run(arguments: argparse.Namespace) -> int:
     """Run what is left to do, measure all networks together, and write the report; 1 where something failed."""
-    prepared = prepare(arguments)
-    from greenprune.bench.run.display import make_display  # late: what is wrong with a suite is said without torch
-    from greenprune.bench.run.launch import launch
-    from greenprune.bench.run.process import share_cores
-    from greenprune.plots.frame.frame import load
-    from greenprune.plots.report.report import write_report
-    from greenprune.plots.tables.tables import terminal_table
+    left_s = None
+    if arguments.time_limit is not None:
+        left_s = seconds_of(arguments.time_limit) - (time.monotonic() - STARTED_S)
+    with stoppable(left_s):
+        return _run(arguments)
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    with ending_at_once():
+        prepared = prepare(arguments)
+        from greenprune.bench.run.display import make_display  # late: what is wrong with a suite is said without torch
+        from greenprune.bench.run.launch import launch
+        from greenprune.bench.run.process import share_cores
+        from greenprune.plots.frame.frame import load
+        from greenprune.plots.report.report import write_report
+        from greenprune.plots.tables.tables import terminal_table
 
     shares = share_cores(arguments.jobs, prepared.device)
     console = Console()
@@ -56,6 +72,7 @@ def command_run(arguments: argparse.Namespace) -> int:
             overrides=tuple(map(str, overrides_of(arguments))),
             display=display,
             shares=shares,
+            running=prepared.suite.run,
         )
     finally:
         display.close()

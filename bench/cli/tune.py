@@ -12,6 +12,7 @@ from greenprune.bench.cli.arguments import data_of, jobs_argument, resolve_devic
 from greenprune.bench.cli.place import at_place, place_arguments
 from greenprune.bench.errors import UserError, did_you_mean
 from greenprune.bench.records.tuning import TUNE_FILE, Tuning
+from greenprune.bench.run.stop import stoppable
 from rich.console import Console
 from rich.table import Table
 
@@ -37,6 +38,11 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
 
 
 def command_tune(arguments: argparse.Namespace) -> int:
+    with stoppable():
+        return _tune(arguments)
+
+
+def _tune(arguments: argparse.Namespace) -> int:
     from greenprune.bench.plan.plan import plan, run_key
     from greenprune.bench.records.folder import locked, make_writable
     from greenprune.bench.run.display import make_display
@@ -70,6 +76,7 @@ def command_tune(arguments: argparse.Namespace) -> int:
                 data_root=None if arguments.data is None else str(arguments.data),
                 display=display,
                 shares=shares,
+                running=suite.run,
             )
         finally:
             display.close()

@@ -102,15 +102,19 @@ class Batches:
         """Batches per epoch."""
         return -(-self.images_per_epoch // self.batch_size)
 
-    def epoch(self, number: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """The batches of epoch `number`: normalised float32 images (B, C, H, W) and labels (B,), on the device."""
+    def epoch(self, number: int, first: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+        """The batches of epoch `number`: normalised float32 images (B, C, H, W) and labels (B,), on the device.
+
+        Args:
+            first: the number, from 0, of the batch to begin with.
+        """
         count = len(self._labels)
         plan = plan_epoch(count, seed=self.seed, number=number, padding=self.padding, flip=self.flip)
         _, height, width, _ = self._padded.shape
         crops = ((plan.order * height + plan.top) * width + plan.left).to(self.device)
         labels = self._labels[plan.order.to(self.device)]
         flipped = plan.flipped.to(self.device)
-        for start in range(0, self.images_per_epoch, self.batch_size):
+        for start in range(first * self.batch_size, self.images_per_epoch, self.batch_size):
             batch = slice(start, start + self.batch_size)
             pixels = _flip(self._crops.index_select(0, crops[batch]), flipped[batch])
             yield _as_batch(self._normalise(pixels), self.channels_last), labels[batch]

@@ -23,6 +23,7 @@ INTERVAL_S = 0.1
 MAX_ROWS = 4096  # of one source; above it every two rows become one
 MOST_ROWS = 4  # times MAX_ROWS, where phases change so often that rows of one phase cannot be joined
 SEVERAL = "several"  # the phase of a row that was joined from rows of several
+COLUMNS = ("time_s", "source", "kind", "power_w", "phase")
 LONGEST_HOLD_S = 2.0  # a power sample older than this says nothing about now
 
 
@@ -36,7 +37,7 @@ class Track:
         self.ends_s = array("d")
         self.power_w = array("d")  # NaN: unknown
         self.phases: list[str] = []
-        self._start_s = start_s
+        self.start_s = start_s
         self._max_rows = max_rows
         self._most_rows = MOST_ROWS * max_rows
         self._interval_s = INTERVAL_S
@@ -47,7 +48,7 @@ class Track:
     def add(self, until_s: float, energy_j: float, phase: str) -> None:
         """`energy_j` since the last call was used until `until_s`; NaN when unknown. Becomes a row when it is due."""
         self._pending_j += energy_j
-        step_s = until_s - (self.ends_s[-1] if self.ends_s else self._start_s)
+        step_s = until_s - (self.ends_s[-1] if self.ends_s else self.start_s)
         if step_s < 0.9 * self._interval_s:  # a tenth less, or jitter would skip every other turn
             return
         self._append(until_s, self._pending_j / step_s, phase)
@@ -74,7 +75,7 @@ class Track:
         """Make one row of every two neighbours of one phase, or of any (`unlike`)."""
         ends_s, power_w, phases = self.ends_s, self.power_w, self.phases
         self.ends_s, self.power_w, self.phases = array("d"), array("d"), []
-        start_s = self._start_s
+        start_s = self.start_s
         i = 0
         while i < len(ends_s):
             last = i + 1 if i + 1 < len(ends_s) and (unlike or phases[i + 1] == phases[i]) else i
@@ -91,11 +92,12 @@ class PowerLog:
     """Power of all sources since it was made. `phase` is the innermost open window, "" between windows."""
 
     def __init__(self) -> None:
-        self.start_s = time.perf_counter()
+        self.start_s = self._made_s = time.perf_counter()
         self._epoch_s = time.time()
         self._tracks: dict[str, Track] = {}
         self._marks: dict[str, Mark] = {}
         self._samples: dict[str, tuple[float, float]] = {}  # time in s, power in W
+        self._earlier: dict[str, list[Any]] = {}  # columns of the log that this one goes on with
 
     def total(self, source: str, kind: Kind, mark: Mark, phase: str) -> None:
         """A running total was read."""
@@ -117,15 +119,37 @@ class PowerLog:
         held_j = last[1] * step_s if step_s <= LONGEST_HOLD_S else math.nan
         self._track(source, "sampled", last[0]).add(time_s, held_j, phase)
 
+    def go_on(self, columns: Mapping[str, list[Any]], started_at_s: float) -> None:
+        """Take on the rows of an earlier log, of a process that was interrupted; between the two nobody looked.
+
+        Args:
+            columns, started_at_s: its `columns()` and `started_at_s`.
+        """
+        self._earlier = dict(columns)
+        gap_s = max(self._epoch_s - started_at_s, *columns["time_s"], 0.0)  # a clock may have been set back
+        self.start_s -= gap_s
+        self._epoch_s -= gap_s
+
+    @property
+    def started_at_s(self) -> float:
+        """Seconds of the Unix epoch at `time_s` = 0."""
+        return self._epoch_s
+
     def columns(self) -> dict[str, list[Any]]:
         """The rows, source by source: time_s (since the log was made), source, kind, power_w, phase."""
-        names: tuple[str, ...] = ("time_s", "source", "kind", "power_w", "phase")
-        columns: dict[str, list[Any]] = {name: [] for name in names}
-        for source, track in self._tracks.items():
-            for time_s, power_w, phase in zip(track.ends_s, track.power_w, track.phases, strict=True):
-                row = (time_s - self.start_s, source, track.kind, None if math.isnan(power_w) else power_w, phase)
-                for name, value in zip(names, row, strict=True):
-                    columns[name].append(value)
+        columns: dict[str, list[Any]] = {name: [] for name in COLUMNS}
+        earlier = list(zip(*(self._earlier.get(name, []) for name in COLUMNS), strict=True))
+        for source in dict.fromkeys([*(row[1] for row in earlier), *self._tracks]):
+            rows = [row for row in earlier if row[1] == source]
+            if source in self._tracks:
+                track = self._tracks[source]
+                if rows:
+                    rows.append((track.start_s - self.start_s, source, track.kind, None, ""))
+                for time_s, power_w, phase in zip(track.ends_s, track.power_w, track.phases, strict=True):
+                    power = None if math.isnan(power_w) else power_w
+                    rows.append((time_s - self.start_s, source, track.kind, power, phase))
+            for name, values in zip(COLUMNS, zip(*rows, strict=True), strict=False):
+                columns[name] += values
         return columns
 
     def write(self, path: Path) -> Path:
@@ -134,7 +158,7 @@ class PowerLog:
 
     def _track(self, source: str, kind: Kind, start_s: float) -> Track:
         if source not in self._tracks:
-            self._tracks[source] = Track(self.start_s, kind, unknown_until_s=start_s)
+            self._tracks[source] = Track(self._made_s, kind, unknown_until_s=start_s)
         return self._tracks[source]
 
 

@@ -138,6 +138,13 @@ class Ledger(Stored):
     allowance_forward_macs: int | None = None
     allowance_j: float | None = None
     entries: tuple[LedgerEntry, ...]
+    redone: LedgerEntry | None = None  # done twice, because the run was interrupted; in none of `entries`
+
+    @property
+    def redone_share(self) -> float:
+        """Seconds of what was done twice, as a fraction of those of the training."""
+        training_s = sum(e.duration_s for e in self.entries)
+        return 0.0 if self.redone is None or training_s <= 0 else self.redone.duration_s / training_s
 
     @property
     def samples(self) -> int:
@@ -243,7 +250,10 @@ class Record(Stored):
     holdout_accuracy: float | None = None
     test_accuracy: float | None = None  # evaluated once, after training
     masked_max_abs_diff: float | None = None  # masked against removed network, max |delta logit| when it was removed
-    energy: dict[str, Reading] = {}  # by phase: "training", "evaluation"
+    energy: dict[str, Reading] = {}  # by phase: "training", "evaluation"; "redone" where it was interrupted
+    interruptions: int = Field(0, ge=0)  # how often the run was ended and went on
+    checkpoints: int = Field(0, ge=0)  # how often it was saved meanwhile
+    checkpoint_s: float = 0.0  # seconds that took, in none of the training's
     crosscheck: tuple[CrossCheck, ...] = ()  # where the suite asks for it
     energy_sources: tuple[dict[str, Any], ...] = ()  # what `EnergyMeter.describe` found, idle power included
     inference: tuple[Inference, ...] = ()

@@ -38,6 +38,7 @@ class Trial(Stored):
         None  # achieved fraction of what the budget counts, on held-out images where it depends on them
     )
     spent: Spent | None = None  # None: failed, so that its ledger is lost
+    ended_outside: bool = False  # by a signal: that says nothing about the options, and the trial is repeated
     duration_s: float  # of the whole process
     warnings: tuple[str, ...] = ()
 

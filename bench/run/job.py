@@ -5,6 +5,9 @@ from __future__ import annotations
 from greenprune.bench.suite.settings import Settings
 from pydantic import BaseModel, ConfigDict
 
+STOPPED = 75
+"""Exit code of a worker that was asked to stop, as EX_TEMPFAIL of sysexits.h: start it again to go on."""
+
 
 class Job(BaseModel):
     """What the launcher hands over."""
@@ -20,4 +23,5 @@ class Job(BaseModel):
     overrides: tuple[str, ...] = ()  # what of it changed the suite
     cores: tuple[int, ...] = ()  # to stay on; empty: any
     jobs: int = 1  # workers at a time
+    checkpoint_minutes: float = 5.0  # between two checkpoints of the training
     trial: bool = False  # train for `tune`: look at the held-out images alone, store nothing

@@ -8,13 +8,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
-from greenprune.bench.errors import UserError
+from greenprune.bench.errors import UserError, is_full
 from greenprune.bench.plan.plan import Run, State, resolved, state
 from greenprune.bench.records.folder import locked, make_writable
 from greenprune.bench.records.record import Failure, Record, write_record
 from greenprune.bench.run.display import verdict
 from greenprune.bench.run.job import Job
 from greenprune.bench.run.process import OUTPUT_FILE, Workers, exit_reason, in_parallel
+from greenprune.bench.suite.recipe import Running
+from greenprune.bench.training import files
 
 LAST_LINES = 30
 
@@ -46,20 +48,23 @@ def launch(
     display: Display,
     overrides: tuple[str, ...] = (),
     shares: Sequence[tuple[int, ...]] = ((),),
+    running: Running | None = None,
 ) -> Outcome:
     """Run everything in `runs` that has no complete record in `folder` (results/<suite>).
 
     Args:
         overrides: what the command line changed in the suite, for the records.
         shares: the cores of each worker, as many workers at a time; see `process.share_cores`.
+        running: how runs are kept going.
 
     Raises:
         UserError: `folder` cannot be written, has a file where a run needs a folder, is in use by another process, or
-            holds records of other settings.
+            holds records of other settings; or it is on a disk that became full.
     """
+    running = running or Running()
     make_writable(folder)
     refuse_files(folder, runs)
-    workers = Workers()
+    workers = Workers(running)
     ended: list[tuple[str, bool]] = []
     skipped: list[str] = []
     with locked(folder):
@@ -81,6 +86,7 @@ def launch(
                     overrides=overrides,
                     cores=cores,
                     jobs=len(shares),
+                    checkpoint_minutes=running.checkpoint_minutes,
                 )
                 record = run_job(job, run, display, workers)
                 display.finish(run, verdict(record))
@@ -114,6 +120,7 @@ def left_to_do(runs: list[Run], folder: Path) -> tuple[list[Run], list[str]]:
         if not (run.pilot and run.settings.steps is None):  # else nobody knows what its settings should be
             refuse_changed({run.key: found}, folder)
         if found.done:
+            files.clear(folder / run.key)
             kept.append(run.key)
         else:
             todo.append(run)
@@ -138,19 +145,37 @@ def refuse_changed(states: dict[str, State], folder: Path) -> None:
 
 
 def run_job(job: Job, run: Run, display: Display, workers: Workers) -> Record:
-    """Run one job in a fresh process; its record, or one that says how it failed (also stored)."""
+    """Run one job in a fresh process; its record, or one that says how it failed (also stored).
+
+    Raises:
+        UserError: there is no space left on the disk.
+        StoppingError: the suite is stopping.
+    """
     folder = Path(job.folder)
     started_at = datetime.now(UTC).isoformat(timespec="seconds")
     try:
         resolved(run, folder.parent)
     except UserError as e:
         return failed(job, started_at, str(e), "")
-    ended = workers.run(job, lambda event: display.event(run, event))
-    if ended.code == 0:
-        found = state(run, folder.parent)
-        if found.record is not None and found.done:
-            return found.record
-    return failed(job, started_at, ended.reason or exit_reason(ended.code), tail(folder / OUTPUT_FILE))
+    try:
+        ended = workers.run(job, lambda event: display.event(run, event))
+        if ended.full:
+            raise full_disk(folder.parent)
+        if ended.code == 0:
+            found = state(run, folder.parent)
+            if found.record is not None and found.done:
+                return found.record
+        return failed(job, started_at, ended.reason or exit_reason(ended.code), tail(folder / OUTPUT_FILE))
+    except OSError as e:
+        if is_full(e):
+            raise full_disk(folder.parent) from None
+        raise
+
+
+def full_disk(folder: Path) -> UserError:
+    return UserError(
+        f"{folder}: there is no space left on the disk; what was finished is kept, make space and start it again to go on"
+    )
 
 
 def failed(job: Job, started_at: str, reason: str, last_output: str) -> Record:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -15,8 +18,10 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
+import psutil
 from greenprune.bench.errors import UserError
-from greenprune.bench.run.job import Job
+from greenprune.bench.run.job import STOPPED, Job
+from greenprune.bench.suite.recipe import Running
 
 Todo = TypeVar("Todo")
 Done = TypeVar("Done")
@@ -55,73 +60,207 @@ THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
 """Both are set to the number of cores that a run has to itself: whichever the user limited otherwise would win."""
 
 
+GRACE_S = 60.0
+"""For a worker that was asked to stop: it finishes its step and saves. Then it is killed."""
+
+CHECK_S = 1.0
+"""Between two looks at whether a worker is still alive and within its limits, while it tells nothing."""
+
+BUSY_CORES = 0.01
+"""A worker that uses less of a core than this, and tells nothing, does nothing."""
+
+HANGS = "no sign of life for {minutes:g} min: no step, and no processor time (run.heartbeat_minutes)"
+TOO_LONG = "not finished after {minutes:g} min (run.timeout_minutes); start it again to go on from its last checkpoint"
+
+
 @dataclass(frozen=True)
 class Ended:
-    """How a worker ended: its exit code, and the reason that it gave for having no result."""
+    """How a worker ended: its exit code, and the reason that there is for having no result.
+
+    Attributes:
+        full: there was no space left to write to.
+        outside: it was ended from outside, which says nothing about what it was doing.
+    """
 
     code: int
     reason: str | None
+    full: bool = False
+    outside: bool = False
+
+
+class StoppingError(Exception):
+    """The launcher is stopping: what its workers come to means nothing."""
 
 
 class Workers:
-    """The workers of a launcher, one or several at a time; `run` may be called from several threads."""
+    """The workers of a launcher, one or several at a time; `run` may be called from several threads.
 
-    def __init__(self) -> None:
-        self._running: set[subprocess.Popen[str]] = set()
+    Args:
+        running: when a worker is given up.
+    """
+
+    def __init__(self, running: Running | None = None) -> None:
+        self._limits = running or Running()
+        self._running: set[subprocess.Popen[bytes]] = set()
         self._lock = threading.Lock()
-        self._closed = False
+        self._closed_s: float | None = None  # since when everything is to end
 
     def run(self, job: Job, event: Callable[[dict[str, Any]], None]) -> Ended:
-        """Do `job` in a fresh process, hand on its events, and wait for its end. Its other output goes to `OUTPUT_FILE`."""
+        """Do `job` in a fresh process, hand on its events, and wait for its end. Its other output goes to `OUTPUT_FILE`.
+
+        Whatever the worker started ends with it.
+
+        Raises:
+            StoppingError: `terminate` was called meanwhile.
+        """
         folder = Path(job.folder)
         folder.mkdir(parents=True, exist_ok=True)
         job_file = folder / JOB_FILE
-        job_file.write_text(job.model_dump_json(), encoding="utf-8")
         threads = dict.fromkeys(THREADS, str(len(job.cores))) if job.cores else {}
-        reason = None
         try:
+            job_file.write_text(job.model_dump_json(), encoding="utf-8")
             with (folder / OUTPUT_FILE).open("w", encoding="utf-8") as log:
                 arguments = [json.dumps(sys.path), json.dumps(job.cores), str(job_file)]
-                # The launcher only waits for lines: it must not use the processor while energy is measured.
-                with subprocess.Popen(
-                    [sys.executable, "-P", "-c", WORKER, *arguments],
-                    stdout=subprocess.PIPE,
-                    stderr=log,
-                    text=True,
-                    env=ENVIRONMENT | os.environ | threads,
-                ) as process:
-                    self._started(process)
-                    assert process.stdout is not None
-                    try:
-                        for line in process.stdout:
-                            try:
-                                told = json.loads(line)
-                            except ValueError:  # half a line: the process was killed while it wrote
-                                continue
-                            if told["event"] == "failed":
-                                reason = told["reason"]
-                            else:
-                                event(told)
-                    except BaseException:
-                        process.terminate()
-                        raise
+                with self._lock:
+                    if self._closed_s is not None:
+                        raise StoppingError
+                    process = subprocess.Popen(
+                        [sys.executable, "-P", "-c", WORKER, *arguments],
+                        stdout=subprocess.PIPE,
+                        stderr=log,
+                        env=ENVIRONMENT | os.environ | threads,
+                        start_new_session=True,  # Ctrl-C is for the launcher, which gives the worker time to save
+                    )
+                    self._running.add(process)
+            try:
+                ended = self._follow(process, event)
+            except BaseException:
+                self.terminate()
+                self._follow(process, lambda told: None)
+                raise
+            finally:
+                kill_tree(process.pid)
+                process.wait()
+                assert process.stdout is not None
+                process.stdout.close()
                 self._running.discard(process)
-                return Ended(process.returncode, reason)
+            if self._closed_s is not None:
+                raise StoppingError
+            return ended
         finally:
             job_file.unlink(missing_ok=True)
 
-    def _started(self, process: subprocess.Popen[str]) -> None:
-        with self._lock:
-            self._running.add(process)
-            if self._closed:
+    def _follow(self, process: subprocess.Popen[bytes], event: Callable[[dict[str, Any]], None]) -> Ended:
+        """Hand on events until the process is over, and end it when it is time to."""
+        assert process.stdout is not None
+        pipe = process.stdout.fileno()
+        watch = Watch(process.pid, self._limits)
+        reason, full, rest = None, False, b""
+        given_up_s: float | None = None  # since when it is asked to end
+        # The launcher only waits: it must not use the processor while energy is measured.
+        while True:
+            ready = bool(select.select([pipe], [], [], CHECK_S)[0])
+            read = os.read(pipe, 65536) if ready else b""
+            if ready and not read:
+                break
+            *lines, rest = (rest + read).split(b"\n")
+            for line in lines:
+                told = _event(line)
+                if told is None:
+                    continue
+                watch.heard(told)
+                if told["event"] == "failed":
+                    reason = told["reason"]
+                elif told["event"] == "full":
+                    full = True
+                else:
+                    event(told)
+            if not ready and process.poll() is not None:
+                break  # what it started holds the pipe open
+            if given_up_s is None and watch.why_end() is not None:
+                given_up_s = time.monotonic()
                 process.terminate()
+            ending_s = given_up_s if self._closed_s is None else self._closed_s
+            if ending_s is not None and time.monotonic() - ending_s > GRACE_S:
+                kill_tree(process.pid)
+        process.wait()
+        killed = reason is None and process.returncode < 0
+        outside = killed or given_up_s is not None or process.returncode == STOPPED
+        return Ended(process.returncode, reason if watch.why is None else watch.why, full, outside)
 
     def terminate(self) -> None:
-        """End those that run, and at once those that are still started."""
+        """Ask those that run to save and end; none is started any more."""
         with self._lock:
-            self._closed = True
-            for process in self._running:
-                process.terminate()
+            if self._closed_s is None:
+                self._closed_s = time.monotonic()
+                for process in self._running:
+                    process.terminate()
+
+
+def _event(line: bytes) -> dict[str, Any] | None:
+    """What a line of a worker tells; None for half a line, of a process that was killed while it wrote."""
+    try:
+        told = json.loads(line)
+    except ValueError:
+        return None
+    return told if isinstance(told, dict) and "event" in told else None
+
+
+class Watch:
+    """Whether a worker is to be given up.
+
+    It shows that it is alive by what it tells. A training tells something every few seconds, so that nothing else counts
+    there; at other times (while it loads, traces or measures) it may also be busy.
+    """
+
+    def __init__(self, pid: int, limits: Running) -> None:
+        self._pid, self._limits = pid, limits
+        self._started_s = self._alive_s = self._looked_s = time.monotonic()
+        self._busy_s = 0.0
+        self._training = False
+        self.why: str | None = None
+
+    def heard(self, told: dict[str, Any]) -> None:
+        self._alive_s = time.monotonic()
+        self._training = told["event"] in ("progress", "alive")
+
+    def why_end(self) -> str | None:
+        """A sentence, or None."""
+        now_s = time.monotonic()
+        limits = self._limits
+        if limits.timeout_minutes is not None and now_s - self._started_s > 60 * limits.timeout_minutes:
+            self.why = TOO_LONG.format(minutes=limits.timeout_minutes)
+        elif now_s - self._alive_s > 60 * limits.heartbeat_minutes:
+            self.why = HANGS.format(minutes=limits.heartbeat_minutes)
+        elif not self._training and now_s - self._looked_s > 6 * limits.heartbeat_minutes:  # ten times meanwhile
+            busy_s = processor_s(self._pid)
+            if busy_s - self._busy_s > BUSY_CORES * (now_s - self._looked_s):
+                self._alive_s = now_s
+            self._busy_s, self._looked_s = busy_s, now_s
+        return self.why
+
+
+def processor_s(pid: int) -> float:
+    """Seconds of processor time of a process and those that it started."""
+    total_s = 0.0
+    with contextlib.suppress(psutil.Error):
+        process = psutil.Process(pid)
+        for each in (process, *process.children(recursive=True)):
+            with contextlib.suppress(psutil.Error):
+                total_s += sum(each.cpu_times()[:4])
+    return total_s
+
+
+def kill_tree(pid: int) -> None:
+    """Kill a process that leads a session, and all that it started."""
+    started: list[psutil.Process] = []
+    with contextlib.suppress(psutil.Error):
+        started = psutil.Process(pid).children(recursive=True)
+    for each in started:  # one by one too, for those that left the session
+        with contextlib.suppress(psutil.Error):
+            each.kill()
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(pid, signal.SIGKILL)
 
 
 def share_cores(jobs: int, device: str) -> list[tuple[int, ...]]:

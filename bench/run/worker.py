@@ -10,6 +10,7 @@ import faulthandler
 import json
 import os
 import select
+import signal
 import sys
 import threading
 from datetime import UTC, datetime
@@ -17,20 +18,25 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from greenprune.bench.data.data import limited, load
+from greenprune.bench import models
+from greenprune.bench.data.data import Dataset, limited, load
 from greenprune.bench.energy import Reading
 from greenprune.bench.energy.carbon import gco2e
 from greenprune.bench.energy.power_log import POWER_FILE
-from greenprune.bench.errors import UserError
+from greenprune.bench.energy.total import add_readings
+from greenprune.bench.errors import UserError, is_full
 from greenprune.bench.inference import calibration
 from greenprune.bench.inference.cost import measure_cost, why_invalid
-from greenprune.bench.inference.pair import add_readings, compare
+from greenprune.bench.inference.pair import compare
 from greenprune.bench.machine.contention import contention, usage
 from greenprune.bench.machine.machine import describe_machine, describe_versions
 from greenprune.bench.records.record import CrossCheck, Emissions, Inference, Record, write_record
 from greenprune.bench.records.store import save_model
 from greenprune.bench.records.tuning import Spent
-from greenprune.bench.run.job import Job
+from greenprune.bench.run.job import STOPPED, Job
+from greenprune.bench.run.process import kill_tree
+from greenprune.bench.training.identity import identity
+from greenprune.bench.training.keeper import Keeper, StoppedError
 from greenprune.bench.training.ledger import OverdrawnError
 from greenprune.bench.training.loop import DivergedError, evaluate
 from greenprune.bench.training.setup import Emit, fresh_model, images_of, metered, train_once
@@ -41,7 +47,11 @@ EXPECTED = (UserError, Skip, BudgetError, DivergedError, OverdrawnError, MethodE
 """Why a run can have no result without anything being broken: the message is a sentence for the user."""
 
 
+STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
+
+
 def main(argv: list[str]) -> int:
+    heed_stops()
     job = Job.model_validate_json(Path(argv[0]).read_text(encoding="utf-8"))
     emit = Events()
     faulthandler.enable(all_threads=False)  # a crash in native code leaves a traceback too
@@ -50,7 +60,45 @@ def main(argv: list[str]) -> int:
     except EXPECTED as e:
         emit("failed", reason=str(e))
         return 1
+    except StoppedError as e:
+        emit("failed", reason=str(e))
+        return STOPPED
+    except Exception as e:
+        if not is_full(e):
+            raise
+        emit("full", reason=str(e))
+        return 1
     return 0
+
+
+_keepers: list[Keeper] = []
+
+
+def heed_stops() -> None:
+    """Stop on a signal: in a training after the step that is running, and saved; at once anywhere else."""
+
+    def stop(number: int, frame: object) -> None:
+        training = [keeper for keeper in _keepers if keeper.active]
+        if not training:
+            os._exit(STOPPED)
+        for keeper in training:
+            keeper.stop = f"stopped by {signal.Signals(number).name}"
+
+    for number in STOPS:
+        signal.signal(number, stop)
+
+
+def keeper_of(job: Job, data: Dataset) -> Keeper:
+    """What keeps the training of this job."""
+    models.check(job.settings.model)  # so that its file is known to `identity`
+    keeper = Keeper(
+        Path(job.folder),
+        identity(job.settings, data),
+        interval_s=60.0 * job.checkpoint_minutes,
+        started_at=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+    _keepers.append(keeper)
+    return keeper
 
 
 class Events:
@@ -71,6 +119,8 @@ class Events:
         poll = select.poll()
         poll.register(self._lines, 0)  # no events asked for: what remains is that the other end was closed
         poll.poll()
+        if os.getpgid(0) == os.getpid():
+            kill_tree(os.getpid())  # what it started would go on, too
         os._exit(1)
 
 
@@ -80,13 +130,13 @@ def run(job: Job, emit: Emit) -> Record:
     Raises:
         UserError, Skip, BudgetError, DivergedError, OverdrawnError, MethodError: there is no result; the message says why.
     """
-    started_at = datetime.now(UTC).isoformat(timespec="seconds")
     s = job.settings
     device = torch.device(s.device)
     data = limited(load(s.dataset, job.data_root), s.images["train"])
     intensity, pue = s.measurement.grid(), s.measurement.pue
+    keeper = keeper_of(job, data)
     with metered(s) as (meter, caught):
-        training = train_once(s, data, meter, emit)
+        training = train_once(s, data, meter, emit, keeper)
         method, trained, table = training.method, training.trained, training.table
         emit("evaluating")
         with meter.window("evaluation") as window:
@@ -107,6 +157,8 @@ def run(job: Job, emit: Emit) -> Record:
         # Inference is compared side by side: what others take falls on both networks.
         shared = contention(before, usage(), "inference") if device.type == "cpu" else []
         energy = {"training": trained.energy, "evaluation": window.reading, "inference": total_inference(inference)}
+        if trained.redone is not None:
+            energy["redone"] = trained.redone
         energy_sources = meter.describe()
     summary = None if table is None else calibration.summary(table, training.energy_kind)
     cost = cost.model_copy(
@@ -126,7 +178,7 @@ def run(job: Job, emit: Emit) -> Record:
         versions=describe_versions(),
         command=job.command,
         overrides=job.overrides,
-        started_at=started_at,
+        started_at=keeper.log.first_started_at,
         finished_at=datetime.now(UTC).isoformat(timespec="seconds"),
         valid=invalid is None,
         invalid_reason=invalid,
@@ -138,6 +190,9 @@ def run(job: Job, emit: Emit) -> Record:
         test_accuracy=test_accuracy,
         masked_max_abs_diff=method.masked_max_abs_diff,
         energy=energy,
+        interruptions=keeper.interruptions,
+        checkpoints=keeper.checkpoints,
+        checkpoint_s=round(keeper.checkpoint_s, 3),
         crosscheck=tuple(CrossCheck.model_validate(dataclasses.asdict(check)) for check in training.checks),
         energy_sources=tuple(energy_sources),
         inference=inference,
@@ -164,6 +219,7 @@ def run(job: Job, emit: Emit) -> Record:
     save_model(trained.model, folder, name=s.model, classes=data.classes, input_shape=shape)
     meter.power_log.write(folder / POWER_FILE)
     write_record(record, folder)  # last: a complete record means that everything is there
+    keeper.clear()
     emit("done", test_accuracy=test_accuracy, kept_macs=cost.kept_macs)
     return record
 
@@ -174,7 +230,7 @@ def trial(job: Job, emit: Emit) -> None:
     device = torch.device(s.device)
     data = limited(load(s.dataset, job.data_root), s.images["train"])
     with metered(s) as (meter, _):
-        training = train_once(s, data, meter, emit)
+        training = train_once(s, data, meter, emit, keeper_of(job, data))
         method, trained = training.method, training.trained
         accuracy = evaluate(trained.model, data.holdout, data, device)
         example = next(images_of(data.holdout, data, s, 2))

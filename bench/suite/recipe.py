@@ -60,6 +60,22 @@ class Training(Part):
         return warmup_epochs
 
 
+class Running(Part):
+    """How runs are kept going. Nothing here decides what a run results in."""
+
+    checkpoint_minutes: float = Field(
+        5.0, gt=0, description="between two checkpoints of a training; one that was interrupted goes on from the last"
+    )
+    timeout_minutes: float | None = Field(
+        None,
+        gt=0,
+        description="a run that takes longer is saved and ended; started again it goes on; by default none is",
+    )
+    heartbeat_minutes: float = Field(
+        30.0, gt=0, description="a run that gives no sign of life for so long is ended: no step, and no processor time"
+    )
+
+
 class Allowance(Part):
     """What a run may spend on training, all phases of its method together. A run that overdraws it stops and fails."""
 

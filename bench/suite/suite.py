@@ -12,7 +12,7 @@ from greenprune.bench import models
 from greenprune.bench.data.names import DATASETS
 from greenprune.bench.energy.carbon import GridIntensity, check_country, grid_intensity
 from greenprune.bench.errors import UserError
-from greenprune.bench.suite.recipe import Allowance, Part, Training, refused
+from greenprune.bench.suite.recipe import Allowance, Part, Running, Training, refused
 from greenprune.bench.suite.validation import REPEATED, shown
 from greenprune.bench.suite.views import View
 from greenprune.methods.catalogue import card, cards
@@ -244,6 +244,7 @@ class Suite(Part):
     )
     methods: EachOnce[MethodEntry] = Field(description="what is compared")
     measurement: Measurement = Field(Measurement(), description="what is measured on the finished networks")
+    run: Running = Field(Running(), description="how runs are kept going: checkpoints, and when one is given up")
 
     @field_validator("methods")
     @classmethod

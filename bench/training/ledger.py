@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
-from typing import get_args
+from typing import Any, get_args
 
 from greenprune.bench.energy import Reading
 from greenprune.bench.energy.reading import Kind
@@ -30,6 +30,31 @@ class _Account:
     energy_j: dict[Kind, float] = field(default_factory=dict)
     unknown: set[Kind] = field(default_factory=set)  # kinds of which a part could not be read
 
+    def add(self, reading: Reading) -> None:
+        """The joules of `reading`."""
+        for kind in KINDS:
+            joules = reading.energy_j(kind)
+            if joules is None:
+                self.unknown.add(kind)
+            else:
+                self.energy_j[kind] = self.energy_j.get(kind, 0.0) + joules
+
+    def stored(self, phase: str) -> record.LedgerEntry:
+        return record.LedgerEntry(
+            phase=phase,
+            samples=self.samples,
+            forward_macs=self.forward_macs,
+            duration_s=round(self.duration_s, 3),
+            energy_j={kind: joules for kind, joules in self.energy_j.items() if kind not in self.unknown},
+        )
+
+    def state(self) -> dict[str, Any]:
+        return {**vars(self), "unknown": sorted(self.unknown)}
+
+    @classmethod
+    def restored(cls, state: dict[str, Any]) -> _Account:
+        return cls(**{**state, "unknown": set(state["unknown"]), "energy_j": dict(state["energy_j"])})
+
 
 class Ledger:
     """Charges every optimizer step of every phase to one allowance.
@@ -47,6 +72,7 @@ class Ledger:
         self.allowance_forward_macs = allowance_forward_macs
         self.allowance_j = allowance_j
         self._accounts: dict[str, _Account] = {}
+        self._redone: _Account | None = None
         self._last_s = time.perf_counter()
 
     def resume_clock(self) -> None:
@@ -76,19 +102,21 @@ class Ledger:
                 f"multiply-accumulates after {self.samples} samples; allow more, or train for fewer epochs"
             )
 
+    def charge_again(self, *, samples: int, forward_macs: int, duration_s: float, reading: Reading) -> None:
+        """Book what was, or is, done twice because the run was interrupted. It is no part of the allowance."""
+        account = self._redone = self._redone or _Account()
+        account.samples += samples
+        account.forward_macs += forward_macs
+        account.duration_s += duration_s
+        account.add(reading)
+
     def charge_energy(self, phase: str, reading: Reading) -> None:
         """Book the joules of a stretch of training that lies within one phase.
 
         Raises:
             OverdrawnError: the allowance does not cover them, or they cannot be read although it is stated in joules.
         """
-        account = self._accounts.setdefault(phase, _Account())
-        for kind in KINDS:
-            joules = reading.energy_j(kind)
-            if joules is None:
-                account.unknown.add(kind)
-            else:
-                account.energy_j[kind] = account.energy_j.get(kind, 0.0) + joules
+        self._accounts.setdefault(phase, _Account()).add(reading)
         if self.allowance_j is None:
             return
         spent_j = self.spent_j()
@@ -125,17 +153,23 @@ class Ledger:
             allowance_samples=self.allowance_samples,
             allowance_forward_macs=self.allowance_forward_macs,
             allowance_j=self.allowance_j,
-            entries=tuple(
-                record.LedgerEntry(
-                    phase=name,
-                    samples=a.samples,
-                    forward_macs=a.forward_macs,
-                    duration_s=round(a.duration_s, 3),
-                    energy_j={kind: joules for kind, joules in a.energy_j.items() if kind not in a.unknown},
-                )
-                for name, a in self._accounts.items()
-            ),
+            entries=tuple(account.stored(phase) for phase, account in self._accounts.items()),
+            redone=None if self._redone is None else self._redone.stored("redone"),
         )
+
+    def totals(self) -> tuple[int, int, float]:
+        """Samples, forward multiply-accumulates and seconds of all phases."""
+        return self.samples, self.forward_macs, sum(a.duration_s for a in self._accounts.values())
+
+    def state(self) -> dict[str, Any]:
+        """What was charged, as plain data."""
+        redone = None if self._redone is None else self._redone.state()
+        return {"accounts": {phase: a.state() for phase, a in self._accounts.items()}, "redone": redone}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take on what `state` gave."""
+        self._accounts = {phase: _Account.restored(a) for phase, a in state["accounts"].items()}
+        self._redone = None if state["redone"] is None else _Account.restored(state["redone"])
 
 
 def refuse_small_allowances(suite: Suite, steps_per_epoch: int) -> None:

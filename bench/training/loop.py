@@ -15,12 +15,25 @@ import torch.nn.functional as F
 from greenprune.bench.data.batches import Batches, evaluation_batches
 from greenprune.bench.data.data import Dataset, Split
 from greenprune.bench.energy import EnergyMeter, Reading
+from greenprune.bench.energy.total import add_readings
 from greenprune.bench.machine.precision import autocast_for
 from greenprune.bench.records.record import Epoch
 from greenprune.bench.suite.recipe import Allowance, Training
+from greenprune.bench.training.course import (
+    Course,
+    network_state,
+    optimizer_state,
+    random_state,
+    restore_network,
+    restore_optimizer,
+    restored_groups,
+    set_random_state,
+)
+from greenprune.bench.training.keeper import Keeper
 from greenprune.bench.training.ledger import Ledger
 from greenprune.bench.training.schedule import cycles, phase_at, rate_at
 from greenprune.methods import MacMeter, Method, count_macs
+from greenprune.methods.state import StateError
 from torch import Tensor, nn
 
 EVALUATION_BATCH = 500
@@ -50,12 +63,13 @@ class Progress:
 
 @dataclass(frozen=True)
 class Trained:
-    """Outcome of `train`."""
+    """Outcome of `train`. `redone`: the energy of what was done twice, where the training was interrupted."""
 
     model: nn.Module
     epochs: tuple[Epoch, ...]
     ledger: Ledger
     energy: Reading
+    redone: Reading | None = None
 
 
 def train(
@@ -68,6 +82,9 @@ def train(
     meter: EnergyMeter,
     report: Callable[[Progress], None] = lambda progress: None,
     allowance: Allowance | None = None,
+    keeper: Keeper | None = None,
+    state: dict[str, Any] | None = None,
+    others: Callable[[], dict[str, Any]] = dict,
 ) -> Trained:
     """Train `model` with `method` for exactly `method.steps` optimizer steps: as a rule those of the recipe's epochs.
 
@@ -80,14 +97,19 @@ def train(
         batches: the training batches; the same for every method at equal seed.
         report: called about twice a second and at the end of each epoch.
         allowance: what the training may spend; by default the images of its steps.
+        keeper: saves the training now and then.
+        state: a checkpoint of `keeper` to go on from, for `model` and `method` as they were made then.
+        others: what a checkpoint is to hold besides, as plain data.
 
     Returns:
         The finished network (plain and physically smaller), the history by epoch, the ledger, and the energy of
-        preparing, training and finishing: validation is paused out.
+        preparing, training and finishing: validation and checkpoints are paused out.
 
     Raises:
         OverdrawnError: the training took more than its allowance.
         DivergedError: the loss is no longer a number.
+        StateError: `state` does not fit; nothing was trained.
+        StoppedError: `keeper` was asked to stop.
     """
     images, _ = next(batches.epoch(0))
     example = images[:2]
@@ -98,6 +120,8 @@ def train(
     rates = cycles(phases, steps, recipe.learning_rate, round(recipe.warmup_epochs * steps_per_epoch))
     autocast = autocast_for(device, recipe.precision)
     ledger = open_ledger(allowance, steps, recipe.epochs * steps_per_epoch, batches.batch_size, dense_macs)
+    random_at_start = random_state(device) if state is None else state["random_at_start"]
+    energies = Energies(state)
 
     def kept_macs() -> float:
         kept = method.kept_cost()
@@ -109,28 +133,67 @@ def train(
         ):
             yield x
 
-    history: list[Epoch] = []
-    step = 0
+    def save() -> None:
+        """The training as it stands, between two steps; inside of a pause of the window."""
+        assert keeper is not None
+        keeper.save(
+            lambda: {
+                "course": course.state(time.perf_counter() - epoch_started_s + course.epoch_s),
+                "random": random_state(device),
+                "random_at_start": random_at_start,
+                "method": method.state_dict(),
+                "network": network_state(network),
+                "optimizer": optimizer_state(optimizer, network),
+                "ledger": ledger.state(),
+                "energies": energies.state(window.so_far()),
+                "others": others(),
+            }
+        )
+
+    if state is not None:
+        assert keeper is not None
+        set_random_state(random_at_start, device)
+        lost = keeper.goes_on_from(state)
+        with meter.window("redone") as again, MacMeter() as macs:
+            network = method.prepare(model, example)
+            course, optimizer = take_on(state, method, network, recipe)
+        set_random_state(state["random"], device)
+        ledger.restore(state["ledger"])
+    else:
+        course = Course.start(device)
+        lost = [] if keeper is None else keeper.goes_on_from(None)
     with meter.window("training") as window:
         ledger.resume_clock()
-        with charged(ledger, meter, phases[0].name):
-            network = method.prepare(model, example)
-        optimizer = make_optimizer(method.param_groups(network), recipe)
+        if keeper is not None:
+            keeper.begin(window, ledger)
+            for part in lost:
+                energies.redo(ledger, part.reading, part.samples, part.forward_macs, part.duration_s)
+            if state is not None:
+                done_again = (again.reading, 0, macs.total, again.reading.duration_s)
+                energies.redo(ledger, *done_again)
+                keeper.note_part("prepare", *done_again)
+        if state is None:
+            with charged(ledger, meter, phases[0].name):
+                network = method.prepare(model, example)
+            optimizer = make_optimizer(method.param_groups(network), recipe)
         started_s = reported_s = time.perf_counter()
-        for epoch in range(1, epochs + 1):
+        first_step = course.step
+
+        def seconds_left() -> float:
+            return (time.perf_counter() - started_s) / max(1, course.step - first_step) * (steps - course.step)
+
+        while course.epoch <= epochs:
             epoch_started_s = time.perf_counter()
             network.train()
-            loss_sum = torch.zeros((), device=device)
-            correct = torch.zeros((), device=device)
             kept = kept_macs()
-            phase = phase_at(phases, steps, step).name
+            in_epoch = min(steps_per_epoch, steps - course.step + course.batch)
+            phase = phase_at(phases, steps, course.step - (course.batch == in_epoch)).name
             stretch = meter.begin("training")  # of one phase within one epoch, for the ledger
-            in_epoch = min(steps_per_epoch, steps - step)
-            for batch, (x, y) in enumerate(islice(batches.epoch(epoch), in_epoch), start=1):
-                if (now := phase_at(phases, steps, step).name) != phase:
+            for x, y in islice(batches.epoch(course.epoch, course.batch), in_epoch - course.batch):
+                if (now := phase_at(phases, steps, course.step).name) != phase:
                     ledger.charge_energy(phase, stretch.end())
                     phase, stretch = now, meter.begin("training")
-                rate = rate_at(rates, step, recipe.schedule)
+                rate = rate_at(rates, course.step, recipe.schedule)
                 for group in optimizer.param_groups:
                     group["lr"] = rate * group["learning_rate_scale"]
 
@@ -146,47 +209,106 @@ def train(
                     method.after_step(optimizer)
                 ledger.charge(phase, samples=len(x), forward_macs=macs.total)
 
-                step += 1
-                loss_sum += task_loss.detach()
-                correct += (logits.detach().argmax(1) == y).sum()
+                course.step += 1
+                course.batch += 1
+                course.loss_sum += task_loss.detach()
+                course.correct += (logits.detach().argmax(1) == y).sum()
+                if keeper is not None and (keeper.due() or course.step == steps):
+                    ledger.charge_energy(phase, stretch.end())
+                    with window.paused():
+                        paused_s = time.perf_counter()
+                        save()
+                        epoch_started_s += time.perf_counter() - paused_s
+                    keeper.resume_clock()
+                    ledger.resume_clock()
+                    stretch = meter.begin("training")
                 now_s = time.perf_counter()
                 if now_s - reported_s > 0.5:
                     reported_s = now_s
-                    left_s = (now_s - started_s) / step * (steps - step)
-                    seen = batch * batches.batch_size
-                    last = history[-1].holdout_accuracy if history else None
-                    numbers = (float(loss_sum) / batch, float(correct) / seen, last, kept, meter.power_w(), left_s)
-                    report(Progress(False, epoch, epochs, step, steps, phase, *numbers))
+                    if keeper is not None:
+                        keeper.note_if_due()
+                    seen = course.batch * batches.batch_size
+                    last = course.history[-1].holdout_accuracy if course.history else None
+                    means = (float(course.loss_sum) / course.batch, float(course.correct) / seen, last)
+                    numbers = (*means, kept, meter.power_w(), seconds_left())
+                    report(Progress(False, course.epoch, epochs, course.step, steps, phase, *numbers))
 
             ledger.charge_energy(phase, stretch.end())
-            if step == steps:
+            if course.step == steps:
                 with charged(ledger, meter, phase):
                     method.settle(held_out)
-            epoch_s = time.perf_counter() - epoch_started_s
+            epoch_s = time.perf_counter() - epoch_started_s + course.epoch_s
             with window.paused():
                 kept = kept_macs()
                 accuracy = evaluate(network, data.holdout, data, device)
                 entry = Epoch(
-                    epoch=epoch,
+                    epoch=course.epoch,
                     phase=phase,
-                    loss=float(loss_sum) / in_epoch,
-                    train_accuracy=float(correct) / (in_epoch * batches.batch_size),
+                    loss=float(course.loss_sum) / in_epoch,
+                    train_accuracy=float(course.correct) / (in_epoch * batches.batch_size),
                     holdout_accuracy=accuracy,
                     kept_macs=kept,
-                    learning_rate=rate,
+                    learning_rate=rate_at(rates, course.step - 1, recipe.schedule),
                     duration_s=round(epoch_s, 3),
                 )
                 if not math.isfinite(entry.loss):
-                    raise DivergedError(f"the loss of epoch {epoch} is {entry.loss}: lower the learning rate")
-                history.append(entry)
-                left_s = (time.perf_counter() - started_s) / step * (steps - step)
-                numbers = (entry.loss, entry.train_accuracy, accuracy, kept, meter.power_w(), left_s)
-                report(Progress(True, epoch, epochs, step, steps, phase, *numbers))
+                    raise DivergedError(f"the loss of epoch {course.epoch} is {entry.loss}: lower the learning rate")
+                course.history.append(entry)
+                numbers = (entry.loss, entry.train_accuracy, accuracy, kept, meter.power_w(), seconds_left())
+                report(Progress(True, course.epoch, epochs, course.step, steps, phase, *numbers))
+            course.next_epoch()
             ledger.resume_clock()
         with charged(ledger, meter, phase):
             result = method.finish()
+        if keeper is not None:
+            keeper.end()
     assert window.reading is not None
-    return Trained(result, tuple(history), ledger, window.reading)
+    return Trained(result, tuple(course.history), ledger, energies.training(window.reading), energies.redone)
+
+
+def take_on(
+    state: dict[str, Any], method: Method, network: nn.Module, recipe: Training
+) -> tuple[Course, torch.optim.Optimizer]:
+    """Bring a prepared method and its network to where a checkpoint was taken.
+
+    Raises:
+        StateError: it does not fit.
+    """
+    try:
+        method.load_state_dict(state["method"])
+        restore_network(network, state["network"])
+        optimizer = make_optimizer(restored_groups(state["optimizer"], network), recipe)
+        restore_optimizer(optimizer, state["optimizer"], network)
+        return Course.restored(state["course"]), optimizer
+    except (AttributeError, KeyError, TypeError, ValueError) as e:
+        raise StateError(f"it does not fit ({type(e).__name__}: {str(e).splitlines()[0] if str(e) else ''})") from None
+
+
+class Energies:
+    """Energy of a training, over all its starts: readings are added with their uncertainties.
+
+    Args:
+        state: the checkpoint that this start goes on from.
+    """
+
+    def __init__(self, state: dict[str, Any] | None) -> None:
+        stored = {} if state is None else state["energies"]
+        self._before = Reading.model_validate(stored["training"]) if stored else None
+        self.redone = Reading.model_validate(stored["redone"]) if stored.get("redone") else None
+
+    def training(self, now: Reading) -> Reading:
+        """With that of this start, `now`."""
+        return now if self._before is None else add_readings("training", [self._before, now])
+
+    def redo(self, ledger: Ledger, reading: Reading, samples: int, forward_macs: int, duration_s: float) -> None:
+        """Charge what was, or is, done twice."""
+        ledger.charge_again(samples=samples, forward_macs=forward_macs, duration_s=duration_s, reading=reading)
+        known = [] if self.redone is None else [self.redone]
+        self.redone = add_readings("redone", [*known, reading])
+
+    def state(self, now: Reading) -> dict[str, Any]:
+        redone = None if self.redone is None else self.redone.model_dump(mode="json")
+        return {"training": self.training(now).model_dump(mode="json"), "redone": redone}
 
 
 @contextmanager

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from greenprune.bench import models
@@ -18,9 +20,12 @@ from greenprune.bench.energy.reading import Kind
 from greenprune.bench.inference import calibration
 from greenprune.bench.machine.contention import contention, usage
 from greenprune.bench.suite.settings import Settings
+from greenprune.bench.training.identity import place
+from greenprune.bench.training.keeper import Keeper
 from greenprune.bench.training.loop import Trained, train
 from greenprune.methods import CostTable, Method, find
 from greenprune.methods.cost.kinds import MEASURED
+from greenprune.methods.state import StateError
 from torch import Tensor, nn
 
 Emit = Callable[..., None]
@@ -45,10 +50,13 @@ class Training:
     notes: tuple[str, ...]
 
 
-def train_once(s: Settings, data: Dataset, meter: EnergyMeter, emit: Emit) -> Training:
-    """Train as the settings say; `data` has as many training images as they ask for."""
+def train_once(s: Settings, data: Dataset, meter: EnergyMeter, emit: Emit, keeper: Keeper) -> Training:
+    """Train as the settings say, from the last checkpoint on where there is one.
+
+    Args:
+        data: with as many training images as they ask for.
+    """
     device = torch.device(s.device)
-    torch.manual_seed(s.seed)
     torch.use_deterministic_algorithms(device.type == "cpu")
     torch.utils.deterministic.fill_uninitialized_memory = False  # it costs 5 % of a step, and nothing reads such memory
     batches = Batches(
@@ -63,12 +71,37 @@ def train_once(s: Settings, data: Dataset, meter: EnergyMeter, emit: Emit) -> Tr
         flip=data.flip,
         channels_last=s.training.channels_last,
     )
-    method_class = find(s.method.name)
-    model = fresh_model(s, data.classes, device)
     if device.type == "cuda":
         meter.measure_idle()
-    table = energy_kind = None
-    if method_class.prunes and s.cost in MEASURED:
+    for state in keeper.found:
+        try:
+            return _train_from(state, s, data, batches, meter, emit, keeper)
+        except StateError as e:
+            keeper.said.append(f"checkpoint {state['number']} is not used: {e}")
+    return _train_from(None, s, data, batches, meter, emit, keeper)
+
+
+def _train_from(
+    state: dict[str, Any] | None,
+    s: Settings,
+    data: Dataset,
+    batches: Batches,
+    meter: EnergyMeter,
+    emit: Emit,
+    keeper: Keeper,
+) -> Training:
+    """From this checkpoint; None: from the start.
+
+    Raises:
+        StateError: it does not fit.
+    """
+    device = torch.device(s.device)
+    torch.manual_seed(s.seed)
+    method_class = find(s.method.name)
+    model = fresh_model(s, data.classes, device)
+    earlier = Earlier(state, device)
+    table, energy_kind = earlier.table, earlier.energy_kind
+    if method_class.prunes and s.cost in MEASURED and table is None:
         emit("calibrating")
         table, energy_kind = calibration.measure(s, model, next(batches.epoch(0))[0][:1], meter)
     method = method_class(
@@ -82,15 +115,74 @@ def train_once(s: Settings, data: Dataset, meter: EnergyMeter, emit: Emit) -> Tr
         round_to=s.round_to,
     )
     before = usage()
+
+    def notes() -> list[str]:
+        return contention(before, usage(), "training") if device.type == "cpu" else []
+
+    def others() -> dict[str, Any]:
+        return {
+            "table": None if table is None else table.model_dump(mode="json"),
+            "energy_kind": energy_kind,
+            "notes": [*earlier.notes, *notes()],
+            "place": place(device),
+            "power": packed(meter.power_log.columns()),
+            "power_started_at_s": meter.power_log.started_at_s,
+        }
+
+    if state is not None:
+        meter.power_log.go_on(unpacked(state["others"]["power"]), state["others"]["power_started_at_s"])
+        emit("resumed", step=state["course"]["step"])
     country, gpus = s.measurement.country, device.type == "cuda"
     with crosschecked(s.measurement.crosscheck, meter, country=country, gpus=gpus) as checks:
         trained = train(
             method, model, data, batches, s.training, device, meter,
             report=lambda progress: emit("progress", **dataclasses.asdict(progress)),
-            allowance=s.allowance,
+            allowance=s.allowance, keeper=keeper, state=state, others=others,
         )  # fmt: skip
-    shared = contention(before, usage(), "training") if device.type == "cpu" else []
-    return Training(method, trained, table, energy_kind, tuple(checks), (*data.notes, *shared))
+    said = [*earlier.notes, *notes(), *keeper.said]
+    if state is not None and checks:
+        said.append("the other energy meters saw the training after its last interruption alone")
+    return Training(method, trained, table, energy_kind, tuple(checks), (*data.notes, *dict.fromkeys(said)))
+
+
+class Earlier:
+    """What a run knows from before its interruption; `notes`: what a reader has to know of it."""
+
+    def __init__(self, state: dict[str, Any] | None, device: torch.device) -> None:
+        stored = {} if state is None else state["others"]
+        table = stored.get("table")
+        self.table = None if table is None else CostTable.model_validate(table)
+        self.energy_kind: Kind | None = stored.get("energy_kind")
+        self.notes: list[str] = list(stored.get("notes", []))
+        was, now = stored.get("place"), place(device)
+        if was is not None and was != now:
+            self.notes.append(f"trained on {was}, then on {now}: not the same bit for bit as on one of them alone")
+
+
+def packed(columns: dict[str, list[Any]]) -> dict[str, Any]:
+    """The columns of a power log, short."""
+    labels = list(zip(columns["source"], columns["kind"], columns["phase"], strict=True))
+    known = list(dict.fromkeys(labels))
+    number = {label: i for i, label in enumerate(known)}
+    power_w = [math.nan if power is None else power for power in columns["power_w"]]
+    return {
+        "labels": known,
+        "label": torch.tensor([number[label] for label in labels], dtype=torch.int32),
+        "time_s": torch.tensor(columns["time_s"], dtype=torch.float64),
+        "power_w": torch.tensor(power_w, dtype=torch.float64),
+    }
+
+
+def unpacked(stored: dict[str, Any]) -> dict[str, list[Any]]:
+    """What `packed` was given."""
+    labels = [stored["labels"][i] for i in stored["label"].tolist()]
+    return {
+        "time_s": stored["time_s"].tolist(),
+        "source": [label[0] for label in labels],
+        "kind": [label[1] for label in labels],
+        "power_w": [None if math.isnan(power) else power for power in stored["power_w"].tolist()],
+        "phase": [label[2] for label in labels],
+    }
 
 
 def fresh_model(settings: Settings, classes: int, device: torch.device) -> nn.Module:

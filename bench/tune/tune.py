@@ -24,8 +24,9 @@ from greenprune.bench.plan.plan import Run, completed, differences
 from greenprune.bench.records.folder import make_writable
 from greenprune.bench.records.tuning import TUNE_FILE, Trial, Tuning, read_tuning, write_tuning
 from greenprune.bench.run.job import Job
-from greenprune.bench.run.launch import Display
+from greenprune.bench.run.launch import Display, full_disk
 from greenprune.bench.run.process import Workers, exit_reason, in_parallel
+from greenprune.bench.suite.recipe import Running
 from greenprune.bench.suite.settings import Settings
 from greenprune.bench.suite.suite import MethodEntry, Suite
 from greenprune.bench.training.ledger import refuse_small_allowances
@@ -139,24 +140,28 @@ def tune(
     data_root: str | None,
     display: Display,
     shares: Sequence[tuple[int, ...]] = ((),),
+    running: Running | None = None,
 ) -> Tuning:
     """Try those of `choices` that have not been tried, and store each trial in `folder` when it ends.
 
-    A trial that failed is not repeated: a choice of options that diverges does so again.
+    A trial that failed is not repeated: a choice of options that diverges does so again. One that was ended from outside
+    is, and goes on from its last checkpoint.
     """
+    running = running or Running()
+    tuning = tuning.model_copy(update={"trials": tuple(trial for trial in tuning.trials if not trial.ended_outside)})
     tried = {_key(trial.options) for trial in tuning.trials}
     todo = [choice for choice in choices if _key(choice) not in tried]
-    before = len(tuning.trials)
-    workers, lock = Workers(), threading.Lock()
+    free = [n for n in range(len(choices) + len(tuning.trials)) if n not in {trial.number for trial in tuning.trials}]
+    workers, lock = Workers(running), threading.Lock()
     make_writable(folder)
 
     def one(numbered: tuple[int, Choice], cores: tuple[int, ...]) -> None:
         nonlocal tuning
         place, choice = numbered
-        number = before + place
+        number = free[place]
         run = Run(f"trial {number}", settings.model_copy(update={"method": with_choice(entry, choice)}))
         display.start(run, place + 1, len(todo))
-        trial = run_trial(run, number, choice, folder, workers, data_root, display, cores, len(shares))
+        trial = run_trial(run, number, choice, folder, workers, data_root, display, cores, len(shares), running)
         display.finish(run, said(trial))
         with lock:
             trials = sorted((*tuning.trials, trial), key=lambda t: t.number)
@@ -169,13 +174,13 @@ def tune(
 
 def run_trial(
     run: Run, number: int, choice: Choice, folder: Path, workers: Workers, data_root: str | None, display: Display,
-    cores: tuple[int, ...], jobs: int,
+    cores: tuple[int, ...], jobs: int, running: Running,
 ) -> Trial:  # fmt: skip
     """One training with these options, in a fresh process."""
     place = folder / f"trial-{number}"
     job = Job(
         suite="", key=run.key, settings=run.settings, data_root=data_root, folder=str(place), command="", cores=cores,
-        jobs=jobs, trial=True,
+        jobs=jobs, checkpoint_minutes=running.checkpoint_minutes, trial=True,
     )  # fmt: skip
     result: dict[str, Any] = {}
 
@@ -188,6 +193,8 @@ def run_trial(
     started_s = time.perf_counter()
     ended = workers.run(job, event)
     duration_s = round(time.perf_counter() - started_s, 3)
+    if ended.full:
+        raise full_disk(folder)
     if ended.code == 0 and result:
         shutil.rmtree(place, ignore_errors=True)  # its output says nothing that is not known now
         return Trial(
@@ -202,7 +209,14 @@ def run_trial(
             warnings=result["warnings"],
         )
     reason = ended.reason or f"{exit_reason(ended.code)}; see {place.name}/output.log"
-    return Trial(number=number, options=choice, status="failed", reason=reason, duration_s=duration_s)
+    return Trial(
+        number=number,
+        options=choice,
+        status="failed",
+        reason=reason,
+        duration_s=duration_s,
+        ended_outside=ended.outside,
+    )
 
 
 def said(trial: Trial) -> str:

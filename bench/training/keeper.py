@@ -1,0 +1,143 @@
+"""When a training saves itself, what it has spent meanwhile, and when it has to stop."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from greenprune.bench.energy import Reading
+from greenprune.bench.energy.window import Window
+from greenprune.bench.training import checkpoint, files, spent
+from greenprune.bench.training.checkpoint import Identity
+from greenprune.bench.training.ledger import Ledger
+from greenprune.methods.state import StateError
+
+LOG_S = 3.0
+"""Between two lines of what was spent; so much of a training may be lost without a trace when its process is killed."""
+
+
+class StoppedError(Exception):
+    """The training was asked to stop, and did after a whole step; the message says whether it was saved."""
+
+
+class Keeper:
+    """Keeps one run's training.
+
+    Args:
+        folder: of the run.
+        identity: of the training; see `checkpoint.newest`.
+        interval_s: between two checkpoints.
+        started_at: of this process, ISO 8601.
+
+    Attributes:
+        found: checkpoints to go on from, the newest first.
+        said: in a sentence each, what a reader has to know of how it was kept.
+    """
+
+    def __init__(self, folder: Path, identity: Identity, *, interval_s: float, started_at: str) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._folder, self._identity, self._interval_s = folder, dict(identity), interval_s
+        self.found, self.said = checkpoint.newest(folder, identity)
+        if not self.found and self.said:
+            self.said.append("it began anew")
+        self.log = spent.SpentLog(folder, identity, started_at)
+        self.number = 0  # of the checkpoint that the training goes on from
+        self.checkpoints, self.checkpoint_s = 0, 0.0  # saved in all, and the seconds that took
+        self.active = False  # whether a training is running that looks at `stop`
+        self.stop: str | None = None  # why the training has to stop
+        self.unable: str | None = None  # why it cannot be saved
+
+    @property
+    def interruptions(self) -> int:
+        return self.log.attempt - 1
+
+    def goes_on_from(self, state: dict[str, Any] | None) -> list[spent.Spent]:
+        """Take on the counts of a checkpoint (None: there is none); what was spent after it and is lost."""
+        if state is not None:
+            self.number = state["number"]
+            self.checkpoints, self.checkpoint_s = state["checkpoints"], state["checkpoint_s"]
+        return self.log.lost(self.number)
+
+    def begin(self, window: Window, ledger: Ledger) -> None:
+        """The training runs; `window` is its energy."""
+        self._window, self._ledger = window, ledger
+        self.active = True
+        self._mark()
+
+    def end(self) -> None:
+        """It is over: what was spent since the last checkpoint is noted."""
+        self.note()
+        self.active = False
+
+    def _mark(self) -> None:
+        self._stretches = self._window.stretches
+        self._before = self._ledger.totals()
+        self._saved_s = self._noted_s = time.perf_counter()
+
+    def due(self) -> bool:
+        """Whether to save now."""
+        if self.stop is None and self.unable is not None:
+            return False
+        return self.stop is not None or time.perf_counter() - self._saved_s >= self._interval_s
+
+    def note_if_due(self) -> None:
+        if time.perf_counter() - self._noted_s >= LOG_S:
+            self.note()
+
+    def note(self) -> None:
+        """Write down what was spent since the last checkpoint. Raises OSError."""
+        samples, forward_macs, duration_s = (
+            now - before for now, before in zip(self._ledger.totals(), self._before, strict=True)
+        )
+        self.note_part("training", self._window.so_far(self._stretches), samples, forward_macs, duration_s)
+        self._noted_s = time.perf_counter()
+
+    def note_part(self, part: str, reading: Reading, samples: int, forward_macs: int, duration_s: float) -> None:
+        """Raises OSError."""
+        self.log.note(
+            spent.Spent(
+                attempt=self.log.attempt, after=self.number, part=part, samples=int(samples),
+                forward_macs=int(forward_macs), duration_s=duration_s, reading=reading,
+            )
+        )  # fmt: skip
+
+    def save(self, state: Callable[[], dict[str, Any]]) -> None:
+        """Store what `state` gives; its time and energy are not the training's. To be called after a whole step.
+
+        Raises:
+            StoppedError: the training was asked to stop.
+            OSError: it cannot be written.
+        """
+        started_s = time.perf_counter()
+        if self.unable is None:
+            self.note()
+            number = max(self.number, self.log.last_checkpoint) + 1
+            counts = {
+                "identity": self._identity,
+                "number": number,
+                "checkpoints": self.checkpoints + 1,
+                "checkpoint_s": self.checkpoint_s,
+            }
+            try:
+                checkpoint.write(self._folder, state() | counts)
+            except StateError as e:
+                self.unable = f"it cannot be saved in the middle, and begins anew when it is interrupted: {e}"
+                self.said.append(self.unable)
+            else:
+                self.number = number
+                self.log.shorten()
+                self.checkpoints += 1
+                self.checkpoint_s += time.perf_counter() - started_s
+        if self.stop is not None:
+            saved = "saved" if self.unable is None else "not saved"
+            raise StoppedError(f"{self.stop}; {saved} after a whole step, start it again to go on")
+
+    def resume_clock(self) -> None:
+        """The training goes on after a checkpoint."""
+        self._mark()
+
+    def clear(self) -> None:
+        """The run is finished: delete what it kept."""
+        files.clear(self._folder)

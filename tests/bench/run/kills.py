@@ -1,0 +1,162 @@
+"""Kills a suite of all methods at random moments, lets it finish, and compares it with the same suite undisturbed.
+
+    python -m tests.bench.run.kills FOLDER [--kills 20] [--model resnet20] [--methods gated dynamic] [--seed 0]
+
+What must be equal bit for bit are the weights, and of the records everything but times, energies and how often the run was
+interrupted. Kills are SIGKILL to the worker, SIGKILL to the launcher, and SIGTERM or SIGINT to the launcher.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+from greenprune.methods import registry
+from safetensors.torch import load_file
+
+SUITE = """\
+name = "kills"
+dataset = "digits"
+model = "{model}"
+budgets = [0.5]
+seeds = [0]
+
+[training]
+epochs = {epochs}
+batch_size = 64
+precision = "float32"
+
+[run]
+checkpoint_minutes = {minutes}
+
+{methods}
+[measurement]
+inference_seconds = 0.1
+inference_batch_sizes = [16]
+"""
+
+TIMES = {
+    "started_at", "finished_at", "duration_s", "energy", "energy_j", "inference", "emissions", "energy_sources", "warnings",
+    "interruptions", "checkpoints", "checkpoint_s", "redone", "command", "crosscheck", "kept_latency", "kept_energy",
+    "calibration", "machine",
+}  # fmt: skip
+"""What of a record may differ."""
+
+
+def without_times(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: without_times(item) for key, item in value.items() if key not in TIMES}
+    return [without_times(item) for item in value] if isinstance(value, list) else value
+
+
+def differences(disturbed: Path, undisturbed: Path) -> list[str]:
+    """What differs between the runs of two results folders (of one suite), in words."""
+    found = []
+    for path in sorted(undisturbed.glob("*/record.json")):
+        key = path.parent.name
+        other = disturbed / key
+        if not (other / "record.json").exists():
+            found.append(f"{key}: has no record")
+            continue
+        ours, theirs = (json.loads((folder / "record.json").read_text()) for folder in (other, path.parent))
+        if without_times(ours) != without_times(theirs):
+            names = [k for k in theirs if without_times(ours.get(k)) != without_times(theirs[k]) and k not in TIMES]
+            found.append(f"{key}: records differ in {', '.join(names)}")
+            continue
+        a, b = (load_file(folder / "model.safetensors") for folder in (other, path.parent))
+        if a.keys() != b.keys() or not all(torch.equal(a[name], b[name]) for name in a):
+            found.append(f"{key}: weights differ")
+        if left := sorted(file.name for file in other.iterdir() if "checkpoint" in file.name or "spent" in file.name):
+            found.append(f"{key}: {', '.join(left)} left behind")
+    return found
+
+
+def start(suite: Path, out: Path) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "greenprune", "run", str(suite), "--out", str(out), "--skip-measure"]
+    log = (suite.parent / "log").open("ab")
+    return subprocess.Popen(
+        command, stdout=log, stderr=log, cwd=suite.parent, env=os.environ | {"OMP_NUM_THREADS": "1"}
+    )
+
+
+def worker_of(launcher: subprocess.Popen[bytes]) -> psutil.Process | None:
+    try:
+        children = psutil.Process(launcher.pid).children()
+    except psutil.Error:
+        return None
+    return next((child for child in children if "greenprune.bench.run.worker" in " ".join(child.cmdline())), None)
+
+
+def disturbed(suite: Path, out: Path, kills: int, longest_s: float, seed: int) -> list[str]:
+    """Kill and start again until there were `kills`, then let it finish; what was done."""
+    dice = random.Random(seed)
+    done: list[str] = []
+    launcher = start(suite, out)
+    while len(done) < kills and launcher.poll() is None:
+        time.sleep(dice.uniform(0.5, longest_s))
+        how = dice.choice(["worker SIGKILL", "worker SIGKILL", "SIGKILL", "SIGTERM", "SIGINT"])
+        worker = worker_of(launcher)
+        if launcher.poll() is not None:
+            break
+        if how.startswith("worker"):
+            if worker is None:
+                continue
+            worker.kill()
+        else:
+            launcher.send_signal(signal.Signals[how])
+            launcher.wait(timeout=120)
+            launcher = start(suite, out)
+        done.append(how)
+    launcher.wait()
+    for _ in range(2):  # what was killed as a worker alone is tried again
+        if start(suite, out).wait() == 0:
+            break
+    return done
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--model", default="resnet20")
+    parser.add_argument("--epochs", type=int, default=6)
+    parser.add_argument("--methods", nargs="+", default=sorted(registry()))
+    parser.add_argument("--longest", type=float, default=40.0, help="seconds to the next kill, at most")
+    parser.add_argument("--checkpoint-minutes", type=float, default=0.05)
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    folder = arguments.folder.resolve()
+    folder.mkdir(parents=True, exist_ok=True)
+    suite = folder / "kills.toml"
+    methods = "".join(f'[[methods]]\nname = "{name}"\n\n' for name in arguments.methods)
+    minutes = arguments.checkpoint_minutes
+    suite.write_text(SUITE.format(model=arguments.model, epochs=arguments.epochs, methods=methods, minutes=minutes))
+    if start(suite, folder / "undisturbed").wait() != 0:
+        print(f"the undisturbed suite failed, see {folder / 'log'}")
+        return 2
+    done = disturbed(suite, folder / "disturbed", arguments.kills, arguments.longest, arguments.seed)
+    found = differences(folder / "disturbed/kills", folder / "undisturbed/kills")
+    print(f"{len(done)} kills: {', '.join(done)}")
+    for path in sorted((folder / "disturbed/kills").glob("*/record.json")):
+        record = json.loads(path.read_text())
+        redone = (record["ledger"] or {}).get("redone") or {"duration_s": 0.0, "samples": 0}
+        print(
+            f"{path.parent.name}: interrupted {record['interruptions']} times, {redone['samples']} images and "
+            f"{redone['duration_s']:.1f} s twice"
+        )
+    print("\n".join(found) if found else "weights and records are equal")
+    return 1 if found else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
