@@ -103,24 +103,6 @@ class Window:
             self._segments = []
         return self._reading
 
-    @property
-    def stretches(self) -> int:
-        """How many stretches between pauses are over."""
-        return len(self._spans)
-
-    def so_far(self, first: int = 0) -> Reading:
-        """The energy until now; the window stays as it is.
-
-        Nothing is synchronised: what was launched and has not run yet is not in it. Never raises on account of a sensor.
-
-        Args:
-            first: leave out so many stretches (see `stretches`), the oldest.
-        """
-        spans = self._spans[first:]
-        if self._open is not None:
-            spans = [*spans, (self._open, self._meter._marks(), time.perf_counter() - self._start_s)]
-        return self._meter._read(self.name, self._pid, spans, self._problems)
-
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
         """Time and energy inside do not count. Inside another pause it does nothing."""

@@ -17,8 +17,8 @@ import greenprune.methods
 import torch
 from greenprune.bench.data.data import Dataset
 from greenprune.bench.machine.machine import cpu_name
-from greenprune.bench.suite.settings import Settings
 from greenprune.bench.machine.precision import resolve_precision
+from greenprune.bench.suite.settings import Settings
 from greenprune.methods import find
 
 ROOMS = ("data", "models", "suite", "training")

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-from greenprune.bench.energy import Reading
-from greenprune.bench.energy.window import Window
+from greenprune.bench.energy import EnergyMeter, Reading
 from greenprune.bench.training import checkpoint, files, spent
 from greenprune.bench.training.checkpoint import Identity
 from greenprune.bench.training.ledger import Ledger
@@ -60,19 +60,24 @@ class Keeper:
             self.checkpoints, self.checkpoint_s = state["checkpoints"], state["checkpoint_s"]
         return self.log.lost(self.number)
 
-    def begin(self, window: Window, ledger: Ledger) -> None:
-        """The training runs; `window` is its energy."""
-        self._window, self._ledger = window, ledger
+    def begin(self, meter: EnergyMeter, ledger: Ledger) -> None:
+        """The training runs."""
+        self._meter, self._ledger = meter, ledger
         self.active = True
         self._mark()
+
+    def paused(self) -> AbstractContextManager[None]:
+        """Time and energy inside are not the training's."""
+        return self._window.paused()
 
     def end(self) -> None:
         """It is over: what was spent since the last checkpoint is noted."""
         self.note()
+        self._window.end()
         self.active = False
 
     def _mark(self) -> None:
-        self._stretches = self._window.stretches
+        self._window = self._meter.begin("training")  # since the last checkpoint
         self._before = self._ledger.totals()
         self._saved_s = self._noted_s = time.perf_counter()
 
@@ -91,7 +96,7 @@ class Keeper:
         samples, forward_macs, duration_s = (
             now - before for now, before in zip(self._ledger.totals(), self._before, strict=True)
         )
-        self.note_part("training", self._window.so_far(self._stretches), samples, forward_macs, duration_s)
+        self.note_part("training", self._window.so_far(), samples, forward_macs, duration_s)
         self._noted_s = time.perf_counter()
 
     def note_part(self, part: str, reading: Reading, samples: int, forward_macs: int, duration_s: float) -> None:
@@ -136,6 +141,7 @@ class Keeper:
 
     def resume_clock(self) -> None:
         """The training goes on after a checkpoint."""
+        self._window.end()
         self._mark()
 
     def clear(self) -> None:

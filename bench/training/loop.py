@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -127,6 +127,11 @@ def train(
         kept = method.kept_cost()
         return count_macs(network, example) / dense_macs if kept is None else kept
 
+    @contextmanager
+    def paused() -> Iterator[None]:
+        with window.paused(), nullcontext() if keeper is None else keeper.paused():
+            yield
+
     def held_out() -> Iterator[Tensor]:
         for x, _ in evaluation_batches(
             data.holdout, batch_size=EVALUATION_BATCH, mean=data.mean, std=data.std, device=device
@@ -165,7 +170,7 @@ def train(
     with meter.window("training") as window:
         ledger.resume_clock()
         if keeper is not None:
-            keeper.begin(window, ledger)
+            keeper.begin(meter, ledger)
             for part in lost:
                 energies.redo(ledger, part.reading, part.samples, part.forward_macs, part.duration_s)
             if state is not None:
@@ -215,7 +220,7 @@ def train(
                 course.correct += (logits.detach().argmax(1) == y).sum()
                 if keeper is not None and (keeper.due() or course.step == steps):
                     ledger.charge_energy(phase, stretch.end())
-                    with window.paused():
+                    with paused():
                         paused_s = time.perf_counter()
                         save()
                         epoch_started_s += time.perf_counter() - paused_s
@@ -238,7 +243,7 @@ def train(
                 with charged(ledger, meter, phase):
                     method.settle(held_out)
             epoch_s = time.perf_counter() - epoch_started_s + course.epoch_s
-            with window.paused():
+            with paused():
                 kept = kept_macs()
                 accuracy = evaluate(network, data.holdout, data, device)
                 entry = Epoch(

@@ -97,13 +97,28 @@ def worker_of(launcher: subprocess.Popen[bytes]) -> psutil.Process | None:
     return next((child for child in children if "greenprune.bench.run.worker" in " ".join(child.cmdline())), None)
 
 
+def wait_for_training(out: Path, launcher: subprocess.Popen[bytes]) -> bool:
+    """Until a run trains; whether one does."""
+    since_s = time.time()
+    while launcher.poll() is None:
+        logs = [path for path in out.glob("*/*/spent.jsonl") if path.exists()]
+        if any(path.stat().st_mtime > since_s for path in logs):
+            return True
+        time.sleep(0.1)
+    return False
+
+
 def disturbed(suite: Path, out: Path, kills: int, longest_s: float, seed: int) -> list[str]:
     """Kill and start again until there were `kills`, then let it finish; what was done."""
     dice = random.Random(seed)
     done: list[str] = []
     launcher = start(suite, out)
     while len(done) < kills and launcher.poll() is None:
-        time.sleep(dice.uniform(0.5, longest_s))
+        if dice.random() < 0.8:  # starting takes most of the time here: else it would be hit again and again
+            training = wait_for_training(out, launcher)
+            time.sleep(dice.uniform(0.0, longest_s) if training else 0.0)
+        else:
+            time.sleep(dice.uniform(0.5, 4 * longest_s))
         how = dice.choice(["worker SIGKILL", "worker SIGKILL", "SIGKILL", "SIGTERM", "SIGINT"])
         worker = worker_of(launcher)
         if launcher.poll() is not None:
@@ -131,7 +146,7 @@ def main() -> int:
     parser.add_argument("--model", default="resnet20")
     parser.add_argument("--epochs", type=int, default=6)
     parser.add_argument("--methods", nargs="+", default=sorted(registry()))
-    parser.add_argument("--longest", type=float, default=40.0, help="seconds to the next kill, at most")
+    parser.add_argument("--longest", type=float, default=8.0, help="seconds of training to the next kill, at most")
     parser.add_argument("--checkpoint-minutes", type=float, default=0.05)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()

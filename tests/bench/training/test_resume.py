@@ -32,9 +32,9 @@ class Window:
     """Takes a joule for every second step of its life, so to speak: one for each time that it is asked or ended."""
 
     def __init__(self) -> None:
-        self.stretches, self.reading = 0, self.so_far()
+        self.reading = self.so_far()
 
-    def so_far(self, first: int = 0) -> Reading:
+    def so_far(self) -> Reading:
         source = SourceReading(name="cpu", kind="modelled", energy_j=1.0, low_j=0.5, high_j=2.0)
         return Reading(name="training", duration_s=1.0, sources=(source,))
 
@@ -42,7 +42,6 @@ class Window:
         return self.reading
 
     def paused(self) -> Window:
-        self.stretches += 1
         return self
 
     def __enter__(self) -> Window:
