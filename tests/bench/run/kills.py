@@ -1,6 +1,6 @@
 """Kills a suite of all methods at random moments, lets it finish, and compares it with the same suite undisturbed.
 
-    python -m tests.bench.run.kills FOLDER [--kills 20] [--model resnet20] [--methods gated dynamic] [--seed 0]
+    python -m tests.bench.run.kills FOLDER [--kills 20] [--model MODEL] [--methods gated dynamic] [--seed 0]
 
 What must be equal bit for bit are the weights, and of the records everything but times, energies and how often the run was
 interrupted. Kills are SIGKILL to the worker, SIGKILL to the launcher, and SIGTERM or SIGINT to the launcher.
@@ -23,6 +23,11 @@ import psutil
 import torch
 from greenprune.methods import registry
 from safetensors.torch import load_file
+from torch import nn
+
+from tests.methods.networks import SmallResidual
+
+ROOT = Path(__file__).parents[3]
 
 SUITE = """\
 name = "kills"
@@ -84,9 +89,13 @@ def differences(disturbed: Path, undisturbed: Path) -> list[str]:
 def start(suite: Path, out: Path) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "greenprune", "run", str(suite), "--out", str(out), "--skip-measure"]
     log = (suite.parent / "log").open("ab")
-    return subprocess.Popen(
-        command, stdout=log, stderr=log, cwd=suite.parent, env=os.environ | {"OMP_NUM_THREADS": "1"}
-    )
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    return subprocess.Popen(command, stdout=log, stderr=log, cwd=suite.parent, env=environment)
+
+
+def small(classes: int) -> nn.Module:
+    """A network with residual branches that is quick to train."""
+    return SmallResidual()
 
 
 def worker_of(launcher: subprocess.Popen[bytes]) -> psutil.Process | None:
@@ -143,11 +152,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--kills", type=int, default=20)
-    parser.add_argument("--model", default="resnet20")
-    parser.add_argument("--epochs", type=int, default=6)
+    parser.add_argument("--model", default="tests.bench.run.kills:small")
+    parser.add_argument("--epochs", type=int, default=15)
     parser.add_argument("--methods", nargs="+", default=sorted(registry()))
     parser.add_argument("--longest", type=float, default=8.0, help="seconds of training to the next kill, at most")
-    parser.add_argument("--checkpoint-minutes", type=float, default=0.05)
+    parser.add_argument("--checkpoint-minutes", type=float, default=0.03)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     folder = arguments.folder.resolve()
