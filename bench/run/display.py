@@ -29,6 +29,8 @@ class Lines:
     def event(self, run: Run, event: dict[str, Any]) -> None:
         if event["event"] == "progress" and event["epoch_ended"]:
             self._line(self._indent(run) + describe(event))
+        elif event["event"] == "resumed":
+            self._line(f"{self._indent(run)}goes on after step {event['step']}")
         elif event["event"] in ("calibrating", "evaluating", "measuring"):
             self._line(f"{self._indent(run)}{event['event']}")
 
@@ -68,7 +70,7 @@ class Bars:
         task = self._tasks[run.key]
         if event["event"] == "progress":
             self._progress.update(task, completed=event["step"], total=event["steps"], status=describe(event))
-        elif event["event"] in ("calibrating", "evaluating", "measuring"):
+        elif event["event"] in ("calibrating", "resumed", "evaluating", "measuring"):
             self._progress.update(task, status=event["event"])
 
     def finish(self, run: Run, said: str) -> None:
@@ -103,4 +105,7 @@ def verdict(record: Record) -> str:
     assert record.cost is not None
     assert record.test_accuracy is not None
     valid = "" if record.valid else f"  INVALID: {record.invalid_reason}"
-    return f"test accuracy {record.test_accuracy:.2%} at {record.cost.kept_macs:.1%} of the MACs{valid}"
+    redone = ""
+    if record.interruptions and record.ledger is not None:
+        redone = f"  redone: {record.ledger.redone_share:.1%} of the training"
+    return f"test accuracy {record.test_accuracy:.2%} at {record.cost.kept_macs:.1%} of the MACs{redone}{valid}"

@@ -227,11 +227,11 @@ def train(
                     keeper.resume_clock()
                     ledger.resume_clock()
                     stretch = meter.begin("training")
+                if keeper is not None:
+                    keeper.note_if_due()
                 now_s = time.perf_counter()
                 if now_s - reported_s > 0.5:
                     reported_s = now_s
-                    if keeper is not None:
-                        keeper.note_if_due()
                     seen = course.batch * batches.batch_size
                     last = course.history[-1].holdout_accuracy if course.history else None
                     means = (float(course.loss_sum) / course.batch, float(course.correct) / seen, last)

@@ -68,6 +68,8 @@ RUN_COLUMNS: dict[str, str] = {
     "train_samples": "training samples seen in all phases together",
     "train_forward_macs": "multiply-accumulates of all forward passes in training",
     "train_duration_s": "seconds of training, all phases together",
+    "interruptions": "how often the run was ended and went on",
+    "redone_share": "seconds of what was done twice for that, in no other column / train_duration_s",
     **_per_kind("train_energy_{kind}_j", "joules of the whole training"),
     **{f"train_co2_{kind}_g": f"grams of CO2 equivalent of the whole training, from {kind} joules" for kind in KINDS},
     "greenprune_version": "version of greenprune that wrote the record",

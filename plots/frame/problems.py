@@ -163,7 +163,7 @@ def _of_reading(where: str, name: str, reading: Reading) -> Iterator[Problem]:
             yield Problem("energy", where, what, lost)
     for warning in reading.warnings:
         yield _of_warning(where, f"{name}: {warning}", "treat the figure with care")
-    if reading.name == "evaluation":  # no comparison rests on it
+    if reading.name in ("evaluation", "redone"):  # no comparison rests on them
         return
     for source in reading.sources:
         shortest_s = next((s for name, s in SHORTEST_S.items() if source.name.startswith(name)), SHORTEST_OTHERWISE_S)

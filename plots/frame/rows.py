@@ -52,6 +52,8 @@ def run_row(folder: str, record: Record) -> dict[str, Any]:
         "train_samples": ledger.samples,
         "train_forward_macs": ledger.forward_macs,
         "train_duration_s": sum(entry.duration_s for entry in ledger.entries),
+        "interruptions": record.interruptions,
+        "redone_share": ledger.redone_share,
         "greenprune_version": record.versions.get("greenprune", "unknown"),
         "torch_version": record.versions.get("torch", "unknown"),
     }

@@ -19,7 +19,7 @@ from typing import Any
 import jinja2
 import pandas as pd
 from greenprune.bench.errors import UserError
-from greenprune.bench.records.record import write_atomically
+from greenprune.bench.records.record import Record, write_atomically
 from greenprune.bench.text import bounded, signed_points, three_digits
 from greenprune.plots.figures.all import FIGURES, render
 from greenprune.plots.frame.checks import check
@@ -228,8 +228,17 @@ def _energy(part: Results) -> dict[str, Any]:
         "together": together,
         "trainings": trainings,
         "checked": bool(checked),
+        "redone": [f"{r.key}: {told}" for r in part.records if (told := redone(r))],
         "pue": rows[0]["pue"] if rows else None,
     }
+
+
+def redone(record: Record) -> str:
+    """What of a training was done twice, because it was interrupted; empty where it never was."""
+    if not record.interruptions or record.ledger is None:
+        return ""
+    times = "once" if record.interruptions == 1 else f"{record.interruptions} times"
+    return f"interrupted {times}, redone: {record.ledger.redone_share:.1%} of the training"
 
 
 def _published(part: Results) -> list[list[str]]:

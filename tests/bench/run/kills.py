@@ -32,13 +32,14 @@ ROOT = Path(__file__).parents[3]
 SUITE = """\
 name = "kills"
 dataset = "digits"
+train_images = {images}
 model = "{model}"
 budgets = [0.5]
 seeds = [0]
 
 [training]
 epochs = {epochs}
-batch_size = 64
+batch_size = 32
 precision = "float32"
 
 [run]
@@ -153,7 +154,8 @@ def main() -> int:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--model", default="tests.bench.run.kills:small")
-    parser.add_argument("--epochs", type=int, default=15)
+    parser.add_argument("--epochs", type=int, default=6)
+    parser.add_argument("--images", type=int, default=320, help="of the training set")
     parser.add_argument("--methods", nargs="+", default=sorted(registry()))
     parser.add_argument("--longest", type=float, default=8.0, help="seconds of training to the next kill, at most")
     parser.add_argument("--checkpoint-minutes", type=float, default=0.03)
@@ -164,7 +166,11 @@ def main() -> int:
     suite = folder / "kills.toml"
     methods = "".join(f'[[methods]]\nname = "{name}"\n\n' for name in arguments.methods)
     minutes = arguments.checkpoint_minutes
-    suite.write_text(SUITE.format(model=arguments.model, epochs=arguments.epochs, methods=methods, minutes=minutes))
+    suite.write_text(
+        SUITE.format(
+            model=arguments.model, epochs=arguments.epochs, methods=methods, minutes=minutes, images=arguments.images
+        )
+    )
     if start(suite, folder / "undisturbed").wait() != 0:
         print(f"the undisturbed suite failed, see {folder / 'log'}")
         return 2

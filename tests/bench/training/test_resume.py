@@ -85,20 +85,17 @@ def run(name: str | type[Method], folder: Path | None, stop: int | None = None, 
     batches = Batches(data.train, batch_size=BATCH_SIZE, mean=data.mean, std=data.std, device=cpu, seed=1, augment=True)
     recipe = Training(epochs=EPOCHS, batch_size=BATCH_SIZE, learning_rate=0.05, precision="float32")
     made = registry()[name] if isinstance(name, str) else name
-    method = made(keep=0.6, steps=STEPS, tolerance=0.1, seed=1)
     keeper = None
     if folder is not None:
         keeper = Keeper(folder, IDENTITY, interval_s=interval_s, started_at="now")
-        step = method.after_step
 
-        def after_step(optimizer: torch.optim.Optimizer) -> None:
-            step(optimizer)
-            if method.step == stop:
-                assert keeper is not None
+    class Stopped(made):  # type: ignore[misc, valid-type]
+        def after_step(self, optimizer: torch.optim.Optimizer) -> None:
+            super().after_step(optimizer)
+            if self.step == stop and keeper is not None:
                 keeper.stop = "stopped"
 
-        method.after_step = after_step  # type: ignore[method-assign]
-        method.made_by_prepare |= {"after_step"}  # type: ignore[misc]
+    method = Stopped(keep=0.6, steps=STEPS, tolerance=0.1, seed=1)
     state = next(iter(keeper.found), None) if keeper else None
     meter: Any = Meter()
     return train(method, network(), data, batches, recipe, cpu, meter, keeper=keeper, state=state)
@@ -125,8 +122,8 @@ class _Entry:
 @pytest.mark.parametrize("name", METHODS)
 def test_it_ends_as_if_nothing_had_happened(name: str, tmp_path: Path) -> None:
     undisturbed = run(name, None)
-    for stop in (2, BATCHES, 9, 13, STEPS - 2, STEPS):
-        with pytest.raises(StoppedError, match="saved after a whole step"):
+    for stop in (2, 9, 13, STEPS):
+        with pytest.raises(StoppedError, match="stopped; saved after a whole step"):
             run(name, tmp_path, stop, interval_s=1e9)
     again = run(name, tmp_path)
     assert same(again, undisturbed)
