@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+import uuid
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -55,6 +56,9 @@ which beside one other busy process on a machine of four cores made a training s
 the memory it has: by default it gives it back and asks for it again in each step (10,000 page faults and 10 to 14 % of the
 CPU time of a training step of ResNet-20, and layers that take 4.5 ms in one minute and 8.5 ms in the next).
 """
+
+MARK = "GREENPRUNE_WORKER"
+"""In the environment of a worker and of all that it starts: by it they are found when it is over."""
 
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
 """Both are set to the number of cores that a run has to itself: whichever the user limited otherwise would win."""
@@ -117,6 +121,7 @@ class Workers:
         folder.mkdir(parents=True, exist_ok=True)
         job_file = folder / JOB_FILE
         threads = dict.fromkeys(THREADS, str(len(job.cores))) if job.cores else {}
+        mark = uuid.uuid4().hex
         try:
             job_file.write_text(job.model_dump_json(), encoding="utf-8")
             with (folder / OUTPUT_FILE).open("w", encoding="utf-8") as log:
@@ -128,7 +133,7 @@ class Workers:
                         [sys.executable, "-P", "-c", WORKER, *arguments],
                         stdout=subprocess.PIPE,
                         stderr=log,
-                        env=ENVIRONMENT | os.environ | threads,
+                        env=ENVIRONMENT | os.environ | threads | {MARK: mark},
                         start_new_session=True,  # Ctrl-C is for the launcher, which gives the worker time to save
                     )
                     self._running.add(process)
@@ -139,7 +144,7 @@ class Workers:
                 self._follow(process, lambda told: None)
                 raise
             finally:
-                kill_tree(process.pid)
+                kill_tree(process.pid, mark)
                 process.wait()
                 assert process.stdout is not None
                 process.stdout.close()
@@ -182,7 +187,8 @@ class Workers:
                 process.terminate()
             ending_s = given_up_s if self._closed_s is None else self._closed_s
             if ending_s is not None and time.monotonic() - ending_s > GRACE_S:
-                kill_tree(process.pid)
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         killed = reason is None and process.returncode < 0
         outside = killed or given_up_s is not None or process.returncode == STOPPED
@@ -251,16 +257,18 @@ def processor_s(pid: int) -> float:
     return total_s
 
 
-def kill_tree(pid: int) -> None:
-    """Kill a process that leads a session, and all that it started."""
-    started: list[psutil.Process] = []
-    with contextlib.suppress(psutil.Error):
-        started = psutil.Process(pid).children(recursive=True)
-    for each in started:  # one by one too, for those that left the session
-        with contextlib.suppress(psutil.Error):
-            each.kill()
+def kill_tree(pid: int, mark: str) -> None:
+    """Kill a process that leads a session, and all that it started: those of its session, and wherever its mark is found.
+
+    Args:
+        mark: the value of `MARK` in its environment, which what it starts inherits.
+    """
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):
+            if process.environ().get(MARK) == mark and process.pid != os.getpid():
+                process.kill()
     with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(pid, signal.SIGKILL)
+        os.killpg(pid, signal.SIGKILL)  # last: a worker that ends itself and its like goes with them
 
 
 def share_cores(jobs: int, device: str) -> list[tuple[int, ...]]:

@@ -34,7 +34,7 @@ from greenprune.bench.records.record import CrossCheck, Emissions, Inference, Re
 from greenprune.bench.records.store import save_model
 from greenprune.bench.records.tuning import Spent
 from greenprune.bench.run.job import STOPPED, Job
-from greenprune.bench.run.process import kill_tree
+from greenprune.bench.run.process import MARK, kill_tree
 from greenprune.bench.training.identity import identity
 from greenprune.bench.training.keeper import Keeper, StoppedError
 from greenprune.bench.training.ledger import OverdrawnError
@@ -120,7 +120,7 @@ class Events:
         poll.register(self._lines, 0)  # no events asked for: what remains is that the other end was closed
         poll.poll()
         if os.getpgid(0) == os.getpid():
-            kill_tree(os.getpid())  # what it started would go on, too
+            kill_tree(os.getpid(), os.environ.get(MARK, ""))  # what it started would go on, too
         os._exit(1)
 
 

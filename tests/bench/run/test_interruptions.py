@@ -1,0 +1,209 @@
+"""Runs that are interrupted from start to end, what hangs or takes too long, and what a run has started."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import psutil
+import pytest
+from greenprune.bench.errors import UserError, is_full
+from greenprune.bench.run import process as processes
+from greenprune.bench.run.process import StoppingError, Watch, Workers
+from greenprune.bench.run.stop import Stopped, seconds_of, stoppable
+from greenprune.bench.suite.recipe import Running
+
+from tests.bench.run.kills import differences, start, wait_for_training, worker_of
+from tests.conftest import SUITE, is_running, wait_until
+
+RUN = """\
+[run]
+checkpoint_minutes = 0.005
+"""
+
+
+def worker(folder: Path, script: str) -> Any:
+    """A job, and in `sys.executable` a stand-in that does `script` in its place."""
+    stand_in = folder / "python"
+    stand_in.write_text(f"#!/bin/sh\n{script}\n")
+    stand_in.chmod(0o755)
+    return SimpleNamespace(folder=str(folder), cores=(), model_dump_json=lambda: "{}")
+
+
+@pytest.fixture
+def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    monkeypatch.setattr(processes, "CHECK_S", 0.05)
+    return tmp_path
+
+
+# Suites
+
+
+def test_a_suite_killed_in_its_trainings_equals_the_undisturbed_one(tmp_path: Path) -> None:
+    """One kill of each kind; `python -m tests.bench.run.kills` does it with all methods and 20 kills."""
+    networks = Path(__file__).parents[2] / "conftest.py"
+    assert networks.exists()
+    head, _, methods = SUITE.partition("[[methods]]")
+    suite = tmp_path / "tiny.toml"
+    dense, magnitude = '[[methods]]\nname = "dense"\n', '[[methods]]\nname = "magnitude"\n'
+    measurement = "[measurement]" + methods.partition("[measurement]")[2]
+    head = head.replace("tiny_networks:tiny", "tests.bench.run.kills:small").replace("epochs = 2", "epochs = 4")
+    suite.write_text("\n".join((head, RUN, dense, magnitude, measurement)))
+    undisturbed = start(suite, tmp_path / "undisturbed")
+    launcher = start(suite, tmp_path / "disturbed")
+    assert wait_for_training(tmp_path / "disturbed", launcher)
+    found = worker_of(launcher)
+    assert found is not None
+    found.kill()  # it is recorded, and the other one goes on
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        wait_for_training(tmp_path / "disturbed", launcher)
+        launcher.send_signal(number)
+        launcher.wait(timeout=120)
+        launcher = start(suite, tmp_path / "disturbed")
+    for _ in range(2):
+        if launcher.wait(timeout=300) == 0:
+            break
+        launcher = start(suite, tmp_path / "disturbed")
+    assert undisturbed.wait(timeout=300) == 0
+    assert differences(tmp_path / "disturbed/tiny", tmp_path / "undisturbed/tiny") == []
+    records = [json.loads(path.read_text()) for path in (tmp_path / "disturbed/tiny").glob("*/record.json")]
+    assert sum(record["interruptions"] for record in records) >= 1
+    assert "stopped (SIGTERM); what was finished is kept, start it again to go on" in (tmp_path / "log").read_text()
+
+
+def test_ctrl_c_in_the_first_moments_is_answered_with_a_sentence(tmp_path: Path) -> None:
+    code = "import signal, greenprune.__main__ as m, os; os.kill(os.getpid(), signal.SIGINT); m.main()"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=False,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    assert (done.returncode, done.stdout) == (130, "")
+    assert done.stderr == "greenprune: interrupted before anything was started\n"
+
+
+# Workers that are given up
+
+
+def test_a_worker_that_does_nothing_is_ended(stand_in: Path) -> None:
+    ended = Workers(Running(heartbeat_minutes=0.01)).run(worker(stand_in, "sleep 600"), lambda told: None)
+    assert ended.reason is not None
+    assert ended.reason.startswith("no sign of life for 0.01 min")
+    assert ended.outside
+
+
+def test_a_worker_that_is_silent_and_busy_is_not_ended() -> None:
+    watch = Watch(os.getpid(), Running(heartbeat_minutes=0.01))
+    until_s = time.monotonic() + 1.5
+    while time.monotonic() < until_s:
+        sum(range(10**5))
+        assert watch.why_end() is None
+    watch.heard({"event": "progress"})  # from now on steps count
+    until_s = time.monotonic() + 0.9
+    while time.monotonic() < until_s:
+        sum(range(10**5))
+    assert watch.why_end() is not None
+
+
+def test_a_worker_that_takes_too_long_is_ended(stand_in: Path) -> None:
+    script = 'while true; do echo \'{"event": "progress"}\'; sleep 0.05; done'
+    ended = Workers(Running(timeout_minutes=0.01)).run(worker(stand_in, script), lambda told: None)
+    assert ended.reason is not None
+    assert ended.reason.startswith("not finished after 0.01 min (run.timeout_minutes)")
+
+
+def test_one_that_ignores_being_asked_is_killed(stand_in: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes, "GRACE_S", 0.2)
+    script = "trap '' TERM; while true; do sleep 0.1; done"
+    ended = Workers(Running(timeout_minutes=0.01)).run(worker(stand_in, script), lambda told: None)
+    assert ended.code == -signal.SIGKILL
+
+
+@pytest.mark.parametrize("apart", ["", "setsid "])
+@pytest.mark.parametrize("end", ["exit 0", "kill -9 $$", "sleep 600"])
+def test_what_a_worker_started_ends_with_it(stand_in: Path, apart: str, end: str) -> None:
+    pid = stand_in / "pid"
+    script = f"{apart}sleep 500 & echo $! > {pid}; {end}"
+    Workers(Running(heartbeat_minutes=0.01)).run(worker(stand_in, script), lambda told: None)
+    started = int(pid.read_text())
+    assert wait_until(lambda: not is_running(started), limit_s=10)
+
+
+def test_a_launcher_that_stops_asks_its_workers_and_starts_none(stand_in: Path) -> None:
+    workers = Workers()
+    script = f"trap 'touch {stand_in}/saved; exit 75' TERM; touch {stand_in}/ready; while true; do sleep 0.05; done"
+    outcome: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            workers.run(worker(stand_in, script), lambda told: None)
+        except StoppingError as e:
+            outcome.append(e)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    assert wait_until((stand_in / "ready").exists, limit_s=20)
+    workers.terminate()
+    thread.join(timeout=20)
+    assert outcome
+    assert (stand_in / "saved").exists()
+    with pytest.raises(StoppingError):
+        workers.run(worker(stand_in, "exit 0"), lambda told: None)
+    assert not [child for child in psutil.Process().children() if "sleep" in child.name()]
+
+
+def test_a_worker_on_a_full_disk_says_so(stand_in: Path) -> None:
+    ended = Workers().run(worker(stand_in, 'echo \'{"event": "full", "reason": "x"}\'; exit 1'), lambda told: None)
+    assert ended.full
+
+
+# Signals and time limits
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGUSR1", "SIGUSR2", "SIGHUP"])
+def test_a_signal_stops_the_suite_once(name: str) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with stoppable():
+        with pytest.raises(Stopped, match=name):
+            signal.raise_signal(getattr(signal, name))
+        signal.raise_signal(signal.SIGTERM)  # a second one does not disturb the saving
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_time_limit_stops_the_suite_before_it_is_over() -> None:
+    started_s = time.monotonic()
+    with pytest.raises(Stopped, match="time limit"), stoppable(2.0):
+        time.sleep(30)
+    assert time.monotonic() - started_s < 30
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("90", 5400), ("10:30", 630), ("1:00:00", 3600), ("1-12", 129600), ("2-01:30", 178200), ("1-00:00:01", 86401)],
+)
+def test_time_limits_are_read_as_slurm_writes_them(text: str, seconds: float) -> None:
+    assert seconds_of(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["0", "-5", "1:2:3:4", "soon", ""])
+def test_a_time_limit_that_is_none_is_refused(text: str) -> None:
+    with pytest.raises(UserError, match=r"--time-limit .*: is no time; allowed: minutes"):
+        seconds_of(text)
+
+
+def test_a_full_disk_is_recognised_behind_other_errors() -> None:
+    behind = RuntimeError("could not write")
+    behind.__cause__ = OSError(28, "No space left on device")
+    assert is_full(behind)
+    assert not is_full(OSError(13, "Permission denied"))
