@@ -21,11 +21,11 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
-from greenprune.methods import state as plain
 from greenprune.methods.budget import select as budget
 from greenprune.methods.cost.kinds import CostKind
 from greenprune.methods.cost.measured_cost import CostTable
 from greenprune.methods.options.base import BudgetUnit, Card, MethodOptions
+from greenprune.methods.structure import plain
 from greenprune.methods.structure.trace import Structure
 from torch import Tensor, nn
 
@@ -199,7 +199,7 @@ class Method(ABC):
         return {}
 
     def state_dict(self) -> dict[str, Any]:
-        """What changes while the network is trained, besides the network itself: plain data, see `greenprune.methods.state`.
+        """What changes while the network is trained, besides the network itself: plain data, see `structure.plain`.
 
         With it a training that was interrupted goes on, bit for bit on a CPU: the method is made again with the same
         arguments, prepares the same dense network, takes on this state (`load_state_dict`), and then the prepared network

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 from greenprune.bench.training.files import CHECKPOINT_FILE, PREVIOUS_FILE
-from greenprune.methods.state import StateError, is_plain
+from greenprune.methods.structure.plain import StateError, is_plain
 from torch import Tensor
 
 MAGIC = b"greenprune checkpoint 1\n"

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from greenprune.bench.records.record import Epoch
-from greenprune.methods.state import StateError
+from greenprune.methods.structure.plain import StateError
 from torch import Tensor, nn
 
 

@@ -12,14 +12,13 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-import greenprune.bench
-import greenprune.methods
 import torch
+from greenprune.bench import errors
 from greenprune.bench.data.data import Dataset
 from greenprune.bench.machine.machine import cpu_name
 from greenprune.bench.machine.precision import resolve_precision
 from greenprune.bench.suite.settings import Settings
-from greenprune.methods import find
+from greenprune.methods import base, find
 
 ROOMS = ("data", "models", "suite", "training")
 """Those of `bench` that a training is made in; all of `methods` is besides."""
@@ -51,7 +50,7 @@ def data_hash(data: Dataset) -> str:
 
 def code_hash(settings: Settings) -> str:
     """Of the files that decide how a network is trained: rooms of this package, the method's and the network's own."""
-    methods, bench = (Path(next(iter(package.__path__))) for package in (greenprune.methods, greenprune.bench))
+    methods, bench = (Path(module.__file__).parent for module in (base, errors))
     files = [*methods.rglob("*.py"), *(file for room in ROOMS for file in (bench / room).rglob("*.py"))]
     own = [inspect.getsourcefile(find(settings.method.name))]
     module = sys.modules.get(settings.model.partition(":")[0])

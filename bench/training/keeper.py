@@ -12,7 +12,7 @@ from greenprune.bench.energy import EnergyMeter, Reading
 from greenprune.bench.training import checkpoint, files, spent
 from greenprune.bench.training.checkpoint import Identity
 from greenprune.bench.training.ledger import Ledger
-from greenprune.methods.state import StateError
+from greenprune.methods.structure.plain import StateError
 
 LOG_S = 3.0
 """Between two lines of what was spent; so much of a training may be lost without a trace when its process is killed."""

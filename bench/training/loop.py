@@ -33,7 +33,7 @@ from greenprune.bench.training.keeper import Keeper
 from greenprune.bench.training.ledger import Ledger
 from greenprune.bench.training.schedule import cycles, phase_at, rate_at
 from greenprune.methods import MacMeter, Method, count_macs
-from greenprune.methods.state import StateError
+from greenprune.methods.structure.plain import StateError
 from torch import Tensor, nn
 
 EVALUATION_BATCH = 500

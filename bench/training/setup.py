@@ -25,7 +25,7 @@ from greenprune.bench.training.keeper import Keeper
 from greenprune.bench.training.loop import Trained, train
 from greenprune.methods import CostTable, Method, find
 from greenprune.methods.cost.kinds import MEASURED
-from greenprune.methods.state import StateError
+from greenprune.methods.structure.plain import StateError
 from torch import Tensor, nn
 
 Emit = Callable[..., None]

@@ -16,6 +16,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +92,8 @@ def start(suite: Path, out: Path) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "greenprune", "run", str(suite), "--out", str(out), "--skip-measure"]
     log = (suite.parent / "log").open("ab")
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    return subprocess.Popen(command, stdout=log, stderr=log, cwd=suite.parent, env=environment)
+    heed = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # what a shell starts in the background ignores Ctrl-C
+    return subprocess.Popen(command, stdout=log, stderr=log, cwd=suite.parent, env=environment, preexec_fn=heed)
 
 
 def small(classes: int) -> nn.Module:

@@ -18,7 +18,7 @@ from greenprune.bench.training.files import CHECKPOINT_FILE, PREVIOUS_FILE, SPEN
 from greenprune.bench.training.keeper import StoppedError
 from greenprune.bench.training.spent import Spent, SpentLog
 from greenprune.methods.dense import Dense
-from greenprune.methods.state import StateError
+from greenprune.methods.structure.plain import StateError
 from torch import Tensor, nn
 
 from tests.bench.training.test_loop import BATCH_SIZE

@@ -35,6 +35,13 @@ def test_macs_of_a_convolution_and_a_linear_layer_by_hand():
     assert count_macs(model, torch.zeros(4, 3, 7, 7)) == 5 * 5 * 8 * 3 * 9 + 16
 
 
+def test_the_meter_may_count_while_a_network_is_traced():
+    network_seen = trace(network(), images(2, 16))
+    with MacMeter():
+        counted = trace(network(), images(2, 16))
+    assert (counted.groups, counted.fixed) == (network_seen.groups, network_seen.fixed)
+
+
 def test_the_meter_counts_what_is_executed_and_nothing_after_it_is_closed():
     layer = nn.Linear(8, 2)
     with MacMeter() as meter:
