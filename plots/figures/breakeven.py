@@ -131,7 +131,7 @@ def _count(inferences: float) -> str:
     return three_digits(inferences) if inferences >= 1 else "1"
 
 
-def _power_of_ten(value: float, _: int | None = None) -> str:
+def _power_of_ten(value: float, _: float = 0) -> str:
     """`10⁶`, without matplotlib's mathematics, which no figure here reads; other numbers as they are."""
     exponent = round(math.log10(value)) if value > 0 else 0
     if not math.isclose(value, 10.0**exponent):
