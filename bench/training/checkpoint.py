@@ -28,7 +28,7 @@ class BadCheckpointError(Exception):
     """A file that is no whole checkpoint; the message says why."""
 
 
-def write(folder: Path, state: dict[str, Any]) -> Path:
+def write(folder: Path, state: dict[str, Any], *, check: bool = True) -> Path:
     """Store `state` as the newest checkpoint of `folder`; the one that was the newest becomes the one before.
 
     Both are on the disk before this returns, and at every moment in between one of them is.
@@ -37,7 +37,7 @@ def write(folder: Path, state: dict[str, Any]) -> Path:
         StateError: something in `state` is no plain data.
         OSError: it cannot be written, for want of space for example; what was there before is still there.
     """
-    content = encode(state)
+    content = encode(state, check=check)
     newest, temporary = folder / CHECKPOINT_FILE, folder / f".{CHECKPOINT_FILE}.{os.getpid()}.tmp"
     try:
         with temporary.open("wb") as file:
@@ -62,15 +62,23 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def encode(state: dict[str, Any]) -> bytes:
+def encode(state: dict[str, Any], *, check: bool) -> bytes:
     """A heading, a check sum, and what `torch.save` makes of `state`.
 
+    Args:
+        check: read it again, to be sure that it can be.
+
     Raises:
-        StateError: something in `state` is no plain data.
+        StateError: something in `state` is no plain data, or it cannot be read again.
     """
     buffer = io.BytesIO()
     torch.save(_compact(state, ""), buffer)
     content = buffer.getvalue()
+    if check:
+        try:
+            torch.load(io.BytesIO(content), weights_only=True)
+        except Exception as e:
+            raise StateError(f"it could not be read again ({str(e).splitlines()[0]})") from None
     return MAGIC + hashlib.sha256(content).hexdigest().encode() + b"\n" + content
 
 
@@ -85,11 +93,21 @@ def _compact(value: Any, where: str) -> Any:
         whole = value.untyped_storage().nbytes() == value.numel() * value.element_size()
         return value if whole else value.clone()
     if isinstance(value, dict):
-        return {key: _compact(item, f"{where}.{key}" if where else str(key)) for key, item in value.items()}
+        items = ((_basic(key), item) for key, item in value.items())
+        return {key: _compact(item, f"{where}.{key}" if where else str(key)) for key, item in items}
     if isinstance(value, list | tuple):
-        return type(value)(_compact(item, f"{where}[{i}]") for i, item in enumerate(value))
+        parts = [_compact(item, f"{where}[{i}]") for i, item in enumerate(value)]
+        return tuple(parts) if isinstance(value, tuple) else parts
     if not is_plain(value):
         raise StateError(f"its {where} ({type(value).__name__}) is no plain data")
+    return _basic(value)
+
+
+def _basic(value: Any) -> Any:
+    """A number or a text of a class of its own (NumPy's, PyTorch's version) as what it is: the safe loader knows no others."""
+    for kind in (bool, int, float, str):
+        if isinstance(value, kind):
+            return kind(value)
     return value
 
 

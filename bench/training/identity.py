@@ -34,7 +34,7 @@ def identity(settings: Settings, data: Dataset) -> dict[str, str]:
         "settings": hashlib.sha256(settings.model_dump_json().encode()).hexdigest(),
         "data": data_hash(data),
         "code": code_hash(settings),
-        "versions of torch": torch.__version__,
+        "versions of torch": str(torch.__version__),
         "precision": resolve_precision(torch.device(settings.device), settings.training.precision),
     }
 

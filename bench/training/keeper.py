@@ -44,6 +44,7 @@ class Keeper:
             self.said.append("it began anew")
         self.log = spent.SpentLog(folder, identity, started_at)
         self.number = 0  # of the checkpoint that the training goes on from
+        self._wrote = False  # whether this process has written a checkpoint
         self.checkpoints, self.checkpoint_s = 0, 0.0  # saved in all, and the seconds that took
         self.active = False  # whether a training is running that looks at `stop`
         self.stop: str | None = None  # why the training has to stop
@@ -126,12 +127,12 @@ class Keeper:
                 "checkpoint_s": self.checkpoint_s,
             }
             try:
-                checkpoint.write(self._folder, state() | counts)
+                checkpoint.write(self._folder, state() | counts, check=not self._wrote)
             except StateError as e:
                 self.unable = f"it cannot be saved in the middle, and begins anew when it is interrupted: {e}"
                 self.said.append(self.unable)
             else:
-                self.number = number
+                self.number, self._wrote = number, True
                 self.log.shorten()
                 self.checkpoints += 1
                 self.checkpoint_s += time.perf_counter() - started_s

@@ -186,6 +186,10 @@ def main() -> int:
             f"{path.parent.name}: interrupted {record['interruptions']} times, {redone['samples']} images and "
             f"{redone['duration_s']:.1f} s twice"
         )
+    if not any(
+        json.loads(path.read_text())["interruptions"] for path in (folder / "disturbed/kills").glob("*/record.json")
+    ):
+        found.append("no run went on from a checkpoint")
     print("\n".join(found) if found else "weights and records are equal")
     return 1 if found else 0
 

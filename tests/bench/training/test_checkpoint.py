@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from greenprune.bench.energy import Reading
@@ -121,6 +122,13 @@ def test_one_of_another_training_is_not_used(tmp_path: Path) -> None:
     write(tmp_path, state())
     found, said = newest(tmp_path, THESE | {"code": "other"})
     assert (found, said) == ([], ["checkpoint.pt is not used: it was made with other code"])
+
+
+def test_numbers_and_texts_of_other_classes_are_stored_as_what_they_are(tmp_path: Path) -> None:
+    write(tmp_path, state(version=torch.__version__, share=np.float64(0.5), size=torch.zeros(2, 3).shape))
+    stored = read(tmp_path / CHECKPOINT_FILE)
+    assert [type(stored[name]) for name in ("version", "share", "size")] == [str, float, tuple]
+    assert stored["share"] == 0.5
 
 
 def test_a_slice_is_stored_without_the_rest(tmp_path: Path) -> None:
