@@ -44,6 +44,7 @@ def stoppable(limit_s: float | None = None) -> Iterator[None]:
 
     over = threading.Event()
     numbers = [getattr(signal, name) for name in SIGNALS if hasattr(signal, name)]
+    numbers = [number for number in numbers if signal.getsignal(number) != signal.SIG_IGN]  # as under nohup
     before = {number: signal.signal(number, stop) for number in numbers}
     timer = None
     if limit_s is not None:
@@ -61,7 +62,7 @@ def stoppable(limit_s: float | None = None) -> Iterator[None]:
         if timer is not None:
             timer.cancel()
         for number, handler in before.items():
-            signal.signal(number, handler)
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
 
 @contextlib.contextmanager

@@ -181,6 +181,16 @@ def test_a_signal_stops_the_suite_once(name: str) -> None:
     assert signal.getsignal(signal.SIGTERM) is before
 
 
+def test_a_signal_that_is_ignored_stays_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As under nohup."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with stoppable():
+            signal.raise_signal(signal.SIGHUP)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
 def test_a_time_limit_stops_the_suite_before_it_is_over() -> None:
     started_s = time.monotonic()
     with pytest.raises(Stopped, match="time limit"), stoppable(2.0):
