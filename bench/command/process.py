@@ -26,6 +26,17 @@ _RESET_BY_PYTHON = ("SIGPIPE", "SIGXFSZ")  # the interpreter ignores them, a pro
 _STOPS = {getattr(signal, name) for name in ("SIGTSTP", "SIGTTIN", "SIGTTOU") if hasattr(signal, name)}
 
 
+def keep_standard_numbers_free() -> None:
+    """Where standard input, output or error is closed, take its number, so that no other file gets it.
+
+    Files of this process would be taken for the stream. The command does not inherit what is put there: it finds the
+    stream closed, as it would alone.
+    """
+    while (file := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(file)
+
+
 class EndedEarlyError(Exception):
     """A signal has ended the command before it was started; `code` is as of `WrappedCommand.wait`."""
 
@@ -43,6 +54,7 @@ class WrappedCommand:
         self._status: int | None = None
 
     def __enter__(self) -> WrappedCommand:
+        keep_standard_numbers_free()
         self._kept = contextlib.ExitStack()
         try:
             self._kept.enter_context(_orphans_adopted())

@@ -110,6 +110,21 @@ def test_descriptors_and_limits_are_inherited(script: str, out: str | None) -> N
     assert found == (run("command") if out is None else out)
 
 
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "<&- >&-"])
+def test_with_standard_streams_closed_nothing_of_the_wrapper_takes_their_place(closed: str) -> None:
+    """Signals are handed on all the same, and the command finds the stream closed."""
+    code = "import os; print([os.path.exists(f'/proc/self/fd/{n}') for n in (0, 1)], file=__import__('sys').stderr)"
+    script = f"{{wrapper}} sh -c 'kill -USR1 $PPID; {sys.executable} -c \"$0\"; sleep 0.5' \"$0\" {closed}"
+    wrapper = f"trap '' USR1; {sys.executable} -m greenprune energy --"
+    done = subprocess.run(
+        ["bash", "-c", script.format(wrapper=wrapper), code], capture_output=True, text=True, timeout=60, check=False
+    )
+    told = done.stderr.splitlines()
+    assert told[0] == str(["<" not in closed, ">" not in closed])
+    assert "Exception ignored" not in done.stderr
+    assert done.returncode == 0
+
+
 def test_orphans_are_waited_for_as_they_end(tmp_path: Path) -> None:
     count = tmp_path / "count"
     zombies = (
