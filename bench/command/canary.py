@@ -4,6 +4,9 @@ The command is in the same group, as it would be without the meter: what a termi
 gets by itself, and handing it on would be a second one. What was sent to the meter alone it must get from the meter. The
 kernel does not tell the receiver which it was. So a third member of the group holds all signals back, and is asked
 whether it has got one too.
+
+The same process, which is awake while the meter is stopped, wakes it when the command goes on: whoever stopped the command
+by its process id continues it by that, and knows of no meter.
 """
 
 from __future__ import annotations
@@ -13,10 +16,14 @@ import ctypes
 import os
 import select
 import signal
+import struct
 import time
 
+_QUESTION, _TOLD_BYTES = b"?0000", 5  # a letter, and the process id that "w" watches
+_STOPPED = "Tt"
 _PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 _SETTLE_S = 0.002  # the members of a group get a signal one after the other
+_WATCH_S = 0.05  # between two looks at a command that is stopped
 _ANSWER_S = 1.0  # longest wait for it; a canary that is gone or stopped says nothing
 
 
@@ -47,6 +54,11 @@ class Canary:
             return True
         return False
 
+    def wake_me_with(self, pid: int) -> None:
+        """Before this process stops: to be continued as soon as the process `pid` is, or has ended. 0: no longer."""
+        with contextlib.suppress(OSError):
+            os.write(self._ask, b"w" + struct.pack("=i", pid))
+
     def forget(self) -> None:
         """What has arrived so far is of no interest."""
         self._signals()
@@ -63,7 +75,7 @@ class Canary:
 
     def _signals(self) -> set[int]:
         try:
-            os.write(self._ask, b"?")
+            os.write(self._ask, _QUESTION)
             ready, _, _ = select.select([self._answer], [], [], _ANSWER_S)
             return {number for number in os.read(self._answer, 256) if number} if ready else set()
         except OSError:
@@ -76,11 +88,35 @@ def _sit(asked: int, answers: int, parent: int) -> None:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     close_all_but({asked, answers})  # an open end of somebody's pipe would keep that one waiting
     everything = signal.valid_signals()
-    while os.getppid() == parent and os.read(asked, 1):
-        found = []
+    watched: int | None = None
+    woken = False
+    while os.getppid() == parent:
+        if not select.select([asked], [], [], None if watched is None else _WATCH_S)[0]:
+            if watched is not None and state_of(watched) not in _STOPPED and state_of(parent) in _STOPPED:
+                woken = True
+                os.kill(parent, signal.SIGCONT)
+                watched = None
+            continue
+        told = os.read(asked, _TOLD_BYTES)
+        if not told:
+            return
+        if told[:1] == b"w":
+            watched = struct.unpack("=i", told[1:])[0] or None
+            continue
+        found = {signal.SIGCONT} if woken else set()
+        woken = False
         while (one := signal.sigtimedwait(everything, 0)) is not None:
-            found.append(one.si_signo)
+            found.add(one.si_signo)
         os.write(answers, bytes([*found, 0]))
+
+
+def state_of(pid: int) -> str:
+    """One letter as in /proc/PID/stat, "X" for a process that is gone; "T" where there is no /proc."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return file.read().rpartition(b")")[2].split()[0].decode()
+    except OSError:
+        return "T" if not os.path.exists("/proc/self/stat") else "X"
 
 
 def close_all_but(kept: set[int]) -> None:

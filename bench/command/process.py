@@ -17,7 +17,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 
-from greenprune.bench.command.canary import Canary, open_files
+from greenprune.bench.command.canary import Canary, open_files, state_of
 
 _PR_SET_CHILD_SUBREAPER, _PR_GET_CHILD_SUBREAPER = 36, 37  # <linux/prctl.h>
 _OWN_BUSINESS = ("SIGKILL", "SIGSTOP", "SIGCHLD", "SIGTTIN", "SIGTTOU", "SIGPIPE", "SIGXFSZ")  # no handler for these
@@ -202,16 +202,19 @@ class WrappedCommand:
                 self._status = status
 
     def _stop(self, number: int) -> None:
-        """Stop as the command has, so that the shell sees it; the shell's SIGCONT goes to the group, or is handed on."""
+        """Stop as the command has, so that the shell sees it, and go on with it: the shell's SIGCONT goes to the group, or
+        is handed on; where somebody continues or ends the command alone, the canary wakes this process."""
         self._hand_on()  # it may have been continued since
-        if _state(self.pid) not in "Tt":
+        if state_of(self.pid) not in "Tt":
             return
+        self._canary.wake_me_with(self.pid)
         if number in _STOPS:
             before = signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
             signal.signal(number, before)
         else:
             os.kill(os.getpid(), signal.SIGSTOP)
+        self._canary.wake_me_with(0)
 
     def _hand_on(self) -> None:
         try:
@@ -276,15 +279,6 @@ def _nothing(*_: object) -> None:
 def _is_binary(path: str) -> bool:
     with open(path, "rb") as file:
         return b"\0" in file.read(256).partition(b"\n")[0]
-
-
-def _state(pid: int) -> str:
-    """One letter as in /proc/PID/stat; "T" where there is no /proc."""
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            return file.read().rpartition(b")")[2].split()[0].decode()
-    except OSError:
-        return "T" if not os.path.exists("/proc/self/stat") else "X"
 
 
 @contextlib.contextmanager

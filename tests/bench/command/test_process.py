@@ -163,6 +163,27 @@ def test_a_stopped_command_stops_the_wrapper_and_goes_on_with_it(tmp_path: Path)
         assert process.returncode == 0
 
 
+@pytest.mark.parametrize("number", [signal.SIGCONT, signal.SIGKILL])
+def test_a_command_that_is_stopped_and_goes_on_by_its_own_id_takes_the_wrapper_along(number, tmp_path: Path) -> None:
+    ready = tmp_path / "ready"
+    names = ["SIGCONT", "SIGUSR2"]
+    with ended(wrapped(sys.executable, "-c", CATCH, str(ready), *names)) as process:
+        command = wait_for(ready, process)
+        for _ in range(2):
+            os.kill(command, signal.SIGSTOP)
+            assert state(process.pid, "T") == "T"
+            os.kill(command, number)
+            assert state(process.pid, "SR") in "SR"
+            if number == signal.SIGKILL:
+                break
+        else:
+            os.kill(command, signal.SIGUSR2)
+        out, error = process.communicate(timeout=60)
+        assert process.returncode == (-signal.SIGKILL if number == signal.SIGKILL else 0)
+        assert out.split() == ([] if number == signal.SIGKILL else ["SIGCONT", "SIGCONT", "SIGUSR2"])
+        assert "Energy of" in error
+
+
 def state(pid: int, wanted: str) -> str:
     until_s = time.monotonic() + 20
     while True:
