@@ -114,7 +114,7 @@ def test_descriptors_and_limits_are_inherited(script: str, out: str | None) -> N
 def test_with_standard_streams_closed_nothing_of_the_wrapper_takes_their_place(closed: str) -> None:
     """Signals are handed on all the same, and the command finds the stream closed."""
     code = "import os; print([os.path.exists(f'/proc/self/fd/{n}') for n in (0, 1)], file=__import__('sys').stderr)"
-    script = f"{{wrapper}} sh -c 'kill -USR1 $PPID; {sys.executable} -c \"$0\"; sleep 0.5' \"$0\" {closed}"
+    script = f'{{wrapper}} sh -c \'kill -USR1 $PPID; {sys.executable} -c "$0"; sleep 0.5\' "$0" {closed}'
     wrapper = f"trap '' USR1; {sys.executable} -m greenprune energy --"
     done = subprocess.run(
         ["bash", "-c", script.format(wrapper=wrapper), code], capture_output=True, text=True, timeout=60, check=False
