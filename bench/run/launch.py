@@ -149,7 +149,7 @@ def run_job(job: Job, run: Run, display: Display, workers: Workers) -> Record:
 
     Raises:
         UserError: there is no space left on the disk.
-        StoppingError: the suite is stopping.
+        Stopped: the suite is stopping.
     """
     folder = Path(job.folder)
     started_at = datetime.now(UTC).isoformat(timespec="seconds")

@@ -13,7 +13,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
@@ -21,7 +21,9 @@ from typing import Any, TypeVar
 
 import psutil
 from greenprune.bench.errors import UserError
+from greenprune.bench.run import stop
 from greenprune.bench.run.job import STOPPED, Job
+from greenprune.bench.run.stop import Stopped
 from greenprune.bench.suite.recipe import Running
 
 Todo = TypeVar("Todo")
@@ -92,10 +94,6 @@ class Ended:
     outside: bool = False
 
 
-class StoppingError(Exception):
-    """The launcher is stopping: what its workers come to means nothing."""
-
-
 class Workers:
     """The workers of a launcher, one or several at a time; `run` may be called from several threads.
 
@@ -115,7 +113,7 @@ class Workers:
         Whatever the worker started ends with it.
 
         Raises:
-            StoppingError: `terminate` was called meanwhile.
+            Stopped: the launcher is stopping: what its workers come to means nothing.
         """
         folder = Path(job.folder)
         folder.mkdir(parents=True, exist_ok=True)
@@ -128,7 +126,7 @@ class Workers:
                 arguments = [json.dumps(sys.path), json.dumps(job.cores), str(job_file)]
                 with self._lock:
                     if self._closed_s is not None:
-                        raise StoppingError
+                        raise Stopped(stop.asked() or "interrupted")
                     process = subprocess.Popen(
                         [sys.executable, "-P", "-c", WORKER, *arguments],
                         stdout=subprocess.PIPE,
@@ -150,7 +148,7 @@ class Workers:
                 process.stdout.close()
                 self._running.discard(process)
             if self._closed_s is not None:
-                raise StoppingError
+                raise Stopped(stop.asked() or "interrupted")
             return ended
         finally:
             job_file.unlink(missing_ok=True)
@@ -182,6 +180,8 @@ class Workers:
                     event(told)
             if not ready and process.poll() is not None:
                 break  # what it started holds the pipe open
+            if stop.asked():  # the exception may have been swallowed on its way, by a library's own handler
+                self.terminate()
             if given_up_s is None and watch.why_end() is not None:
                 given_up_s = time.monotonic()
                 process.terminate()
@@ -314,13 +314,16 @@ def in_parallel(
             free.put(cores)
 
     with ThreadPoolExecutor(len(shares)) as pool:
-        futures = [pool.submit(on_own_cores, each) for each in todo]
         try:
+            futures = [pool.submit(on_own_cores, each) for each in todo]
+            wait(futures, return_when=FIRST_EXCEPTION)
+            failed = [error for future in futures if future.done() and (error := future.exception()) is not None]
+            if failed:
+                raise failed[0]
             return [future.result() for future in futures]
         except BaseException:
-            for future in futures:
-                future.cancel()
             workers.terminate()
+            pool.shutdown(wait=False, cancel_futures=True)
             raise
 
 

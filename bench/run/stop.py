@@ -25,9 +25,19 @@ class Stopped(KeyboardInterrupt):
     """The suite was asked to stop; the message says how."""
 
 
+_asked: list[str] = []
+
+
+def asked() -> str | None:
+    """How the suite was asked to stop; None: it was not."""
+    return _asked[0] if _asked else None
+
+
 @contextlib.contextmanager
 def stoppable(limit_s: float | None = None) -> Iterator[None]:
-    """Inside, a signal of `SIGNALS` raises `Stopped` in the main thread, once; so does the end of `limit_s`.
+    """Inside, the first signal of `SIGNALS` raises `Stopped` in the main thread; so does the end of `limit_s`.
+
+    `asked` tells of it too, wherever the exception may have gone.
 
     Args:
         limit_s: seconds from now after which everything must have ended.
@@ -35,12 +45,11 @@ def stoppable(limit_s: float | None = None) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    told: list[str] = []
 
     def stop(number: int, frame: object) -> None:
-        if not told:  # further ones change nothing: it is stopping
-            told.append("time limit" if number == signal.SIGUSR1 and over.is_set() else signal.Signals(number).name)
-            raise Stopped(told[0])
+        if not _asked:  # further ones change nothing: it is stopping
+            _asked.append("time limit" if number == signal.SIGUSR1 and over.is_set() else signal.Signals(number).name)
+            raise Stopped(_asked[0])
 
     over = threading.Event()
     numbers = [getattr(signal, name) for name in SIGNALS if hasattr(signal, name)]
@@ -59,6 +68,7 @@ def stoppable(limit_s: float | None = None) -> Iterator[None]:
     try:
         yield
     finally:
+        _asked.clear()
         if timer is not None:
             timer.cancel()
         for number, handler in before.items():
@@ -67,15 +77,11 @@ def stoppable(limit_s: float | None = None) -> Iterator[None]:
 
 @contextlib.contextmanager
 def ending_at_once() -> Iterator[None]:
-    """Inside, Ctrl-C ends this process with one sentence: for while nothing is running that it would have to end.
+    """Inside, Ctrl-C and the signals of `SIGNALS` end this process with one sentence: while nothing runs that has to be saved.
 
-    Libraries that are being imported turn a KeyboardInterrupt into errors of their own.
+    Libraries that are being imported turn exceptions that come up meanwhile into errors of their own, or swallow them.
     """
     if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
         yield
         return
 
@@ -83,11 +89,14 @@ def ending_at_once() -> Iterator[None]:
         os.write(2, f"greenprune: {INTERRUPTED}\n".encode())
         os._exit(130)
 
-    before = signal.signal(signal.SIGINT, end)
+    numbers = [getattr(signal, name) for name in ("SIGINT", *SIGNALS) if hasattr(signal, name)]
+    numbers = [number for number in numbers if signal.getsignal(number) != signal.SIG_IGN]
+    before = {number: signal.signal(number, end) for number in numbers}
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
 
 def interruptible() -> None:

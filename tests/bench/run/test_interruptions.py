@@ -17,7 +17,8 @@ import psutil
 import pytest
 from greenprune.bench.errors import UserError, is_full
 from greenprune.bench.run import process as processes
-from greenprune.bench.run.process import StoppingError, Watch, Workers
+from greenprune.bench.run import stop
+from greenprune.bench.run.process import Watch, Workers, in_parallel
 from greenprune.bench.run.stop import Stopped, seconds_of, stoppable
 from greenprune.bench.suite.recipe import Running
 
@@ -148,7 +149,7 @@ def test_a_launcher_that_stops_asks_its_workers_and_starts_none(stand_in: Path) 
     def run() -> None:
         try:
             workers.run(worker(stand_in, script), lambda told: None)
-        except StoppingError as e:
+        except Stopped as e:
             outcome.append(e)
 
     thread = threading.Thread(target=run)
@@ -158,9 +159,35 @@ def test_a_launcher_that_stops_asks_its_workers_and_starts_none(stand_in: Path) 
     thread.join(timeout=20)
     assert outcome
     assert (stand_in / "saved").exists()
-    with pytest.raises(StoppingError):
+    with pytest.raises(Stopped):
         workers.run(worker(stand_in, "exit 0"), lambda told: None)
     assert not [child for child in psutil.Process().children() if "sleep" in child.name()]
+
+
+def test_a_launcher_that_was_asked_stops_wherever_the_exception_went(stand_in: Path) -> None:
+    script = f"trap 'exit 75' TERM; touch {stand_in}/ready; while true; do sleep 0.05; done"
+
+    def swallow() -> None:
+        assert wait_until((stand_in / "ready").exists, limit_s=20)
+        stop._asked.append("SIGTERM")
+
+    threading.Thread(target=swallow).start()
+    with pytest.raises(Stopped, match="SIGTERM"), stoppable():
+        Workers().run(worker(stand_in, script), lambda told: None)
+    assert stop.asked() is None
+
+
+def test_what_fails_in_one_of_several_stops_the_others() -> None:
+    workers = Workers()
+
+    def one(each: int, cores: tuple[int, ...]) -> int:
+        if each == 1:
+            raise UserError("no space")
+        assert wait_until(lambda: workers._closed_s is not None, limit_s=20)
+        return each
+
+    with pytest.raises(UserError, match="no space"):
+        in_parallel(one, [0, 1, 2], [(0,), (1,)], workers)
 
 
 def test_a_worker_on_a_full_disk_says_so(stand_in: Path) -> None:
