@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from greenprune.methods.gating.options import GatingOptions
     from greenprune.methods.options.base import MethodOptions
     from greenprune.methods.plugins import MethodError
+    from greenprune.methods.structure.inputs import Inputs
     from greenprune.methods.structure.macs import MacMeter, count_macs, count_params
     from greenprune.methods.uniform import Uniform
 
@@ -29,6 +30,7 @@ __all__ = [
     "CostKind",
     "CostTable",
     "GatingOptions",
+    "Inputs",
     "MacMeter",
     "Method",
     "MethodError",
@@ -58,6 +60,7 @@ _PLACES = {
     "gating.options": ("GatingOptions",),
     "options.base": ("MethodOptions",),
     "plugins": ("MethodError",),
+    "structure.inputs": ("Inputs",),
     "structure.macs": ("MacMeter", "count_macs", "count_params"),
     "uniform": ("Uniform",),
 }

@@ -26,6 +26,7 @@ from greenprune.methods.cost.kinds import CostKind
 from greenprune.methods.cost.measured_cost import CostTable
 from greenprune.methods.options.base import BudgetUnit, Card, MethodOptions
 from greenprune.methods.structure import plain
+from greenprune.methods.structure.inputs import ExampleInputs
 from greenprune.methods.structure.trace import Structure
 from torch import Tensor, nn
 
@@ -140,12 +141,12 @@ class Method(ABC):
         return (Phase("train", 1.0, peak=1.0),)
 
     @abstractmethod
-    def prepare(self, model: nn.Module, example_inputs: Tensor) -> nn.Module:
+    def prepare(self, model: nn.Module, example_inputs: ExampleInputs) -> nn.Module:
         """Take `model` over and return the module to be trained (it may be `model` itself).
 
         Args:
             model: the dense network, on its device.
-            example_inputs: one small batch, (B, C, H, W), float, on the same device; used for tracing only.
+            example_inputs: one small batch on the same device, (B, C, H, W) or see `structure.inputs.Inputs`; for tracing only.
 
         Raises:
             Skip: the method cannot work on this network.

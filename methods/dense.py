@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from greenprune.methods.base import Method
-from torch import Tensor, nn
+from greenprune.methods.structure.inputs import ExampleInputs
+from torch import nn
 
 
 class Dense(Method):
@@ -13,7 +14,7 @@ class Dense(Method):
     source = "control"
     prunes = False
 
-    def prepare(self, model: nn.Module, example_inputs: Tensor) -> nn.Module:
+    def prepare(self, model: nn.Module, example_inputs: ExampleInputs) -> nn.Module:
         self._model = model
         return model
 

@@ -14,6 +14,7 @@ import torch
 import torch_pruning as tp
 from greenprune.methods.base import Method, MethodOptions, Phase, Skip, step_of
 from greenprune.methods.options.depgraph import DepGraphOptions
+from greenprune.methods.structure.inputs import ExampleInputs
 from greenprune.methods.structure.macs import CONVOLUTIONS
 from greenprune.methods.structure.slot import Slot
 from greenprune.methods.structure.trace import FIXED, Structure, trace
@@ -50,7 +51,7 @@ class DepGraph(Method):
             Phase("fine-tune", rest, peak=options.fine_tune_peak),
         )
 
-    def prepare(self, model: nn.Module, example_inputs: Tensor) -> nn.Module:
+    def prepare(self, model: nn.Module, example_inputs: ExampleInputs) -> nn.Module:
         self._structure = trace(model, example_inputs)
         if not self._structure.groups:
             raise Skip("no channels of this network can be removed")
@@ -90,7 +91,7 @@ class DepGraph(Method):
 
 
 def make_pruner(
-    model: nn.Module, structure: Structure, example_inputs: Tensor, strength: float, contrast: float
+    model: nn.Module, structure: Structure, example_inputs: ExampleInputs, strength: float, contrast: float
 ) -> Any:
     """Torch-Pruning's `GroupNormPruner`, used for its penalty and its importance; it removes nothing here."""
     modules = dict(model.named_modules())

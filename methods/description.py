@@ -8,9 +8,10 @@ import torch
 from greenprune.methods.budget.select import MacCost, floor
 from greenprune.methods.gating.options import GatingOptions
 from greenprune.methods.gating.setup import gated_units
+from greenprune.methods.structure.inputs import ExampleInputs
 from greenprune.methods.structure.remnant import with_remnants
 from greenprune.methods.structure.trace import Structure, trace
-from torch import Tensor, nn
+from torch import nn
 
 
 class Ungateable(NamedTuple):
@@ -27,15 +28,16 @@ class Ungateable(NamedTuple):
     kind: Literal["channels", "branch"]
 
 
-def ungateable(model: nn.Module, example_inputs: Tensor) -> tuple[Ungateable, ...]:
+def ungateable(model: nn.Module, example_inputs: ExampleInputs) -> tuple[Ungateable, ...]:
     """Everything in `model` that gating cannot remove, and why: channels first, each kind in the order of execution.
 
     Args:
-        model: any module that maps `example_inputs` to logits; left as it was.
-        example_inputs: (B, ...) float tensor on the model's device.
+        model: any module; left as it was.
+        example_inputs: what it is called with, on its device: a tensor, a tuple of positional arguments, a dict of keyword
+            arguments, or `Inputs(args, kwargs)`.
 
     Raises:
-        ValueError: the network does not run on `example_inputs`, or does not map one tensor to one tensor.
+        ValueError: the network does not run on `example_inputs`, or returns no tensor.
     """
     return _ungateable(trace(model, example_inputs))
 
@@ -47,7 +49,7 @@ def _ungateable(structure: Structure) -> tuple[Ungateable, ...]:
     )
 
 
-def describe(model: nn.Module, example_inputs: Tensor, options: GatingOptions | None = None) -> str:
+def describe(model: nn.Module, example_inputs: ExampleInputs, options: GatingOptions | None = None) -> str:
     """A table of what gating can remove: groups of channels with their widths, residual branches, MACs, the floor.
 
     "MACs" is the share of the network's MACs that goes when everything in the row is removed (with coupled layers, so

@@ -12,6 +12,7 @@ from greenprune.methods.base import Method, MethodOptions, Phase
 from greenprune.methods.gating.heads import GateHead
 from greenprune.methods.gating.module import ConsensusGating
 from greenprune.methods.gating.options import GatingOptions
+from greenprune.methods.structure.inputs import ExampleInputs
 from torch import Tensor, nn
 
 
@@ -41,7 +42,7 @@ class Gated(Method):
             return (Phase("search", 1.0, peak=1.0),)
         return (Phase("search", options.search_share, peak=1.0), Phase("train", 1.0 - options.search_share))
 
-    def prepare(self, model: nn.Module, example_inputs: Tensor) -> nn.Module:
+    def prepare(self, model: nn.Module, example_inputs: ExampleInputs) -> nn.Module:
         self.gating = ConsensusGating(
             model,
             example_inputs,

@@ -7,6 +7,7 @@ from typing import ClassVar
 import torch
 from greenprune.methods.base import Method, MethodOptions, Phase, Skip, step_of
 from greenprune.methods.options.magnitude import MagnitudeOptions
+from greenprune.methods.structure.inputs import ExampleInputs
 from greenprune.methods.structure.macs import COUNTED
 from greenprune.methods.structure.slot import Slot
 from greenprune.methods.structure.trace import Structure, trace
@@ -33,7 +34,7 @@ class Magnitude(Method):
             Phase("fine-tune", 1.0 - options.train_share, peak=options.fine_tune_peak),
         )
 
-    def prepare(self, model: nn.Module, example_inputs: Tensor) -> nn.Module:
+    def prepare(self, model: nn.Module, example_inputs: ExampleInputs) -> nn.Module:
         self._structure = trace(model, example_inputs)
         if not self._structure.groups:
             raise Skip("no channels of this network can be removed")

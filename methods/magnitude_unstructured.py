@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 import torch
 from greenprune.methods.base import Method, MethodOptions, Phase, Skip, step_of
 from greenprune.methods.options.magnitude_unstructured import UnstructuredOptions
+from greenprune.methods.structure.inputs import ExampleInputs
 from greenprune.methods.structure.macs import COUNTED
 from torch import Tensor, nn
 from torch.nn.utils import prune
@@ -37,7 +38,7 @@ class MagnitudeUnstructured(Method):
             Phase("fine-tune", 1.0 - options.train_share, peak=options.fine_tune_peak),
         )
 
-    def prepare(self, model: nn.Module, example_inputs: Tensor) -> nn.Module:
+    def prepare(self, model: nn.Module, example_inputs: ExampleInputs) -> nn.Module:
         if not prunable_weights(model):
             raise Skip("there is no convolution and no linear layer whose weights could be masked")
         self._model = model

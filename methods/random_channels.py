@@ -9,6 +9,7 @@ import torch
 from greenprune.methods.base import Method, Skip
 from greenprune.methods.options.random_channels import RandomOptions
 from greenprune.methods.structure import surgery
+from greenprune.methods.structure.inputs import ExampleInputs
 from greenprune.methods.structure.trace import Structure, trace
 from torch import Tensor, nn
 
@@ -20,7 +21,7 @@ class Random(Method):
     source = "control (Liu et al. 2019, arXiv 1810.05270)"
     Options = RandomOptions
 
-    def prepare(self, model: nn.Module, example_inputs: Tensor) -> nn.Module:
+    def prepare(self, model: nn.Module, example_inputs: ExampleInputs) -> nn.Module:
         structure = trace(model, example_inputs)
         removable = structure.channel_units | bool(self.options.layers)
         if not removable.any():

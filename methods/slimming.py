@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 import torch
 from greenprune.methods.base import Method, MethodOptions, Phase, Skip, step_of
 from greenprune.methods.options.slimming import SlimmingOptions
+from greenprune.methods.structure.inputs import ExampleInputs
 from greenprune.methods.structure.slot import Slot
 from greenprune.methods.structure.trace import BATCH_NORMS, FIXED, Structure, trace
 from torch import Tensor, nn
@@ -41,7 +42,7 @@ class Slimming(Method):
             Phase("fine-tune", 1.0 - options.train_share, peak=options.fine_tune_peak),
         )
 
-    def prepare(self, model: nn.Module, example_inputs: Tensor) -> nn.Module:
+    def prepare(self, model: nn.Module, example_inputs: ExampleInputs) -> nn.Module:
         self._structure = trace(model, example_inputs)
         self._removable = normed_units(model, self._structure)
         if not self._removable.any():

@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 from greenprune.methods.base import Method, Skip
 from greenprune.methods.structure import surgery
+from greenprune.methods.structure.inputs import ExampleInputs
 from greenprune.methods.structure.trace import Structure, trace
 from torch import Tensor, nn
 
@@ -22,7 +23,7 @@ class Uniform(Method):
     name = "uniform"
     source = "Liu et al. 2019, arXiv 1810.05270"
 
-    def prepare(self, model: nn.Module, example_inputs: Tensor) -> nn.Module:
+    def prepare(self, model: nn.Module, example_inputs: ExampleInputs) -> nn.Module:
         structure = trace(model, example_inputs)
         if not structure.groups:
             raise Skip("no channels of this network can be removed")

@@ -16,6 +16,7 @@ A closed layer that can leaves a thin one (`remnant`): what will not stay of it 
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -33,7 +34,8 @@ from greenprune.methods.gating.shrinking import GONE, OPEN, UNDECIDED
 from greenprune.methods.gating.state import GateState
 from greenprune.methods.gating.wiring import find_skippable, unwrap, wrap
 from greenprune.methods.gating.wrappers import Gated
-from greenprune.methods.structure import surgery
+from greenprune.methods.structure import outputs, surgery
+from greenprune.methods.structure.inputs import ExampleInputs
 from greenprune.methods.structure.trace import trace
 from torch import Tensor, nn
 from torch.func import functional_call
@@ -72,7 +74,8 @@ class ConsensusGating(Consensus):
 
     Args:
         model: the dense network; taken over, and cut in place.
-        example_inputs: one small batch on the model's device, for tracing.
+        example_inputs: one small batch on the model's device, for tracing: a tensor, a tuple of positional arguments, a dict
+            of keyword arguments, or `Inputs(args, kwargs)`.
         keep: fraction of the dense cost that the result may have, in (0, 1].
         steps: optimizer steps of the whole training.
         tolerance: the result costs at least `keep - tolerance`.
@@ -92,7 +95,7 @@ class ConsensusGating(Consensus):
     def __init__(
         self,
         model: nn.Module,
-        example_inputs: Tensor,
+        example_inputs: ExampleInputs,
         *,
         keep: float,
         steps: int,
@@ -105,11 +108,11 @@ class ConsensusGating(Consensus):
     ) -> None:
         setup.check_arguments(keep, steps, round_to)
         budget.check_table(cost, table)
-        setup.check_inputs(model, example_inputs)
+        inputs = setup.check_inputs(model, example_inputs)
         options = options or GatingOptions()
-        structure = setup.remnant_structure(trace(model, example_inputs), model, options, keep, cost)
+        structure = setup.remnant_structure(trace(model, inputs), model, options, keep, cost)
         gated = setup.gated_units(structure, options)
-        device = example_inputs.device
+        device = inputs.device
         terms = Terms(budget.make_cost(cost, structure, model, table, device), keep, tolerance, round_to)
         setup.check_budget(structure, gated, keep, terms.cost, round_to)
         super().__init__(structure, gated, terms, options, SearchSchedule(options, steps), device)
@@ -119,7 +122,7 @@ class ConsensusGating(Consensus):
         self.predicted_cost: float | None = None  # fraction of the dense cost, set where the network is cut
         self.masked_max_abs_diff: float | None = None  # the largest of all removals so far
         self.kept: Tensor | None = None  # the selection of the final cut
-        self._example_inputs = example_inputs
+        self._example_inputs = inputs
         self._compare_ranks = False
         self._macs = budget.MacCost(structure, device)
 
@@ -127,9 +130,9 @@ class ConsensusGating(Consensus):
         noise = torch.Generator(device).manual_seed(seed + 1)
         self.state = GateState(structure.units, device, weights, noise, per_sample=options.execution == "per_sample")
         self._gain = self.state.gradients.gain = min(MAX_GAIN, options.drift / self.search_steps)
-        wrap(model, structure, gated, self.state, options, example_inputs, torch.Generator().manual_seed(seed))
+        wrap(model, structure, gated, self.state, options, device, torch.Generator().manual_seed(seed))
         self.state.sites = [m for m in model.modules() if isinstance(m, Gated)]
-        find_skippable(model, structure, gated, self.state, example_inputs)
+        find_skippable(model, structure, gated, self.state, inputs)
         self.network = model
         self.begin_with(self.heads())
         self.register_load_state_dict_pre_hook(ConsensusGating._take_shape)
@@ -138,20 +141,20 @@ class ConsensusGating(Consensus):
         """The gate heads that are left, in execution order."""
         return [m for m in self.network.modules() if isinstance(m, GateHead)]
 
-    def forward(self, inputs: Tensor) -> Tensor:
-        """Logits of the network under its gates (training mode) or under its consensus (eval mode)."""
-        return self._search(inputs) if self.searching else self.network(inputs)
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """What the network returns, under its gates (training mode) or under its consensus (eval mode)."""
+        return self._search(args, kwargs) if self.searching else self.network(*args, **kwargs)
 
     @torch.compiler.disable
-    def _search(self, inputs: Tensor) -> Tensor:
-        self.state.input_shape = tuple(inputs.shape[1:])
+    def _search(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         self.state.standing = self._standing()
         self.state.begin(
-            len(inputs), searching=self.training, shift=self.shift, consensus=self._open(), votes=self.consensus,
+            self._example_inputs.like(args, kwargs),
+            searching=self.training, shift=self.shift, consensus=self._open(), votes=self.consensus,
             final=self.chosen is not None,
         )  # fmt: skip
         shown = {} if self.training else fading.replaced(self.network, self._closing())  # what removal would leave
-        output = functional_call(self.network, shown, (inputs,)) if shown else self.network(inputs)
+        output = functional_call(self.network, shown, args, kwargs) if shown else self.network(*args, **kwargs)
         self.state.conclude()
         return self.state.tied_to(output) if self.training and ranks.several() else output
 
@@ -234,7 +237,8 @@ class ConsensusGating(Consensus):
             return False
         expected = surgery.evaluate(self, self._example_inputs)
         self.decide(torch.where(closed, GONE, torch.where(opened, OPEN, self.decided)), optimizer)
-        self._note_difference(surgery.evaluate(self, self._example_inputs) - expected)
+        got = surgery.evaluate(self, self._example_inputs)
+        self._note_difference(outputs.difference(expected, got).absolute)
         return True
 
     def decide(self, decided: Tensor, optimizer: torch.optim.Optimizer | None) -> None:
@@ -259,11 +263,12 @@ class ConsensusGating(Consensus):
         unwrap(self.network)
         checked = surgery.remove_checked(self.network, self.left, self.kept, self._example_inputs, optimizer)
         self.network, difference = checked
-        self._note_difference(torch.tensor(difference))
+        self._note_difference(difference)
         self.searching = False
 
-    def _note_difference(self, logits: Tensor) -> None:
-        self.masked_max_abs_diff = max(self.masked_max_abs_diff or 0.0, float(logits.abs().max()))
+    def _note_difference(self, found: float) -> None:
+        known = self.masked_max_abs_diff or 0.0
+        self.masked_max_abs_diff = math.nan if math.isnan(known + found) else max(known, found)
 
     def get_extra_state(self) -> dict[str, Any]:
         """What `state_dict` holds besides weights and buffers; plain data and tensors, fit for `torch.load`."""

@@ -9,6 +9,7 @@ from greenprune.methods.cost.costs import Cost
 from greenprune.methods.cost.kinds import MEASURED, CostKind
 from greenprune.methods.gating.options import GatingOptions
 from greenprune.methods.structure import surgery
+from greenprune.methods.structure.inputs import ExampleInputs, Inputs
 from greenprune.methods.structure.remnant import with_remnants
 from greenprune.methods.structure.trace import Structure
 from torch import Tensor, nn
@@ -45,21 +46,21 @@ def check_budget(structure: Structure, gated: Tensor, keep: float, cost: Cost, r
         raise budget.BudgetError(f"keep = {keep:g} lies below what cannot be gated: the floor is {least:.3f}")
 
 
-def check_inputs(model: nn.Module, example_inputs: Tensor) -> None:
-    """Run `model` on `example_inputs` once, in eval mode.
+def check_inputs(model: nn.Module, example_inputs: ExampleInputs) -> Inputs:
+    """Run `model` on `example_inputs` once, in eval mode; the inputs, normalised.
 
     Raises:
         ValueError: it is a compiled module, `example_inputs` is no batch, or the model does not take it.
     """
     if hasattr(model, "_orig_mod"):
         raise ValueError("a compiled model cannot be traced: give the model itself, and compile the gating instead")
-    if not isinstance(example_inputs, Tensor) or example_inputs.ndim < 2 or len(example_inputs) == 0:
-        raise ValueError("example_inputs: expected a tensor with at least one image, (B, ...)")
+    inputs = Inputs.of(example_inputs)
     try:
-        surgery.evaluate(model, example_inputs)
-    except (RuntimeError, ValueError, IndexError) as e:
-        shape = tuple(example_inputs.shape)
-        raise ValueError(f"example_inputs of shape {shape} do not fit the model: {e}") from e
+        surgery.evaluate(model, inputs)
+    except Exception as e:  # the user's own forward: anything may come out
+        why = str(e) or type(e).__name__
+        raise ValueError(f"example_inputs of {inputs.describe()} do not fit the model: {why}") from e
+    return inputs
 
 
 def gated_units(structure: Structure, options: GatingOptions) -> Tensor:

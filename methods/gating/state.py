@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from greenprune.methods.gating import ranks
 from greenprune.methods.gating.gradients import GradientScale
 from greenprune.methods.gating.heads import GateHead, Hearing, Word
 from greenprune.methods.gating.mathematics import logistic_noise, majority_needed
+from greenprune.methods.structure import outputs
+from greenprune.methods.structure.inputs import Inputs
 from torch import Tensor
 
 
@@ -49,8 +51,11 @@ class GateState:
         self.closed: set[int] = set()  # branch units that the batch skips
         self.skippable: set[int] = set()  # branch units whose modules may be left out; found by trying
         self.batch = 0
-        self.input_shape: tuple[int, ...] = ()  # of one image
-        self.end_shapes: dict[tuple[int, tuple[int, ...]], tuple[int, ...]] = {}  # (branch unit, input) -> its output's
+        self.scales = True  # whether what branches give grows with the batch, in its first dimension; found by trying
+        self._key: tuple[Any, ...] = ()  # of the inputs, see `Inputs.key`
+        self.end_shapes: dict[
+            tuple[int, tuple[Any, ...]], tuple[int, ...]
+        ] = {}  # (branch unit, inputs) -> its output's
         self.gradients = GradientScale(scale)
         self.sites: list[Site] = []
         self.prepared: dict[Site, Tensor | tuple[Tensor | None, Tensor | None]] = {}
@@ -64,7 +69,7 @@ class GateState:
 
     def begin(
         self,
-        batch: int,
+        inputs: Inputs,
         *,
         searching: bool,
         shift: Tensor,
@@ -79,7 +84,9 @@ class GateState:
             final: the consensus is a choice that no batch changes any more.
         """
         self._count()
+        batch = inputs.batch_size
         self.searching, self.shift, self.batch = searching, shift, batch
+        self._key = inputs.key if self.scales else (*inputs.key, batch)
         self.closed = set()
         self.prepared.clear()
         self._waiting, self._hearing = {}, None
@@ -145,7 +152,19 @@ class GateState:
     def _close(self, units: Iterable[int], opened: Tensor) -> None:
         closed = {unit for unit, is_open in zip(units, opened.tolist(), strict=True) if not is_open} & self.skippable
         # A branch is skipped once it is known what shape it would have given; until then it runs, masked.
-        self.closed |= {unit for unit in closed if (unit, self.input_shape) in self.end_shapes}
+        self.closed |= {unit for unit in closed if (unit, self._key) in self.end_shapes}
+
+    def note_end(self, branch: int, shape: tuple[int, ...]) -> None:
+        """What the branch gives has this shape under the inputs of this pass."""
+        if not self.scales:
+            self.end_shapes[branch, self._key] = shape
+        elif shape[0] % self.batch == 0:
+            self.end_shapes[branch, self._key] = (shape[0] // self.batch, *shape[1:])
+
+    def end_shape(self, branch: int) -> tuple[int, ...]:
+        """What a skipped branch would give."""
+        rows, *shape = self.end_shapes[branch, self._key]
+        return (rows * self.batch if self.scales else rows, *shape)
 
     @property
     def votes(self) -> Tensor | None:
@@ -155,14 +174,15 @@ class GateState:
         """
         return None if self._hearing is None else self._hearing.votes
 
-    def tied_to(self, output: Tensor) -> Tensor:
+    def tied_to(self, output: Any) -> Any:
         """`output`, depending (with weight 0) on everything the heads said, even on layers that were then skipped.
 
         `DistributedDataParallel` finds the parameters in use from the output alone, and the penalty uses all heads.
         """
         if self._hearing is None or not torch.is_grad_enabled():
             return output
-        return output + 0.0 * self._hearing.votes.sum().to(output.dtype)
+        nothing = 0.0 * self._hearing.votes.sum()
+        return outputs.with_first(output, lambda tensor: tensor + nothing.to(tensor.dtype))
 
     @torch.no_grad()
     def _count(self) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import torch
 from greenprune.methods.gating.heads import GateHead
 from greenprune.methods.gating.state import GateState
 from greenprune.methods.gating.wrappers import Gated
+from greenprune.methods.structure import outputs
+from greenprune.methods.structure.inputs import Inputs
 from greenprune.methods.structure.macs import CONVOLUTIONS
 from greenprune.methods.structure.trace import Structure
 from torch import Tensor, nn
@@ -16,17 +19,20 @@ if TYPE_CHECKING:
     from greenprune.methods.gating.options import GatingOptions
 
 
+SAME = 1e-3
+"""Of two outputs, relative to their size: what skipping a branch instead of masking it may change."""
+
+
 def wrap(
     model: nn.Module,
     structure: Structure,
     gated: Tensor,
     state: GateState,
     options: GatingOptions,
-    example_inputs: Tensor,
+    device: torch.device,
     generator: torch.Generator,
 ) -> None:
     """Put a `Gated` around every layer that masks, skips or decides, in place."""
-    device = example_inputs.device
     sites = _decision_sites(structure, gated)
     masked_layers = _masked_layers(structure, gated)
     ends = {b.end: b.unit for b in structure.branches if gated[b.unit]}
@@ -108,19 +114,19 @@ def _masked_layers(structure: Structure, gated: Tensor) -> set[str]:
     return result
 
 
-def find_skippable(network: nn.Module, structure: Structure, gated: Tensor, state: GateState, inputs: Tensor) -> None:
+def find_skippable(network: nn.Module, structure: Structure, gated: Tensor, state: GateState, inputs: Inputs) -> None:
     """Fill in `state.skippable`: the branches that can be left out instead of masked, found by trying on `inputs`.
 
     What is left of a branch between its layers (a reshape to a fixed size, say) need not take what comes instead.
     """
     consensus = torch.ones(structure.units, dtype=torch.bool, device=inputs.device)
-    state.input_shape = tuple(inputs.shape[1:])
+    shift = torch.zeros((), device=inputs.device)
 
-    def run(closed: list[int]) -> Tensor:
+    def run(closed: list[int], inputs: Inputs = inputs) -> Any:
         opened = consensus.clone()
         opened[closed] = False
-        state.begin(len(inputs), searching=False, shift=inputs.new_zeros(()), consensus=opened)
-        return network(inputs)
+        state.begin(inputs, searching=False, shift=shift, consensus=opened)
+        return inputs.call(network)
 
     def same(units: list[int]) -> bool:
         state.skippable = set()
@@ -130,13 +136,27 @@ def find_skippable(network: nn.Module, structure: Structure, gated: Tensor, stat
             got = run(units)
         except Exception:  # the user's forward, on shapes it was not made for
             return False
-        return got.shape == expected.shape and torch.allclose(got, expected, rtol=1e-3, atol=1e-4)
+        return outputs.difference(expected, got).relative <= SAME
 
     branches = [b.unit for b in structure.branches if gated[b.unit]]
     training = [(m, m.training) for m in network.modules()]
     network.eval()
     with torch.no_grad():
+        state.scales = _shapes_scale(state, run, inputs)
         good = set(branches) if same(branches) else {unit for unit in branches if same([unit])}
     for module, mode in training:
         module.training = mode
     state.skippable = good
+
+
+def _shapes_scale(state: GateState, run: Callable[..., Any], inputs: Inputs) -> bool:
+    """Whether the first dimension of what each branch gives grows with the batch, found by running on twice as many."""
+    state.skippable, state.scales = set(), True
+    run([])
+    once = dict(state.end_shapes)
+    state.end_shapes.clear()
+    try:
+        run([], inputs.twice())
+    except Exception:  # the user's forward, on a batch it was not made for
+        return False
+    return once == state.end_shapes

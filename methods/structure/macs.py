@@ -9,6 +9,7 @@ from __future__ import annotations
 from types import TracebackType
 
 import torch
+from greenprune.methods.structure.inputs import ExampleInputs, Inputs
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_hook
 
@@ -56,19 +57,19 @@ class MacMeter:
 
 
 @torch.no_grad()
-def count_macs(model: nn.Module, example_inputs: Tensor) -> int:
-    """Multiply-accumulates of one forward pass of `model`, for one image of `example_inputs` (B, ...).
+def count_macs(model: nn.Module, example_inputs: ExampleInputs) -> int:
+    """Multiply-accumulates of one forward pass of `model`, for one example of `example_inputs` (see `inputs.Inputs`).
 
     The model is evaluated in eval mode and left in the mode it was in.
     """
-    training = model.training
+    inputs, training = Inputs.of(example_inputs), model.training
     model.eval()
     try:
         with MacMeter() as meter:
-            model(example_inputs)
+            inputs.call(model)
     finally:
         model.train(training)
-    return meter.total // len(example_inputs)
+    return meter.total // inputs.batch_size
 
 
 def count_params(model: nn.Module) -> int:

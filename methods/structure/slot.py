@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from greenprune.methods.structure import surgery
+from greenprune.methods.structure.inputs import ExampleInputs
 from greenprune.methods.structure.units import Structure
 from torch import Tensor, nn
 
@@ -27,10 +28,10 @@ class Slot(nn.Module):
         self.kept: Tensor | None = None  # (U,) bool, the units that stayed; None: nothing was cut
         self.register_load_state_dict_pre_hook(_take_shape)
 
-    def forward(self, inputs: Tensor) -> Tensor:
-        return self.model(inputs)
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        return self.model(*args, **kwargs)
 
-    def cut(self, keep: Tensor, example_inputs: Tensor, optimizer: torch.optim.Optimizer | None) -> float:
+    def cut(self, keep: Tensor, example_inputs: ExampleInputs, optimizer: torch.optim.Optimizer | None) -> float:
         """Remove the units that `keep` (U,) closes; max |delta logit| as of `surgery.remove_checked`."""
         self.model, difference = surgery.remove_checked(self.model, self.structure, keep, example_inputs, optimizer)
         self.kept = keep.cpu()

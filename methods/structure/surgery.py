@@ -8,10 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 import torch.fx
+from greenprune.methods.structure import outputs
 from greenprune.methods.structure.branches import without_branch
+from greenprune.methods.structure.inputs import ExampleInputs, Inputs, first_argument, with_first_argument
 from greenprune.methods.structure.macs import COUNTED, TRANSPOSED
 from greenprune.methods.structure.masking import along, masked_layer_norm
 from greenprune.methods.structure.parameters import cut_parameter, forget, take
@@ -175,9 +178,11 @@ def masked(model: nn.Module, structure: Structure, keep: Tensor) -> Iterator[nn.
             continue
         if layer.masks_output or layer.name in ends:
             mask = padded[layer.out_units] if layer.masks_output else torch.ones(1, dtype=torch.bool)
-            handles.append(module.register_forward_hook(_mask_output(layer, mask, ends.get(layer.name, True))))
+            hook = _mask_output(layer, mask, ends.get(layer.name, True))
+            handles.append(module.register_forward_hook(hook, with_kwargs=True))
         if layer.masks_input:
-            handles.append(module.register_forward_pre_hook(_mask_input(padded[layer.in_units])))
+            before_call = _mask_input(padded[layer.in_units])
+            handles.append(module.register_forward_pre_hook(before_call, with_kwargs=True))
     try:
         yield model
     finally:
@@ -188,31 +193,34 @@ def masked(model: nn.Module, structure: Structure, keep: Tensor) -> Iterator[nn.
                 modules[name].weight.copy_(weight)  # type: ignore[union-attr, operator]
 
 
-def _mask_output(layer: Layer, mask: Tensor, is_open: bool) -> Callable[[nn.Module, tuple, Tensor], Tensor]:
-    def multiply(module: nn.Module, inputs: tuple, output: Tensor) -> Tensor:
+def _mask_output(layer: Layer, mask: Tensor, is_open: bool) -> Callable[[nn.Module, tuple, dict, Tensor], Tensor]:
+    def multiply(module: nn.Module, args: tuple, kwargs: dict, output: Tensor) -> Tensor:
         on_device = mask.to(output.device)
         if isinstance(module, nn.LayerNorm):
-            return masked_layer_norm(module, inputs[0], on_device, layer.channel_dim) * float(is_open)
+            x = first_argument(args, kwargs)
+            assert x is not None
+            return masked_layer_norm(module, x, on_device, layer.channel_dim) * float(is_open)
         return output * along(on_device, output, channel_dim(module)) * float(is_open)
 
     return multiply
 
 
-def _mask_input(mask: Tensor) -> Callable[[nn.Module, tuple], tuple]:
-    def multiply(module: nn.Module, inputs: tuple) -> tuple:
-        x = inputs[0]
-        return (x * along(mask.to(x.device), x, channel_dim(module)), *inputs[1:])
+def _mask_input(mask: Tensor) -> Callable[[nn.Module, tuple, dict], tuple[tuple, dict]]:
+    def multiply(module: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
+        x = first_argument(args, kwargs)
+        assert x is not None
+        return with_first_argument(args, kwargs, x * along(mask.to(x.device), x, channel_dim(module)))
 
     return multiply
 
 
 @torch.no_grad()
-def evaluate(model: nn.Module, inputs: Tensor) -> Tensor:
-    """Logits in eval mode; the modules are left in the mode they were in."""
+def evaluate(model: nn.Module, inputs: ExampleInputs) -> Any:
+    """What the network returns in eval mode; the modules are left in the mode they were in."""
     modes = [(m, m.training) for m in model.modules()]
     model.eval()
     try:
-        return model(inputs)
+        return Inputs.of(inputs).call(model)
     finally:
         for module, mode in modes:
             module.training = mode
@@ -222,14 +230,18 @@ def remove_checked(
     model: nn.Module,
     structure: Structure,
     keep: Tensor,
-    example_inputs: Tensor,
+    example_inputs: ExampleInputs,
     optimizer: torch.optim.Optimizer | None = None,
 ) -> tuple[nn.Module, float]:
-    """`remove`, and max |delta logit| between the masked and the removed network on `example_inputs`, in eval mode."""
+    """`remove`, and the largest difference between the outputs of the masked and the removed network on `example_inputs`.
+
+    In eval mode, over all tensors of the output; NaN where an output is NaN or changes its shape.
+    """
+    inputs = Inputs.of(example_inputs)
     with masked(model, structure, keep):
-        expected = evaluate(model, example_inputs)
+        expected = evaluate(model, inputs)
     model = remove(model, structure, keep, optimizer)
-    return model, float((evaluate(model, example_inputs) - expected).abs().max())
+    return model, outputs.difference(expected, evaluate(model, inputs)).absolute
 
 
 def resize(model: nn.Module, structure: Structure, tensors: dict[str, Tensor]) -> nn.Module:

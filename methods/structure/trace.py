@@ -12,9 +12,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 import torch
-from greenprune.methods.structure import trial
+from greenprune.methods.structure import outputs, trial
 from greenprune.methods.structure.branches import FoundBranch, find_branches
 from greenprune.methods.structure.coupling import Coupling, find_couplings
+from greenprune.methods.structure.inputs import ExampleInputs, Inputs, first_argument
 from greenprune.methods.structure.macs import COUNTED, layer_macs
 from greenprune.methods.structure.masking import layer_norm_dim
 from greenprune.methods.structure.units import (
@@ -34,21 +35,23 @@ from torch import Tensor, nn
 __all__ = ["BATCH_NORMS", "FIXED", "Branch", "ChannelGroup", "Layer", "Structure", "is_depthwise", "trace"]
 
 
-def trace(model: nn.Module, example_inputs: Tensor) -> Structure:
+def trace(model: nn.Module, example_inputs: ExampleInputs) -> Structure:
     """Find the removable channels and residual branches of `model`.
 
     Args:
-        model: any module that maps `example_inputs` to logits; left as it was (mode and weights).
-        example_inputs: (B, ...) float tensor on the model's device.
+        model: any module; left as it was (mode and weights).
+        example_inputs: what it is called with: (B, ...) tensors on its device, see `inputs.Inputs`.
 
     Channels and branches that cannot be removed, and why, are listed in the result's `fixed` and `fixed_branches`.
 
     Raises:
-        ValueError: the network does not run on `example_inputs`, or does not map one tensor to one tensor.
+        ValueError: the network does not run on `example_inputs`, or returns no tensor.
     """
+    inputs = Inputs.of(example_inputs)
     with _eval_mode(model):
-        run = _run(model, example_inputs)
-        couplings, failure = find_couplings(model, (example_inputs[:2],), {})
+        run = _run(model, inputs)
+        few = inputs.few(model)
+        couplings, failure = find_couplings(model, few.args, few.kwargs)
         branches, refused = find_branches(model, run.calls)
         asleep = _not_called(model, run.calls)
         if failure is None and asleep and _may_be_called(model, asleep):
@@ -60,7 +63,7 @@ def trace(model: nn.Module, example_inputs: Tensor) -> Structure:
             for coupling in couplings:
                 coupling.reason = coupling.reason or failure
         structure = _assemble(model, run, couplings, branches)
-        leaky, bad_groups, bad_branches = trial.verify(model, structure, example_inputs[:2])
+        leaky, bad_groups, bad_branches = trial.verify(model, structure, few)
         if bad_groups or bad_branches:
             for coupling in couplings:  # a group bears the name of the first of its producers that runs
                 coupling.reason = coupling.reason or next(
@@ -99,37 +102,34 @@ def _eval_mode(model: nn.Module) -> Iterator[None]:
 
 
 @torch.no_grad()
-def _run(model: nn.Module, example_inputs: Tensor) -> _Run:
-    if not isinstance(example_inputs, Tensor):
-        kind = type(example_inputs).__name__
-        raise ValueError(f"example_inputs is a {kind}; only networks that take one tensor can be gated")
+def _run(model: nn.Module, inputs: Inputs) -> _Run:
     run = _Run()
+    batch = inputs.batch_size
 
-    def note(name: str, module: nn.Module, inputs: tuple, output: object) -> None:
+    def note(name: str, module: nn.Module, args: tuple, kwargs: dict, output: object) -> None:
         run.calls[name] = run.calls.get(name, 0) + 1
-        if inputs and isinstance(inputs[0], Tensor):
-            run.shapes.setdefault(name, inputs[0].shape)
-        if isinstance(module, COUNTED) and isinstance(output, Tensor):
-            run.macs[name] = run.macs.get(name, 0) + layer_macs(module, inputs[0], output) // len(example_inputs)
+        x = first_argument(args, kwargs)
+        if x is not None:
+            run.shapes.setdefault(name, x.shape)
+        if isinstance(module, COUNTED) and isinstance(output, Tensor) and x is not None:
+            run.macs[name] = run.macs.get(name, 0) + layer_macs(module, x, output) // batch
 
     handles = [
-        module.register_forward_hook(lambda m, x, y, name=name: note(name, m, x, y))
+        module.register_forward_hook(lambda m, x, k, y, name=name: note(name, m, x, k, y), with_kwargs=True)
         for name, module in model.named_modules()
     ]
     try:
-        output = model(example_inputs)
+        output = inputs.call(model)
     except Exception as error:
         raise ValueError(
-            f"the network does not run on example inputs of shape {tuple(example_inputs.shape)} "
-            f"({type(error).__name__}: {error}); it has to take one tensor"
+            f"the network does not run on example inputs of {inputs.describe()} ({type(error).__name__}: {error})"
         ) from error
     finally:
         for handle in handles:
             handle.remove()
-    if not isinstance(output, Tensor):
+    if not outputs.tensors(output):
         raise ValueError(
-            f"the network returns a {type(output).__name__}; only networks that return one tensor can be gated "
-            "(wrap it in a module that returns the logits)"
+            f"the network returns a {type(output).__name__} without a tensor in it: nothing can be compared"
         )
     return run
 

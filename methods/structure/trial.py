@@ -6,11 +6,13 @@ mixes channels) shows here, as an exception or as a difference between the maske
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import torch
+from greenprune.methods.structure import outputs
+from greenprune.methods.structure.copying import copy_of
+from greenprune.methods.structure.inputs import Inputs, first_argument
 from greenprune.methods.structure.macs import COUNTED
 from greenprune.methods.structure.surgery import evaluate, masked, remove
 from greenprune.methods.structure.units import BATCH_NORMS, Structure
@@ -20,12 +22,12 @@ _TOLERANCE = {torch.float64: 1e-8, torch.float32: 1e-3}
 """Largest difference relative to the largest logit; a wrong removal is off by orders more than rounding."""
 
 
-def verify(model: nn.Module, structure: Structure, inputs: Tensor) -> tuple[set[str], dict[str, str], dict[str, str]]:
+def verify(model: nn.Module, structure: Structure, inputs: Inputs) -> tuple[set[str], dict[str, str], dict[str, str]]:
     """What of `structure` holds when tried.
 
     Args:
         model: in eval mode; left as it was.
-        inputs: (B, ...) example inputs.
+        inputs: example inputs.
 
     Returns:
         the layers that have to mask their input; group name -> reason; end of a branch -> reason.
@@ -62,15 +64,14 @@ def _failing(names: Sequence[str], attempt: Callable[[Sequence[str]], str | None
 class _Trial:
     """A randomised copy of the network, and a random choice of half of each group's units."""
 
-    def __init__(self, model: nn.Module, structure: Structure, inputs: Tensor) -> None:
+    def __init__(self, model: nn.Module, structure: Structure, inputs: Inputs) -> None:
         self.structure = structure
         self._generator = torch.Generator().manual_seed(0)
-        self._model, self._inputs = copy.deepcopy(model), inputs.detach()
         try:  # in double precision equal means equal
-            self._model, self._inputs = self._model.double(), self._inputs.double()
+            self._model, self._inputs = copy_of(model).double(), inputs.to(torch.float64)
             evaluate(self._model, self._inputs)
         except Exception:  # a device without it, or a forward that insists on a type
-            self._model, self._inputs = copy.deepcopy(model).float(), inputs.detach().float()
+            self._model, self._inputs = copy_of(model).float(), inputs.to(torch.float32)
         _randomise(self._model, self._generator)
         self._chosen = torch.ones(structure.units, dtype=torch.bool)
         for group in structure.groups:
@@ -97,7 +98,9 @@ class _Trial:
         padded = torch.cat([self._chosen, torch.ones(1, dtype=torch.bool)])
         leaky: set[str] = set()
 
-        def look(name: str, module: nn.Module, x: Tensor, closed: Tensor) -> None:
+        def look(name: str, module: nn.Module, x: Tensor | None, closed: Tensor) -> None:
+            if x is None:
+                return
             channels = x.movedim(-1 if isinstance(module, nn.Linear) else 1, 0)[closed.to(x.device)]
             if bool((channels != 0).any()):
                 leaky.add(name)
@@ -108,7 +111,10 @@ class _Trial:
             if isinstance(modules[name], COUNTED) and closed.any() and not layer.depthwise:
                 handles.append(
                     modules[name].register_forward_pre_hook(
-                        lambda m, args, name=name, closed=closed: look(name, m, args[0], closed)
+                        lambda m, args, kwargs, name=name, closed=closed: look(
+                            name, m, first_argument(args, kwargs), closed
+                        ),
+                        with_kwargs=True,
                     )
                 )
         try:
@@ -126,16 +132,17 @@ class _Trial:
         try:
             with masked(self._model, self.structure, keep):
                 expected = evaluate(self._model, self._inputs)
-            got = evaluate(remove(copy.deepcopy(self._model), self.structure, keep), self._inputs)
+            got = evaluate(remove(copy_of(self._model), self.structure, keep), self._inputs)
         except Exception as error:
             why = str(error).strip().splitlines()
             return f"the network does not run without them ({type(error).__name__}: {why[0] if why else ''})"
-        if got.shape != expected.shape:
-            return f"the output changes its shape from {tuple(expected.shape)} to {tuple(got.shape)} without them"
-        scale = float(expected.abs().max().clamp_min(1e-6))
-        off = float((got - expected).abs().max()) / scale
-        if off <= _TOLERANCE.get(got.dtype, 1e-3):
+        compared = outputs.difference(expected, got)
+        if compared.reason is not None:
+            return f"{compared.reason} without them"
+        dtypes = [t.dtype for t in outputs.tensors(got) if t.is_floating_point()]
+        if compared.relative <= max((_TOLERANCE.get(dtype, 1e-3) for dtype in dtypes), default=0.0):
             return None
+        off = compared.relative
         return f"removing them is not masking them: the output differs by {off:.1%}, so something mixes their values"
 
 

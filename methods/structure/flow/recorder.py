@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from greenprune.methods.structure import outputs
 from greenprune.methods.structure.flow.elements import Elements, Ids
 from greenprune.methods.structure.flow.labels import Block, Labeller, Labels
 from greenprune.methods.structure.units import channel_counts
@@ -183,17 +184,6 @@ def record(
         warnings.simplefilter("ignore")
         with recorder:
             output = model(*args, **kwargs)
-    recorder._fix_all(_tensors(output), "it is the network's output", "")
+    recorder._fix_all(outputs.tensors(output), "it is the network's output", "")
     recorder.labeller.settle()
     return recorder
-
-
-def _tensors(output: Any) -> list[Tensor]:
-    """All tensors in a nested output; of a dataclass or another object those in its attributes."""
-    found = []
-    for leaf in tree_leaves(output):
-        if isinstance(leaf, Tensor):
-            found.append(leaf)
-        elif hasattr(leaf, "__dict__"):
-            found += _tensors(list(vars(leaf).values()))
-    return found

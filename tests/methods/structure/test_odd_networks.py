@@ -346,20 +346,6 @@ def test_a_parametrized_weight_is_refused():
     assert "computed from other parameters" in reasons(model, images(2, 8))["0"]
 
 
-def test_two_inputs_and_a_dict_are_refused():
-    class TwoInputs(nn.Module):
-        def forward(self, x, y):
-            return x + y
-
-    with pytest.raises(ValueError, match=r"does not run on example inputs of shape.*it has to take one tensor"):
-        ungateable(TwoInputs(), images(2, 8))
-    with pytest.raises(ValueError, match="example_inputs is a tuple; only networks that take one tensor"):
-        ungateable(TwoInputs(), (images(2, 8), images(2, 8)))
-    model = Net(lambda m, x: {"logits": m.head(m.a(x))}, a=conv(3, 8), head=head(8))
-    with pytest.raises(ValueError, match=r"returns a dict; only networks that return one tensor.*wrap it"):
-        ConsensusGating(model, images(2, 8), keep=0.5, steps=10)
-
-
 def test_example_inputs_of_the_wrong_shape_are_refused():
     with pytest.raises(ValueError, match=r"example_inputs of shape \(2, 5, 8, 8\) do not fit the model"):
         ConsensusGating(nn.Sequential(conv(3, 8), head(8)), torch.zeros(2, 5, 8, 8), keep=0.5, steps=10)
