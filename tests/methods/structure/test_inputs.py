@@ -94,7 +94,7 @@ def test_inputs_and_outputs_of_every_form(form: str, given: str) -> None:
 def test_a_search_of_a_network_with_several_inputs_and_outputs(form: str) -> None:
     torch.manual_seed(0)
     gating = ConsensusGating(Two(FORMS[form]), INPUTS["both"], keep=0.6, steps=12, tolerance=0.1)
-        optimizer = torch.optim.SGD(gating.parameters(), lr=0.05, momentum=0.9)
+    optimizer = torch.optim.SGD(gating.parameters(), lr=0.05, momentum=0.9)
     for _ in range(12):
         output = gating(image=IMAGE, depth=DEPTH, temperature=torch.tensor(2.0))
         loss = F.cross_entropy(outputs.primary(output), torch.tensor([0, 1, 2, 3])) + gating.penalty()
