@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,7 @@ PERIOD_S = 1e-3  # shortest update period, Intel SDM vol. 3B, "RAPL Interfaces"
 MAX_POWER_W = 5_000.0  # of one package; more can only be a counter that was reset
 PEAK_FACTOR = 2.0  # by which a domain may exceed, over seconds, the highest power that its constraints name
 LEAST_PLAUSIBLE_W = 100.0
+UNKNOWN_RANGE_UJ = 2**63  # of a counter whose range the kernel does not tell
 POLLS_IN_A_RANGE = 4  # so many looks while the counter goes round once at its highest plausible power
 PROBE_LOOKS, PROBE_EVERY_S = 8, 0.003
 PROBE_S = 0.05  # for which a counter is watched for its update period
@@ -76,7 +77,7 @@ class RaplSource:
         self._folders = tuple(folders)
         self._files = [folder / "energy_uj" for folder in folders]
         self._labels = [_label(folder) for folder in folders]
-        ranges_uj = [_read_uj(folder / "max_energy_range_uj") for folder in folders]
+        ranges_uj = [_range_uj(folder) for folder in folders]
         plausible_w = [_plausible_w(folder) for folder in folders]
         self._now_uj = [0] * len(self._files)
         self._counters = [
@@ -84,17 +85,17 @@ class RaplSource:
                 lambda i=i: self._now_uj[i] / 1e6,  # type: ignore[misc]
                 max_power_w=MAX_POWER_W,
                 stale_s=PERIOD_S,
-                wrap_j=range_uj / 1e6,
+                wrap_j=None if range_uj is None else range_uj / 1e6,
                 plausible_w=power_w,
             )
             for i, (range_uj, power_w) in enumerate(zip(ranges_uj, plausible_w, strict=True))
         ]
-        self._period_s = max(PERIOD_S, max(_period_s(file) for file in self._files))
+        self._period_s = max(rapl_period_s(lambda file=file: _read_uj(file)) for file in self._files)  # type: ignore[misc]
         for counter in self._counters:
             counter.stale_s = self._period_s
-        round_s = min(range_uj / 1e6 / power_w for range_uj, power_w in zip(ranges_uj, plausible_w, strict=True))
-        self.poll_interval_s = min(1.0, max(0.02, round_s / POLLS_IN_A_RANGE))
-        self._mirrors = Mirrors([range_uj + 1 for range_uj in ranges_uj])
+        rounds_s = [uj / 1e6 / power_w for uj, power_w in zip(ranges_uj, plausible_w, strict=True) if uj is not None]
+        self.poll_interval_s = min(1.0, max(0.02, min(rounds_s, default=4.0) / POLLS_IN_A_RANGE))
+        self._mirrors = Mirrors([UNKNOWN_RANGE_UJ if range_uj is None else range_uj + 1 for range_uj in ranges_uj])
         self._marks: list[Mark] = [Mark(0.0, 0.0)] * len(self._files)
         self._read()
         for _ in range(PROBE_LOOKS):
@@ -194,7 +195,7 @@ class RaplSource:
             "remedy": None,
             "period_s": self._period_s,
             "resolution_j": RESOLUTION_J,
-            "range_j": min(counter.wrap_j or 0.0 for counter in self._counters),
+            "range_j": min((counter.wrap_j for counter in self._counters if counter.wrap_j is not None), default=None),
             "mirrors": [[self._labels[i] for i in group] for group in groups if len(group) > 1],
         }
 
@@ -241,9 +242,18 @@ def _sums(a: Sequence[float], b: Sequence[float]) -> tuple[float, ...]:
     return tuple(x + y for x, y in zip(a, b, strict=True))
 
 
-def _period_s(file: Path) -> float:
-    """The update period as it is now; 0 for a counter that does not move. Raises SensorError."""
-    return probe_period_s(lambda: _read_uj(file), ticks=3, limit_s=PROBE_S, slow_limit_s=2 * PROBE_S) or 0.0
+def _range_uj(folder: Path) -> int | None:
+    """After which the counter starts again; None where the kernel does not say: one that goes back is then a reset."""
+    try:
+        return _read_uj(folder / "max_energy_range_uj") or None
+    except SensorError:
+        return None
+
+
+def rapl_period_s(read: Callable[[], float]) -> float:
+    """The update period of a RAPL counter, 1 ms or longer; 1 ms for one that does not move. Raises SensorError."""
+    found_s = probe_period_s(read, ticks=3, limit_s=PROBE_S, slow_limit_s=2 * PROBE_S)
+    return max(PERIOD_S, found_s or 0.0)
 
 
 def _label(folder: Path) -> str:

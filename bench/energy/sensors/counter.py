@@ -92,6 +92,7 @@ class CounterSource:
         self._close = close
         self._read_j = read_j
         self._watch = TickWatch(period_s)
+        self._watched = period_s >= WATCH_FROM_S
         self._history = History(TickNotes, TickNotes.merge)
         self._counter = Counter(self._look, max_power_w=max_power_w, stale_s=period_s, wrap_j=wrap_j)
         self._counter.mark()
@@ -105,7 +106,9 @@ class CounterSource:
         """Raises what reading raises."""
         mark = self._counter.mark()
         now_s = self._sample()
-        stale_s, known_s = self._watch.stale_s(mark.time_s), self._watch.known_s(mark.time_s)
+        stale_s = known_s = self._watch.period_s
+        if self._watched:
+            stale_s, known_s = self._watch.stale_s(mark.time_s), self._watch.known_s(mark.time_s)
         return CounterMark(
             mark.time_s,
             mark.total_j,
@@ -224,7 +227,7 @@ class CounterSource:
 
     def _look(self) -> float:
         counter_j = self._read_j()
-        if self._watch.period_s >= WATCH_FROM_S:
+        if self._watched:
             self._watch.look(time.perf_counter(), counter_j, self._history.current)
         return counter_j
 

@@ -7,7 +7,7 @@ It contains the packages, so its joules are never added to theirs.
 from __future__ import annotations
 
 from greenprune.bench.energy.parts import MACHINE
-from greenprune.bench.energy.rapl import MAX_POWER_W, PERIOD_S, REMEDY
+from greenprune.bench.energy.rapl import MAX_POWER_W, REMEDY, rapl_period_s
 from greenprune.bench.energy.sensors.counter import CounterSource
 from greenprune.bench.energy.sensors.place import Found, Place, absent, row
 from greenprune.bench.energy.sensors.sysfs import folders, optional_number, optional_text, read_number
@@ -28,7 +28,7 @@ def find(place: Place) -> Found:
         source = CounterSource(
             NAME,
             lambda: read_number(file) / 1e6,
-            period_s=PERIOD_S,
+            period_s=rapl_period_s(lambda: read_number(file)),
             max_power_w=MAX_POWER_W,
             wrap_j=range_uj / 1e6 if range_uj else None,
             detail=f"{zones[0].name}, what the maker wired to the processor's platform domain; enters no sum",

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from greenprune.bench.energy.parts import MACHINE
-from greenprune.bench.energy.rapl import MAX_POWER_W, PERIOD_S
+from greenprune.bench.energy.rapl import MAX_POWER_W, rapl_period_s
 from greenprune.bench.energy.sensors.counter import CounterSource
 from greenprune.bench.energy.sensors.perf_event import PerfDeniedError, PerfEvent
 from greenprune.bench.energy.sensors.place import IN_CONTAINER, Found, Place, absent, row
@@ -120,7 +120,7 @@ def _open(
     return CounterSource(
         name,
         lambda: opened.read() * scale_j,
-        period_s=PERIOD_S,
+        period_s=rapl_period_s(opened.read),
         max_power_w=MAX_POWER_W,
         detail=f"{event} of perf_event_open on CPU {cpu}, {whole}",
         note=f"{whole}, all processes of the machine, by perf_event_open",

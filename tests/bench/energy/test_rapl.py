@@ -141,6 +141,21 @@ def test_no_powercap_at_all_says_so(tmp_path: Path) -> None:
     assert "no RAPL domain" in row["reason"]
 
 
+@pytest.mark.parametrize("content", [None, "0", "no number"])
+def test_a_counter_whose_range_is_not_told_counts_and_going_back_is_a_reset(tmp_path: Path, content) -> None:
+    file = zone(tmp_path / "intel-rapl:0", "package-0", 9_000_000) / "max_energy_range_uj"
+    file.unlink() if content is None else file.write_text(content)
+    m = meter(tmp_path)
+    with m.window("x") as forwards:
+        add(tmp_path, "intel-rapl:0", 2)
+    assert forwards.reading.energy_j("measured") == pytest.approx(2)
+    with m.window("x") as back:
+        (tmp_path / "intel-rapl:0/energy_uj").write_text("1000000")
+    assert back.reading.energy_j("measured") is None
+    assert "reset" in back.reading.sources[0].reason
+    assert m.describe()[0]["range_j"] is None
+
+
 # ---- dies that mirror one counter
 
 

@@ -44,6 +44,15 @@ def test_a_counter_that_becomes_slower_keeps_the_truth_between_its_bounds() -> N
     assert reading.low_j <= true_j <= reading.high_j
 
 
+def test_a_counter_that_is_updated_too_often_to_be_watched_has_bounds_of_its_period() -> None:
+    counter = source(stepped([0.001]), period_s=0.001)
+    start, end = watched(counter, 0.5)
+    segment = Segment(start, end, end.time_s - start.time_s, counter.tally(start, end))
+    reading, _ = counter.reading([segment])
+    assert reading.low_j <= POWER_W * segment.duration_s <= reading.high_j
+    assert reading.high_j - reading.low_j < 0.01 * reading.energy_j
+
+
 def test_many_pauses_are_one_segment_and_warnings_know_their_number() -> None:
     counter = source(stepped([0.01]), period_s=0.01)
     pairs = [watched(counter, 0.03) for _ in range(3)]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -67,3 +69,23 @@ def test_a_package_that_is_there_by_the_second_path_alone_is_counted(tmp_path: P
         add(package, 3)
         add(memory, 1)
     assert joules(w.reading) == pytest.approx({"rapl:package-0": 3, "rapl:dram-0": 1})
+
+
+def test_the_period_of_the_platforms_counter_is_measured(tmp_path: Path) -> None:
+    """Some machines update it 10 times a second, not 1000."""
+    file = zone(tmp_path / "class/powercap/intel-rapl:1", "psys", 1_000_000) / "energy_uj"
+    stop = threading.Event()
+
+    def count() -> None:
+        while not stop.wait(0.02):
+            file.with_suffix(".new").write_text(str(int(time.perf_counter() * 1e8)))
+            file.with_suffix(".new").rename(file)
+
+    thread = threading.Thread(target=count)
+    thread.start()
+    try:
+        assert rows(meter(tmp_path))["machine:psys"]["period_s"] == pytest.approx(0.02, abs=0.019)
+        assert rows(meter(tmp_path))["machine:psys"]["period_s"] > 0.005
+    finally:
+        stop.set()
+        thread.join()
