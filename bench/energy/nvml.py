@@ -27,6 +27,7 @@ from greenprune.bench.energy.verdict import decide
 SHORT_PERIODS = 50  # a window of fewer counter periods is flagged: its error is about one period in that many
 LONGEST_HOLD_S = 1.0  # a power sample older than this says nothing about now
 MAX_UNCOVERED = 0.05  # fraction of a window without power samples above which its sampled energy is invalid
+STOOD_STILL = 3.0  # periods as first found, after which a counter that has not moved is no longer only slow to be read
 MAX_SLOW = 0.2  # fraction of a window that a slow counter may leave open before integrated power counts instead
 NO_LIMIT_W = 1e3  # stands for the power limit of a card that does not tell it
 SECOND_LOOK_EVERY_S = 1.0
@@ -235,9 +236,12 @@ class NvmlSource:
         energy_j = sum(s.energy_j for s in segments)
         duration_s = sum(s.duration_s for s in segments)
         over_s, under_s = edge_error_s(segments)
-        if energy_j == 0:
-            return self._invalid(_still(duration_s, self.period_s), noted), self._told(noted)
         covered = self._covered(noted, duration_s)
+        if energy_j == 0:
+            if covered and duration_s > STOOD_STILL * self._probed_s * sum(s.parts for s in segments):
+                still = f"the energy counter, updated every {self._probed_s * 1e3:.0f} ms at first, stood still"
+                return self._integrated(segments, noted, f"{still} for {duration_s:.1f} s")
+            return self._invalid(_still(duration_s, self.period_s), noted), self._told(noted)
         over_s, under_s = over_s + noted.late_over_s, under_s + noted.late_under_s
         usual_s = self._probed_s * sum(s.parts for s in segments)
         slow_s = max(0.0, over_s - usual_s) + max(0.0, under_s - usual_s)

@@ -34,6 +34,9 @@ LAUNCHERS: tuple[tuple[str, tuple[str, ...]], ...] = (
 
 JOB_GPUS = ("SLURM_STEP_GPUS", "SLURM_JOB_GPUS")  # all GPUs of the job on this node, as nvidia-smi numbers them
 
+SPECIAL_STEPS = 0xFFFFFFF0
+"""Slurm's numbers for what is no step of tasks, such as the batch script and a shell of salloc (slurm.h)."""
+
 GLOBAL_RANKS = (("RANK", "WORLD_SIZE"), ("PMI_RANK", "PMI_SIZE"), ("PMIX_RANK", "PMIX_SIZE"))
 """Of launchers that do not tell the rank on the node."""
 
@@ -49,21 +52,27 @@ class LocalRank:
 
 def local_rank(environ: Mapping[str, str]) -> LocalRank | None:
     """From the launcher's variables; None where no launcher is at work, or only one process is on this node."""
+    alone = False
     for variable, sizes in LAUNCHERS:
         rank = _number(environ, variable)
         if rank is None:
             continue
         if variable == "SLURM_LOCALID":
             # In the batch script itself, and in a shell of salloc, there is no step and so no second task.
-            if _number(environ, "SLURM_STEP_ID") is None and _number(environ, "SLURM_STEPID") is None:
+            step = _number(environ, "SLURM_STEP_ID")
+            step = _number(environ, "SLURM_STEPID") if step is None else step
+            if step is None or step >= SPECIAL_STEPS:
                 continue
             size, told = _slurm_tasks(environ), variable
         else:
             size = next((found for name in sizes if (found := _number(environ, name)) is not None), None)
             told = ", ".join([variable, *(name for name in sizes if name in environ)])
         if size is not None and size <= 1 and rank == 0:
-            continue  # alone by this launcher; an outer one may have started others
+            alone = True  # by this launcher; an outer one may have started others
+            continue
         return LocalRank(rank, size, told)
+    if alone or _master_is_elsewhere(environ):  # its global rank says nothing of this node
+        return None
     for variable, size_variable in GLOBAL_RANKS:
         rank, size = _number(environ, variable), _number(environ, size_variable)
         if rank is not None and size is not None and size > 1:
@@ -154,6 +163,14 @@ def rank_warnings(
         f"{in_words(reporter)}: every rank of this node that measures reads {', '.join(shared)} as a whole, so do not add "
         'their joules up; EnergyMeter(ranks="one_per_node") lets rank 0 report for all'
     ]
+
+
+def _master_is_elsewhere(environ: Mapping[str, str]) -> bool:
+    """Whether rank 0 of torch's process group is certainly on another node, as in a cluster of one process a pod."""
+    master = environ.get("MASTER_ADDR", "").strip().lower()
+    own = socket.gethostname().lower()
+    here = ("", "localhost", "::1", "0.0.0.0", own, own.partition(".")[0])
+    return not (master in here or master.startswith("127.") or master.partition(".")[0] == own.partition(".")[0])
 
 
 def _slurm_tasks(environ: Mapping[str, str]) -> int | None:

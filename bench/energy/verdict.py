@@ -2,7 +2,8 @@
 
 The counter adds up in hardware what the register only shows at some moments, so it counts where nothing speaks against
 it. What can: on a Grace Hopper superchip the counter is that of the module, which the register of the module's power
-shows; no card draws more than its power limit for long; and a counter that stood still has lost something.
+shows; no card draws more than its power limit for long; a counter that stood still has lost something; and one that counts next to
+nothing does not count joules.
 """
 
 from __future__ import annotations
@@ -14,6 +15,9 @@ from typing import Literal
 from greenprune.bench.energy.reading import Scope
 
 MAX_MISMATCH = 0.05  # fraction by which the counter and the integrated power may differ
+LEAST_SHARE = (
+    10  # a register that sees a quarter of the time, of a load that is busy just then, shows seven times the mean
+)
 LIMIT_SLACK = 0.1  # by which a card may be above its power limit for seconds
 
 _SUPERCHIP = re.compile(r"\b(GH|GB)\d{3}\b|grace", re.IGNORECASE)
@@ -87,6 +91,10 @@ def decide(
     if stood_still_s > 0 and counter_j < power_j:
         return Verdict(
             "power", "gpu", f"integrated power: {figures}, but the counter stood still for {stood_still_s:.1f} s", False
+        )
+    if counter_j < power_j / LEAST_SHARE:
+        return Verdict(
+            "power", "gpu", f"integrated power: {figures}, and no load hides so much from the power register", False
         )
     return Verdict(
         "counter",

@@ -222,6 +222,7 @@ say(gpu=gpus(w.reading)[0], duration_s=w.reading.duration_s)
         ("A100", 187.0, 327.0, None, 0.0, ("counter", "gpu", False)),
         ("A100", 187.0, 327.0, None, 2.0, ("power", "gpu", False)),
         ("A100", 2500.0, 1000.0, None, 0.0, ("power", "gpu", False)),  # more than its limit allows
+        ("A100", 1.0, 1000.0, None, 0.0, ("power", "gpu", False)),  # its counter counts something else
         ("A100", 1000.0, None, None, 0.0, ("counter", "gpu", True)),
         ("NVIDIA GH200 480GB", 1000.0, None, None, 0.0, ("counter", "module", True)),
     ],

@@ -352,19 +352,26 @@ say(gpu=gpus(w.reading)[0], duration_s=w.reading.duration_s)
     assert answer["gpu"]["energy_j"] == pytest.approx(300 * answer["duration_s"], rel=0.03)
 
 
-def test_a_counter_that_stops_is_invalid(gpu_script) -> None:
-    source = """
-begin(TRACE=300, PERIOD_MS=10)
+@pytest.mark.parametrize("power", [True, False])
+def test_a_counter_that_stops_is_replaced_by_power_or_invalid_and_never_0(gpu_script, power: bool) -> None:
+    errors = "" if power else ", ERRORS='nvmlDeviceGetFieldValues@0-1e9=3;nvmlDeviceGetPowerUsage@0-1e9=3'"
+    source = f"""
+begin(TRACE=300, PERIOD_MS=10{errors})
 meter = EnergyMeter()
 os.environ["STANDIN_FREEZE_AT"] = str(clock())
 time.sleep(0.05)
 with meter.window("x") as w:
     time.sleep(0.3)
-say(gpu=gpus(w.reading)[0])
+say(gpu=gpus(w.reading)[0], duration_s=w.reading.duration_s)
 """
-    gpu = gpu_script(source)["gpu"]
-    assert gpu["energy_j"] is None
-    assert "stood still" in gpu["reason"]
+    answer = gpu_script(source)
+    gpu = answer["gpu"]
+    assert "stood still" in gpu["basis" if power else "reason"]
+    if power:
+        assert gpu["kind"] == "sampled"
+        assert gpu["low_j"] <= 300 * answer["duration_s"] <= gpu["high_j"]
+    else:
+        assert gpu["energy_j"] is None
 
 
 def test_a_counter_and_a_power_register_that_disagree_are_warned_about(gpu_script) -> None:

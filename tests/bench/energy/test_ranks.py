@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,15 @@ SRUN = {"SLURM_LOCALID": "3", "SLURM_STEP_ID": "0", "SLURM_STEP_TASKS_PER_NODE":
         # torchrun with one process in each of two tasks of srun
         ({"LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "1", **SRUN}, (3, 4)),
         ({"PMI_RANK": "3", "PMI_SIZE": "4"}, (3, None)),
+        # one process on each of two nodes: the second reports for its own
+        ({"LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "1", "RANK": "1", "WORLD_SIZE": "2"}, None),
+        ({"MPI_LOCALRANKID": "0", "MPI_LOCALNRANKS": "1", "PMI_RANK": "1", "PMI_SIZE": "2"}, None),
+        ({**SRUN, "SLURM_STEP_TASKS_PER_NODE": "1(x3)", "SLURM_LOCALID": "0", "PMI_RANK": "1", "PMI_SIZE": "3"}, None),
+        ({"RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "job-master-0.cluster"}, None),
+        ({"RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1"}, (1, None)),
+        ({"RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": socket.gethostname()}, (1, None)),
+        # a shell of salloc
+        ({"SLURM_LOCALID": "0", "SLURM_STEP_ID": "4294967290", "SLURM_TASKS_PER_NODE": "4"}, None),
         ({"RANK": "0", "WORLD_SIZE": "1"}, None),
     ],
 )
