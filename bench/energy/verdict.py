@@ -2,8 +2,8 @@
 
 The counter adds up in hardware what the register only shows at some moments, so it counts where nothing speaks against
 it. What can: on a Grace Hopper superchip the counter is that of the module, which the register of the module's power
-shows; no card draws more than its power limit for long; a counter that stood still has lost something; and one that counts next to
-nothing does not count joules.
+shows; no card draws more than its power limit for long; a counter that stood still has lost something; and one that
+counts next to nothing does not count joules.
 """
 
 from __future__ import annotations
