@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from greenprune.methods.options.base import MethodOptions
     from greenprune.methods.plugins import MethodError
     from greenprune.methods.structure.inputs import Inputs
-    from greenprune.methods.structure.macs import MacMeter, count_macs, count_params
+    from greenprune.methods.structure.macs import count_macs, count_params
+    from greenprune.methods.structure.meter import MacMeter
     from greenprune.methods.uniform import Uniform
 
 __all__ = [
@@ -61,7 +62,8 @@ _PLACES = {
     "options.base": ("MethodOptions",),
     "plugins": ("MethodError",),
     "structure.inputs": ("Inputs",),
-    "structure.macs": ("MacMeter", "count_macs", "count_params"),
+    "structure.macs": ("count_macs", "count_params"),
+    "structure.meter": ("MacMeter",),
     "uniform": ("Uniform",),
 }
 _MODULE_OF = {name: module for module, names in _PLACES.items() for name in names}

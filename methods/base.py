@@ -22,6 +22,7 @@ from typing import Any, ClassVar
 
 import torch
 from greenprune.methods.budget import select as budget
+from greenprune.methods.budget.reach import Nearest, check_budget
 from greenprune.methods.cost.kinds import CostKind
 from greenprune.methods.cost.measured_cost import CostTable
 from greenprune.methods.options.base import BudgetUnit, Card, MethodOptions
@@ -117,6 +118,7 @@ class Method(ABC):
         self.keep, self.steps, self.tolerance, self.seed = keep, steps, tolerance, seed
         self.step = 0  # optimizer steps taken so far
         self.masked_max_abs_diff: float | None = None  # set where the network is cut, see `surgery`
+        self.nearest: Nearest | None = None  # set by `prepare` where the budget can only be undershot
 
     @classmethod
     def check_cost(cls, cost: CostKind) -> None:
@@ -131,9 +133,10 @@ class Method(ABC):
         return keep
 
     def check_reachable(self, model: nn.Module, structure: Structure, removable: Tensor) -> None:
-        """Raise BudgetError where the method's budget lies below the floor, see `budget.check_reachable`."""
+        """Raise BudgetError where the method's budget lies below the floor, and note in `nearest` (and warn) where the
+        network's units are too coarse to meet it, see `reach.check_budget`."""
         cost = budget.make_cost(self.cost, structure, model, self.table)
-        budget.check_reachable(structure, self.keep, removable, cost, self.round_to)
+        self.nearest = check_budget(structure, self.keep, self.tolerance, removable, cost, self.round_to)
 
     @classmethod
     def phases(cls, options: MethodOptions) -> tuple[Phase, ...]:

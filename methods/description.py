@@ -54,6 +54,8 @@ def describe(model: nn.Module, example_inputs: ExampleInputs, options: GatingOpt
 
     "MACs" is the share of the network's MACs that goes when everything in the row is removed (with coupled layers, so
     the rows do not add up to 1). Of a branch that can leave a remnant (`GatingOptions.closed_layers`) its share is told too.
+    Below the table: the share of all MACs that some gate shrinks or removes, the share that is multiplied without a layer's
+    weight, and operations that multiply and cannot be counted.
     The floor is the smallest budget that `ConsensusGating` accepts with these options.
 
     Args, Raises: as for `ungateable`; options: default all defaults.
@@ -77,12 +79,43 @@ def describe(model: nn.Module, example_inputs: ExampleInputs, options: GatingOpt
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]
     least = floor(structure, gated) if structure.units else 1.0
-    lines += ["", f"{structure.macs:,} MACs for one input; the floor of a budget is {least:.3f} of them"]
+    reached = MacCost(structure).share_under(gated) if structure.units else 0.0
+    lines += [
+        "",
+        f"{structure.macs:,} MACs for one input, {reached:.1%} of them under gates; the floor of a budget is {least:.3f} "
+        "of them",
+        *_products(structure, gated),
+    ]
     fixed = _ungateable(structure)
     if fixed:
         lines += ["", "cannot be gated:"]
         lines += [f"  {kind} {name or '(the network)'}: {reason}" for name, reason, kind in fixed]
     return "\n".join(lines)
+
+
+def _products(structure: Structure, gated: torch.Tensor) -> list[str]:
+    """What is multiplied without a layer's weight (attention, recurrent layers), and what cannot be counted."""
+    lines = []
+    if structure.products:
+        macs = sum(p.macs for p in structure.products)
+        padded = torch.cat([gated, torch.zeros(1, dtype=torch.bool)])  # FIXED is -1: the last entry
+        stuck = [
+            p
+            for p in structure.products
+            if not (padded[list(p.branches)].any() or any(padded[s].any() for s in p.sides))
+        ]
+        line = (
+            f"{macs / structure.macs:.1%} of them without a layer's weight (products of activations, recurrent layers)"
+        )
+        if stuck:
+            names = list(dict.fromkeys(p.name or "(the network)" for p in stuck))
+            more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+            line += f"; no gate reaches those in {', '.join(names[:3])}{more}"
+        lines.append(line)
+    if structure.uncounted:
+        told = ", ".join(f"{operation} in {name or '(the network)'}" for operation, name in structure.uncounted)
+        lines.append(f"not counted, and not free: {told}")
+    return lines
 
 
 def _share(structure: Structure, units: slice) -> str:

@@ -55,6 +55,7 @@ class Gated(Method):
             table=self.table,
             round_to=self.round_to,
         )
+        self.nearest = self.gating.nearest
         return self.gating
 
     def param_groups(self, network: nn.Module) -> list[dict[str, Any]]:

@@ -12,7 +12,8 @@ from greenprune.bench.suite.settings import Settings
 from greenprune.methods import Method, count_macs, count_params
 from greenprune.methods.budget import select as budget
 from greenprune.methods.cost.kinds import COST_NAMES, MEASURED
-from greenprune.methods.structure.macs import COUNTED, MacMeter
+from greenprune.methods.structure.macs import COUNTED, count
+from greenprune.methods.structure.meter import MacMeter
 from greenprune.methods.structure.remnant import is_thin
 from torch import Tensor, nn
 
@@ -40,7 +41,8 @@ def measure_cost(
         example: (2, C, H, W).
         singly: test images, (1, C, H, W) each, for networks whose cost depends on the image.
     """
-    macs_dense = count_macs(dense, example)
+    executed = count(dense, example)
+    macs_dense = executed.total // len(example)
     sampled = None
     if method.budget_unit == "mean_macs":
         sampled = sample_macs(pruned, islice(singly, SAMPLED_IMAGES), macs_dense)
@@ -60,6 +62,8 @@ def measure_cost(
         connections=count_connections(pruned) if connections else None,
         connections_dense=count_connections(dense) if connections else None,
         sample_macs=sampled,
+        nearest_below=None if method.nearest is None else method.nearest.below,
+        uncounted=tuple(f"{operation} in {name or 'the network'}" for operation, name in executed.uncounted),
     )
 
 
@@ -98,6 +102,8 @@ def broken_budget(cost: Cost) -> str | None:
         low, high = cost.budget * (1.0 - MEASURED_TOLERANCE), cost.budget * (1.0 + MEASURED_TOLERANCE)
     else:
         low = budget.lowest(cost.budget, cost.tolerance, coarse=cost.round_to > 1)
+        if cost.nearest_below is not None:
+            low = min(low, budget.lowest(cost.nearest_below, 0.0, coarse=True))
     return (
         None if low <= cost.kept <= high else f"kept {cost.kept:.4f} of the dense {what}, outside [{low:g}, {high:g}]"
     )
@@ -119,7 +125,7 @@ def sample_macs(model: nn.Module, images: Iterable[Tensor], dense_macs: int) -> 
     model.eval()
     shares = []
     for image in images:
-        with MacMeter() as meter:
+        with MacMeter(exact=True) as meter:
             model(image)
         shares.append(meter.total / dense_macs)
     counts, edges = np.histogram(shares, bins=BINS, range=(0.0, max(1.0, *shares)))

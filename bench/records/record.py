@@ -59,7 +59,7 @@ class Calibration(Stored):
 
 
 class Cost(Stored):
-    """Requested and achieved budget. MACs: multiply-accumulates of conv and linear layers for one image.
+    """Requested and achieved budget. MACs: multiply-accumulates of every product of matrices, for one image.
 
     Of MACs and parameters the achieved fraction must lie in [budget - tolerance, budget], of latency and energy within a
     tenth of the budget.
@@ -82,6 +82,8 @@ class Cost(Stored):
     connections: int | None = None  # nonzero weights of conv and linear layers; where the budget counts them
     connections_dense: int | None = None
     sample_macs: SampleMacs | None = None  # where images cost differently; `macs` is then the mean
+    nearest_below: float | None = None  # where the units are too coarse to meet the budget: the nearest that they can
+    uncounted: tuple[str, ...] = ()  # operations of the dense network that multiply and are in no count
 
     @property
     def kept_macs(self) -> float:

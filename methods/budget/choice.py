@@ -26,7 +26,7 @@ class Choice:
         self.touches: list[list[tuple[int, int, int]]] = [[] for _ in range(structure.units)]
         self._inside: dict[int, list[int]] = {b.unit: [] for b in structure.branches}
         for i, part in enumerate(cost.parts):
-            for side, table in enumerate((part.in_units, part.out_units)):
+            for side, table in enumerate(part.sides):
                 for unit, n in zip(*np.unique(table.numpy(), return_counts=True), strict=True):
                     if unit != FIXED:
                         self.touches[unit].append((i, side, int(n)))

@@ -11,6 +11,7 @@ from collections import deque
 
 import torch
 from greenprune.methods.budget import steps as budget_steps
+from greenprune.methods.budget.approach import approach
 from greenprune.methods.budget.choice import Choice
 from greenprune.methods.cost.costs import Cost, MacCost, ParamCost, ProductCost
 from greenprune.methods.cost.kinds import COST_NAMES, MEASURED, CostKind
@@ -19,8 +20,7 @@ from greenprune.methods.structure.trace import Structure
 from torch import Tensor, nn
 
 __all__ = [
-    "BudgetError", "Cost", "MacCost", "ParamCost", "ProductCost", "check_reachable", "floor", "lowest", "make_cost",
-    "select",
+    "BudgetError", "Cost", "MacCost", "ParamCost", "ProductCost", "floor", "lowest", "make_cost", "nearest", "select",
 ]  # fmt: skip
 
 COARSE_TOLERANCE = 0.1
@@ -29,7 +29,7 @@ as a fraction of the budget."""
 
 
 class BudgetError(ValueError):
-    """The budget cannot be met by this network; the message states the reachable floor."""
+    """The budget lies below what this network can be brought to; the message states that floor."""
 
 
 def make_cost(
@@ -93,20 +93,6 @@ def lowest(keep: float, tolerance: float, *, coarse: bool) -> float:
     return min(keep - tolerance, keep * (1.0 - COARSE_TOLERANCE)) if coarse else keep - tolerance
 
 
-def check_reachable(
-    structure: Structure,
-    keep: float,
-    removable: Tensor | None = None,
-    cost: Cost | None = None,
-    round_to: int = 1,
-) -> None:
-    """Raise BudgetError, naming the floor, when removing all that `removable` allows would still cost more than `keep`."""
-    least = floor(structure, removable, cost, round_to)
-    if keep < least:
-        name = COST_NAMES["macs" if cost is None else cost.kind]
-        raise BudgetError(f"keep = {keep:g} lies below the floor of this network, {least:.3f} of the dense {name}")
-
-
 def select(
     structure: Structure,
     scores: Tensor,
@@ -124,7 +110,10 @@ def select(
 
     With `round_to` above 1, or a cost with steps (latency, energy), bundles of channels are closed instead, see
     `budget_steps.select_steps`. The result may then end `COARSE_TOLERANCE` below the budget when no choice ends within
-    the tolerance; never above the budget.
+    the tolerance.
+
+    Where the units are too coarse for either, units are exchanged (`approach`), and the result is what comes nearest from
+    below: never above the budget. Ask `reach.check_budget` before, which says so.
 
     Args:
         structure: of the network.
@@ -139,29 +128,59 @@ def select(
         (U,) bool.
 
     Raises:
-        BudgetError: no selection reaches the interval.
+        BudgetError: even with everything closed that may be it costs more than `keep`.
     """
     cost = cost or MacCost(structure)
-    coarse = round_to > 1 or cost.staircase
-    least = lowest(keep, tolerance, coarse=coarse)
-    if coarse:
-        kept, reached = budget_steps.select_steps(
-            structure, scores, keep, keep - tolerance, least, removable, cost, round_to
-        )
-    else:
-        kept, reached = _select_units(structure, scores, keep, keep - tolerance, removable, cost)
-    if not least <= reached <= keep:
+    kept, reached, _ = nearest(structure, scores, keep, tolerance, removable, cost, round_to)
+    if reached > keep:
         raise BudgetError(
-            f"a budget of {keep:g} cannot be met within {keep - least:.3g}: the nearest selection costs {reached:.3f} of "
-            f"the dense {COST_NAMES[cost.kind]}; the floor of this network is "
-            f"{floor(structure, removable, cost, round_to):.3f}"
+            f"a budget of {keep:g} cannot be met: the nearest selection costs {reached:.6g} of the dense "
+            f"{COST_NAMES[cost.kind]}; the floor of this network is {floor(structure, removable, cost, round_to):.3f}"
         )
     return kept
 
 
-def _select_units(
+def nearest(
+    structure: Structure,
+    scores: Tensor,
+    keep: float,
+    tolerance: float,
+    removable: Tensor | None,
+    cost: Cost,
+    round_to: int = 1,
+) -> tuple[Tensor, float, float | None]:
+    """As `select`, and raises nothing.
+
+    Returns:
+        (U,) bool; its cost as a fraction of dense, above `keep` where nothing costs less; and where it does not lie in the
+        interval the lowest cost above `keep` that was found, or None.
+    """
+    coarse = round_to > 1 or cost.staircase
+    least = lowest(keep, tolerance, coarse=coarse)
+    if coarse:
+        over = None
+        for bottom in (least, 0.0):
+            kept, reached = budget_steps.select_steps(
+                structure, scores, keep, keep - tolerance, bottom, removable, cost, round_to
+            )
+            if reached <= keep:
+                break
+            over = reached
+        return kept, reached, over
+    choice = _closed(structure, scores, keep, keep - tolerance, removable, cost)
+    reached, above = choice.cost(), None
+    if reached > keep:  # whatever was left would have led below the interval
+        choice, above = _closed(structure, scores, keep, 0.0, removable, cost), reached
+        reached = choice.cost()
+    if reached < keep - tolerance:
+        seen = approach(choice, structure, scores, keep, keep - tolerance, removable)
+        above = seen if above is None else above if seen is None else min(above, seen)
+    return torch.from_numpy(choice.open), choice.cost(), above
+
+
+def _closed(
     structure: Structure, scores: Tensor, keep: float, least: float, removable: Tensor | None, cost: Cost
-) -> tuple[Tensor, float]:
+) -> Choice:
     choice = Choice(structure, cost)
     ranking = torch.argsort(scores.detach().float().cpu(), stable=True).tolist()
     inside = {branch.unit: set(structure.channels_inside(branch.unit)) for branch in structure.branches}
@@ -183,4 +202,4 @@ def _select_units(
                 continue
             if choice.cost() < choice.cost_with(unit) <= keep:  # inside a closed branch it would cost, and be, nothing
                 choice.reopen(unit)
-    return torch.from_numpy(choice.open), choice.cost()
+    return choice

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from greenprune.methods.budget.choice import Choice
-from greenprune.methods.cost.costs import Cost, Floats
+from greenprune.methods.cost.costs import SIDES, Cost, Floats
 from greenprune.methods.structure.trace import ChannelGroup, Structure
 from torch import Tensor
 
@@ -86,7 +86,7 @@ class _Group:
     order: list[int]  # units, in the order in which they go
     removed: list[int]  # how many have gone after each step; 0 first
     losses: Floats  # (steps,) scores of all that have gone
-    sides: npt.NDArray[np.intp]  # which entries of the flattened (parts, 2) channels change
+    sides: npt.NDArray[np.intp]  # which entries of the flattened (parts, SIDES) channels change
     channels: Floats  # (steps, sides) how many channels have gone from each
     step: int = 0
 
@@ -111,11 +111,11 @@ class _State:
         order = units[torch.argsort(self._scores[units], stable=True)].tolist()
         removed = [0, *(group.width - w for w in widths if group.width - w <= len(order))]
         gone = np.concatenate([[0.0], np.cumsum(self._scores[order].numpy())])
-        sides = sorted({2 * part + side for unit in order for part, side, _ in self._choice.touches[unit]})
+        sides = sorted({SIDES * part + side for unit in order for part, side, _ in self._choice.touches[unit]})
         channels = np.zeros((len(order) + 1, len(sides)))
         for i, unit in enumerate(order, start=1):
             for part, side, n in self._choice.touches[unit]:
-                channels[i, sides.index(2 * part + side)] += n
+                channels[i, sides.index(SIDES * part + side)] += n
         channels = channels.cumsum(0)[removed]
         return _Group(order, removed, gone[removed], np.array(sides, dtype=np.intp), channels)
 

@@ -1,7 +1,8 @@
 """What a partly removed network costs: multiply-accumulates, parameters, or measured seconds or joules.
 
-A cost is a sum of parts, most of them one layer each. A part depends on how many of its input and of its output channels
-are open, and counts only while every residual branch that it lies in is there. Exact for 0/1 gates, differentiable in
+A cost is a sum of parts, most of them one layer each, some a product of activations, as in attention. A part depends on how
+many of its input and of its output channels are open (and of the rows that it runs over, where these can go), and counts only
+while every residual branch that it lies in is there. Exact for 0/1 gates, differentiable in
 between (method.md calls it cost(p); the formulation is ours, arXiv 2302.10798 prints none).
 
 `ProductCost` (a part costs a constant x inputs x outputs) serves MACs and parameters; `measured_cost.TableCost`
@@ -20,13 +21,13 @@ import torch
 import torch.fx
 from greenprune.methods.cost.kinds import CostKind
 from greenprune.methods.structure.branches import branch_nodes, node_ancestors
-from greenprune.methods.structure.units import BATCH_NORMS, FIXED, Branch, ChannelGroup, Remnant, Structure
+from greenprune.methods.structure.units import ALWAYS_OPEN, BATCH_NORMS, FIXED, Branch, ChannelGroup, Remnant, Structure
 from torch import Tensor, nn
 
 Floats = npt.NDArray[np.float64]
 
-ALWAYS_OPEN = torch.tensor([FIXED])
-"""Units of a side that does not matter: one channel that is always open."""
+SIDES = 3
+"""Of a part: its inputs, its outputs, and what else it runs over."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,7 @@ class Part:
         in_units, out_units: unit of each input and output channel, or FIXED; `ALWAYS_OPEN` where the side does not matter.
         branches: units of the residual branches that it lies in.
         left: what it costs when one of these is closed, in MACs or parameters; 0 unless the branch has a `Remnant`.
+        row_units: as the first two, of a third side.
     """
 
     name: str
@@ -45,6 +47,11 @@ class Part:
     out_units: Tensor
     branches: tuple[int, ...] = ()
     left: float = 0.0
+    row_units: Tensor = ALWAYS_OPEN
+
+    @property
+    def sides(self) -> tuple[Tensor, Tensor, Tensor]:
+        return self.in_units, self.out_units, self.row_units
 
 
 class Cost(ABC):
@@ -70,9 +77,7 @@ class Cost(ABC):
         self.device = device
         units, branches = structure.units, len(structure.branches)
         # Whole channels are counted and then divided: sums of ones are exact in float32, sums of rounded shares are not.
-        self._into = _channels([p.in_units for p in self.parts], units).to(device)
-        self._out = _channels([p.out_units for p in self.parts], units).to(device)
-        self._in_widths, self._out_widths = self._into.sum(1), self._out.sum(1)
+        self._channels = [_channels([p.sides[i] for p in self.parts], units).to(device) for i in range(SIDES)]
         inside = torch.zeros(len(self.parts), branches, dtype=torch.bool)
         for i, part in enumerate(self.parts):
             for unit in part.branches:
@@ -80,7 +85,7 @@ class Cost(ABC):
         self._outside = ~inside.to(device)
         self._left = np.array([part.left for part in self.parts]) / self.reference
         self._left_soft = torch.tensor(self._left, dtype=torch.float32, device=device)
-        self.widths = np.array([[len(p.in_units), len(p.out_units)] for p in self.parts], dtype=float).reshape(-1, 2)
+        self.widths = np.array([[len(side) for side in p.sides] for p in self.parts], dtype=float).reshape(-1, SIDES)
 
     def __call__(self, openness: Tensor) -> Tensor:
         """Cost as a fraction of dense.
@@ -91,23 +96,23 @@ class Cost(ABC):
         Returns:
             () or (B,).
         """
-        with torch.autocast(self._into.device.type, enabled=False):  # bfloat16 would round a budget by 0.4 %
+        with torch.autocast(torch.device(self.device).type, enabled=False):  # bfloat16 would round a budget by 0.4 %
             padded = torch.cat([openness, openness.new_ones(*openness.shape[:-1], 1)], dim=-1)
             gates = openness[..., openness.shape[-1] - self._outside.shape[1] :]
             alive = torch.where(self._outside, 1.0, gates.unsqueeze(-2)).prod(-1)
-            inputs, outputs = (padded @ self._into.T) / self._in_widths, (padded @ self._out.T) / self._out_widths
-            return (self._fractions(inputs, outputs) * alive + self._left_soft * (1.0 - alive)).sum(-1)
+            shares = [(padded @ side.T) / side.sum(1) for side in self._channels]
+            return (self._fractions(*shares) * alive + self._left_soft * (1.0 - alive)).sum(-1)
 
     @abstractmethod
-    def _fractions(self, inputs: Tensor, outputs: Tensor) -> Tensor:
-        """(..., parts) cost of each part as a fraction of the whole network's, from the open shares of both sides."""
+    def _fractions(self, inputs: Tensor, outputs: Tensor, rows: Tensor) -> Tensor:
+        """(..., parts) cost of each part as a fraction of the whole network's, from the open shares of its sides."""
 
     @abstractmethod
     def count(self, channels: Floats, alive: Floats) -> Floats:
         """Exact cost of choices, as a fraction of dense.
 
         Args:
-            channels: (..., parts, 2) open input and output channels of each part.
+            channels: (..., parts, SIDES) open input and output channels, and rows, of each part.
             alive: (..., parts) 1 where all branches of the part are there, else 0.
 
         Returns:
@@ -121,13 +126,26 @@ class Cost(ABC):
             (prices,) = torch.autograd.grad(self(openness), openness)
         return prices
 
+    def share_under(self, gated: Tensor) -> float:
+        """The share of the dense cost in parts that some unit of `gated` (U,) bool shrinks or removes."""
+        closed = (~gated.cpu()).float().to(self.device)
+        with torch.no_grad():
+            padded = torch.cat([1.0 - closed, closed.new_zeros(1)])
+            touched = sum(
+                (padded @ side.T for side in self._channels), start=torch.zeros(len(self.parts)).to(self.device)
+            )
+            gates = 1.0 - closed[len(closed) - self._outside.shape[1] :]
+            touched = touched + ((~self._outside).float() @ gates)
+            dense = self._fractions(*(torch.ones(len(self.parts), device=self.device) for _ in range(SIDES)))
+        return float((dense * (touched > 0)).sum() / dense.sum())
+
     def steps(self, group: ChannelGroup) -> tuple[int, ...]:
         """Widths of `group` that are worth considering, ascending; without `staircase` all of them."""
         return tuple(range(1, group.width + 1))
 
 
 class ProductCost(Cost):
-    """Each part costs `dense[i]` x share of open inputs x share of open outputs.
+    """Each part costs `dense[i]` x share of open inputs x share of open outputs x share of open rows.
 
     Args:
         dense: cost of each part while everything is open, in MACs or parameters.
@@ -148,15 +166,15 @@ class ProductCost(Cost):
         self._dense = np.array(dense) / self.reference
         self._base = torch.tensor(self._dense, dtype=torch.float32, device=device)
 
-    def _fractions(self, inputs: Tensor, outputs: Tensor) -> Tensor:
-        return self._base * inputs * outputs
+    def _fractions(self, inputs: Tensor, outputs: Tensor, rows: Tensor) -> Tensor:
+        return self._base * inputs * outputs * rows
 
     def count(self, channels: Floats, alive: Floats) -> Floats:
         return (self._dense * alive * (channels / self.widths).prod(-1) + self._left * (1.0 - alive)).sum(-1)
 
 
 class MacCost(ProductCost):
-    """Multiply-accumulates of convolution and linear layers for one image; `reference` in MACs."""
+    """Multiply-accumulates for one image, of layers and of products without one; `reference` in MACs."""
 
     def __init__(
         self, structure: Structure, device: torch.device | str = "cpu", reference: float | None = None
@@ -167,11 +185,15 @@ class MacCost(ProductCost):
         parts = [
             Part(
                 layer.name, ALWAYS_OPEN if layer.depthwise else layer.in_units, layer.out_units, layer.branches,
-                remnants.get(layer.name, 0.0),
+                remnants.get(layer.name, 0.0), layer.row_units,
             )
             for layer in layers
         ]  # fmt: skip
-        super().__init__("macs", structure, parts, [layer.macs for layer in layers], device, reference)
+        for product in structure.products:  # recurrent layers and alike have no side that can shrink
+            sides = (*product.sides, ALWAYS_OPEN, ALWAYS_OPEN, ALWAYS_OPEN)
+            parts.append(Part(product.name, sides[0], sides[1], product.branches, 0.0, sides[2]))
+        dense = [layer.macs for layer in layers] + [product.macs for product in structure.products]
+        super().__init__("macs", structure, parts, dense, device, reference)
 
 
 class ParamCost(ProductCost):
@@ -210,13 +232,15 @@ class ParamCost(ProductCost):
                     left = kernels.get(layer.name, parameter.numel()) if parameter.ndim > 1 else parameter.numel()
                 parts.append(Part(layer.name, inputs, layer.out_units, layer.branches, left))
                 dense.append(parameter.numel())
-        inside = _parameters_in_branches(model, structure.branches)
-        by_channel = {parameter.name: parameter.units for parameter in structure.parameters}  # layer scale, for example
+        inside = _parameters_in_branches(model, structure.branches) | dict(structure.loose)
+        by_channel: dict[str, list[Tensor]] = {}  # layer scale, for example, or tables of positions
+        for p in structure.parameters:
+            by_channel.setdefault(p.name, []).append(p.units)
         for name, parameter in model.named_parameters():
             if id(parameter) not in seen:
                 seen.add(id(parameter))
-                channels = by_channel.get(name, ALWAYS_OPEN)
-                parts.append(Part(name, ALWAYS_OPEN, channels, tuple(inside.get(name, ()))))
+                sides = (*by_channel.get(name, []), ALWAYS_OPEN, ALWAYS_OPEN, ALWAYS_OPEN)
+                parts.append(Part(name, sides[1], sides[0], tuple(inside.get(name, ())), 0.0, sides[2]))
                 dense.append(parameter.numel())
         super().__init__("params", structure, parts, dense, device, reference)
 
@@ -225,18 +249,18 @@ def _remnants(structure: Structure) -> list[Remnant]:
     return [b.remnant for b in structure.branches if b.remnant is not None]
 
 
-def _parameters_in_branches(model: nn.Module, branches: Iterable[Branch]) -> dict[str, list[int]]:
+def _parameters_in_branches(model: nn.Module, branches: Iterable[Branch]) -> dict[str, Sequence[int]]:
     """Units of the branches in which each parameter is used, by its name.
 
     Where torch.fx cannot trace the whole model only the parameters of the modules in a branch are known to be in it.
     """
-    result: dict[str, list[int]] = {}
+    result: dict[str, Sequence[int]] = {}
     names = [name for name, _ in model.named_parameters()]
 
     def note(used: Iterable[str], unit: int) -> None:
         for name in names:
             if any(name == target or name.startswith(f"{target}.") for target in used):
-                result.setdefault(name, []).append(unit)
+                result[name] = (*result.get(name, ()), unit)
 
     branches = list(branches)
     try:

@@ -10,8 +10,8 @@ from typing import Literal, Self
 
 import numpy as np
 import torch
-from greenprune.methods.cost.costs import ALWAYS_OPEN, Cost, Floats, Part, ProductCost
-from greenprune.methods.structure.trace import ChannelGroup, Structure
+from greenprune.methods.cost.costs import Cost, Floats, Part, ProductCost
+from greenprune.methods.structure.units import ALWAYS_OPEN, ChannelGroup, Structure
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor
 
@@ -131,7 +131,7 @@ class TableCost(Cost):
         self._widths_now = torch.tensor(self.widths, dtype=torch.float32, device=device)
         self._steps = _steps_of_groups(structure, parts, shapes)
 
-    def _fractions(self, inputs: Tensor, outputs: Tensor) -> Tensor:
+    def _fractions(self, inputs: Tensor, outputs: Tensor, rows: Tensor) -> Tensor:
         return self._soft(inputs * self._widths_now[:, 0], outputs * self._widths_now[:, 1])
 
     def count(self, channels: Floats, alive: Floats) -> Floats:

@@ -78,7 +78,8 @@ class ConsensusGating(Consensus):
             of keyword arguments, or `Inputs(args, kwargs)`.
         keep: fraction of the dense cost that the result may have, in (0, 1].
         steps: optimizer steps of the whole training.
-        tolerance: the result costs at least `keep - tolerance`.
+        tolerance: the result costs at least `keep - tolerance`. Where the units of the network are too coarse for that
+            the constructor warns (`reach.CoarseBudget`), and the result is the nearest below.
         seed: of the initial logits and of the noise.
         options: a `GatingOptions`; default all defaults.
         cost: what `keep` is a fraction of: "macs", "params", "latency" or "energy".
@@ -91,6 +92,8 @@ class ConsensusGating(Consensus):
         Skip: nothing in the network can be gated.
         BudgetError: `keep` lies below what the rest of the network costs.
     """
+
+    executed_macs = 0  # its own operations are those of gate heads, and the layers that carry them count these
 
     def __init__(
         self,
@@ -114,8 +117,9 @@ class ConsensusGating(Consensus):
         gated = setup.gated_units(structure, options)
         device = inputs.device
         terms = Terms(budget.make_cost(cost, structure, model, table, device), keep, tolerance, round_to)
-        setup.check_budget(structure, gated, keep, terms.cost, round_to)
+        nearest = setup.check_budget(structure, gated, keep, tolerance, terms.cost, round_to)
         super().__init__(structure, gated, terms, options, SearchSchedule(options, steps), device)
+        self.nearest = nearest  # where `keep` can only be undershot, see `reach.check_budget`
         self.left = structure  # the network as it is now, numbered as `structure`
         self.cost, self.steps = cost, steps
         self.searching = True
@@ -172,7 +176,6 @@ class ConsensusGating(Consensus):
 
         Raises:
             RuntimeError: the ranks of a distributed training have come apart.
-            BudgetError: at the end of the search, when no selection of units meets the budget.
         """
         if self._compare_ranks:
             ranks.compare(self.parameters())

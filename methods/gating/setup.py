@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from greenprune.methods.base import Skip
+from greenprune.methods.budget import reach
 from greenprune.methods.budget import select as budget
 from greenprune.methods.cost.costs import Cost
 from greenprune.methods.cost.kinds import MEASURED, CostKind
@@ -28,8 +29,10 @@ def check_arguments(keep: float, steps: int, round_to: int) -> None:
         raise ValueError(f"round_to = {round_to}: allowed is at least 1")
 
 
-def check_budget(structure: Structure, gated: Tensor, keep: float, cost: Cost, round_to: int) -> None:
-    """Whether there is something to gate, and enough of it.
+def check_budget(
+    structure: Structure, gated: Tensor, keep: float, tolerance: float, cost: Cost, round_to: int
+) -> reach.Nearest | None:
+    """Whether there is something to gate, and enough of it; see `reach.check_budget`.
 
     Args:
         gated: (U,) bool, see `gated_units`.
@@ -41,9 +44,7 @@ def check_budget(structure: Structure, gated: Tensor, keep: float, cost: Cost, r
     if not gated.any():
         reasons = "; ".join(f"{name}: {why}" for name, why in structure.fixed[:3])
         raise Skip(f"nothing in this network can be gated ({reasons or 'no convolution, no residual branch'})")
-    least = budget.floor(structure, gated, cost, round_to)
-    if keep < least:
-        raise budget.BudgetError(f"keep = {keep:g} lies below what cannot be gated: the floor is {least:.3f}")
+    return reach.check_budget(structure, keep, tolerance, gated, cost, round_to)
 
 
 def check_inputs(model: nn.Module, example_inputs: ExampleInputs) -> Inputs:

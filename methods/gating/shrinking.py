@@ -83,11 +83,17 @@ def remaining(structure: Structure, keep: Tensor) -> Structure:
                 layer,
                 out_units=layer.out_units[padded[layer.out_units]],
                 in_units=layer.in_units[padded[layer.in_units]],
+                row_units=layer.row_units[padded[layer.row_units]],
             )
             for name, layer in structure.layers.items()
             if all(keep[b] for b in layer.branches)
         },
         parameters=tuple(replace(p, units=p.units[padded[p.units]]) for p in structure.parameters),
+        products=tuple(
+            replace(p, sides=tuple(side[padded[side]] for side in p.sides))
+            for p in structure.products
+            if all(keep[b] for b in p.branches)
+        ),
     )
 
 

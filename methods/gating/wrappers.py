@@ -19,6 +19,8 @@ from torch.func import functional_call
 class Gated(nn.Module):
     """A network's own layer, under its gates. Optionally carries the head that decides on units from its input."""
 
+    executed_macs = 0  # of the head in the last call, for `meter.MacMeter`
+
     def __init__(self, inner: nn.Module, state: GateState, channel_units: Tensor | None) -> None:
         super().__init__()
         self.inner = inner
@@ -27,7 +29,6 @@ class Gated(nn.Module):
         self.branches: tuple[int, ...] = ()  # branch units this layer lies in
         self.ends: int | None = None  # branch unit that ends here
         self.channel_dim = channel_dim(inner)
-        self.executed_macs = 0  # of the head in the last call, for `macs.MacMeter`
         self._state = (state,)  # a tuple: the state is no submodule
         self.register_buffer("channel_units", channel_units, persistent=False)
         self.register_buffer("input_units", None, persistent=False)  # where closed channels do not arrive as zeros

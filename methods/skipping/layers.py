@@ -102,11 +102,12 @@ class BranchEnd(Wrapper):
 class BlockConv(Wrapper):
     """A convolution whose blocks of output channels run for those images alone that need them."""
 
+    executed_macs = 0  # of the last call, where the inner module was not called as a whole
+
     def __init__(self, inner: nn.Module, skipper: Skipper, key: str, blocks: int, head: GateHead | None) -> None:
         super().__init__(inner, skipper, key)
         self.head = head
         self.bounds = block_bounds(inner.out_channels, blocks)  # type: ignore[arg-type]
-        self.executed_macs = 0  # of the last call, where the inner module was not called as a whole
 
     def forward(self, x: Tensor) -> Tensor:
         skipper = self._skipper[0]

@@ -161,11 +161,16 @@ class SkippingCost:
             term = tuple(sorted(set(keys)))
             self._terms[term] = self._terms.get(term, 0.0) + macs / structure.macs
 
+        def of(branches: Iterable[int]) -> list[str]:
+            return [key_of_unit[u] for u in branches if u in key_of_unit]
+
         def around(name: str) -> list[str]:
-            return [key_of_unit[u] for u in structure.layers[name].branches if u in key_of_unit]
+            return of(structure.layers[name].branches)
 
         for name, layer in structure.layers.items():
             add([*around(name), *([block_keys[name]] if name in block_keys else [])], layer.macs)
+        for product in structure.products:
+            add(of(product.branches), product.macs)
         sites = [b.first for b in layout.branches] + [g.producers[0] for g in layout.channels]
         ends = [f"branch {b.end}" for b in layout.branches] + [None] * len(layout.channels)
         for name, own, head in zip(sites, ends, heads, strict=True):

@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 from greenprune.methods.structure.flow.elements import Ids
+from greenprune.methods.structure.flow.lineage import Lineage
+from greenprune.methods.structure.flow.products import Multiplication
 from greenprune.methods.structure.flow.recorder import Recorder, record
 from greenprune.methods.structure.flow.rules import RULES
 from greenprune.methods.structure.macs import COUNTED, TRANSPOSED
@@ -25,6 +27,7 @@ class Coupling:
         width: number of units.
         members: (module name, "out" or "in", channels of it, unit of each).
         parameters: (parameter or buffer name, dimension, entries along it, unit of each).
+        products: (number of the product, number of its side, entries of it, unit of each).
         producers: convolution and linear layers that write these channels.
         reason: why they cannot be removed, or None.
     """
@@ -32,6 +35,7 @@ class Coupling:
     width: int
     members: list[tuple[str, str, list[int], list[int]]] = field(default_factory=list)
     parameters: list[tuple[str, int, list[int], list[int]]] = field(default_factory=list)
+    products: list[tuple[int, int, list[int], list[int]]] = field(default_factory=list)
     producers: set[str] = field(default_factory=set)
     reason: str | None = None
 
@@ -40,13 +44,24 @@ Side = tuple[str, str | int]
 """(module name, "out" or "in"), or (parameter name, dimension)."""
 
 
-def find_couplings(model: nn.Module, args: tuple, kwargs: Mapping[str, Any]) -> tuple[list[Coupling], str | None]:
-    """All couplings of a network in eval mode; none, and why, when the pass could not be followed."""
+@dataclass
+class Products:
+    """What was multiplied in a pass of `batch` inputs, and what led to what; see `flow`."""
+
+    batch: int = 1
+    made: list[Multiplication] = field(default_factory=list)
+    lineage: Lineage = field(default_factory=Lineage)
+
+
+def find_couplings(
+    model: nn.Module, args: tuple, kwargs: Mapping[str, Any]
+) -> tuple[list[Coupling], str | None, Products]:
+    """All couplings of a network in eval mode, and its products; none, and why, when the pass could not be followed."""
     try:
         seen = record(model, args, kwargs, RULES)
     except Exception as error:  # the user's code under a tracer: anything may come out
         why = str(error).strip().splitlines()
-        return [], f"its operations could not be followed ({type(error).__name__}: {why[0] if why else ''})"
+        return [], f"its operations could not be followed ({type(error).__name__}: {why[0] if why else ''})", Products()
     sides = _sides(model, seen)
     for (name, _), ids in sides.items():
         reason = _refusal(model, name)
@@ -56,7 +71,7 @@ def find_couplings(model: nn.Module, args: tuple, kwargs: Mapping[str, Any]) -> 
     writers = {
         side: ids for side, ids in roots.items() if side[1] == "out" and isinstance(_module(model, side[0]), COUNTED)
     }
-    result = _groups(_clusters(list(writers.values())), roots, model)
+    result = _groups(_clusters(list(writers.values())), roots, model, _sides_of_products(seen))
     for name, module in model.named_modules():
         if not isinstance(module, COUNTED):
             continue
@@ -68,7 +83,19 @@ def find_couplings(model: nn.Module, args: tuple, kwargs: Mapping[str, Any]) -> 
             reason = seen.elements.reason(written) or "they cannot be removed"
         if reason is not None:
             result.append(Coupling(0, producers={name}, reason=reason))
-    return result, None
+    return result, None, Products(made=seen.products, lineage=seen.lineage)
+
+
+def _sides_of_products(seen: Recorder) -> dict[tuple[int, int], Ids]:
+    """By the number of the product and of its side; the rows of a layer's product are side -1."""
+    found: dict[tuple[int, int], Ids] = {}
+    for i, product in enumerate(seen.products):
+        if product.layer is not None:
+            if product.rows is not None:
+                found[i, -1] = product.rows
+        else:
+            found.update({(i, side): ids for side, ids in enumerate(product.sides)})
+    return {key: seen.elements.find(ids) for key, ids in found.items()}
 
 
 def _module(model: nn.Module, name: str) -> nn.Module | None:
@@ -136,12 +163,17 @@ def _clusters(sides: Sequence[Ids]) -> dict[int, int]:
     return cluster_of
 
 
-def _groups(cluster_of: Mapping[int, int], roots: Mapping[Side, Ids], model: nn.Module) -> list[Coupling]:
+def _groups(
+    cluster_of: Mapping[int, int],
+    roots: Mapping[Side, Ids],
+    model: nn.Module,
+    products: Mapping[tuple[int, int], Ids],
+) -> list[Coupling]:
     """One coupling for each cluster, with its entries of every side. What no layer writes is left out."""
     units: dict[int, dict[int, int]] = {}  # cluster -> element -> number of its unit
     result: dict[int, Coupling] = {}
 
-    def add(name: str, side: str | int, ids: Ids) -> None:
+    def numbered(ids: Ids) -> dict[int, tuple[list[int], list[int]]]:
         entries: dict[int, tuple[list[int], list[int]]] = {}
         for entry, element in enumerate(ids.tolist()):
             cluster = cluster_of.get(element)
@@ -150,7 +182,10 @@ def _groups(cluster_of: Mapping[int, int], roots: Mapping[Side, Ids], model: nn.
                 channels, numbers = entries.setdefault(cluster, ([], []))
                 channels.append(entry)
                 numbers.append(own.setdefault(element, len(own)))
-        for cluster, found in entries.items():
+        return entries
+
+    def add(name: str, side: str | int, ids: Ids) -> None:
+        for cluster, found in numbered(ids).items():
             coupling = result.setdefault(cluster, Coupling(0))
             if isinstance(side, int):
                 coupling.parameters.append((name, side, *found))
@@ -164,6 +199,10 @@ def _groups(cluster_of: Mapping[int, int], roots: Mapping[Side, Ids], model: nn.
         module = _module(model, name)
         if side == "out" and module is not None and is_depthwise(module):
             add(name, "in", _inputs_of_groups(module, ids))
+    for (number, part), ids in products.items():
+        for cluster, found in numbered(ids).items():
+            if cluster in result:
+                result[cluster].products.append((number, part, *found))
     for cluster, coupling in result.items():
         coupling.width = len(units[cluster])
         if coupling.width == 1 and any(len(channels) > 1 for _, _, channels, _ in coupling.members):

@@ -10,15 +10,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from greenprune.methods.structure import outputs, trial
 from greenprune.methods.structure.branches import FoundBranch, find_branches
-from greenprune.methods.structure.coupling import Coupling, find_couplings
+from greenprune.methods.structure.coupling import Coupling, Products, find_couplings
 from greenprune.methods.structure.inputs import ExampleInputs, Inputs, first_argument
-from greenprune.methods.structure.macs import COUNTED, layer_macs
+from greenprune.methods.structure.macs import COUNTED, OperationCounter
 from greenprune.methods.structure.masking import layer_norm_dim
 from greenprune.methods.structure.units import (
+    ALWAYS_OPEN,
     BATCH_NORMS,
     CHANNEL_MODULES,
     FIXED,
@@ -26,6 +28,7 @@ from greenprune.methods.structure.units import (
     ChannelGroup,
     ChannelParameter,
     Layer,
+    Product,
     Structure,
     channel_counts,
     is_depthwise,
@@ -51,7 +54,8 @@ def trace(model: nn.Module, example_inputs: ExampleInputs) -> Structure:
     with _eval_mode(model):
         run = _run(model, inputs)
         few = inputs.few(model)
-        couplings, failure = find_couplings(model, few.args, few.kwargs)
+        couplings, failure, products = find_couplings(model, few.args, few.kwargs)
+        products.batch = few.batch_size
         branches, refused = find_branches(model, run.calls)
         asleep = _not_called(model, run.calls)
         if failure is None and asleep and _may_be_called(model, asleep):
@@ -62,7 +66,7 @@ def trace(model: nn.Module, example_inputs: ExampleInputs) -> Structure:
         if failure is not None:
             for coupling in couplings:
                 coupling.reason = coupling.reason or failure
-        structure = _assemble(model, run, couplings, branches)
+        structure = _assemble(model, run, couplings, branches, products)
         leaky, bad_groups, bad_branches = trial.verify(model, structure, few)
         if bad_groups or bad_branches:
             for coupling in couplings:  # a group bears the name of the first of its producers that runs
@@ -71,7 +75,7 @@ def trace(model: nn.Module, example_inputs: ExampleInputs) -> Structure:
                 )
             refused += [(b.name, bad_branches[b.end]) for b in branches if b.end in bad_branches]
             branches = [b for b in branches if b.end not in bad_branches]
-            structure = _assemble(model, run, couplings, branches)
+            structure = _assemble(model, run, couplings, branches, products)
     layers = {name: replace(layer, masks_input=name in leaky) for name, layer in structure.layers.items()}
     return replace(
         structure,
@@ -88,6 +92,8 @@ class _Run:
     macs: dict[str, int] = field(default_factory=dict)  # for one image
     calls: dict[str, int] = field(default_factory=dict)
     shapes: dict[str, torch.Size] = field(default_factory=dict)  # of the first input
+    others: dict[tuple[str, str], int] = field(default_factory=dict)  # of products without a layer, for one image
+    uncounted: list[tuple[str, str]] = field(default_factory=list)
 
 
 @contextmanager
@@ -111,15 +117,14 @@ def _run(model: nn.Module, inputs: Inputs) -> _Run:
         x = first_argument(args, kwargs)
         if x is not None:
             run.shapes.setdefault(name, x.shape)
-        if isinstance(module, COUNTED) and isinstance(output, Tensor) and x is not None:
-            run.macs[name] = run.macs.get(name, 0) + layer_macs(module, x, output) // batch
 
     handles = [
         module.register_forward_hook(lambda m, x, k, y, name=name: note(name, m, x, k, y), with_kwargs=True)
         for name, module in model.named_modules()
     ]
     try:
-        output = inputs.call(model)
+        with OperationCounter(model) as counter:
+            output = inputs.call(model)
     except Exception as error:
         raise ValueError(
             f"the network does not run on example inputs of {inputs.describe()} ({type(error).__name__}: {error})"
@@ -131,6 +136,9 @@ def _run(model: nn.Module, inputs: Inputs) -> _Run:
         raise ValueError(
             f"the network returns a {type(output).__name__} without a tensor in it: nothing can be compared"
         )
+    run.macs = {name: macs // batch for name, macs in counter.counted.layers.items()}
+    run.others = {key: macs // batch for key, macs in counter.counted.others.items()}
+    run.uncounted = list(counter.counted.uncounted)
     return run
 
 
@@ -152,17 +160,25 @@ def _may_be_called(model: nn.Module, names: list[str]) -> bool:
     return any(node.op == "call_module" and node.target in names for node in graph.nodes)
 
 
-def _assemble(model: nn.Module, run: _Run, couplings: list[Coupling], found: list[FoundBranch]) -> Structure:
+def _assemble(
+    model: nn.Module, run: _Run, couplings: list[Coupling], found: list[FoundBranch], products: Products
+) -> Structure:
     """Number the units of all couplings without a reason against them, and fill every layer's tables."""
     modules = {n: m for n, m in model.named_modules() if isinstance(m, CHANNEL_MODULES)}
     tables = {n: [torch.full((c,), FIXED) for c in channel_counts(m)] for n, m in modules.items()}
     order = {name: i for i, name in enumerate(run.calls)}
     groups: list[ChannelGroup] = []
     parameters: list[ChannelParameter] = []
+    sides = {
+        (i, side): torch.full((len(ids),), FIXED)
+        for i, product in enumerate(products.made)
+        for side, ids in ([(-1, product.rows)] if product.layer is not None else enumerate(product.sides))
+        if ids is not None
+    }
     start = 0
     free = [c for c in couplings if c.reason is None]
-    for coupling in sorted(free, key=lambda c: min(order[p] for p in c.producers)):
-        producers = tuple(sorted(coupling.producers, key=order.__getitem__))
+    for coupling in sorted(free, key=lambda c: min(order.get(p, len(order)) for p in c.producers)):
+        producers = tuple(sorted(coupling.producers, key=lambda p: order.get(p, len(order))))
         groups.append(ChannelGroup(producers[0], start, coupling.width, producers))
         for name, side, channels, units in coupling.members:
             for i in (0, 1) if not isinstance(modules[name], COUNTED) else (side == "in",):
@@ -171,8 +187,14 @@ def _assemble(model: nn.Module, run: _Run, couplings: list[Coupling], found: lis
             table = torch.full((model.get_parameter(name).shape[dim],), FIXED)
             table[entries] = torch.tensor(units, dtype=torch.long) + start
             parameters.append(ChannelParameter(name, dim, table))
+        for number, part, entries, units in coupling.products:
+            sides[number, part][entries] = torch.tensor(units, dtype=torch.long) + start
         start += coupling.width
     branches = tuple(Branch(b.name, start + i, b.modules, b.end) for i, b in enumerate(found))
+    inside = {  # by branch: what lies between its own layers
+        b.unit: products.lineage.between([m for m in b.modules if m in modules], b.end) for b in branches
+    }
+    rows = {p.layer: sides[i, -1] for i, p in enumerate(products.made) if (i, -1) in sides}
     normed = _normed(tables, modules)
     layers = {}
     for name, module in modules.items():
@@ -188,12 +210,49 @@ def _assemble(model: nn.Module, run: _Run, couplings: list[Coupling], found: lis
             out,
             into,
             run.macs.get(name, 0),
-            branches=tuple(b.unit for b in branches if name in b.modules),
+            branches=tuple(b.unit for b in branches if _lies_in(name, b.modules)),
             depthwise=is_depthwise(module),
             masks_output=masks,
             channel_dim=(layer_norm_dim(module, run.shapes[name]) or 1) if is_layer_norm else 1,
+            row_units=rows.get(name, ALWAYS_OPEN),
         )
-    return Structure(tuple(groups), branches, layers, parameters=tuple(parameters))
+    loose = {
+        name: tuple(b.unit for b in branches if ("parameter", name) in inside[b.unit])
+        for name, _ in model.named_parameters()
+    }
+    return Structure(
+        tuple(groups),
+        branches,
+        layers,
+        parameters=tuple(parameters),
+        products=_products(run, products, sides, branches, inside),
+        loose=tuple((name, units) for name, units in loose.items() if units),
+        uncounted=tuple(run.uncounted),
+    )
+
+
+def _lies_in(name: str, modules: tuple[str, ...]) -> bool:
+    """Whether a module is one of these, or part of one."""
+    return any(name == m or name.startswith(f"{m}.") for m in modules)
+
+
+def _products(
+    run: _Run,
+    products: Products,
+    sides: dict[tuple[int, int], Tensor],
+    branches: tuple[Branch, ...],
+    inside: dict[int, set[Any]],
+) -> tuple[Product, ...]:
+    if not products.made:  # nothing is known of their channels
+        return tuple(Product(name, operation, macs) for (name, operation), macs in run.others.items())
+    result = []
+    for i, product in enumerate(products.made):
+        if product.layer is None:
+            own = tuple(t for side in range(len(product.sides)) if (t := sides[i, side]).ne(FIXED).any())
+            within = tuple(b.unit for b in branches if product in inside[b.unit] or _lies_in(product.module, b.modules))
+            macs = product.macs // products.batch
+            result.append(Product(product.module, product.operation, macs, own, within))
+    return tuple(result)
 
 
 def _normed(tables: dict[str, list[Tensor]], modules: dict[str, nn.Module]) -> Tensor:

@@ -19,6 +19,9 @@ from torch import Tensor, nn
 FIXED = -1
 """Unit number of a channel that cannot be removed (network input and output, for example)."""
 
+ALWAYS_OPEN = torch.tensor([FIXED])
+"""Units of a side that does not matter: one channel that is always open."""
+
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 INSTANCE_NORMS = (nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)
 CHANNEL_MODULES = (*COUNTED, *BATCH_NORMS, *INSTANCE_NORMS, nn.LayerNorm, nn.GroupNorm, nn.PReLU)
@@ -95,6 +98,8 @@ class Layer:
         masks_input: a closed unit is zeroed in this layer's input, because it is not zero any more when it arrives (an
             activation with f(0) != 0, a shift behind the mask).
         channel_dim: where a layer norm has its channels; 1 or -1.
+        row_units: of the positions that the layer works along one by one, where channels of others lie there (a mixer's,
+            under the layer that mixes tokens).
     """
 
     name: str
@@ -106,6 +111,7 @@ class Layer:
     masks_output: bool = False
     masks_input: bool = False
     channel_dim: int = 1
+    row_units: Tensor = ALWAYS_OPEN
 
 
 @dataclass(frozen=True)
@@ -118,6 +124,25 @@ class ChannelParameter:
 
 
 @dataclass(frozen=True)
+class Product:
+    """What a network multiplies without the weight of a layer: attention, products of activations, recurrent layers.
+
+    Attributes:
+        name: of the module at work.
+        operation: what PyTorch calls it.
+        macs: multiply-accumulates for one image, dense.
+        sides: for each set of dimensions along which something can be removed, the unit of each entry, or FIXED.
+        branches: units of the branches it lies in.
+    """
+
+    name: str
+    operation: str
+    macs: int
+    sides: tuple[Tensor, ...] = ()
+    branches: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
 class Structure:
     """The removable structure of one network.
 
@@ -127,6 +152,9 @@ class Structure:
         fixed: (layer, reason) for every producer whose channels cannot be removed.
         fixed_branches: (name, reason) for every addition that looks like a residual branch and cannot be removed.
         parameters: parameters outside the layers that lose entries with the channels.
+        products: what is multiplied without a layer's weight.
+        loose: (parameter, units of the branches in which it is used) for those of no layer, where they lie in branches.
+        uncounted: (operation, module) that may multiply, and whose multiply-accumulates nobody knows.
     """
 
     groups: tuple[ChannelGroup, ...]
@@ -135,6 +163,9 @@ class Structure:
     fixed: tuple[tuple[str, str], ...] = ()
     fixed_branches: tuple[tuple[str, str], ...] = ()
     parameters: tuple[ChannelParameter, ...] = ()
+    products: tuple[Product, ...] = ()
+    loose: tuple[tuple[str, tuple[int, ...]], ...] = ()
+    uncounted: tuple[tuple[str, str], ...] = ()
 
     @property
     def units(self) -> int:
@@ -153,7 +184,7 @@ class Structure:
     @property
     def macs(self) -> int:
         """Multiply-accumulates of the dense network for one image."""
-        return sum(layer.macs for layer in self.layers.values())
+        return sum(layer.macs for layer in self.layers.values()) + sum(product.macs for product in self.products)
 
 
 def is_depthwise(module: nn.Module) -> bool:

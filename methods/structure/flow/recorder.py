@@ -17,6 +17,9 @@ import torch
 from greenprune.methods.structure import outputs
 from greenprune.methods.structure.flow.elements import Elements, Ids
 from greenprune.methods.structure.flow.labels import Block, Labeller, Labels
+from greenprune.methods.structure.flow.lineage import Lineage
+from greenprune.methods.structure.flow.products import Multiplication, Multiplications
+from greenprune.methods.structure.macs import COUNTED, Owners
 from greenprune.methods.structure.units import channel_counts
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
@@ -35,6 +38,8 @@ class Recorder(TorchDispatchMode):
         elements: the sets of channels.
         parameters: (parameter or buffer) name -> one array of elements for each of its dimensions.
         norms: name of a norm module that was called -> elements of its channels.
+        products: everything that was multiplied.
+        lineage: what led to what.
     """
 
     def __init__(self, model: nn.Module, rules: Mapping[str, Callable[..., Any]]) -> None:
@@ -44,6 +49,10 @@ class Recorder(TorchDispatchMode):
         self.parameters: dict[str, tuple[Ids, ...]] = {}
         self.norms: dict[str, Ids] = {}
         self.unknown: dict[str, str] = {}  # operation -> the module in which it occurred first
+        self.products: list[Multiplication] = []
+        self.lineage = Lineage()
+        self._owners = Owners(model)
+        self._multiplications = Multiplications(self.of, self._owners.of)
         self._rules = rules
         self._names = {module: name for name, module in model.named_modules()}
         self._stack: list[nn.Module] = []
@@ -120,7 +129,9 @@ class Recorder(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         out = func(*args, **kwargs)
-        if any(isinstance(m, OPAQUE) for m in self._stack):
+        opaque = any(isinstance(m, OPAQUE) for m in self._stack)
+        if opaque:
+            self._multiplied(func, args, kwargs, out, opaque=True)
             return out
         name = func._schema.name.removeprefix("aten::")
         rule = self._rules.get(name) or self._rules.get(name.removesuffix("_"))
@@ -130,7 +141,22 @@ class Recorder(TorchDispatchMode):
             self._refuse(name, args, kwargs)
         else:
             rule(self, name, func, args, kwargs, out)
+        self._multiplied(func, args, kwargs, out, opaque=False)
         return out
+
+    def _multiplied(self, func: Any, args: Any, kwargs: Any, out: Any, *, opaque: bool) -> None:
+        """Note what an operation multiplied, and what led to it."""
+        module = self.module
+        name = "" if module is None else self.name(module)
+        products = self._multiplications(
+            name, isinstance(module, COUNTED), func, args, kwargs, out, labelled=not opaque
+        )
+        self.products += products
+        inputs = [t for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor)]
+        used = [self._own[id(t)] for t in inputs if id(t) in self._own]
+        names = {name, *(p.layer for p in products if p.layer is not None)}
+        changed = [a for a, spec in zip(args, func._schema.arguments, strict=False) if _is_written(spec)]
+        self.lineage.note(inputs, tree_leaves((out, changed)), names, products, used)
 
     def _refuse(self, name: str, args: Any, kwargs: Any) -> None:
         for tensor in tree_leaves((args, kwargs)):
@@ -186,4 +212,10 @@ def record(
             output = model(*args, **kwargs)
     recorder._fix_all(outputs.tensors(output), "it is the network's output", "")
     recorder.labeller.settle()
+    for product in recorder.products:
+        product.settle(recorder.labeller)
     return recorder
+
+
+def _is_written(argument: Any) -> bool:
+    return argument.alias_info is not None and argument.alias_info.is_write

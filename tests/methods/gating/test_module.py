@@ -260,7 +260,7 @@ def test_a_budget_outside_its_range_is_refused(keep):
 
 
 def test_a_budget_below_the_floor_states_the_floor():
-    with pytest.raises(BudgetError, match=r"the floor is 0\.0\d+"):
+    with pytest.raises(BudgetError, match=r"floor of this network, 0\.0\d+"):
         ConsensusGating(build("resnet20", 10), images(), keep=0.01, steps=10)
 
 

@@ -1,0 +1,217 @@
+"""The counter of a training loop: as `macs.OperationCounter` counts, at hardly any cost.
+
+Looking at every operation would make a small network's training step slower by percents. So convolutions, linear and
+recurrent layers are counted where their modules are called, and of other modules it is learned once what they multiply
+beside these: once for each shape of their inputs and, where that is more than nothing, of their parameters.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import torch
+from greenprune.methods.structure.macs import COUNTED, Watch, layer_macs, set_fast_path
+from greenprune.methods.structure.operations import is_uncounted, macs_of, operation
+from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
+from torch.nn.utils.rnn import PackedSequence
+
+_MULTIPLYING = (nn.MultiheadAttention, nn.Transformer, nn.TransformerEncoder, nn.TransformerDecoder,
+                nn.TransformerEncoderLayer, nn.TransformerDecoderLayer, nn.Bilinear, nn.RNNCellBase)  # fmt: skip
+"""PyTorch's own modules that multiply in functions of their own."""
+
+_kinds: dict[type, str] = {}
+_known: WeakKeyDictionary[nn.Module, _Known] = WeakKeyDictionary()
+
+
+def _kind(module: nn.Module) -> str:
+    """ "layer", "recurrent", "plain" (never multiplies by itself), "said" (says it itself) or "own" (to be looked into)."""
+    cls = type(module)
+    found = _kinds.get(cls)
+    if found is None:
+        own = cls.__module__.startswith("torch.nn.")
+        if hasattr(cls, "executed_macs"):
+            found = "said"
+        elif own and issubclass(cls, COUNTED):
+            found = "layer"
+        elif own and issubclass(cls, nn.RNNBase):
+            found = "recurrent"
+        elif cls.__module__.startswith("torch.nn.modules.") and not issubclass(cls, _MULTIPLYING):
+            found = "plain"
+        else:
+            found = "own"
+        _kinds[cls] = found
+    return found
+
+
+@dataclass
+class _Known:
+    """What a module multiplies by itself, layers and modules inside it apart.
+
+    Attributes:
+        macs: by the shapes of its inputs (and its parameters), and by what its layers executed meanwhile.
+        inside: for each of the first, the most that its layers executed.
+        varies: shapes with which it is not the same every time, so that it is looked at whenever it is called.
+    """
+
+    macs: dict[tuple, dict[int, int]] = field(default_factory=dict)
+    inside: dict[tuple, int] = field(default_factory=dict)
+    varies: set[tuple] = field(default_factory=set)
+    multiplies: bool = False
+
+
+@dataclass
+class _Call:
+    module: nn.Module
+    key: tuple | None  # None: nothing is known of its inputs
+    before: int  # what layers had executed when it began
+    watched: bool = False
+    watch: Watch | None = None  # that was opened for it
+    own: int = 0
+
+
+class MacMeter:
+    """Counts the multiply-accumulates that modules execute in this process while it is open, backward passes apart.
+
+    A skipped layer costs nothing, a masked one costs what it executes, and a gate head counts like any other layer. A
+    module whose class has an attribute `executed_macs` says itself what its own operations cost in its last call.
+
+        with MacMeter() as meter:
+            network(images)
+        meter.total
+
+    Args:
+        exact: look at every operation, whatever is known; for networks that decide by their inputs.
+
+    Attributes:
+        uncounted: (operation, type of the module) that may multiply and cannot be counted.
+    """
+
+    def __init__(self, *, exact: bool = False) -> None:
+        self.total = 0
+        self.uncounted: dict[tuple[str, str], None] = {}
+        self._exact = exact
+        self._calls: list[_Call | None] = []  # None: of a module whose operations are not looked at
+        self._watching = False
+        self._by_layers = 0  # of `total` what layers executed
+
+    def __enter__(self) -> MacMeter:
+        self._handles = [
+            register_module_forward_pre_hook(self._begin),
+            register_module_forward_hook(self._end, with_kwargs=True, always_call=True),
+        ]
+        self._fast = set_fast_path(False)
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        set_fast_path(self._fast)
+        for handle in self._handles:
+            handle.remove()
+
+    def _begin(self, module: nn.Module, inputs: tuple) -> None:
+        kind = _kinds.get(type(module)) or _kind(module)
+        if kind == "plain":
+            return
+        if kind != "own":
+            if self._watching:
+                self._calls.append(None)
+            return
+        known = _known.get(module)
+        if known is None:
+            known = _known[module] = _Known()
+        shapes = tuple(x.shape for x in inputs if isinstance(x, Tensor))
+        key: tuple | None = (shapes, module.training, _widths(module) if known.multiplies else None)
+        if not shapes:  # keyword arguments are not seen here: what is around it says how large they are
+            around = next((c for c in reversed(self._calls) if c is not None), None)
+            key = None if around is None or around.key is None else (around.key, key)
+        call = _Call(module, key, self._by_layers, self._watching)
+        if not self._watching and (self._exact or key not in known.macs or key in known.varies) and _may_look(module):
+            call.watch, call.watched, self._watching = Watch(self._note), True, True
+            call.watch.__enter__()
+        self._calls.append(call)
+
+    def _end(self, module: nn.Module, args: tuple, *rest: Any) -> None:
+        kind = _kinds.get(type(module)) or _kind(module)
+        if kind == "plain":
+            return
+        if kind == "own":
+            while self._calls:  # what failed inside it ends with it
+                call = self._calls.pop()
+                if call is not None and call.watch is not None:
+                    call.watch.__exit__(None, None, None)
+                    self._watching = False
+                if call is not None and call.module is module:
+                    self._settle(call)
+                    return
+            return
+        if self._calls and self._calls[-1] is None:
+            self._calls.pop()
+        if kind == "said":
+            self.total += module.executed_macs  # type: ignore[arg-type, operator]
+            return
+        macs = 0
+        kwargs, output = rest if len(rest) == 2 else ({}, rest[0])  # PyTorch leaves them out where forward failed
+        given = args[0] if args else next(iter(kwargs.values()), None)
+        if kind == "recurrent":
+            macs = recurrent_macs(module, given) if isinstance(given, (Tensor, PackedSequence)) else 0
+        elif isinstance(output, Tensor) and isinstance(given, Tensor):
+            macs = layer_macs(module, given, output)
+        self.total += macs
+        self._by_layers += macs
+
+    def _note(self, func: Any, args: Any, kwargs: Any, out: Any) -> None:
+        call = self._calls[-1] if self._calls else None
+        if call is None:
+            return
+        macs = macs_of(func, args, kwargs, out)
+        if macs is not None:
+            call.own += macs
+        elif is_uncounted(func):
+            self.uncounted[operation(func), type(call.module).__name__] = None
+
+    def _settle(self, call: _Call) -> None:
+        known, inside = _known[call.module], self._by_layers - call.before
+        if call.watched:
+            self.total += call.own
+            if call.key is None:
+                return
+            key = call.key
+            if call.own and not known.multiplies:
+                known.multiplies = True
+                key = _with_widths(key, _widths(call.module))
+            known.macs.setdefault(key, {})[inside] = call.own
+            known.inside[key] = max(inside, known.inside.get(key, 0))
+        elif call.key in known.macs:
+            found = known.macs[call.key]
+            self.total += found.get(inside, max(found.values()))
+            if inside in found:
+                return
+            # Not what was executed when it was looked at: something inside was skipped, then or now.
+            if any(found.values()):
+                known.varies.add(call.key)
+            elif inside > known.inside[call.key]:
+                del known.macs[call.key]
+
+
+def _may_look(module: nn.Module) -> bool:
+    """Compiled code does not run operation by operation."""
+    return not (hasattr(module, "_orig_mod") or torch.compiler.is_compiling())
+
+
+def _widths(module: nn.Module) -> tuple:
+    return tuple(p.shape for p in module.parameters())
+
+
+def _with_widths(key: tuple, widths: tuple) -> tuple:
+    if len(key) == 2:
+        return (key[0], _with_widths(key[1], widths))
+    return (key[0], key[1], widths)
+
+
+def recurrent_macs(layer: nn.Module, inputs: Tensor | PackedSequence) -> int:
+    """Multiply-accumulates of one call of an RNN, LSTM or GRU: each step meets every matrix once."""
+    data = inputs.data if isinstance(inputs, PackedSequence) else inputs
+    return data.numel() // data.shape[-1] * sum(p.numel() for p in layer.parameters() if p.ndim == 2)
