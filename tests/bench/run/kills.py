@@ -91,10 +91,10 @@ def differences(disturbed: Path, undisturbed: Path) -> list[str]:
 def start(suite: Path, out: Path) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "greenprune", "run", str(suite), "--out", str(out), "--skip-measure"]
     command += ["--jobs", str(min(2, os.cpu_count() or 1))]
-    log = (suite.parent / "log").open("ab")
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     heed = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # what a shell starts in the background ignores Ctrl-C
-    return subprocess.Popen(command, stdout=log, stderr=log, cwd=suite.parent, env=environment, preexec_fn=heed)
+    with (suite.parent / "log").open("ab") as log:
+        return subprocess.Popen(command, stdout=log, stderr=log, cwd=suite.parent, env=environment, preexec_fn=heed)
 
 
 def small(classes: int) -> nn.Module:
