@@ -35,9 +35,18 @@ _ALSO_CALLED = {
     "hk": "HKG", "tw": "TWN", "au": "AUS", "nz": "NZL", "ca": "CAN", "mx": "MEX", "in": "IND", "id": "IDN",
     "my": "MYS", "ph": "PHL", "th": "THA", "il": "ISR", "sa": "SAU", "eg": "EGY", "ma": "MAR", "ke": "KEN", "ng": "NGA",
     "is": "ISL", "gr": "GRC", "el": "GRC", "hu": "HUN", "lu": "LUX", "nl": "NLD", "be": "BEL", "fr": "FRA", "it": "ITA",
+    "nederland": "NLD", "belgique": "BEL", "belgie": "BEL", "belgien": "BEL", "luxemburg": "LUX", "hellas": "GRC",
+    "magyarorszag": "HUN", "cesko": "CZE", "slovensko": "SVK", "slovenija": "SVN", "hrvatska": "HRV", "srbija": "SRB",
+    "lietuva": "LTU", "latvija": "LVA", "eesti": "EST", "island": "ISL", "ukraina": "UKR", "rossiya": "RUS",
+    "maroc": "MAR", "algerie": "DZA", "bosnia": "BIH", "trinidad": "TTO", "swiss": "CHE", "ksa": "SAU", "saudi": "SAU",
+    "dubai": "ARE", "roc": "TWN", "u k": "GBR", "korea republic of": "KOR", "iran islamic republic of": "IRN",
+    "bharat": "IND", "zhongguo": "CHN", "lao": "LAO", "moldova republic of": "MDA", "congo kinshasa": "COD",
     "no": "NOR", "fi": "FIN", "br": "BRA", "cl": "CHL", "ar": "ARG", "co": "COL", "pe": "PER", "ru": "RUS", "bg": "BGR",
 }  # fmt: skip
 """Codes of two letters and common names that neither begin a country's name nor its code."""
+
+
+_LARGER = {"world", "earth", "global", "eu", "europe", "european union", "asia", "africa", "america latina", "oceania"}
 
 
 @dataclass(frozen=True)
@@ -204,11 +213,16 @@ def _names() -> dict[str, str]:
 
 
 def _hint(given: str, names: dict[str, str]) -> str:
-    wanted = plain(given)
+    wanted = plain(given).removeprefix("the ")
+    if wanted in _LARGER:
+        return f"there is no figure for {given.strip()}; without a country the world's average is taken"
+    cloud = next((f"{provider} {name}" for provider, name in cloud_regions() if name == given.strip().lower()), None)
+    if cloud is not None:
+        return f"did you mean cloud {cloud}?"
     meant = _ALSO_CALLED.get(wanted)
     if meant is None:
         meant = next((code for code, name in names.items() if wanted and plain(name) == wanted), None)
-    at = find_regions(given)
+    at = find_regions(given) or find_regions(given.partition(",")[0])
     if at and (meant is None or len(wanted) > 2):
         where = " or ".join(f'country {one.country} with region "{one.name}"' for one in at)
         also = f", or {meant} {names[meant]}" if meant else ""

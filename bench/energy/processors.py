@@ -16,10 +16,10 @@ the package alone. What a package may draw (`turbo_w`):
 - Xeon: the second power limit is 1.2 times TDP by default. EPYC and Threadripper: configurable up to 1.25 times.
 
 Processors that a cloud has to itself have no published TDP; they have that of the sibling with the same cores that is on
-sale. Where a processor is not known, or the machine is virtual (it then shows some cores of a larger chip, and TDP by
-cores would be far off), 6 W with bounds of 2 and 15 W. Server chips lie between 360 W / 96 cores = 3.8 W (EPYC 9654) and
-270 W / 40 = 6.8 W (Xeon 8380), desktop chips near 125 W / 8 = 16 W, laptops at 28 W / 8 = 3.5 W and below; a virtual core
-is often half a core.
+sale. Where the machine is virtual (it then shows some cores of a larger chip, and TDP by cores would be far off), 6 W with
+bounds of 2 and 15 W. Server chips lie between 360 W / 96 cores = 3.8 W (EPYC 9654) and 270 W / 40 = 6.8 W (Xeon 8380); a
+virtual core is often half a core. A virtual machine on a desktop or laptop (WSL, by the name of the processor) has the
+upper bound of what is not known at all: 0.5 W, of the smallest boards, to 40 W, one core of a desktop at its turbo clock.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ import psutil
 from greenprune.bench.energy import codecarbon_data
 
 DEFAULT_CORE_W, DEFAULT_CORE_LOW_W, DEFAULT_CORE_HIGH_W = 6.0, 2.0, 15.0
+UNKNOWN_CORE_LOW_W, UNKNOWN_CORE_HIGH_W = 0.5, 40.0
 LOW_FACTOR = 0.5
 FEW_CORES_FACTOR = 2.0
 
@@ -44,6 +45,7 @@ _FILLER = {"cpu", "processor", "apu", "core", "genuine", "gen", "soc", "x", "ser
 _COUNTS = "single|dual|two|triple|three|quad|four|six|hexa|eight|octa|twelve|sixteen"
 
 SIBLINGS = {
+    "AMD EPYC 7571": "AMD EPYC 7551",
     "AMD EPYC 7R32": "AMD EPYC 7642", "AMD EPYC 7V12": "AMD EPYC 7742", "AMD EPYC 7K62": "AMD EPYC 7642",
     "AMD EPYC 7B13": "AMD EPYC 7763", "AMD EPYC 7V13": "AMD EPYC 7763", "AMD EPYC 7J13": "AMD EPYC 7763",
     "AMD EPYC 7T83": "AMD EPYC 7763", "AMD EPYC 7V73X": "AMD EPYC 7773X", "AMD EPYC 9R14": "AMD EPYC 9654",
@@ -61,6 +63,13 @@ SIBLINGS = {
     "Intel Xeon Platinum 8581C": "Intel Xeon Platinum 8592+",
 }  # fmt: skip
 """Processors made for one operator, and the one on sale with the same generation and cores, whose TDP they are given."""
+
+PUBLISHED_W = {
+    "w9-3495x": 350.0, "w9-3475x": 300.0, "w7-3465x": 300.0, "w7-3455": 270.0, "w7-3445": 270.0, "w5-3435x": 270.0,
+    "w5-3425": 270.0, "w7-2495x": 225.0, "w7-2475x": 225.0, "w5-2465x": 200.0, "w5-2455x": 200.0, "w5-2445": 175.0,
+    "w3-2435": 165.0, "w3-2425": 130.0, "w3-2423": 120.0,
+}  # fmt: skip
+"""Base power in W of Xeons for workstations, by their number, which CodeCarbon's table lacks (ark.intel.com)."""
 
 INTEL_SUFFIX_W = {
     "": 65.0, "f": 65.0, "k": 125.0, "kf": 125.0, "ks": 150.0, "t": 35.0, "te": 35.0, "e": 65.0, "h": 45.0, "hk": 45.0,
@@ -108,8 +117,9 @@ def core_power(model: str, cores: int, *, virtual: bool, table: Iterable[tuple[s
 
     `table`: names of processors and their TDP in W.
     """
-    default = (DEFAULT_CORE_W, DEFAULT_CORE_LOW_W, DEFAULT_CORE_HIGH_W)
     if virtual:
+        high_w = UNKNOWN_CORE_HIGH_W if _is_client(model) else DEFAULT_CORE_HIGH_W
+        default = (DEFAULT_CORE_W, DEFAULT_CORE_LOW_W, high_w)
         return CorePower(*default, f"a default: {model or 'the processor'} shows a virtual machine only part of itself")
     if model in CORE_W:
         power_w, origin = CORE_W[model]
@@ -118,11 +128,14 @@ def core_power(model: str, cores: int, *, virtual: bool, table: Iterable[tuple[s
     tdp_w, sibling = find_tdp_w(model, table), None
     if tdp_w is None and (sibling := _sibling(model)) is not None:
         tdp_w = find_tdp_w(sibling, table)
+    if tdp_w is None and cores >= 1 and (tdp_w := _published_w(model)) is not None:
+        return _by_cores(model, tdp_w, cores, f"its maker's figure: {model}, {tdp_w:.0f} W over {cores} cores")
     if tdp_w is None and cores >= 1 and (tdp_w := _usual_w(model)) is not None:
         origin = f"not in CodeCarbon's table: {model}, {tdp_w:.0f} W over {cores} cores as others of its suffix have"
         return _by_cores(model, tdp_w, cores, origin)
     if tdp_w is None or cores < 1:
-        return CorePower(*default, f"a default: {model or 'the processor'} is not in CodeCarbon's table")
+        unknown = (DEFAULT_CORE_W, UNKNOWN_CORE_LOW_W, UNKNOWN_CORE_HIGH_W)
+        return CorePower(*unknown, f"a default: {model or 'the processor'} is not in CodeCarbon's table")
     as_which = f" as its sibling {sibling}" if sibling else ""
     origin = f"CodeCarbon's TDP table: {model},{as_which} {tdp_w:.0f} W over {cores} cores"
     return _by_cores(model, tdp_w, cores, origin)
@@ -198,6 +211,7 @@ def _name(info: str) -> str:
     if implementers and parts:
         key = int(implementers[-1], 16), int(parts[-1], 16)
         return ARM_PARTS.get(key, f"Arm implementer {implementers[-1]} part {parts[-1]}")
+    name = name or re.search(r"^cpu\s*:\s*(.*)$", info, re.MULTILINE)  # POWER
     return name.group(1).strip() if name else ""
 
 
@@ -225,6 +239,18 @@ def _virtual_maker() -> bool:
 def _by_cores(model: str, tdp_w: float, cores: int, origin: str) -> CorePower:
     power_w, most_w = tdp_w / cores, turbo_w(model, tdp_w) / cores
     return CorePower(power_w, power_w * LOW_FACTOR, most_w * FEW_CORES_FACTOR, origin)
+
+
+def _published_w(model: str) -> float | None:
+    return next((PUBLISHED_W[word] for word in _words(model) if word in PUBLISHED_W), None)
+
+
+def _is_client(model: str) -> bool:
+    """Whether it is a processor of desktops and laptops, of which a virtual machine is mostly shown all."""
+    words = _words(model)
+    return not words & {"xeon", "epyc"} and (
+        bool(words & {"ryzen", "threadripper", "athlon", "pentium", "celeron"}) or _generation(words) > 0
+    )
 
 
 def _usual_w(model: str) -> float | None:
@@ -269,4 +295,5 @@ def _words(model: str) -> frozenset[str]:
     text = re.sub(r"\s(?:with|w/)\s*radeon.*|\bradeon\b.*", " ", text)
     text = re.sub(rf"\b(?:\d+|{_COUNTS})[- ](?:compute )?cores?\b.*", " ", text)
     text = re.sub(r"\b(i[3579]|fx)-", r"\1 ", text)
+    text = re.sub(r"\b(e[357]-\w+) 0\b", r"\1", text)  # of the first generation of these, whose version is told as 0
     return frozenset(text.replace(",", " ").split()) - _FILLER

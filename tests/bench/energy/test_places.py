@@ -135,3 +135,17 @@ def test_a_place_in_few_words() -> None:
     assert place(grid_intensity("CAN", "quebec")) == "CAN, quebec"
     assert place(grid_intensity(cloud=("aws", "us-east-1"))) == "aws us-east-1 (USA, virginia)"
     assert place(grid_intensity(None)) == "world"
+
+
+@pytest.mark.parametrize(
+    ("given", "hint"),
+    [("The Netherlands", "NLD Netherlands"), ("U.K.", "GBR"), ("Belgi\u00eb", "BEL"), ("Nederland", "NLD"),
+     ("Korea, Republic of", "KOR"), ("us-east-1", "cloud aws us-east-1"), ("westeurope", "cloud azure westeurope"),
+     ("europe-west4", "cloud gcp europe-west4"), ("EU", "no figure for EU; without a country the world's average"),
+     ("world", "without a country the world's average"), ("California, USA", 'country USA with region "california"'),
+     ("Georgia", "or GEO Georgia"), ("The Gambia", "GMB")],
+)  # fmt: skip
+def test_what_is_typed_as_a_country_leads_to_the_right_place(given: str, hint: str) -> None:
+    with pytest.raises(UserError) as error:
+        check_country(given)
+    assert hint in str(error.value)

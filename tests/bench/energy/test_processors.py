@@ -56,6 +56,8 @@ NAMES = [
     ("AMD EPYC 7763 64-Core Processor", 280),
     ("AMD EPYC 9654 96-Core Processor", 360),
     ("AMD Opteron(tm) Processor 6274", 115),
+    ("Intel(R) Xeon(R) CPU E5-2690 0 @ 2.90GHz", 135),
+    ("Intel(R) Xeon(R) CPU E3-1230 V2 @ 3.30GHz", 69),
     # Clouds' own
     ("Intel(R) Xeon(R) Platinum 8259CL CPU @ 2.50GHz", 210),
     ("Intel(R) Xeon(R) Platinum 8375C CPU @ 2.90GHz", 300),
@@ -101,6 +103,8 @@ def test_tdp_is_taken_only_for_a_processor_of_the_same_words(model: str, tdp_w: 
         ("Intel(R) Xeon(R) Platinum 8480C", 56, 350 / 56),
         ("Intel(R) Xeon(R) Platinum 8481C CPU @ 2.70GHz", 56, 350 / 56),
         ("AMD EPYC 9R14", 96, 360 / 96),
+        ("AMD EPYC 7571", 32, 180 / 32),
+        ("Intel(R) Xeon(R) w5-2455X", 12, 200 / 12),
         ("Neoverse-N1", 64, 210 / 80),
         ("Neoverse-V2", 72, 500 / 144),
         ("13th Gen Intel(R) Core(TM) i7-13700", 16, 65 / 16),  # not in the table, its suffix says so much
@@ -147,7 +151,7 @@ def test_the_upper_bound_holds_the_turbo_power(model: str, tdp_w: float, cores: 
 )
 def test_an_unknown_or_virtual_processor_takes_the_default(model: str, virtual: bool) -> None:
     power = core_power(model, 4, virtual=virtual, table=WHOLE)
-    assert (power.low_w, power.power_w, power.high_w) == (2, 6, 15)
+    assert (power.low_w, power.power_w, power.high_w) == ((2, 6, 15) if virtual else (0.5, 6, 40))
     assert "default" in power.origin
     assert model in power.origin
 
@@ -185,3 +189,25 @@ def test_cores_of_several_sockets_are_divided_by_sockets(monkeypatch: pytest.Mon
     monkeypatch.setattr(processors, "cpu_model", lambda: ("AMD EPYC 7763 64-Core Processor", False, 2))
     monkeypatch.setattr(processors.psutil, "cpu_count", lambda logical=True: 128)
     assert processors.this_core_power().power_w == pytest.approx(280 / 64)
+
+
+@pytest.mark.parametrize(
+    ("model", "turbo_core_w"),
+    [("12th Gen Intel(R) Core(TM) i7-12700K", 30), ("AMD Ryzen 9 5900X 12-Core Processor", 25),
+     ("Intel(R) Core(TM) Ultra 9 285K", 30), ("AMD EPYC 7763 64-Core Processor", 10)],
+)  # fmt: skip
+def test_the_bound_of_a_virtual_machine_holds_a_core_at_its_turbo_clock(model: str, turbo_core_w: float) -> None:
+    """WSL shows a desktop as a virtual machine."""
+    power = core_power(model, 4, virtual=True, table=WHOLE)
+    assert power.low_w < turbo_core_w < power.high_w
+    assert (power.high_w > 15) == ("EPYC" not in model)
+
+
+@pytest.mark.parametrize("true_w", [7 / 5 / 2, 125 / 8])
+def test_the_bounds_of_an_unknown_processor_hold_small_and_large_ones(true_w: float) -> None:
+    power = core_power("somebody's processor", 8, virtual=False, table=WHOLE)
+    assert power.low_w <= true_w <= power.high_w
+
+
+def test_power_has_a_name() -> None:
+    assert cpu_model("processor\t: 0\ncpu\t\t: POWER9, altivec supported\nclock\t\t: 2300MHz\n")[0].startswith("POWER9")
