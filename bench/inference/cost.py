@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable
 from itertools import islice
 
@@ -46,6 +47,9 @@ def measure_cost(
     sampled = None
     if method.budget_unit == "mean_macs":
         sampled = sample_macs(pruned, islice(singly, SAMPLED_IMAGES), macs_dense)
+    uncounted = tuple(f"{operation} in {name or 'the network'}" for operation, name in executed.uncounted)
+    if uncounted:
+        warnings.warn(f"the MACs leave out operations that nobody can count: {', '.join(uncounted)}", stacklevel=2)
     connections = method.budget_unit == "connections"
     found = widths(pruned)
     return Cost(
@@ -63,7 +67,7 @@ def measure_cost(
         connections_dense=count_connections(dense) if connections else None,
         sample_macs=sampled,
         nearest_below=None if method.nearest is None else method.nearest.below,
-        uncounted=tuple(f"{operation} in {name or 'the network'}" for operation, name in executed.uncounted),
+        uncounted=uncounted,
     )
 
 

@@ -165,3 +165,9 @@ def test_joules_of_a_call_are_read_from_the_meter() -> None:
         kind = energy_kind(meter)
         assert kind is not None
         assert joules_per_call(meter, kind, 0.02)(lambda: sum(range(50_000))) > 0
+
+
+@pytest.mark.parametrize(("below", "kept", "valid"), [(None, 33, False), (0.333, 33, True), (0.333, 20, False)])
+def test_a_network_of_coarse_units_may_end_at_the_nearest_cost_below(below, kept, valid):
+    cost = COST.model_copy(update={"macs": kept, "nearest_below": below})
+    assert (broken_budget(cost) is None) is valid
