@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -70,6 +71,14 @@ class Consensus(nn.Module):
         self.register_buffer("decided", torch.where(gated, UNDECIDED, OPEN).to(device, torch.int32))
         self.register_buffer("run", torch.zeros(units, dtype=torch.int32, device=device))
         self.register_buffer("consensus", torch.ones(units, device=device))
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Consensus:
+        """Whatever precision the network is brought to, its consensus is kept in float32."""
+        exact = {name: getattr(self, name) for name in ("logit_mean", "shift", "consensus")}
+        super()._apply(fn, recurse)
+        for name, value in exact.items():
+            setattr(self, name, value.to(getattr(self, name).device))
+        return self
 
     def begin_with(self, heads: list[GateHead]) -> None:
         """Start from what the heads say before they have learned anything."""

@@ -8,7 +8,7 @@ times as long between two convolutions, which sweep the caches, as in a row with
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,9 +43,15 @@ class GateHead(nn.Module):
             descriptor = self.descriptor(self.pooled(x))
             return self.last(F.relu(self.first(descriptor)) * self.hidden_scale)
 
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> GateHead:
+        """Whatever precision the network is brought to, its gates are decided in float32."""
+        return super()._apply(lambda t: fn(t).float() if t.is_floating_point() else fn(t), recurse)
+
     def pooled(self, x: Tensor) -> Tensor:
         """(B, C), the mean over positions, without a gradient."""
         x = x.detach()
+        if x.ndim == 1:
+            return x[None]
         if x.ndim == 4:
             x = _quarter(x, self.channel_dim)
         return x if x.ndim == 2 else x.mean([d for d in range(1, x.ndim) if d != self.channel_dim % x.ndim])
@@ -113,8 +119,9 @@ class Hearing:
     ) -> None:
         """`gates` and `votes` hold until a head has spoken; unless `gates_teach` heads learn from the votes alone."""
         heads, self._words = list(heads), dict[GateHead, Word]()
+        self.late: list[Tensor] = []  # leaves whose gradients count for those of the gates, see `GateState.current`
         weights = [w for head in heads for w in (head.first.weight, head.first.bias, head.last.weight, head.last.bias)]
-        linked, self.votes = _Heard.apply(gates, votes, heads, self._words, scale, *weights)
+        linked, self.votes = _Heard.apply(gates, votes, heads, self._words, scale, self.late, *weights)
         self.gates: Tensor = linked if gates_teach else gates
 
     @torch.no_grad()
@@ -140,10 +147,10 @@ class _Heard(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any, gates: Tensor, votes: Tensor, heads: list[GateHead], words: dict[GateHead, Word], scale: GradientScale,
-        *weights: Tensor,
+        late: list[Tensor], *weights: Tensor,
     ) -> tuple[Tensor, Tensor]:  # fmt: skip
         ctx.save_for_backward(*weights)
-        ctx.heads, ctx.words, ctx.scale = heads, words, scale
+        ctx.heads, ctx.words, ctx.scale, ctx.late = heads, words, scale, late
         ctx.set_materialize_grads(False)
         return gates.clone(), votes.clone()
 
@@ -151,6 +158,10 @@ class _Heard(torch.autograd.Function):
     @once_differentiable  # type: ignore[untyped-decorator]
     def backward(ctx: Any, of_gates: Tensor | None, of_votes: Tensor | None) -> tuple[Tensor | None, ...]:
         of_weights: list[Tensor | None] = [None] * (4 * len(ctx.heads))
+        for leaf in ctx.late:
+            if leaf.grad is not None:
+                of_gates = leaf.grad if of_gates is None else of_gates + leaf.grad
+                leaf.grad = None
         spoke = [(i, head, ctx.words[head]) for i, head in enumerate(ctx.heads) if head in ctx.words]
         if spoke and not (of_gates is None and of_votes is None):
             images = len(spoke[0][2].p)
@@ -163,7 +174,19 @@ class _Heard(torch.autograd.Function):
             of_heads = of_p.split([len(head.units) for _, head, _ in spoke], dim=-1)  # type: ignore[union-attr]
             for (i, head, word), of_own in zip(spoke, of_heads, strict=True):
                 of_weights[4 * i : 4 * i + 4] = word.gradients(of_own, head, ctx.saved_tensors[4 * i + 2])
-        return None, None, None, None, None, *of_weights
+        return None, None, None, None, None, None, *of_weights
+
+
+def by_example(pooled: Tensor, batch: int) -> Tensor:
+    """(rows, C) to (B, C): the mean over the rows of each example, as a network may fold frames or patches into the batch.
+
+    Where rows cannot be told apart (sequence first) each example is given the mean over all.
+    """
+    if len(pooled) == batch:
+        return pooled
+    if len(pooled) % batch == 0:
+        return pooled.view(batch, -1, pooled.shape[-1]).mean(1)
+    return pooled.mean(0, keepdim=True).expand(batch, -1)
 
 
 def without_autocast(device_type: str) -> contextlib.AbstractContextManager[Any]:

@@ -160,7 +160,8 @@ class ConsensusGating(Consensus):
         shown = {} if self.training else fading.replaced(self.network, self._closing())  # what removal would leave
         output = functional_call(self.network, shown, args, kwargs) if shown else self.network(*args, **kwargs)
         self.state.conclude()
-        return self.state.tied_to(output) if self.training and ranks.several() else output
+        tied = self.training and (ranks.several() or self.state.reentrant)
+        return self.state.tied_to(output) if tied else output
 
     @torch.compiler.disable
     def penalty(self) -> Tensor | float:
@@ -175,11 +176,14 @@ class ConsensusGating(Consensus):
             True when parameters were replaced or removed (see the class).
 
         Raises:
+            ValueError: `optimizer` is not the one that trains this network.
             RuntimeError: the ranks of a distributed training have come apart.
         """
         if self._compare_ranks:
             ranks.compare(self.parameters())
             self._compare_ranks = False
+        if self.searching:
+            setup.check_optimizer(self, optimizer)
         self.steps_done += 1
         if not self.searching:
             return False
@@ -238,9 +242,9 @@ class ConsensusGating(Consensus):
         closed, opened = self._agreed(self.reachable.to(self.decided.device))
         if not (closed.any() or opened.any()):
             return False
-        expected = surgery.evaluate(self, self._example_inputs)
+        expected = surgery.precisely(self, self._example_inputs)
         self.decide(torch.where(closed, GONE, torch.where(opened, OPEN, self.decided)), optimizer)
-        got = surgery.evaluate(self, self._example_inputs)
+        got = surgery.precisely(self, self._example_inputs)
         self._note_difference(outputs.difference(expected, got).absolute)
         return True
 
@@ -300,8 +304,37 @@ class ConsensusGating(Consensus):
             return  # load_state_dict says what is missing
         decided = state[f"{prefix}decided"].to(self.decided.device)
         checkpoint.check(self._made_with(), stored["made_with"], self.decided, decided, self.searching)
-        self.decide(decided, None)
-        if stored["kept"] is not None:
+        self._shrink_to(decided, stored["kept"])
+
+    def _shrink_to(self, decided: Tensor, kept: Tensor | None) -> None:
+        """Remove what another gating of this network has removed: `decided` (U,) and, after its search, all but `kept` (U,)."""
+        if not self.searching:
+            return
+        self.decide(decided.to(self.decided.device), None)
+        if kept is not None:
             unwrap(self.network)
-            self.network = surgery.remove(self.network, self.left, stored["kept"].cpu())
+            self.network = surgery.remove(self.network, self.left, kept.cpu())
             self.searching = False
+
+    def shrink_copy(self, copy: nn.Module) -> None:
+        """Remove from `copy` what this gating has removed, so that a moving average of its weights can go on.
+
+            averaged = AveragedModel(gating)          # a deep copy
+            ...
+            if gating.step(optimizer):
+                gating.shrink_copy(averaged)
+            averaged.update_parameters(gating)
+
+        Args:
+            copy: a deep copy of this gating, made at any time, or a module that holds one. Its own weights, less what is
+                removed, stay.
+
+        Raises:
+            ValueError: there is no gating in `copy`, or one of another network.
+        """
+        found = next((m for m in copy.modules() if isinstance(m, ConsensusGating)), None)
+        if found is None or found._made_with() != self._made_with():
+            raise ValueError("shrink_copy: expected a deep copy of this gating, or a module that holds one")
+        found._shrink_to(self.decided, self.kept)
+        for name in STORED:
+            setattr(found, name, getattr(self, name))

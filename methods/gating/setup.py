@@ -64,6 +64,20 @@ def check_inputs(model: nn.Module, example_inputs: ExampleInputs) -> Inputs:
     return inputs
 
 
+def check_optimizer(gating: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    """Raise a ValueError unless `optimizer` holds every parameter of `gating` that learns. It may hold others too."""
+    given = {id(p) for group in optimizer.param_groups for p in group["params"]}
+    own = {id(p): p.requires_grad for p in gating.parameters()}
+    missing = sum(learns and p not in given for p, learns in own.items())
+    if missing:
+        foreign = sum(p not in own for p in given)
+        raise ValueError(
+            f"step(optimizer): {foreign} of the {len(given)} parameters of this optimizer are not of the network, and "
+            f"{missing} of the network's {len(own)} are not in it; give the optimizer made of gating.parameters() "
+            "(what is not to learn: requires_grad = False)"
+        )
+
+
 def gated_units(structure: Structure, options: GatingOptions) -> Tensor:
     """(U,) bool: the units that get a gate under `options`."""
     gated = torch.zeros(structure.units, dtype=torch.bool)

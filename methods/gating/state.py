@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable
 from typing import Any, Protocol
 
 import torch
 from greenprune.methods.gating import ranks
 from greenprune.methods.gating.gradients import GradientScale
-from greenprune.methods.gating.heads import GateHead, Hearing, Word
+from greenprune.methods.gating.heads import GateHead, Hearing, Word, by_example
 from greenprune.methods.gating.mathematics import logistic_noise, majority_needed
 from greenprune.methods.structure import outputs
 from greenprune.methods.structure.inputs import Inputs
@@ -60,12 +61,29 @@ class GateState:
         self.sites: list[Site] = []
         self.prepared: dict[Site, Tensor | tuple[Tensor | None, Tensor | None]] = {}
         self._deferred = self._learning = False
+        self._concluded = False
+        self.reentrant = (
+            False  # whether layers of this pass ran without gradients: they will run again in the backward pass
+        )
+        self._leaf: Tensor | None = None  # the gates that these see
         self._waiting: dict[GateHead, Tensor] = {}  # what deferred heads looked at
         self._hearing: Hearing | None = None
         self._spoken: list[tuple[Tensor, Word]] = []  # this forward pass: units, and what was said about them
         self._tally = torch.zeros(3, units, device=device)  # since the last step: sums of votes, of logits, and images
         self._needed: dict[GateHead, Tensor] = {}
         self.shift = torch.zeros((), device=device)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> GateState:
+        """Everything but the graph of the last forward pass."""
+        result = object.__new__(type(self))
+        memo[id(self)] = result
+        passing: dict[str, Any] = {"_hearing": None, "_waiting": {}, "_needed": {}, "_leaf": None, "prepared": {}}
+        generator = torch.Generator(self.generator.device)
+        generator.set_state(self.generator.get_state())
+        for name, value in (vars(self) | passing | {"generator": generator}).items():
+            value = value.detach() if isinstance(value, Tensor) else value
+            vars(result)[name] = value if value is generator else copy.deepcopy(value, memo)
+        return result
 
     def begin(
         self,
@@ -90,6 +108,7 @@ class GateState:
         self.closed = set()
         self.prepared.clear()
         self._waiting, self._hearing = {}, None
+        self._concluded, self.reentrant, self._leaf = False, False, None
         self._learning = searching and torch.is_grad_enabled()
         self._deferred = searching and (self.hold_open or (final and self.memory == 1.0 and not self.per_sample))
         consensus, votes = self._executed(consensus), consensus if votes is None else votes
@@ -129,13 +148,41 @@ class GateState:
         parts = needed.index_select(-1, torch.cat([head.units for head in heads]))
         return dict(zip(heads, parts.split([len(head.units) for head in heads], dim=-1), strict=True))
 
+    def note_mode(self) -> None:
+        """A layer is called."""
+        if self._learning and not self._concluded and not torch.is_grad_enabled():
+            self.reentrant = True
+
+    @property
+    def recomputing(self) -> bool:
+        """Whether the layers that run are those that reentrant checkpointing runs again, in the backward pass."""
+        return self.reentrant and self._concluded
+
+    @property
+    def current(self) -> Tensor:
+        """The gates, as (U + 1,) or (B, U + 1).
+
+        Reentrant checkpointing runs a backward pass of its own for each stretch. It must not reach the heads, which learn
+        once from all of them: so it ends at a leaf, whose gradient they take over.
+        """
+        if not self.recomputing:
+            return self.gates
+        if self._leaf is None:
+            self._leaf = self.gates.detach()
+            if self._hearing is not None and self.gates.requires_grad:
+                self._leaf.requires_grad_()
+                self._hearing.late.append(self._leaf)
+        return self._leaf
+
     def hear(self, head: GateHead, branches: tuple[int, ...], x: Tensor) -> None:
         """Ask a head about its units, by its layer's input. The last `len(branches)` of its units are branches."""
+        if self._concluded:  # the layer runs again, in the backward pass: it was heard already
+            return
         if self._deferred:
-            self._waiting[head] = head.pooled(x)
+            self._waiting[head] = by_example(head.pooled(x), self.batch)
             return
         assert self._hearing is not None
-        word = self._hearing.listen(head, head.pooled(x), self.shift)
+        word = self._hearing.listen(head, by_example(head.pooled(x), self.batch), self.shift)
         self._spoken.append((head.units, word))
         opened = self._hearing.decide(head, word, self._needed[head])
         if branches and not self.visit_closed:
@@ -147,7 +194,7 @@ class GateState:
         for head, pooled in self._waiting.items():
             assert self._hearing is not None
             self._spoken.append((head.units, self._hearing.listen(head, pooled, self.shift)))
-        self._waiting = {}
+        self._waiting, self._concluded = {}, True
 
     def _close(self, units: Iterable[int], opened: Tensor) -> None:
         closed = {unit for unit, is_open in zip(units, opened.tolist(), strict=True) if not is_open} & self.skippable

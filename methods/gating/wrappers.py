@@ -6,9 +6,13 @@ without one (`majority`). With one mask for each image (`per_sample`) the output
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch.nn.functional as F
 from greenprune.methods.gating.heads import GateHead
 from greenprune.methods.gating.state import GateState
+from greenprune.methods.structure.inputs import first_argument, with_first_argument
 from greenprune.methods.structure.macs import TRANSPOSED
 from greenprune.methods.structure.masking import along, masked_layer_norm
 from greenprune.methods.structure.units import BATCH_NORMS, channel_dim
@@ -17,7 +21,10 @@ from torch.func import functional_call
 
 
 class Gated(nn.Module):
-    """A network's own layer, under its gates. Optionally carries the head that decides on units from its input."""
+    """A network's own layer, under its gates. Optionally carries the head that decides on units from its input.
+
+    What else a forward may read of the layer (`weight`, `stride`, `in_channels`) is read through to it.
+    """
 
     executed_macs = 0  # of the head in the last call, for `meter.MacMeter`
 
@@ -33,19 +40,32 @@ class Gated(nn.Module):
         self.register_buffer("channel_units", channel_units, persistent=False)
         self.register_buffer("input_units", None, persistent=False)  # where closed channels do not arrive as zeros
 
-    def forward(self, x: Tensor) -> Tensor:
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            inner = self.__dict__.get("_modules", {}).get("inner")  # not there yet while a copy is being made
+            if inner is None:
+                raise
+            return getattr(inner, name)
+
+    def forward(self, *args: Any, **kwargs: Any) -> Tensor:
         state = self._state[0]
         self.executed_macs = 0
+        x = first_argument(args, kwargs)
+        assert x is not None
+        state.note_mode()
         if self.input_units is not None and not self._skipped(state):
-            x = x * along(state.gates.index_select(-1, self.input_units), x, self.channel_dim)
+            x = x * along(_by_row(state.current.index_select(-1, self.input_units), x), x, self.channel_dim)
+            args, kwargs = with_first_argument(args, kwargs, x)
         if self.head is not None and state.searching and not self._skipped(state, but=self.decided_branches):
             state.hear(self.head, self.decided_branches, x)
-            self.executed_macs = self.head.macs * len(x)
+            self.executed_macs = self.head.macs * state.batch
         if self._skipped(state):  # the branch adds nothing: do nothing
             if self.ends is not None:
                 return x.new_zeros(state.end_shape(self.ends))
             return x.new_zeros((1,) * x.ndim)  # not x: what follows may work in place
-        y = self._masked(x, state)
+        y = self._masked(x, state, args, kwargs)
         if self.ends is not None:
             state.note_end(self.ends, tuple(y.shape))
         return y
@@ -56,22 +76,22 @@ class Gated(nn.Module):
         if not self._skipped(state):
             mask = self._mask(state)
             if mask is not None:
-                folded = isinstance(self.inner, BATCH_NORMS) and mask.ndim == 1
+                folded = is_plain_norm(self.inner) and mask.ndim == 1
                 state.prepared[self] = masked_affine(self.inner, mask) if folded else mask
 
-    def _masked(self, x: Tensor, state: GateState) -> Tensor:
-        prepared = state.prepared.get(self)
+    def _masked(self, x: Tensor, state: GateState, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor:
+        prepared = None if state.recomputing else state.prepared.get(self)
         mask = self._mask(state) if prepared is None else prepared
         if mask is None:
-            return self.inner(x)
+            return self.inner(*args, **kwargs)
         if isinstance(mask, tuple):
             return _norm_with(self.inner, x, *mask)
         if isinstance(self.inner, nn.LayerNorm):
-            return masked_layer_norm(self.inner, x, mask, self.channel_dim)
+            return masked_layer_norm(self.inner, x, _by_row(mask, x), self.channel_dim)
         if mask.ndim == 2:
-            y = self.inner(x)
-            return y * along(mask, y, self.channel_dim)
-        return masked_call(self.inner, x, mask)
+            y = self.inner(*args, **kwargs)
+            return y * along(_by_row(mask, y), y, self.channel_dim)
+        return masked_call(self.inner, mask, args, kwargs)
 
     def _skipped(self, state: GateState, but: tuple[int, ...] = ()) -> bool:
         if not state.closed:
@@ -79,37 +99,60 @@ class Gated(nn.Module):
         return any(branch in state.closed and branch not in but for branch in self.branches)
 
     def _mask(self, state: GateState) -> Tensor | None:
-        mask = None if self.channel_units is None else state.gates.index_select(-1, self.channel_units)
+        mask = None if self.channel_units is None else state.current.index_select(-1, self.channel_units)
         if self.ends is not None:
             # A copy: the gates of later layers are yet to be filled in, in place.
-            gate = state.gates[..., self.ends : self.ends + 1].clone()
+            gate = state.current[..., self.ends : self.ends + 1].clone()
             mask = gate if mask is None else mask * gate
         return mask
 
 
-def masked_call(layer: nn.Module, x: Tensor, mask: Tensor) -> Tensor:
-    """`layer(x)` with output channel c multiplied by mask[c]: folded into scale and shift, or into the weights.
+def masked_call(layer: nn.Module, mask: Tensor, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor:
+    """`layer(*args, **kwargs)`, output channel c multiplied by mask[c]: folded into scale and shift, or into the weights.
 
     Args:
-        layer: batch norm, convolution or linear layer.
+        layer: norm, convolution or linear layer.
         mask: (C,) or (1,).
     """
-    if isinstance(layer, BATCH_NORMS):
+    if is_plain_norm(layer):
+        x = first_argument(args, kwargs)
+        assert x is not None
         return _norm_with(layer, x, *masked_affine(layer, mask))
-    if (
-        isinstance(layer, TRANSPOSED) or layer.weight is None
-    ):  # a transposed convolution's outputs are not its weight's rows
-        y = layer(x)
-        return y * along(mask, y, 1)
-    tensors = {"weight": layer.weight * mask.view(-1, *(1 for _ in range(layer.weight.ndim - 1)))}  # type: ignore[union-attr, operator]
+    weight = layer._parameters.get("weight")
+    # A transposed convolution's outputs are not its weight's rows; a weight that is calculated (weight norm) would be
+    # calculated again; and a norm with a forward of its own may do more than to normalise.
+    if weight is None or isinstance(layer, (*TRANSPOSED, *BATCH_NORMS)):
+        y = layer(*args, **kwargs)
+        return y * along(mask, y, channel_dim(layer))
+    tensors = {"weight": weight * mask.to(weight.dtype).view(-1, *(1 for _ in range(weight.ndim - 1)))}
     if layer.bias is not None:
-        tensors["bias"] = layer.bias * mask  # type: ignore[operator]
-    return functional_call(layer, tensors, (x,))  # a call of the module: its hooks, a MAC counter's for example, see it
+        tensors["bias"] = layer.bias * mask.to(weight.dtype)  # type: ignore[operator]
+    # A call of the module: its hooks, a MAC counter's for example, see it.
+    return functional_call(layer, tensors, args, dict(kwargs))
+
+
+def is_plain_norm(layer: nn.Module) -> bool:
+    """A batch norm that does nothing else (a subclass may apply an activation, for example)."""
+    return isinstance(layer, BATCH_NORMS) and type(layer).forward is nn.BatchNorm2d.forward
+
+
+def _by_row(mask: Tensor, x: Tensor) -> Tensor:
+    """`mask`, (C,) or for each example (B, C), for the rows of `x`, in which an example may have several (frames, patches)."""
+    if mask.ndim == 1 or len(mask) == len(x):
+        return mask
+    if len(x) % len(mask):
+        raise RuntimeError(
+            f"a layer gets {len(x)} rows for {len(mask)} examples, so it is not known which row is of which example: "
+            'execution = "per_sample" is not possible in this network'
+        )
+    return mask.repeat_interleave(len(x) // len(mask), dim=0)
 
 
 def masked_affine(norm: nn.Module, mask: Tensor) -> tuple[Tensor | None, Tensor | None]:
     """Scale and shift of a batch norm under `mask`, (C,) or (1,)."""
     mask = mask.expand(norm.num_features)  # type: ignore[arg-type]
+    if norm.weight is not None:
+        mask = mask.to(norm.weight.dtype)  # type: ignore[arg-type]
     scale = mask if norm.weight is None else norm.weight * mask  # type: ignore[operator]
     return scale, None if norm.bias is None else norm.bias * mask  # type: ignore[operator]
 

@@ -114,7 +114,8 @@ def _keeps_shape(layer: nn.Conv2d) -> bool:
         and layer.padding_mode == "zeros"
         and layer.groups == 1
         and layer.in_channels == layer.out_channels
-        and not hasattr(layer, "parametrizations")
+        and isinstance(layer._parameters.get("weight"), nn.Parameter)  # not calculated from others
+        and type(layer).forward is nn.Conv2d.forward
     )
 
 

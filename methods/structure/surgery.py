@@ -14,6 +14,7 @@ import torch
 import torch.fx
 from greenprune.methods.structure import outputs
 from greenprune.methods.structure.branches import without_branch
+from greenprune.methods.structure.copying import copy_of
 from greenprune.methods.structure.inputs import ExampleInputs, Inputs, first_argument, with_first_argument
 from greenprune.methods.structure.macs import COUNTED, TRANSPOSED
 from greenprune.methods.structure.masking import along, masked_layer_norm
@@ -238,10 +239,33 @@ def remove_checked(
     In eval mode, over all tensors of the output; NaN where an output is NaN or changes its shape.
     """
     inputs = Inputs.of(example_inputs)
-    with masked(model, structure, keep):
-        expected = evaluate(model, inputs)
+    reference = _in_float(model, inputs)
+    with masked(reference, structure, keep):
+        expected = precisely(reference, inputs)
     model = remove(model, structure, keep, optimizer)
-    return model, outputs.difference(expected, evaluate(model, inputs)).absolute
+    return model, outputs.difference(expected, precisely(model, inputs)).absolute
+
+
+def precisely(model: nn.Module, inputs: Inputs) -> Any:
+    """`evaluate`, of a network in half precision in float32 where it can: its rounding would hide what is to be seen."""
+    model = _in_float(model, inputs)
+    wide = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32) not in _HALF
+    return evaluate(model, inputs.map(lambda t: t.float() if t.dtype in _HALF else t) if wide else inputs)
+
+
+_HALF = (torch.float16, torch.bfloat16)
+
+
+def _in_float(model: nn.Module, inputs: Inputs) -> nn.Module:
+    """A copy in float32 of a network in half precision, if it runs; `model` itself where it is not in half precision."""
+    if not any(p.dtype in _HALF for p in model.parameters()):
+        return model
+    wide = copy_of(model).float()
+    try:
+        evaluate(wide, inputs.map(lambda t: t.float() if t.dtype in _HALF else t))
+    except Exception:  # a forward that insists on a type
+        return model
+    return wide
 
 
 def resize(model: nn.Module, structure: Structure, tensors: dict[str, Tensor]) -> nn.Module:
