@@ -19,6 +19,7 @@ from greenprune.methods.structure.coupling import Coupling, Products, find_coupl
 from greenprune.methods.structure.inputs import ExampleInputs, Inputs, first_argument
 from greenprune.methods.structure.macs import COUNTED, OperationCounter
 from greenprune.methods.structure.masking import layer_norm_dim
+from greenprune.methods.structure.modes import as_in_training
 from greenprune.methods.structure.units import (
     ALWAYS_OPEN,
     BATCH_NORMS,
@@ -58,11 +59,16 @@ def trace(model: nn.Module, example_inputs: ExampleInputs) -> Structure:
         products.batch = few.batch_size
         branches, refused = find_branches(model, run.calls)
         asleep = _not_called(model, run.calls)
+        if asleep:  # what is called in training alone was followed there
+            asleep = _not_called(model, run.calls | _run_in_training(model, few))
         if failure is None and asleep and _may_be_called(model, asleep):
             failure = (
                 f"{asleep[0]} is not called with the example inputs but may be with others, so what it is coupled to "
                 "is unknown"
             )
+        for coupling in couplings:
+            if coupling.producers.isdisjoint(run.calls):
+                coupling.reason = coupling.reason or "it is not called with the example inputs"
         if failure is not None:
             for coupling in couplings:
                 coupling.reason = coupling.reason or failure
@@ -140,6 +146,25 @@ def _run(model: nn.Module, inputs: Inputs) -> _Run:
     run.others = {key: macs // batch for key, macs in counter.counted.others.items()}
     run.uncounted = list(counter.counted.uncounted)
     return run
+
+
+@torch.no_grad()
+def _run_in_training(model: nn.Module, inputs: Inputs) -> dict[str, int]:
+    """The modules that are called on the way that the network takes in training; none where it does not run."""
+    calls: dict[str, int] = {}
+    handles = [
+        module.register_forward_hook(lambda m, x, y, name=name: calls.update({name: 1}))
+        for name, module in model.named_modules()
+    ]
+    try:
+        with as_in_training(model):
+            inputs.call(model)
+    except Exception:  # it may want targets, for example
+        return {}
+    finally:
+        for handle in handles:
+            handle.remove()
+    return calls
 
 
 def _not_called(model: nn.Module, calls: dict[str, int]) -> list[str]:

@@ -7,6 +7,7 @@ the channels that enter it, and no others.
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,7 +21,8 @@ from greenprune.methods.structure.flow.labels import Block, Labeller, Labels
 from greenprune.methods.structure.flow.lineage import Lineage
 from greenprune.methods.structure.flow.products import Multiplication, Multiplications
 from greenprune.methods.structure.macs import COUNTED, Owners
-from greenprune.methods.structure.units import channel_counts
+from greenprune.methods.structure.modes import as_in_training
+from greenprune.methods.structure.units import CHANNEL_MODULES, channel_counts
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -56,6 +58,8 @@ class Recorder(TorchDispatchMode):
         self._rules = rules
         self._names = {module: name for name, module in model.named_modules()}
         self._stack: list[nn.Module] = []
+        self.called: set[nn.Module] = set()
+        self.in_training = False
         self._labels: Any = WeakTensorKeyDictionary()
         self._fresh: Any = WeakTensorKeyDictionary()
         self._own: dict[int, str] = {}
@@ -145,7 +149,9 @@ class Recorder(TorchDispatchMode):
         return out
 
     def _multiplied(self, func: Any, args: Any, kwargs: Any, out: Any, *, opaque: bool) -> None:
-        """Note what an operation multiplied, and what led to it."""
+        """Note what an operation multiplied, and what led to it. Only in eval mode: that is what a network costs."""
+        if self.in_training:
+            return
         module = self.module
         name = "" if module is None else self.name(module)
         products = self._multiplications(
@@ -173,6 +179,7 @@ class Recorder(TorchDispatchMode):
         if isinstance(module, OPAQUE):
             self._fix_all(tree_leaves(inputs), f"{type(module).__name__} {self.name(module)} takes these channels", "")
         self._stack.append(module)
+        self.called.add(module)
 
     def _leave(self, module: nn.Module, inputs: tuple, output: object) -> None:
         if self._stack and self._stack[-1] is module:
@@ -204,13 +211,22 @@ class Recorder(TorchDispatchMode):
 def record(
     model: nn.Module, args: tuple, kwargs: Mapping[str, Any], rules: Mapping[str, Callable[..., Any]]
 ) -> Recorder:
-    """Run `model(*args, **kwargs)` once and return what was seen. What leaves the network is fixed."""
+    """Run `model(*args, **kwargs)` once and return what was seen. What leaves the network is fixed.
+
+    Where layers were not called the network runs once more, the way that it takes in training: these may be called there
+    (auxiliary heads), and read channels of the others.
+    """
     recorder = Recorder(model, rules)
     with recorder._hooked(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         with recorder:
-            output = model(*args, **kwargs)
-    recorder._fix_all(outputs.tensors(output), "it is the network's output", "")
+            found = outputs.tensors(model(*args, **kwargs))
+            if any(isinstance(m, CHANNEL_MODULES) and m not in recorder.called for m in model.modules()):
+                recorder.in_training = True
+                with contextlib.suppress(Exception), as_in_training(model):  # it may want targets, for example
+                    found += outputs.tensors(model(*args, **kwargs))
+                    recorder._stack.clear()
+    recorder._fix_all(found, "it is the network's output", "")
     recorder.labeller.settle()
     for product in recorder.products:
         product.settle(recorder.labeller)

@@ -212,3 +212,72 @@ def test_a_network_in_use_can_be_copied() -> None:
     model = nn.Sequential(nn.utils.weight_norm(nn.Linear(4, 4)), nn.Linear(4, 2))
     expected = model(torch.ones(1, 4))
     assert torch.equal(copy_of(model)(torch.ones(1, 4)), expected)
+
+
+class WithAuxiliary(nn.Module):
+    """A head in the middle that is called in training alone, as googlenet and inception have."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = conv(3, 8), conv(8, 12)
+        self.side, self.extra, self.head = nn.Conv2d(8, 6, 1), nn.Linear(6, 5), nn.Linear(12, 5)
+
+    def forward(self, x: Tensor) -> Any:
+        x = self.a(x)
+        side = self.extra(F.relu(self.side(x)).mean((2, 3))) if self.training else None
+        logits = self.head(self.b(x).mean((2, 3)))
+        return logits if side is None else (logits, side)
+
+
+def test_layers_that_are_called_in_training_alone_are_cut_along() -> None:
+    model = WithAuxiliary()
+    statistics = model.a[1].running_mean.clone()
+    structure = trace(model, IMAGE)
+    assert torch.equal(model.a[1].running_mean, statistics)
+    assert {g.name for g in structure.groups} == {"a.0", "b.0"}
+    assert dict(structure.fixed)["side"] == "it is not called with the example inputs"
+    gating = ConsensusGating(model, IMAGE, keep=0.6, steps=12, tolerance=0.2)
+    optimizer = torch.optim.SGD(gating.parameters(), lr=0.05)
+    while gating.searching:
+        logits, side = gating(IMAGE)
+        loss = F.cross_entropy(logits + 0.3 * side, torch.tensor([0, 1, 2, 3])) + gating.penalty()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        gating.step(optimizer)
+    small = gating.finish()
+    assert small.side.in_channels == small.a[0].out_channels < 8
+    assert len(small.train()(IMAGE)) == 2
+
+
+class SpatialMask(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.mask, self.b, self.head = conv(3, 16), nn.Conv2d(2, 1, 7, padding=3), conv(16, 8), nn.Linear(8, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.a(x)
+        x = x * torch.sigmoid(self.mask(torch.stack([x.mean(1), x.amax(1)], 1)))
+        return self.head(self.b(x).mean((2, 3)))
+
+
+def test_a_mask_of_one_channel_is_no_unit_and_what_it_looks_at_is_refused() -> None:
+    structure = trace(SpatialMask(), IMAGE)
+    assert [(g.name, g.width) for g in structure.groups] == [("b.0", 8)]
+    fixed = dict(structure.fixed)
+    assert "mean" in fixed["a.0"]
+    assert "broadcasts a single channel" in fixed["mask"]
+
+
+def test_a_weight_that_is_used_without_its_layer_is_left_alone() -> None:
+    class Uses(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b, self.head = nn.Linear(6, 16), nn.Linear(16, 8), nn.Linear(8, 5)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.head(F.relu(F.linear(F.relu(self.a(x)), self.b.weight, self.b.bias)))
+
+    structure = trace(Uses(), torch.randn(2, 6))
+    assert [g.name for g in structure.groups] == ["a"]
+    assert dict(structure.fixed)["b"] == "it is not called with the example inputs"
