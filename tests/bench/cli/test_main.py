@@ -265,7 +265,7 @@ def test_help_is_there(arguments: tuple[str, ...], capsys: pytest.CaptureFixture
 def test_the_exit_code_reaches_the_shell(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["greenprune", "run", "quickstrat"])
     with pytest.raises(SystemExit) as caught:
-        runpy.run_module("bench", run_name="__main__")
+        runpy.run_module("greenprune", run_name="__main__")
     assert caught.value.code == 2
 
 

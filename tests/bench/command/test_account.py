@@ -19,6 +19,8 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="/proc, cgroups 
 
 BURN = "import time\nwhile time.process_time() < {0}: pass\n"
 SPAWN = "import os, signal, subprocess, sys, threading, time\n"
+PIPE = "ours, theirs = os.pipe(); os.set_inheritable(theirs, True)\n"
+UNTIL_IT_ENDS = "os.close(theirs); os.read(ours, 1); time.sleep(0.1)"  # whoever holds the other end has ended
 CHILD = "[sys.executable, '-S', '-c', {0!r}]"
 
 
@@ -31,10 +33,12 @@ CASES = {
     "SIGCHLD ignored": SPAWN
     + f"signal.signal(signal.SIGCHLD, signal.SIG_IGN)\nos.spawnv(os.P_NOWAIT, sys.executable, {child(0.4)})\n"
     "while True:\n try: os.wait()\n except ChildProcessError: break",
-    "double fork": SPAWN
-    + f"subprocess.run(['/bin/sh', '-c', ' '.join(map(__import__('shlex').quote, {child(0.4)})) + ' &'])\n"
-    "time.sleep(1.5)",
-    "setsid": SPAWN + f"subprocess.Popen({child(0.4)}, start_new_session=True); time.sleep(1.5)",
+    "double fork": SPAWN + PIPE + "shell = ' '.join(map(__import__('shlex').quote, " + child(0.4) + ")) + ' &'\n"
+    "subprocess.run(['/bin/sh', '-c', shell], close_fds=False)\n" + UNTIL_IT_ENDS,
+    "setsid": SPAWN
+    + PIPE
+    + f"subprocess.Popen({child(0.4)}, start_new_session=True, close_fds=False)\n"
+    + UNTIL_IT_ENDS,
     "threads": SPAWN
     + "def burn():\n while time.thread_time() < 0.2: pass\n"
     + "[t.join() for t in [threading.Thread(target=burn) for _ in range(2)] if t.start() is None]",
