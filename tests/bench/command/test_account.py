@@ -132,8 +132,10 @@ def test_the_meters_own_time_and_memory_are_apart() -> None:
 
 
 def test_what_outlives_the_command_is_named(tmp_path: Path) -> None:
+    started = "until grep -q sleep /proc/$!/comm; do sleep 0.05; done"  # before, it is still a copy of the shell
+    script = f"sleep 20 >/dev/null 2>&1 & echo $!; {started}"
     done = subprocess.run(
-        [sys.executable, "-m", "greenprune", "energy", "--", "/bin/sh", "-c", "sleep 20 >/dev/null 2>&1 & echo $!"],
+        [sys.executable, "-m", "greenprune", "energy", "--", "/bin/sh", "-c", script],
         capture_output=True, text=True, timeout=60, check=True,
     )  # fmt: skip
     pid = int(done.stdout)
