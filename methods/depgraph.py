@@ -1,4 +1,4 @@
-"""Group-norm sparsity, then removal: DepGraph with Torch-Pruning's own regulariser and importance.
+"""Group-norm sparsity, then removal: DepGraph, with the regulariser and the importance of its authors' Torch-Pruning.
 
 Fang et al. 2023, "DepGraph: Towards Any Structural Pruning" (arXiv 2301.12900), the variant with sparsity learning
 ("full" in its tables). Settings of the authors' CIFAR script (reproduce/main.py of Torch-Pruning): reg 5e-4, group L2
@@ -7,24 +7,22 @@ norm divided by its maximum, global ranking.
 
 from __future__ import annotations
 
-import warnings
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
-import torch_pruning as tp
 from greenprune.methods.base import Method, MethodOptions, Phase, Skip, step_of
 from greenprune.methods.options.depgraph import DepGraphOptions
 from greenprune.methods.structure.inputs import ExampleInputs
-from greenprune.methods.structure.macs import CONVOLUTIONS
 from greenprune.methods.structure.slot import Slot
-from greenprune.methods.structure.trace import FIXED, Structure, trace
+from greenprune.methods.structure.trace import Structure, trace
+from greenprune.methods.structure.weights import sides
 from torch import Tensor, nn
 
 
 class DepGraph(Method):
     """Trains, pulls the groups of coupled parameters towards 0 by their importance, removes the least important.
 
-    Torch-Pruning has no MAC target. So its importance ranks, and `budget.select` goes down the ranking until the budget
+    The method has no MAC target. So its importance ranks, and `budget.select` goes down the ranking until the budget
     is met exactly.
     """
 
@@ -37,7 +35,7 @@ class DepGraph(Method):
         "sparsify_share": (0.2, 0.3, 0.4),
         "fine_tune_peak": (0.1, 0.2, 0.5),
     }
-    made_by_prepare: ClassVar = frozenset({"_pruner"})  # the groups of the dense network; weights are looked up in it
+    made_by_prepare: ClassVar = frozenset({"_norms"})  # the groups of the dense network; weights are looked up in it
 
     @classmethod
     def phases(cls, options: MethodOptions) -> tuple[Phase, ...]:
@@ -59,82 +57,96 @@ class DepGraph(Method):
         self._example_inputs = example_inputs
         self._begin = step_of(self.options.train_share, self.steps)
         self._cut_at = step_of(self.options.train_share + self.options.sparsify_share, self.steps)
-        self._pruner: Any = make_pruner(
-            model, self._structure, example_inputs, self.options.strength, self.options.contrast
-        )
-        removable = group_scores(self._pruner, model, self._structure).isfinite()
+        self._norms: GroupNorms | None = GroupNorms(model, self._structure)
+        removable = self._norms.importance(model).isfinite()
         if not removable.any():
-            raise Skip("Torch-Pruning cannot rank any removable channels of this network")
+            raise Skip("every group of this network that can be removed has a single unit: there is nothing to rank")
         self.check_reachable(model, self._structure, removable)
         return self._network
 
     def after_backward(self) -> None:
-        if self._begin <= self.step < self._cut_at:
-            self._pruner.regularize(self._network.model, alpha=2**self.options.contrast)
+        if self._begin <= self.step < self._cut_at and self._norms is not None:
+            self._norms.pull(self._network.model, self.options.strength, 2**self.options.contrast)
 
     def after_step(self, optimizer: torch.optim.Optimizer) -> None:
         super().after_step(optimizer)
         if self.step == self._cut_at:
-            scores = group_scores(self._pruner, self._network.model, self._structure)
+            assert self._norms is not None
+            scores = self._norms.importance(self._network.model)
             removable = scores.isfinite()
-            self._pruner = None  # its graph is that of the network before the cut
+            self._norms = None  # it is of the network before the cut
             keep = self.select(self._network.model, self._structure, scores, removable)
             self.masked_max_abs_diff = self._network.cut(keep, self._example_inputs, optimizer)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         super().load_state_dict(state)
         if self.step >= self._cut_at:
-            self._pruner = None
+            self._norms = None
 
     def finish(self) -> nn.Module:
         return self._network.model
 
 
-def make_pruner(
-    model: nn.Module, structure: Structure, example_inputs: ExampleInputs, strength: float, contrast: float
-) -> Any:
-    """Torch-Pruning's `GroupNormPruner`, used for its penalty and its importance; it removes nothing here."""
-    modules = dict(model.named_modules())
-    modes = [(m, m.training) for m in model.modules()]
-    with torch.enable_grad(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of parameters it does not know: those groups are left out below
-        pruner = tp.pruner.GroupNormPruner(
-            model.eval(),
-            example_inputs,
-            importance=tp.importance.GroupMagnitudeImportance(p=2, normalizer="max"),
-            reg=strength,
-            alpha=contrast,
-            global_pruning=True,
-            ignored_layers=[modules[name] for name, _ in structure.fixed],
-        )
-    for module, mode in modes:
-        module.training = mode
-    producers = {modules[name] for group in structure.groups for name in group.producers if group.width > 1}
-    # A group of one channel has no contrast: the regulariser would divide 0 by 0.
-    pruner._groups = [
-        group
-        for group in pruner._groups
-        if group[0].dep.target.module in producers and not any(is_grouped(item.dep.target.module) for item in group)
-    ]
-    return pruner
+class GroupNorms:
+    """The regulariser and the importance of the groups that `structure` found, as Torch-Pruning 1.6 defines them.
 
+    Importance (`GroupMagnitudeImportance`, p = 2): of each unit the squares of all weights that go with it, as outputs, as
+    inputs and as scales of norms; their mean over the layers, divided by the largest of the group. Pull
+    (`GroupNormPruner.regularize`): strength · contrast^((max - s) / (max - min)) times the weight, s being the root of the
+    importance, on weights and on scales of batch norms. Convolutions of several groups take no part. Of a unit of several
+    channels the importance is the mean over these.
+    """
 
-def is_grouped(module: nn.Module) -> bool:
-    """A convolution of several groups with several channels each: Torch-Pruning's regulariser fails on it."""
-    return isinstance(module, CONVOLUTIONS) and 1 < module.groups < module.out_channels
+    def __init__(self, model: nn.Module, structure: Structure) -> None:
+        modules = dict(model.named_modules())
+        units = structure.units
+        self._units = units
+        self._sides = [s for s in sides(model, structure) if not s.grouped]
+        self._group = torch.full((units + 1,), len(structure.groups))
+        self._members, channels = torch.zeros(units + 1), torch.zeros(units + 1)
+        for number, group in enumerate(structure.groups):
+            if group.width > 1:  # one channel has no contrast
+                self._group[group.units] = number
+        self._groups = len(structure.groups) + 1
+        for side in self._sides:
+            self._members[side.units.unique()] += 1
+            if side.writes and structure.layers[side.layer].macs:
+                channels = torch.maximum(channels, torch.bincount(side.units, minlength=units + 1).float())
+        self._share = self._members * channels.clamp_min(1)
+        self._pulled = [
+            (s, s.units.to(s.weight(modules).device))
+            for s in self._sides
+            if not isinstance(modules[s.layer], (nn.LayerNorm, nn.GroupNorm))
+        ]
 
+    @torch.no_grad()
+    def importance(self, model: nn.Module) -> Tensor:
+        """(U,) in [0, 1], of every channel unit; infinite where there is none (the unit stays)."""
+        modules = dict(model.named_modules())
+        total = torch.zeros(self._units + 1)
+        for side in self._sides:
+            total.index_add_(0, side.units, side.norms(modules, 2).square())
+        own = total / self._share.clamp_min(1e-12)
+        known = (self._group < self._groups - 1) & (self._members > 0)
+        return torch.where(known, own / self._over_group(own, "amax"), float("inf"))[: self._units]
 
-@torch.no_grad()
-def group_scores(pruner: Any, model: nn.Module, structure: Structure) -> Tensor:
-    """(U,) Torch-Pruning's importance of every channel unit; infinite where it has none (the unit stays)."""
-    names = {module: name for name, module in model.named_modules()}
-    scores = torch.full((structure.units,), float("inf"))
-    for group in pruner._groups:
-        importance = pruner.estimate_importance(group)
-        units = structure.layers[names[group[0].dep.target.module]].out_units[group[0].idxs]
-        if importance is not None and (units != FIXED).all():
-            # Where a unit is several channels, their mean.
-            count = torch.bincount(units, minlength=structure.units)
-            total = torch.zeros(structure.units).index_add_(0, units, importance.detach().float().cpu())
-            scores = torch.where(count > 0, total / count.clamp_min(1), scores)
-    return scores
+    @torch.no_grad()
+    def pull(self, model: nn.Module, strength: float, contrast: float) -> None:
+        """Add to the gradients what pulls the weights towards 0, the least important most."""
+        modules = dict(model.named_modules())
+        root = torch.cat([self.importance(model), torch.full((1,), float("inf"))]).sqrt()
+        known = root.isfinite()
+        root = root.masked_fill(~known, 0.0)
+        top, low = self._over_group(root, "amax"), self._over_group(root, "amin")
+        force = contrast ** ((top - root) / (top - low))
+        force = torch.where(known & force.isfinite(), force, 0.0) * strength
+        for side, units in self._pulled:
+            weight = side.weight(modules)
+            if weight.grad is not None:
+                shape = [-1 if d == side.dim else 1 for d in range(weight.ndim)]
+                weight.grad.add_(weight * force.to(weight)[units].view(shape))
+
+    def _over_group(self, values: Tensor, how: Literal["amax", "amin"]) -> Tensor:
+        """(U + 1,) of each unit the largest or smallest value in its group."""
+        start = torch.full((self._groups,), float("-inf") if how == "amax" else float("inf"))
+        return start.scatter_reduce(0, self._group, values, how)[self._group]

@@ -8,9 +8,9 @@ import torch
 from greenprune.methods.base import Method, MethodOptions, Phase, Skip, step_of
 from greenprune.methods.options.magnitude import MagnitudeOptions
 from greenprune.methods.structure.inputs import ExampleInputs
-from greenprune.methods.structure.macs import COUNTED
 from greenprune.methods.structure.slot import Slot
 from greenprune.methods.structure.trace import Structure, trace
+from greenprune.methods.structure.weights import sides
 from torch import Tensor, nn
 
 
@@ -64,13 +64,11 @@ def filter_scores(model: nn.Module, structure: Structure, norm: str, scope: str)
     """
     modules = dict(model.named_modules())
     scores = torch.full((structure.units,), float("inf"))
+    total = torch.zeros(structure.units + 1)
+    for side in sides(model, structure):
+        if side.writes and structure.layers[side.layer].macs:
+            total.index_add_(0, side.units, side.norms(modules, 1 if norm == "l1" else 2))
     for group in structure.groups:
-        total = torch.zeros(structure.units + 1)
-        for name in group.producers:
-            module = modules[name]
-            assert isinstance(module, COUNTED)
-            norms = module.weight.detach().float().flatten(1).norm(p=1 if norm == "l1" else 2, dim=1).cpu()  # type: ignore[operator]
-            total.index_add_(0, structure.layers[name].out_units % (structure.units + 1), norms)
         own = total[group.units]
         if scope == "layer":
             own = own.argsort(stable=True).argsort(stable=True) / group.width

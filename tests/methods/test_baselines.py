@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from greenprune.bench.inference.cost import count_connections
 from greenprune.methods import BudgetError, Skip, count_macs, count_params, registry
-from greenprune.methods.depgraph import DepGraph, DepGraphOptions
+from greenprune.methods.depgraph import DepGraph, DepGraphOptions, GroupNorms
 from greenprune.methods.magnitude import filter_scores
 from greenprune.methods.magnitude_unstructured import MagnitudeUnstructured, prunable_weights, smallest_masked
 from greenprune.methods.random_channels import random_scores
@@ -181,14 +183,42 @@ def grouped() -> nn.Module:
     )  # fmt: skip
 
 
-def test_channels_of_grouped_convolutions_stay() -> None:
-    """Torch-Pruning's regulariser fails on them; the others are pruned."""
+def test_channels_beside_grouped_convolutions_are_ranked_too() -> None:
     result, _ = run("depgraph", grouped(), 0.5, steps=8, options={"train_share": 0.2})
-    widths = [m.out_channels for m in result.modules() if isinstance(m, nn.Conv2d)]
-    assert widths[:2] == [16, 32]
-    assert widths[2] < 40
     x = images(2, 16)
     assert 0.48 <= count_macs(result, x) / count_macs(grouped(), x) <= 0.5
+
+
+def test_regulariser_and_importance_are_those_of_torch_pruning() -> None:
+    import torch_pruning as tp
+
+    model, x = network(), images(2, 16)
+    structure = trace(model, x)
+    modules = dict(model.named_modules())
+    names = {module: name for name, module in modules.items()}
+    pruner = tp.pruner.GroupNormPruner(
+        model.eval(), x, importance=tp.importance.GroupMagnitudeImportance(p=2, normalizer="max"), reg=1e-2, alpha=4,
+        global_pruning=True, ignored_layers=[modules[name] for name, _ in structure.fixed],
+    )  # fmt: skip
+    norms = GroupNorms(model, structure)
+    mine = norms.importance(model)
+    compared = 0
+    for group in pruner._groups:
+        units = structure.layers[names[group[0].dep.target.module]].out_units[group[0].idxs]
+        assert torch.allclose(mine[units], pruner.estimate_importance(group), rtol=1e-4)
+        compared += len(units)
+    assert compared == structure.channel_units.sum()
+
+    def gradients(act: Callable[[], None]) -> list[torch.Tensor]:
+        for p in model.parameters():
+            p.grad = torch.zeros_like(p)
+        act()
+        return [p.grad for p in model.parameters()]
+
+    theirs = gradients(lambda: pruner.regularize(model, alpha=2**4))
+    ours = gradients(lambda: norms.pull(model, 1e-2, 2**4))
+    assert all(torch.allclose(a, b, rtol=1e-3, atol=1e-6) for a, b in zip(ours, theirs, strict=True))
+    assert any(g.abs().max() > 0.01 for g in ours)
 
 
 # all
@@ -232,3 +262,61 @@ def test_it_learns(name: str) -> None:
     accuracy = float((evaluate(result, x).argmax(1) == y).float().mean())
     assert accuracy > 0.3  # chance is 0.1
     assert registry()[name].source
+
+
+# networks of other kinds
+
+
+class Generator(nn.Module):
+    """Transposed convolutions, and no linear layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.start = nn.Linear(6, 16 * 4)
+        self.up = nn.Sequential(
+            nn.ConvTranspose2d(16, 12, 4, 2, 1), nn.BatchNorm2d(12), nn.ReLU(), nn.ConvTranspose2d(12, 8, 4, 2, 1),
+            nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 3, 3, padding=1),
+        )  # fmt: skip
+
+    def forward(self, z: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {"image": self.up(self.start(z).view(len(z), 16, 2, 2))}
+
+
+class Perceptron(nn.Module):
+    """Token ids by name, and a transformer's MLP without a batch norm."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.norm = nn.Embedding(20, 16), nn.LayerNorm(16)
+        self.up, self.down, self.head = nn.Linear(16, 64), nn.Linear(64, 16), nn.Linear(16, 5)
+
+    def forward(self, ids: torch.Tensor, mask: torch.Tensor | None = None) -> dict[str, torch.Tensor]:
+        x = self.embed(ids)
+        x = x + self.down(torch.relu(self.up(self.norm(x))))
+        return {"logits": self.head((x if mask is None else x * mask[..., None]).mean(1))}
+
+
+@pytest.mark.parametrize("name", ["uniform", "random", "magnitude", "slimming", "depgraph"])
+@pytest.mark.parametrize("kind", ["generator", "ids"])
+def test_networks_that_are_no_convolutional_classifiers(name: str, kind: str) -> None:
+    torch.manual_seed(0)
+    model, inputs = (Generator(), torch.randn(4, 6)) if kind == "generator" else (Perceptron(), None)
+    given = inputs if inputs is not None else {"ids": torch.randint(0, 20, (4, 7)), "mask": torch.ones(4, 7)}
+    dense = count_macs(model, given)
+    method = registry()[name](keep=0.7, steps=8, tolerance=0.1)
+    if name == "slimming" and kind == "ids":
+        with pytest.raises(Skip, match="followed by a batch norm with a scale"):
+            method.prepare(model, given)
+        return
+    trained = method.prepare(model, given)
+    optimizer = torch.optim.SGD(method.param_groups(trained), lr=0.01, momentum=0.9)
+    for _ in range(8):
+        output = trained(**given) if isinstance(given, dict) else trained(given)
+        next(iter(output.values())).square().mean().backward()
+        method.after_backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        method.after_step(optimizer)
+    result = method.finish()
+    assert 0.6 <= count_macs(result, given) / dense <= 0.7
+    assert method.masked_max_abs_diff < 1e-4

@@ -1,0 +1,63 @@
+"""The weights of a network as units see them: which entries of which tensor belong to which unit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from greenprune.methods.structure.macs import TRANSPOSED
+from greenprune.methods.structure.units import Layer, Structure
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Side:
+    """One dimension of a layer's weight.
+
+    Attributes:
+        layer: its name.
+        parameter: name of the weight in it.
+        dim: the dimension.
+        units: (entries along it,) the unit of each, or U for those that cannot be removed.
+        writes: whether these are the channels that the layer writes; of a norm those that it scales.
+        grouped: a convolution of several groups, whose inputs and outputs go together.
+    """
+
+    layer: str
+    parameter: str
+    dim: int
+    units: Tensor
+    writes: bool
+    grouped: bool = False
+
+    def weight(self, modules: dict[str, nn.Module]) -> nn.Parameter:
+        return getattr(modules[self.layer], self.parameter)  # type: ignore[no-any-return]
+
+    def norms(self, modules: dict[str, nn.Module], p: int) -> Tensor:
+        """(entries,) float32 on the CPU: the p-norm of all weights of each entry."""
+        weight = self.weight(modules).detach().float().movedim(self.dim, 0)
+        return weight.reshape(len(weight), -1).norm(p=p, dim=1).cpu()
+
+
+def sides(model: nn.Module, structure: Structure) -> list[Side]:
+    """Both sides of every weight that channels are cut from, and of every norm its scale."""
+    modules = dict(model.named_modules())
+    return [
+        side for layer in structure.layers.values() for side in _sides_of(layer, modules[layer.name], structure.units)
+    ]
+
+
+def _sides_of(layer: Layer, module: nn.Module, units: int) -> list[Side]:
+    name = next((n for n in ("weight", "in_proj_weight") if module._parameters.get(n) is not None), None)
+    if name is None:
+        return []
+    weight: Tensor = getattr(module, name)
+    out, into = (torch.where(u < 0, units, u) for u in (layer.out_units, layer.in_units))
+    if weight.ndim == 1:
+        found = [Side(layer.name, name, 0, out, writes=True)]
+    elif layer.depthwise:
+        found = [Side(layer.name, name, 0, into if isinstance(module, TRANSPOSED) else out, writes=True, grouped=True)]
+    else:
+        rows, columns = (1, 0) if isinstance(module, TRANSPOSED) or getattr(layer, "turned", False) else (0, 1)
+        found = [Side(layer.name, name, rows, out, writes=True), Side(layer.name, name, columns, into, writes=False)]
+    return [side for side in found if len(side.units) == weight.shape[side.dim]]
