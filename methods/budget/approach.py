@@ -9,6 +9,8 @@ from greenprune.methods.structure.units import Structure
 from torch import Tensor
 
 MOST_EXCHANGES = 64
+MOST_QUESTIONS = 20_000
+"""Costs that are computed in search of an exchange of one unit for many."""
 
 
 def approach(
@@ -46,11 +48,37 @@ def approach(
                     best = cost, back, gone
             choice.close(back)
         if best is None:
+            if now < least:
+                _exchange_for_many(choice, structure, scores, keep, least, removable)
             break
         choice.reopen(best[1])
         if best[2] is not None:
             choice.close(best[2])
     return above
+
+
+def _exchange_for_many(
+    choice: Choice, structure: Structure, scores: Tensor, keep: float, least: float, removable: Tensor | None
+) -> None:
+    """Let one dear unit come back and as many cheap ones go as it takes to end in [least, keep], if any does."""
+    ranking = scores.argsort(stable=True).tolist()
+    before = choice.open.copy()
+    asked = 0
+    for back in _first_of_groups(structure, scores, [u for u in _units(choice) if not choice.open[u]], last=True):
+        if scores[back] == -float("inf") or asked > MOST_QUESTIONS:
+            continue
+        choice.reopen(back)
+        for unit in ranking:
+            if choice.cost() <= keep:
+                break
+            if unit != back and (removable is None or removable[unit]) and choice.closable(unit):
+                asked += 1
+                if choice.cost_without(unit) >= least:
+                    choice.close(unit)
+        if least <= choice.cost() <= keep:
+            return
+        for unit in (before != choice.open).nonzero()[0].tolist():
+            (choice.reopen if before[unit] else choice.close)(unit)
 
 
 def _units(choice: Choice) -> range:
