@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import types
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
@@ -234,3 +235,27 @@ def test_without_a_meter_of_ones_own_this_machine_is_measured(tmp_path: Path) ->
     assert account.energy_j
     assert all(0 <= low_j <= energy_j <= high_j for energy_j, low_j, high_j in account.energy_j.values())
     assert account.samples == 12
+
+
+@pytest.mark.parametrize(("automatic", "accumulated", "intervals"), [(True, 1, 4), (True, 4, 1), (False, 1, 4)])
+def test_a_step_that_logs_nothing_does_not_look_at_the_trainer(monkeypatch, automatic, accumulated, intervals) -> None:
+    class FakeTrainer:
+        train_dataloader: list[int] | DataLoader = DataLoader(range(2))
+        log_every_n_steps = 50
+        batches = looks = 0
+
+        @property
+        def global_step(self) -> int:
+            self.looks += 1
+            return self.batches // accumulated
+
+    energy, trainer = LightningEnergyCallback(), FakeTrainer()
+    ended = []
+    monkeypatch.setattr(energy._phases, "interval", lambda: ended.append(trainer.batches))
+    module = types.SimpleNamespace(automatic_optimization=automatic)
+    energy.on_train_start(trainer, module)  # type: ignore[arg-type]
+    for index in range(200):
+        trainer.batches += 1
+        energy.on_train_batch_end(trainer, module, None, torch.ones(4, 4), index)  # type: ignore[arg-type]
+    assert ended == [50 * accumulated * (i + 1) for i in range(intervals)]
+    assert trainer.looks <= 30 or not automatic

@@ -55,6 +55,8 @@ class LightningEnergyCallback(Callback):
         self._phases = PhaseLog(meter, prefix=prefix, gco2e_per_kwh=gco2e_per_kwh, min_interval_s=min_interval_s)
         self._batch_size = batch_size
         self._logged_step = 0
+        self._batches_to_go = 0  # until the interval may end; before that a batch costs no look at the trainer
+        self._one_loader = False
         self._replicas = 1.0  # processes of this node that each take batches of their own
 
     @property
@@ -83,16 +85,29 @@ class LightningEnergyCallback(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._logged_step = trainer.global_step
+        self._batches_to_go = 0
+        self._one_loader = not isinstance(trainer.train_dataloader, Mapping | list | tuple)
         self._phases.enter("train")
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        self._phases.count(self._replicas * self._samples(batch, trainer.train_dataloader))
+        if self._one_loader:
+            self._phases.count(self._replicas * self._batch_size(batch))
+        else:
+            self._phases.count(self._replicas * self._samples(batch, trainer.train_dataloader))
+        self._batches_to_go -= 1
+        if self._batches_to_go > 0:
+            return
+        every_steps = trainer.log_every_n_steps  # type: ignore[attr-defined]
         # With accumulated gradients the step stays the same over several batches.
-        if trainer.global_step - self._logged_step >= trainer.log_every_n_steps > 0:  # type: ignore[attr-defined]
+        steps = trainer.global_step - self._logged_step
+        if steps >= every_steps > 0:
             self._logged_step = trainer.global_step
+            steps = 0
             self._phases.interval()
+        # A batch is one step at most, but where the module steps its optimizers itself.
+        self._batches_to_go = every_steps - steps if pl_module.automatic_optimization else 0
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._phases.leave("train")

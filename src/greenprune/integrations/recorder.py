@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from greenprune.bench.energy import EnergyMeter
+from greenprune.bench.energy.node_ranks import NodeRanks
 from greenprune.bench.energy.ranks import local_rank
 from greenprune.bench.energy.window import Window
 from greenprune.integrations.account import Account
@@ -227,7 +228,7 @@ def meter_of(device_type: str, gpus: Sequence[int]) -> EnergyMeter:
     Where a launcher started several processes on the node, of all GPUs that the job has here.
     """
     if local_rank(os.environ) is not None:
-        return EnergyMeter(ranks="one_per_node", synchronise=synchronise_cuda)
+        return EnergyMeter(ranks="one_per_node", synchronise=synchronise_cuda, usage=NodeRanks())
     if device_type != "cuda":
         return EnergyMeter("cpu")
     import torch
@@ -239,7 +240,7 @@ def meter_of(device_type: str, gpus: Sequence[int]) -> EnergyMeter:
 @functools.cache
 def meter_of_process() -> EnergyMeter:
     """The meter of all GPUs that this process sees, made once."""
-    return EnergyMeter(ranks="one_per_node", synchronise=synchronise_cuda)
+    return EnergyMeter(ranks="one_per_node", synchronise=synchronise_cuda, usage=NodeRanks())
 
 
 def synchronise_cuda() -> None:
