@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from greenprune.methods.structure.inputs import Inputs
     from greenprune.methods.structure.macs import count_macs, count_params
     from greenprune.methods.structure.meter import MacMeter
+    from greenprune.methods.structure.outputs import logits_of
     from greenprune.methods.uniform import Uniform
 
 __all__ = [
@@ -45,6 +46,7 @@ __all__ = [
     "count_params",
     "describe",
     "find",
+    "logits_of",
     "registry",
     "ungateable",
 ]
@@ -64,6 +66,7 @@ _PLACES = {
     "structure.inputs": ("Inputs",),
     "structure.macs": ("count_macs", "count_params"),
     "structure.meter": ("MacMeter",),
+    "structure.outputs": ("logits_of",),
     "uniform": ("Uniform",),
 }
 _MODULE_OF = {name: module for module, names in _PLACES.items() for name in names}

@@ -23,6 +23,7 @@ from greenprune.methods.gating.mathematics import annealed
 from greenprune.methods.options.dynamic import DynamicOptions
 from greenprune.methods.skipping.layers import Skipper
 from greenprune.methods.skipping.skip import Layout, SkippingCost, SkippingNetwork, find_gates, install
+from greenprune.methods.structure import surgery
 from greenprune.methods.structure.trace import Structure, trace
 from torch import Tensor, nn
 
@@ -61,6 +62,7 @@ class Dynamic(Method):
 
     def prepare(self, model: nn.Module, example_inputs: Tensor) -> nn.Module:
         o: DynamicOptions = self.options
+        require_one_tensor(model, example_inputs)
         self._structure = trace(model, example_inputs)
         layout = choose_layout(model, self._structure, o, self.keep - self.tolerance / 2)
         device = example_inputs.device
@@ -272,6 +274,16 @@ def skipping_difference(network: SkippingNetwork, images: Tensor) -> float:
         expected = network.network(images)
         network.skipper.skip = True
         return float((network.network(images) - expected).abs().max())
+
+
+def require_one_tensor(model: nn.Module, example_inputs: object) -> None:
+    """Raise Skip unless `model` makes one tensor of one tensor: its examples are gathered and scattered along the first
+    dimension."""
+    if not isinstance(example_inputs, Tensor):
+        raise Skip("dynamic needs a network that takes one tensor, whose first dimension counts the images")
+    output = surgery.evaluate(model, example_inputs)
+    if not isinstance(output, Tensor):
+        raise Skip(f"dynamic needs a network that returns one tensor; this one returns a {type(output).__name__}")
 
 
 def refuse_what_cannot_be_gathered(network: SkippingNetwork, images: Tensor) -> None:

@@ -9,6 +9,7 @@ import torch
 from greenprune.bench.errors import UserError
 from greenprune.bench.models.named import OWN, brief, factory_of
 from greenprune.bench.models.traps import avoid_cpu_trap
+from greenprune.methods import logits_of
 from torch import nn
 
 
@@ -56,11 +57,17 @@ def _check_output(name: str, model: nn.Module, classes: int) -> None:
     training = model.training
     example = torch.zeros(1, 3, 32, 32, device=next((p.device for p in model.parameters()), None))
     try:
-        logits = model.eval()(example)
+        output = model.eval()(example)
     except Exception as error:  # somebody else's forward
         raise UserError(f"{name}: does not run on 32×32 images with three channels: {brief(error)}") from error
     finally:
         model.train(training)
-    shape = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
+    try:
+        shape: object = tuple(logits_of(output).shape)
+    except ValueError:
+        shape = type(output).__name__
     if shape != (1, classes):
-        raise UserError(f"{name}: gives {shape} for one image; allowed is a tensor of shape (1, {classes})")
+        raise UserError(
+            f"{name}: gives {shape} for one image; allowed are logits of shape (1, {classes}), "
+            "alone or first or under the name logits in what it returns"
+        )

@@ -22,7 +22,7 @@ from greenprune.bench.suite.settings import Settings
 from greenprune.bench.suite.suite import MethodEntry, Pair, Suite, for_folder
 from greenprune.bench.suite.views import View, is_equal, share_of_dense, steps_for
 from greenprune.bench.training.ledger import refuse_small_allowances
-from greenprune.methods import count_macs, find
+from greenprune.methods import count_macs, find, logits_of
 from greenprune.methods.structure.macs import COUNTED
 
 ORDER_SEED = 0
@@ -225,7 +225,7 @@ def estimate(suite: Suite, model_name: str, data: Dataset, device: str, timed_st
     for _ in range(timed_steps + 1):
         started_s, busy_before_s = time.perf_counter(), time.process_time()
         with autocast():
-            logits = model(batch)
+            logits = logits_of(model(batch))
         F.cross_entropy(logits.float(), labels).backward()
         if target.type == "cuda":
             torch.cuda.synchronize()

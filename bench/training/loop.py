@@ -32,7 +32,7 @@ from greenprune.bench.training.course import (
 from greenprune.bench.training.keeper import Keeper
 from greenprune.bench.training.ledger import Ledger
 from greenprune.bench.training.schedule import cycles, phase_at, rate_at
-from greenprune.methods import MacMeter, Method, count_macs
+from greenprune.methods import MacMeter, Method, count_macs, logits_of
 from greenprune.methods.structure.plain import StateError
 from torch import Tensor, nn
 
@@ -204,7 +204,7 @@ def train(
 
                 with MacMeter() as macs:  # of the whole step: a method may execute something in any of its hooks
                     with autocast():
-                        logits = network(x)
+                        logits = logits_of(network(x))
                     task_loss = F.cross_entropy(logits.float(), y, label_smoothing=recipe.label_smoothing)
                     loss = task_loss + method.penalty()
                     loss.backward()
@@ -360,7 +360,7 @@ def evaluate(model: nn.Module, split: Split, data: Dataset, device: torch.device
     model.eval()
     correct = torch.zeros((), dtype=torch.long, device=device)
     for x, y in evaluation_batches(split, batch_size=EVALUATION_BATCH, mean=data.mean, std=data.std, device=device):
-        logits: Tensor = model(x)
+        logits = logits_of(model(x))
         correct += (logits.argmax(1) == y).sum()
     for module, mode in modes:
         module.training = mode

@@ -50,7 +50,7 @@ def _inside(output: Any, seen: set[int]) -> Iterator[Tensor]:
             yield from _inside(value, seen)
 
 
-def primary(output: Any) -> Tensor:
+def logits_of(output: Any) -> Tensor:
     """The tensor that a loss is computed from when nobody says which: the logits, or else the first one.
 
     A tensor is itself; of a dict or dataclass it is what is called `logits` or `out`; of anything else the first

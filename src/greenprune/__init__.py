@@ -15,12 +15,13 @@ if TYPE_CHECKING:
     from greenprune.bench.energy import EnergyMeter
     from greenprune.bench.errors import UserError
     from greenprune.bench.records.store import load_model
-    from greenprune.methods import ConsensusGating, describe, ungateable
+    from greenprune.methods import ConsensusGating, Inputs, describe, ungateable
     from greenprune.plots.frame.frame import load as read_records
 
 __all__ = [
     "ConsensusGating",
     "EnergyMeter",
+    "Inputs",
     "UserError",
     "__version__",
     "describe",
@@ -33,6 +34,7 @@ __all__ = [
 _PLACES = {
     "ConsensusGating": ("greenprune.methods", "ConsensusGating"),
     "EnergyMeter": ("greenprune.bench.energy", "EnergyMeter"),
+    "Inputs": ("greenprune.methods", "Inputs"),
     "UserError": ("greenprune.bench.errors", "UserError"),
     "describe": ("greenprune.methods", "describe"),
     "load_data": ("greenprune.bench.data.data", "load"),

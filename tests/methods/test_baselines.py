@@ -320,3 +320,10 @@ def test_networks_that_are_no_convolutional_classifiers(name: str, kind: str) ->
     result = method.finish()
     assert 0.6 <= count_macs(result, given) / dense <= 0.7
     assert method.masked_max_abs_diff < 1e-4
+
+
+def test_dynamic_says_what_it_needs() -> None:
+    with pytest.raises(Skip, match="needs a network that takes one tensor"):
+        registry()["dynamic"](keep=0.5, steps=10).prepare(Perceptron(), {"ids": torch.randint(0, 20, (4, 7))})
+    with pytest.raises(Skip, match="returns one tensor; this one returns a dict"):
+        registry()["dynamic"](keep=0.5, steps=10).prepare(Generator(), torch.randn(4, 6))

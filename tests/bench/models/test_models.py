@@ -16,6 +16,7 @@ from greenprune.bench import models
 from greenprune.bench.errors import UserError
 from greenprune.bench.models.resnet import Block, resnet
 from greenprune.bench.models.traps import Subsample, avoid_cpu_trap
+from greenprune.methods import logits_of
 from torch import nn
 
 IMAGES = torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
@@ -139,6 +140,11 @@ def test_googlenet_has_a_single_output_while_training():
     assert isinstance(models.build("torchvision/googlenet", 10, seed=0).train()(IMAGES), torch.Tensor)
 
 
+def test_a_users_own_network_may_return_more_than_logits(own_models):
+    output = models.build("own_models:Two", 10)(torch.zeros(1, 3, 32, 32))
+    assert logits_of(output) is output["logits"]
+
+
 def test_a_users_own_network_is_found_in_the_working_directory(own_models):
     models.check("own_models:good")
     model = models.build("own_models:good", 6, seed=1)
@@ -153,6 +159,9 @@ def own_models(tmp_path, monkeypatch) -> Path:
         "from torch import nn\n"
         "size = 3\n"
         "def good(classes): return nn.Sequential(nn.Flatten(), nn.Linear(3072, classes))\n"
+        "class Two(nn.Module):\n"
+        "    def __init__(self, classes): super().__init__(); self.net = good(classes)\n"
+        "    def forward(self, x): return {'features': x, 'logits': self.net(x)}\n"
         "def too_wide(classes): return good(classes + 1)\n"
         "def wrong_input(classes): return nn.Linear(5, classes)\n"
         "def no_module(classes): return 'a network'\n"
@@ -193,7 +202,7 @@ def test_unknown_networks_are_refused_without_building_them(own_models, name, pa
     [
         ("own_models:no_module", ["returned a str", "allowed is a torch.nn.Module"]),
         ("own_models:broken", ["building it for 10 classes failed with KeyError: 'depth'"]),
-        ("own_models:too_wide", ["gives (1, 11) for one image", "allowed is a tensor of shape (1, 10)"]),
+        ("own_models:too_wide", ["gives (1, 11) for one image", "allowed are logits of shape (1, 10)"]),
         ("own_models:wrong_input", ["does not run on 32×32 images"]),
         ("torchvision/maxvit_t", ["does not run on 32×32 images"]),
     ],

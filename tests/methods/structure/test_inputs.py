@@ -97,7 +97,7 @@ def test_a_search_of_a_network_with_several_inputs_and_outputs(form: str) -> Non
     optimizer = torch.optim.SGD(gating.parameters(), lr=0.05, momentum=0.9)
     for _ in range(12):
         output = gating(image=IMAGE, depth=DEPTH, temperature=torch.tensor(2.0))
-        loss = F.cross_entropy(outputs.primary(output), torch.tensor([0, 1, 2, 3])) + gating.penalty()
+        loss = F.cross_entropy(outputs.logits_of(output), torch.tensor([0, 1, 2, 3])) + gating.penalty()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
