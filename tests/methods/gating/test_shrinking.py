@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from greenprune.methods import ConsensusGating, GatingOptions, MacMeter, count_macs
 from greenprune.methods.gating.shrinking import GONE, OPEN, UNDECIDED, agreed, agreement, present, remaining
 from greenprune.methods.gating.wrappers import Gated
+from greenprune.methods.structure.macs import count
 from greenprune.methods.structure.surgery import evaluate, remove
 from greenprune.methods.structure.trace import trace
 
@@ -171,19 +172,7 @@ def test_costs_stay_fractions_of_the_dense_network():
     assert gating.kept_cost() == pytest.approx(open_before)
     small = copy.deepcopy(gating)
     small.logit_mean.fill_(100.0)  # all that is left is open
-    assert small.kept_cost() == pytest.approx(
-        sum(m for n, m in _macs(small).items() if "head" not in n) / dense, abs=1e-6
-    )
-
-
-def _macs(model) -> dict[str, int]:
-    x, counts = images(1, size=8), {}
-    for name, module in model.named_modules():
-        module.register_forward_hook(
-            lambda m, i, o, n=name: counts.__setitem__(n, MacMeter._count(c := MacMeter(), m, i, o) or c.total)
-        )
-    evaluate(model, x)
-    return counts
+    assert small.kept_cost() == pytest.approx(sum(count(small, images(1, size=8)).layers.values()) / dense, abs=1e-6)
 
 
 def test_what_the_budget_needs_is_never_removed():
