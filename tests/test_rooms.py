@@ -21,8 +21,8 @@ FOLDERS = {
 ROOMS = {
     "methods": ("structure", "cost", "options", "budget", "base", "gating", "skipping", "*"),
     "bench": (
-        "errors", "text", "energy", "command", "machine", "data", "models", "records", "suite", "inference", "training",
-        "plan", "run", "tune", "cli",
+        "errors", "foreign", "text", "terminal", "energy", "command", "machine", "data", "models", "records", "suite",
+        "inference", "training", "plan", "run", "tune", "cli",
     ),
     "plots": ("frame", "tables", "figures", "report"),
     "integrations": ("*",),
@@ -32,7 +32,15 @@ ROOMS = {
 PACKAGES = {
     "methods": (),
     "bench": ("methods",),
-    "plots": ("bench.errors", "bench.text", "bench.energy", "bench.records", "bench.suite.views"),  # records, and words
+    "plots": (
+        "bench.errors",
+        "bench.foreign",
+        "bench.terminal",
+        "bench.text",
+        "bench.energy",
+        "bench.records",
+        "bench.suite.views",
+    ),  # records, and words
     "integrations": ("bench",),  # training loops of other people
 }
 """What of other packages a package may import. The command line alone draws: `bench.cli` may import all of `plots`."""

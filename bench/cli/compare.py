@@ -26,12 +26,12 @@ def command_compare(arguments: argparse.Namespace) -> int:
     Raises:
         UserError: a folder without records, an unreadable record, or nothing to compare.
     """
+    from greenprune.bench import terminal
     from greenprune.plots.report.regressions import TOLERANCE, compare_folders, show  # pandas takes half a second
-    from rich.console import Console
 
     tolerance = TOLERANCE if arguments.tolerance is None else arguments.tolerance
     found = compare_folders(arguments.base, arguments.new, tolerance)
-    show(found, tolerance, Console())
+    show(found, tolerance, terminal.console())
     return int(found.regressed)
 
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from greenprune.bench import terminal
 from greenprune.bench.cli.place import intensity_of, place_arguments
 from greenprune.bench.energy import EnergyMeter
 from greenprune.bench.energy.carbon import GridIntensity
@@ -20,7 +21,6 @@ from greenprune.bench.energy.sensors.place import IN_CONTAINER, Place
 from greenprune.bench.energy.sensors.sysfs import folders, optional_text
 from greenprune.bench.errors import UserError
 from greenprune.bench.records.record import write_atomically
-from rich.console import Console
 from rich.table import Table
 
 WINDOWS_S = (1.0, 10.0, 100.0)
@@ -50,7 +50,7 @@ def command_doctor(arguments: argparse.Namespace) -> int:
             write_atomically(path, json.dumps(found, indent=1) + "\n")
         except OSError as e:
             raise UserError(f"--json {path}: cannot be written ({e.strerror})") from None
-    console = Console()
+    console = terminal.console()
     console.print(table(found["sources"]))
     for line in advice(found):
         console.print(line, highlight=False, soft_wrap=True, markup=False)

@@ -17,6 +17,7 @@ from pathlib import Path
 from textwrap import shorten
 from typing import Any
 
+from greenprune.bench import terminal
 from greenprune.bench.cli.place import intensity_of, place_arguments, place_of
 from greenprune.bench.cli.saving import Rows
 from greenprune.bench.command.account import CommandUsage
@@ -167,7 +168,7 @@ def measure(
             around.close()  # CodeCarbon's figures are there when it has stopped
         print_summary(reading, sources, intensity, pue, usage.own_cost(), check)
         for problem in uncounted:
-            print(f"greenprune: {problem}", file=sys.stderr)
+            terminal.complain(f"{problem}")
         try:
             report.save(reading, 128 - code if code < 0 else code, check)
             if plot_path:
@@ -175,10 +176,10 @@ def measure(
 
                 plot_power(power, plot_path, title=shorten(shlex.join(command), 60, placeholder=" …"))
         except UserError as e:
-            print(f"greenprune: {e}", file=sys.stderr)
+            terminal.complain(f"{e}")
             return code or 1
         except OSError as e:
-            print(f"greenprune: {e.filename}: cannot be written ({e.strerror})", file=sys.stderr)
+            terminal.complain(f"{e.filename}: cannot be written ({e.strerror})")
             return code or 1
     return code or (1 if uncounted else 0)
 
@@ -287,9 +288,9 @@ def _reading(reading: Reading) -> dict[str, Any]:
 def _not_started(name: str, error: OSError) -> int:
     # A file that is there and "not found" names an interpreter in its first line that is not there.
     if not name or (isinstance(error, FileNotFoundError) and ("/" not in name or not Path(name).exists())):
-        print(f"greenprune: {name}: command not found", file=sys.stderr)
+        terminal.complain(f"{name}: command not found")
         return NOT_FOUND
-    print(f"greenprune: {name}: cannot be executed ({error.strerror})", file=sys.stderr)
+    terminal.complain(f"{name}: cannot be executed ({error.strerror})")
     return NOT_EXECUTABLE
 
 

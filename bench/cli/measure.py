@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 from typing import get_args
 
+from greenprune.bench import terminal
 from greenprune.bench.cli.arguments import resolve_device
 from greenprune.bench.energy.reading import Kind
 from greenprune.bench.errors import UserError
@@ -50,6 +51,11 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--batch-sizes", type=_count, nargs="+", metavar="N", help="default: inference_batch_sizes of the suite"
     )
+    command.add_argument(
+        "--trust",
+        action="store_true",
+        help="import the modules that the folder names for networks (module:factory), which runs them",
+    )
     command.add_argument("--seeds", type=int, nargs="+", metavar="N", help="only the networks of these seeds")
 
 
@@ -71,12 +77,13 @@ def command_measure(arguments: argparse.Namespace) -> int:
         seconds=arguments.seconds,
         batch_sizes=_each_once(arguments.batch_sizes),
         seeds=_each_once(arguments.seeds),
+        trust=arguments.trust,
     )
     if code:
         return code
     from greenprune.plots.report.report import write_report
 
-    console = Console()
+    console = terminal.console()
     paths = joint_files(arguments.folder)
     for path in paths:
         joint = read_joint(arguments.folder, path.name)
@@ -181,8 +188,8 @@ def _each_once(values: list[int] | None) -> list[int] | None:
 
 
 def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text}: allowed is a whole number from 1 up")
+    if not (text.isascii() and text.isdecimal() and len(text) < 10) or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text[:40]}: allowed is a whole number from 1 to 999,999,999")
     return int(text)
 
 

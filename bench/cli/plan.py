@@ -7,9 +7,9 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from greenprune.bench import terminal
 from greenprune.bench.cli.arguments import each_suite, jobs_argument, prepare, run_arguments, suite_arguments
 from greenprune.bench.errors import UserError
-from rich.console import Console
 from rich.table import Table
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def command_plan(arguments: argparse.Namespace) -> int:
     threads = len(share_cores(arguments.jobs, device)[0])
     if threads:
         torch.set_num_threads(threads)  # as each of the workers has
-    console = Console()
+    console = terminal.console()
     table = Table(title=f"{suite.name}: {suite.about}, on {device}")
     budget = f"{BUDGET_NAMES[suite.cost]} to keep"
     for column in ("#", "run", "method", budget, "seed", "state"):

@@ -25,12 +25,12 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
 
 def command_report(arguments: argparse.Namespace) -> int:
     """Tables, figures and pages from records alone. Raises UserError: nothing to read, or a file that cannot be."""
+    from greenprune.bench import terminal
     from greenprune.plots.frame.frame import load
     from greenprune.plots.report.report import write_report
     from greenprune.plots.tables.tables import terminal_table
-    from rich.console import Console
 
-    console = Console()
+    console = terminal.console()
     files = [path for path in arguments.results if path.is_file()]
     folders = [path for path in arguments.results if path not in files]
     results = load(folders)

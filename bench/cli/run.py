@@ -7,6 +7,7 @@ import shlex
 import sys
 import time
 
+from greenprune.bench import terminal
 from greenprune.bench.cli.arguments import (
     each_suite,
     jobs_argument,
@@ -17,7 +18,6 @@ from greenprune.bench.cli.arguments import (
 )
 from greenprune.bench.cli.measure import is_due, measure_in_child
 from greenprune.bench.run.stop import STARTED_S, ending_at_once, seconds_of, stoppable
-from rich.console import Console
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
@@ -58,7 +58,7 @@ def _run(arguments: argparse.Namespace) -> int:
         from greenprune.plots.tables.tables import terminal_table
 
     shares = share_cores(arguments.jobs, prepared.device)
-    console = Console()
+    console = terminal.console()
     folder = arguments.out / prepared.suite.name
     data_root = None if arguments.data is None else str(arguments.data)
     display = make_display(console, arguments.jobs)
@@ -81,13 +81,13 @@ def _run(arguments: argparse.Namespace) -> int:
     measured = True
     if not outcome.failed and not arguments.skip_measure and is_due(folder):
         console.print("measuring all networks side by side", highlight=False)
-        measured = measure_in_child(folder, data_root=data_root) == 0
+        measured = measure_in_child(folder, data_root=data_root, trust=prepared.suite.model) == 0
     if outcome.finished or outcome.skipped:
         console.print(terminal_table(load(folder)))
         for path in write_report([folder], folder):
             console.print(f"wrote {path}", highlight=False, soft_wrap=True)
     for key in outcome.failed:
-        print(f"greenprune: {folder / key} failed, see its record.json; start again to retry it", file=sys.stderr)
+        terminal.complain(f"{folder / key} failed, see its record.json; start again to retry it")
     if not measured:
-        print(f"greenprune: {folder}: its networks were not measured side by side", file=sys.stderr)
+        terminal.complain(f"{folder}: its networks were not measured side by side")
     return 1 if outcome.failed or not measured else 0

@@ -8,6 +8,7 @@ import shlex
 import sys
 from typing import TYPE_CHECKING
 
+from greenprune.bench import terminal
 from greenprune.bench.cli.arguments import data_of, jobs_argument, resolve_device, suite_arguments, suite_of
 from greenprune.bench.cli.place import at_place, place_arguments
 from greenprune.bench.errors import UserError, did_you_mean
@@ -60,7 +61,7 @@ def _tune(arguments: argparse.Namespace) -> int:
     ((run),) = plan(suite, data, device)
     choices = tune.candidates(suite, entry, run.settings.images["train"] // suite.training.batch_size)
     folder = arguments.out / suite.name / f"tune-{run_key(entry, run.settings.budget, run.settings.seed, pair)}"
-    console = Console()
+    console = terminal.console()
     make_writable(folder.parent)
     with locked(folder.parent):
         command = shlex.join(["greenprune", *sys.argv[1:]])
@@ -82,7 +83,7 @@ def _tune(arguments: argparse.Namespace) -> int:
             display.close()
     show(tuning, console, len(choices))
     if tuning.best is None:
-        print(f"greenprune: no trial kept its budget, see {folder / TUNE_FILE}", file=sys.stderr)
+        terminal.complain(f"no trial kept its budget, see {folder / TUNE_FILE}")
         return 1
     console.print("\nThe best options, for the suite:\n", highlight=False)
     own = entry.options.model_dump(mode="json")

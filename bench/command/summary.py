@@ -10,8 +10,8 @@ from greenprune.bench.energy.carbon import J_PER_KWH, GridIntensity, gco2e, plac
 from greenprune.bench.energy.crosscheck import CrossCheck
 from greenprune.bench.energy.reading import Kind, Reading, SourceReading
 from greenprune.bench.energy.units import singular
+from greenprune.bench.terminal import console as console_of
 from greenprune.bench.text import three_digits
-from rich.console import Console
 from rich.table import Table
 
 
@@ -55,7 +55,7 @@ def print_summary(
     check: CrossCheck | None,
 ) -> None:
     """On standard error."""
-    console = Console(stderr=True)
+    console = console_of(stderr=True)
     table = Table(title=f"Energy of {reading.duration_s:.2f} s")
     for column in ("source", "kind", "J", "from … to", "net J"):
         table.add_column(column, justify="left" if column in ("source", "kind") else "right", no_wrap=True)

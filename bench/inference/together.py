@@ -9,18 +9,20 @@ measured at the same time.
 from __future__ import annotations
 
 import contextlib
-import sys
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from typing import Annotated, Literal
 
 import torch
 from greenprune.bench.data.batches import evaluation_batches
 from greenprune.bench.data.data import load
 from greenprune.bench.energy import EnergyMeter
 from greenprune.bench.errors import UserError
+from greenprune.bench.foreign import shortened, visible
 from greenprune.bench.inference.pair import LONGER, RATIO_CI, Subject, batch_of, beside, fewest_blocks, ready
 from greenprune.bench.inference.repeat import repeat_rounds
 from greenprune.bench.machine.contention import contention, usage
@@ -37,8 +39,9 @@ from greenprune.bench.records.joint import (
 )
 from greenprune.bench.records.record import RECORD_FILE, Record, read_record
 from greenprune.bench.records.store import load_model
+from greenprune.bench.terminal import complain
 from greenprune.methods import count_macs
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor, nn
 
 IMAGES = 256  # of the test set, as in a run
@@ -58,6 +61,43 @@ class JointJob(BaseModel):
     batch_sizes: tuple[int, ...] | None = None
     seeds: tuple[int, ...] | None = None  # None: all
     order_seed: int = 0
+    trust: bool | tuple[str, ...] = False  # networks `module:factory` that may be imported, as of `load_model`
+
+
+class Settings(BaseModel):
+    """What of the settings in a dense run's record decides how networks are measured."""
+
+    dataset: str
+    model: str
+    device: Literal["cpu", "cuda"]
+    precision: Literal["auto", "float32", "bfloat16"]
+    channels_last: bool
+    seconds: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    batch_sizes: tuple[Annotated[int, Field(ge=1)], ...]
+    threads: Annotated[int, Field(ge=1)] | None
+
+    @classmethod
+    def of(cls, record: Record, job: JointJob, folder: Path) -> Settings:
+        """Raises UserError: the record has none of it, or something else."""
+        training, measurement = ({}, {})
+        for name, found in (("training", training), ("measurement", measurement)):
+            found |= part if isinstance(part := record.settings.get(name), dict) else {}
+        try:
+            return cls.model_validate({
+                "dataset": record.settings.get("dataset"),
+                "model": record.settings.get("model"),
+                "device": (job.device or str(record.settings.get("device"))).partition(":")[0],
+                "precision": training.get("precision"),
+                "channels_last": training.get("channels_last"),
+                "seconds": job.seconds or measurement.get("inference_seconds"),
+                "batch_sizes": job.batch_sizes or measurement.get("inference_batch_sizes"),
+                "threads": job.threads or record.machine.get("threads"),
+            })  # fmt: skip
+        except ValidationError as e:
+            first = e.errors()[0]
+            raise UserError(
+                f"{folder / record.key}: its settings have no usable {first['loc'][0]} ({first['msg']}); run it again"
+            ) from None
 
 
 @dataclass(frozen=True)
@@ -70,10 +110,9 @@ class Candidate:
 
 def main(argv: list[str]) -> int:
     try:
-        measure(JointJob.model_validate_json(argv[0]), say=lambda line: print(line, flush=True))
+        measure(JointJob.model_validate_json(argv[0]), say=lambda line: print(visible(line), flush=True))
     except UserError as e:
-        for line in str(e).splitlines():
-            print(f"greenprune: {line}", file=sys.stderr)
+        complain(str(e))
         return 2
     except KeyboardInterrupt:
         return 130  # who started this one says so
@@ -104,7 +143,7 @@ def _measure(job: JointJob, folder: Path, say: Callable[[str], None]) -> list[Jo
     for pair in dict.fromkeys(record.pair for record in records):
         own = [record for record in records if record.pair == pair]
         try:
-            references[pair] = _reference(own, folder)
+            references[pair] = _reference(own, folder, job.trust)
         except UserError as e:
             problems.append(str(e))
             of = f"its data set is {pair[0]} and its model is {pair[1]}, of which there is no dense network to compare with"
@@ -132,19 +171,22 @@ def _measure_pair(
 ) -> Joint:
     """Measure the networks of one data set and dense network. `alone`: the folder has no other."""
     started_at, left_out = _now(), list(left_out)
-    settings = dense.record.settings
-    device = torch.device(job.device or settings["device"])
-    torch.set_num_threads(job.threads or dense.record.machine.get("threads") or torch.get_num_threads())
+    settings = Settings.of(dense.record, job, folder)
+    if settings.device == "cuda" and not torch.cuda.is_available():
+        raise UserError(f"{folder}: its runs were on a GPU, and there is none here; allowed: --device cpu")
+    device = torch.device(settings.device)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    torch.set_num_threads(min(settings.threads or torch.get_num_threads(), cores))
     torch.use_deterministic_algorithms(device.type == "cpu")  # as in a run
-    data = load(settings["dataset"], job.data_root)
-    channels_last: bool = settings["training"]["channels_last"]
+    data = load(settings.dataset, job.data_root)
+    channels_last = settings.channels_last
     images = next(evaluation_batches(
         data.test, batch_size=IMAGES, mean=data.mean, std=data.std, device=device, channels_last=channels_last
     ))[0]  # fmt: skip
     candidates = []
     for record in records:
         try:
-            model = _network(record, folder, images[:2].cpu())
+            model = _network(record, folder, images[:2].cpu(), job.trust)
             candidates.append(Candidate(record, _placed(model, device, channels_last)))
         except UserError as e:
             left_out.append(LeftOut(key=record.key, reason=str(e)))
@@ -159,12 +201,12 @@ def _measure_pair(
         reference=dense.record.key,
         networks=tuple(_unmeasured(candidate.record) for candidate in candidates),
         left_out=tuple(left_out),
-        batch_sizes=job.batch_sizes or tuple(settings["measurement"]["inference_batch_sizes"]),
-        seconds=job.seconds or settings["measurement"]["inference_seconds"],
+        batch_sizes=settings.batch_sizes,
+        seconds=settings.seconds,
         order_seed=job.order_seed,
-        dataset=settings["dataset"],
-        model=settings["model"],
-        precision=settings["training"]["precision"],
+        dataset=settings.dataset,
+        model=settings.model,
+        precision=settings.precision,
         channels_last=channels_last,
         threads=torch.get_num_threads(),
         machine=describe_machine(device),
@@ -278,21 +320,21 @@ def finished(folder: Path, seeds: Sequence[int] | None) -> tuple[list[Record], l
     return [record for record in records if seeds is None or record.seed in seeds], left_out
 
 
-def _reference(records: Sequence[Record], folder: Path) -> Candidate:
+def _reference(records: Sequence[Record], folder: Path, trust: bool | tuple[str, ...]) -> Candidate:
     """The dense run of the lowest seed whose network can be loaded. Raises UserError."""
     problems = []
     for record in sorted((r for r in records if r.method_name == "dense"), key=lambda r: (r.seed, r.key)):
         try:
-            return Candidate(record, load_model(folder / record.key))
+            return Candidate(record, load_model(folder / record.key, trust=trust))
         except UserError as e:
             problems.append(str(e))
     why = problems[0] if problems else "no dense run is finished; run the suite with its dense method"
     raise UserError(f"{folder}: there is no dense network to compare with: {why}")
 
 
-def _network(record: Record, folder: Path, example: Tensor) -> nn.Module:
+def _network(record: Record, folder: Path, example: Tensor, trust: bool | tuple[str, ...]) -> nn.Module:
     """The network of a run, if it is what its record says. Raises UserError."""
-    model = load_model(folder / record.key)
+    model = load_model(folder / record.key, trust=trust)
     assert record.cost is not None  # it is done
     macs = count_macs(model, example)
     if record.cost.sample_macs is None and macs != record.cost.macs:
@@ -313,7 +355,11 @@ def _subjects(
         try:
             subjects[key] = ready(candidate.model, batch, name="inference", precision=precision)
         except Exception as e:  # whatever a user's network raises; the others are measured all the same
-            failed.append(LeftOut(key=key, reason=f"does not run at batch size {len(batch)} ({type(e).__name__}: {e})"))
+            failed.append(
+                LeftOut(
+                    key=key, reason=f"does not run at batch size {len(batch)} ({type(e).__name__}: {shortened(str(e))})"
+                )
+            )
     return subjects, failed
 
 

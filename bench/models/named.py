@@ -40,6 +40,11 @@ def check(name: str) -> None:
         factory_of(name)
 
 
+def is_users_own(name: str) -> bool:
+    """Whether making this network imports a module that the name names, instead of a library that we know."""
+    return name not in OWN and not name.startswith(TORCHVISION)
+
+
 def factory_of(name: str) -> Callable[[int], nn.Module]:
     """What makes the network of a number of classes. Raises UserError: the name is unknown."""
     if name in OWN:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,7 +31,11 @@ def make_writable(folder: Path) -> None:
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Hold `folder` for this process, so that two suites never write the same records or disturb each other's timing."""
-    with (folder / ".lock").open("w") as lock:
+    try:  # no link is followed: it could lead out of the folder, to a file of the user's own
+        number = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
+    except OSError as e:
+        raise UserError(f"{folder / '.lock'}: cannot be written ({e.strerror}); delete it") from None
+    with os.fdopen(number, "r+b", buffering=0) as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

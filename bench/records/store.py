@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from pathlib import Path
+from typing import Annotated
 
 import torch
 from greenprune.bench import models
 from greenprune.bench.errors import UserError
+from greenprune.bench.foreign import shortened
+from greenprune.bench.models.named import is_users_own
 from greenprune.methods.skipping.skip import SkippingNetwork, rebuild
 from greenprune.methods.structure.surgery import resize
 from greenprune.methods.structure.trace import trace
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
@@ -31,35 +36,72 @@ def save_model(model: nn.Module, folder: Path, *, name: str, classes: int, input
     if isinstance(model, SkippingNetwork):
         about["gates"] = model.layout.model_dump_json()  # it keeps its gates
     temporary = path.with_suffix(".tmp")
+    temporary.unlink(missing_ok=True)  # should it be a link, nothing is written to where it leads
     save_file(tensors, temporary, metadata=about)
     temporary.replace(path)
     return path
 
 
-def load_model(folder: str | Path) -> nn.Module:
+class About(BaseModel):
+    """What stands beside the tensors: of which network they are. From a stranger, so bounded."""
+
+    model_config = ConfigDict(frozen=True)
+
+    model: str = Field(max_length=200)
+    classes: int = Field(ge=1, le=100_000)
+    input_shape: tuple[
+        Annotated[int, Field(ge=1, le=64)], Annotated[int, Field(ge=1, le=4096)], Annotated[int, Field(ge=1, le=4096)]
+    ]
+    gates: str | None = None
+
+
+def load_model(folder: str | Path, *, trust: bool | Collection[str] = False) -> nn.Module:
     """The network of one run, `results/<suite>/<key>`: pruned, on the CPU, in eval mode.
 
     It is a plain module, but for `dynamic`, whose network keeps its gates and skips.
 
+    Args:
+        trust: whether a network `module:factory` may be made, for which the module is imported and so run, also from the
+            working directory; or which ones may be. Without it only networks of greenprune and of torchvision are made,
+            and no code is run that the folder names.
+
     Raises:
-        UserError: there is no stored network, or it does not fit the model it says it came from.
+        UserError: there is no stored network, it does not fit the model it says it came from, or that one is not trusted.
     """
     path = Path(folder) / MODEL_FILE
+    about, tensors = _read(path)
+    if is_users_own(about.model) and not (trust if isinstance(trust, bool) else about.model in trust):
+        module = about.model.partition(":")[0]
+        raise UserError(
+            f"{path}: its network is {shortened(about.model)}, for which the module {shortened(module)} would be imported "
+            "and run; where you know that module, allow it with --trust, in Python with trust=True"
+        )
+    model = models.build(about.model, about.classes, seed=0)
+    try:
+        if about.gates is not None:
+            return rebuild(model, about.gates, tensors).eval()
+        return resize(model, trace(model, torch.zeros(2, *about.input_shape)), tensors).eval()
+    except (ValueError, RuntimeError, RecursionError) as e:
+        raise UserError(f"{path}: {shortened(' '.join(str(e).split()), 300)}") from None
+
+
+def _read(path: Path) -> tuple[About, dict[str, torch.Tensor]]:
     if not path.is_file():
-        raise UserError(f"{path}: there is no stored network; run the suite again to make one")
+        raise UserError(f"{path}: there is no stored network; run the suite again with --remake to make one")
     try:
         with safe_open(path, framework="pt") as stored:
             about = stored.metadata() or {}
             tensors = {key: stored.get_tensor(key) for key in stored.keys()}  # noqa: SIM118 - it is no dict
-    except SafetensorError as e:
-        raise UserError(f"{path}: not a readable safetensors file ({e})") from None
+    except (SafetensorError, OSError, ValueError) as e:
+        raise UserError(f"{path}: not a readable safetensors file ({shortened(str(e))})") from None
     if missing := {"model", "classes", "input_shape"} - about.keys():
         raise UserError(f"{path}: its metadata lacks {', '.join(sorted(missing))}; greenprune did not write it")
-    model = models.build(about["model"], int(about["classes"]), seed=0)
-    example = torch.zeros(2, *json.loads(about["input_shape"]))
     try:
-        if "gates" in about:
-            return rebuild(model, about["gates"], tensors).eval()
-        return resize(model, trace(model, example), tensors).eval()
-    except ValueError as e:
-        raise UserError(f"{path}: {' '.join(str(e).split())}") from None
+        shape = json.loads(about["input_shape"])
+        return About.model_validate({**about, "input_shape": shape}), tensors
+    except ValidationError as e:
+        first = e.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise UserError(f"{path}: {where}: {first['msg']}; greenprune did not write it") from None
+    except (ValueError, RecursionError):
+        raise UserError(f"{path}: its input_shape is no list; greenprune did not write it") from None

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
+import stat
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from greenprune.bench.errors import UserError
+from greenprune.bench.foreign import shortened
 from pydantic import BaseModel, ValidationError
 
 S = TypeVar("S", bound=BaseModel)
@@ -30,8 +33,9 @@ def write_atomically(path: Path, text: str) -> Path:
     """Write `text` to `path` through a temporary file in the same folder, flushed to disk before the rename."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary.unlink(missing_ok=True)
     try:
-        with temporary.open("w", encoding="utf-8") as f:
+        with temporary.open("x", encoding="utf-8", errors="backslashreplace") as f:
             f.write(text)
             f.flush()
             os.fsync(f.fileno())
@@ -48,11 +52,11 @@ def read_stored(path: Path, model: type[S], newest: int, what: str) -> S:
         UserError: as of `read_record`.
     """
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = read_json(path)
     except OSError as e:
-        raise UserError(f"{path}: cannot be read ({e.strerror})") from None
+        raise UserError(f"{path}: cannot be read ({e.strerror or e})") from None
     except (ValueError, RecursionError) as e:
-        raise UserError(f"{path}: not {what}, its JSON is broken ({e}); delete it and run again") from None
+        raise UserError(f"{path}: not {what}, its JSON is broken ({why_broken(e)}); delete it and run again") from None
     version = data.get("schema_version") if isinstance(data, dict) else None
     if type(version) is not int:
         raise UserError(f"{path}: not {what}, schema_version is missing")
@@ -76,6 +80,57 @@ def read_stored(path: Path, model: type[S], newest: int, what: str) -> S:
         told = first["msg"].removeprefix("Value error, ")  # pydantic's prefix to the sentences of our own validators
         told = f"{where}: {told[:1].lower()}{told[1:]}" if where else told
         raise UserError(f"{path}: {told}; not {what} of schema {newest}") from None
+
+
+LARGEST_BYTES = 64 * 2**20
+"""Of a file of JSON. A record has about 0.1 MiB, with the history of many gates a few."""
+
+LARGEST_INTEGER = 2**63 - 1
+DEEPEST = 50
+
+
+def read_json(path: Path) -> Any:
+    """What a file of JSON holds that anybody may have written.
+
+    Raises:
+        OSError: it cannot be read, or is no file.
+        ValueError: it is no JSON in UTF-8, too large, nested too deeply, has a key twice or an integer beyond 64 bits.
+        RecursionError: it is nested far too deeply.
+    """
+    found = path.stat()
+    if not stat.S_ISREG(found.st_mode):
+        raise OSError(errno.EINVAL, "it is no file", str(path))  # a pipe would be waited for
+    if found.st_size > LARGEST_BYTES:
+        raise ValueError(f"it has {found.st_size / 2**20:,.0f} MiB; allowed are {LARGEST_BYTES // 2**20}")
+    data = json.loads(path.read_bytes().decode("utf-8-sig"), object_pairs_hook=_each_once, parse_int=_int)
+    if _depth(data) > DEEPEST:
+        raise ValueError(f"nested more than {DEEPEST} deep")
+    return data
+
+
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise ValueError(f"the key {shortened(twice)} is there twice")
+    return found
+
+
+def _int(text: str) -> int:
+    if len(text) > 20 or abs(int(text)) > LARGEST_INTEGER:
+        raise ValueError(f"{shortened(text, 30)} is beyond 64 bits")
+    return int(text)
+
+
+def _depth(data: object, deep: int = 1) -> int:
+    items = data.values() if isinstance(data, dict) else data if isinstance(data, list) else ()
+    return max([deep, *(_depth(each, deep + 1) for each in items if isinstance(each, dict | list))])
+
+
+def why_broken(error: Exception) -> str:
+    """What is wrong with a file, short enough for a sentence."""
+    return "nested too deeply" if isinstance(error, RecursionError) else shortened(str(error), 120)
 
 
 def _first_not_finite(data: object, where: str = "") -> str | None:

@@ -5,7 +5,6 @@ Plain data: importable without torch, so that `plots/` can read it.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
@@ -13,6 +12,7 @@ from typing import Any, Literal
 from greenprune.bench.energy.reading import Kind, Reading
 from greenprune.bench.errors import UserError
 from greenprune.bench.records.record import Ledger, Stored, write_atomically
+from greenprune.bench.records.stored import read_json, why_broken
 from pydantic import ValidationError
 
 TUNE_FILE = "tune.json"
@@ -112,11 +112,13 @@ def read_tuning(path: Path) -> Tuning:
         UserError: unreadable, of another schema, or not a search; the sentence names the file.
     """
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = read_json(path)
     except OSError as e:
-        raise UserError(f"{path}: cannot be read ({e.strerror})") from None
+        raise UserError(f"{path}: cannot be read ({e.strerror or e})") from None
     except (ValueError, RecursionError) as e:
-        raise UserError(f"{path}: not a search of `greenprune tune`, its JSON is broken ({e}); delete it") from None
+        raise UserError(
+            f"{path}: not a search of `greenprune tune`, its JSON is broken ({why_broken(e)}); delete it"
+        ) from None
     version = data.get("schema_version") if isinstance(data, dict) else None
     if version != TUNE_SCHEMA_VERSION:
         raise UserError(f"{path}: schema_version = {version}; allowed: {TUNE_SCHEMA_VERSION}; tune again elsewhere")

@@ -53,9 +53,9 @@ class Bars:
     def __init__(self, console: Console) -> None:
         self.console = console
         self._progress = Progress(
-            TextColumn("{task.fields[key]}"),
+            TextColumn("{task.fields[key]}", markup=False),
             BarColumn(bar_width=24),
-            TextColumn("{task.fields[status]}"),
+            TextColumn("{task.fields[status]}", markup=False),
             console=console,
             refresh_per_second=2,
             transient=True,

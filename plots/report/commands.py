@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from greenprune.bench.errors import UserError
+from greenprune.bench.records.stored import read_json, why_broken
 from greenprune.bench.text import NOTHING, bounded, three_digits
 from greenprune.plots.report.energy_rows import place_of_row, rows_of_command
 from pydantic import ValidationError
@@ -26,11 +26,11 @@ def load_commands(paths: Sequence[Path]) -> list[dict[str, Any]]:
 
 def _rows(path: Path) -> list[dict[str, Any]]:
     try:
-        stored = json.loads(path.read_text(encoding="utf-8"))
+        stored = read_json(path)
     except OSError as e:
-        raise UserError(f"{path}: cannot be read ({e.strerror})") from None
+        raise UserError(f"{path}: cannot be read ({e.strerror or e})") from None
     except (ValueError, RecursionError) as e:
-        raise UserError(f"{path}: its JSON is broken ({e}); allowed: {ALLOWED}") from None
+        raise UserError(f"{path}: its JSON is broken ({why_broken(e)}); allowed: {ALLOWED}") from None
     for key, kind in (("command", str), ("reading", dict)):
         if not isinstance(stored, dict) or not isinstance(stored.get(key), kind):
             raise UserError(f"{path}: has no {key}; allowed: {ALLOWED}")
@@ -40,7 +40,7 @@ def _rows(path: Path) -> list[dict[str, Any]]:
         first = e.errors()[0]
         where = ".".join(str(part) for part in ("reading", *first["loc"]))
         raise UserError(f"{path}: {where}: {first['msg'][:1].lower()}{first['msg'][1:]}; allowed: {ALLOWED}") from None
-    except (KeyError, TypeError, AttributeError, ValueError):
+    except (KeyError, TypeError, AttributeError, ValueError, OverflowError):
         raise UserError(f"{path}: its readings are not what greenprune writes; allowed: {ALLOWED}") from None
 
 

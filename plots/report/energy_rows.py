@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from greenprune.bench.energy.parts import part_of
 from greenprune.bench.energy.reading import Kind, Reading
+from greenprune.bench.foreign import csv_cell
 
 if TYPE_CHECKING:
     from greenprune.bench.records.record import Record
@@ -205,5 +206,5 @@ def csv_text(rows: Sequence[dict[str, Any]], header: bool = True) -> str:
     writer = csv.DictWriter(text, list(COLUMNS), lineterminator="\n")
     if header:
         writer.writeheader()
-    writer.writerows({name: row.get(name) for name in COLUMNS} for row in rows)
+    writer.writerows({name: csv_cell(row.get(name)) for name in COLUMNS} for row in rows)
     return text.getvalue()

@@ -157,13 +157,17 @@ def _difference(row: dict[str, Any], detail: Detail) -> str:
     return bounded(mean, low, high if detail >= Detail.INTERVALS else UNKNOWN, signed_points)
 
 
-def legend(table: pd.DataFrame) -> str:
-    """What the signs in the readable table mean."""
+def legend(table: pd.DataFrame, write: Callable[[str], str] = str) -> str:
+    """What the signs in the readable table mean. `write`: how names are to be written there."""
     several = "± is the standard deviation over runs with different seeds. " if (table["runs"] > 1).any() else ""
     together = table["inference_together"]
     measured = "in one process"
     if together.any():
-        where = "" if together.all() else f" of {listed(sorted(set(table.loc[together, 'method'])))}"
+        where = (
+            ""
+            if together.all()
+            else f" of {listed([write(name) for name in sorted(set(table.loc[together, 'method']))])}"
+        )
         measured = f"all networks{where} in one process (inference.json)"
     return (
         f"{several}Brackets after a difference or a × are 95 % intervals, after joules the bounds of the figure. "

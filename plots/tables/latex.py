@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pandas as pd
+from greenprune.bench.foreign import one_line
 from greenprune.plots.frame.comparison import reading_order, rows_of
 from greenprune.plots.tables.best import best_rows
 from greenprune.plots.tables.columns import GROUPS, legend, readable
@@ -10,7 +11,8 @@ from greenprune.plots.tables.columns import GROUPS, legend, readable
 SPECIAL = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", "×": r"$\times$", "−": "$-$", "–": "--",
-    "“": "``", "”": "''",
+    "“": "``", "”": "''", "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}",
+    '"': r"\symbol{34}", "`": r"\symbol{96}",
 }  # fmt: skip
 
 
@@ -23,8 +25,10 @@ def latex_text(table: pd.DataFrame) -> str:
 
 
 def escaped(text: str) -> str:
-    """The text as LaTeX shows it literally."""
-    return "".join(SPECIAL.get(character, character) for character in text)
+    """The text as LaTeX shows it literally, also at the beginning of a row, where `[` and `*` belong to the row before."""
+    text = one_line(text)
+    first = f"{{{text[0]}}}" if text[:1] in ("[", "*") else ""
+    return first + "".join(SPECIAL.get(character, character) for character in text[len(first) // 3 :])
 
 
 def _table(table: pd.DataFrame, group: str) -> str:

@@ -10,8 +10,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
+from greenprune.bench.foreign import csv_cell, markdown_cell, one_line
 from greenprune.bench.records.record import write_atomically
 from greenprune.bench.text import listed
 from greenprune.plots.frame.comparison import comparison, reading_order, rows_of
@@ -28,7 +30,7 @@ from rich.table import Table
 
 def csv_text(table: pd.DataFrame) -> str:
     """A `comparison` as CSV: unrounded, units in the column names, empty where a figure is unknown."""
-    return table.to_csv(index=False, lineterminator="\n")
+    return table.map(csv_cell).to_csv(index=False, lineterminator="\n")
 
 
 def markdown_text(table: pd.DataFrame) -> str:
@@ -41,16 +43,21 @@ def markdown_text(table: pd.DataFrame) -> str:
     first = [column for column in columns if column.first]
     rest = [column for column in columns if not column.group or not column.first]
     tables = [_markdown(table, part) for part in (first, rest) if any(column.group for column in part)]
-    return "\n\n".join([*tables, legend(table)]) + "\n"
+    return "\n\n".join([*tables, legend(table, markdown_cell)]) + "\n"
 
 
 def _markdown(table: pd.DataFrame, columns: list[Column]) -> str:
     best = [best_rows(table, column.number) for column in columns]
     lines = [[column.heading for column in columns], ["---" if c.number is None else "---:" for c in columns]]
     for place, row in enumerate(rows_of(table)):
-        cells = zip((column.text(row) for column in columns), best, strict=True)
+        cells = zip((_markdown_cell(column, row) for column in columns), best, strict=True)
         lines.append([f"**{text}**" if place in found else text for text, found in cells])
-    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _markdown_cell(column: Column, row: dict[str, Any]) -> str:
+    """Names are other people's; figures are ours."""
+    return markdown_cell(column.text(row)) if column.number is None else column.text(row)
 
 
 @dataclass(frozen=True)
@@ -74,7 +81,7 @@ class TerminalTable:
         table = Table(box=SIMPLE_HEAD, padding=(0, gap - 1, 0, 0), pad_edge=False, show_edge=False)
         columns = [(column, column.short) for column in readable(self.table) if column.short]
         rows = rows_of(self.table)
-        cells = [[column.text(row, detail).replace("± ", "±") for column, _ in columns] for row in rows]
+        cells = [[one_line(column.text(row, detail)).replace("± ", "±") for column, _ in columns] for row in rows]
         for (column, heading), texts in zip(columns, zip(*cells, strict=True), strict=True):
             if column.number is None:
                 table.add_column(heading, overflow="fold")

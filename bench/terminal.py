@@ -1,0 +1,65 @@
+"""What is printed: as it is written, whatever it is, to whatever takes it.
+
+Names and commands come from records, which anybody may have written: no markup of rich and no escape sequence in them
+means anything here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from typing import Any
+
+from greenprune.bench.foreign import visible
+from rich.console import Console
+from rich.text import Text
+
+
+class PlainConsole(Console):
+    """Prints every text literally."""
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """As of rich, without markup, emoji codes and control characters."""
+        return super().render_str(visible(text), **options | {"markup": False, "emoji": False})
+
+
+def console(*, stderr: bool = False) -> Console:
+    """Where a command prints; names stay whole where a line has room for them."""
+    return PlainConsole(stderr=stderr, markup=False, emoji=False)
+
+
+def complain(text: str) -> None:
+    """Each line of `text` on standard error, after the program's name; in silence where nobody listens any more."""
+    with contextlib.suppress(OSError, ValueError):
+        for line in text.split("\n"):
+            print(f"greenprune: {visible(line)}", file=sys.stderr)
+
+
+def make_printable() -> None:
+    """Characters that the terminal's encoding does not have are printed as `?` instead of ending the program."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure") and (stream.encoding or "").lower().replace("-", "") != "utf8":
+            stream.reconfigure(errors="replace")
+
+
+def close_output() -> None:
+    """Write out what is still to be printed. Raises OSError: it cannot be.
+
+    Whether or not: the interpreter has nothing left to complain of at its end.
+    """
+    if sys.stdout is None:
+        return
+    try:
+        sys.stdout.flush()
+    except OSError:
+        drop_output()
+        raise
+
+
+def drop_output() -> None:
+    """Nobody reads what is printed: whatever is still in the buffer is written to nowhere."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
