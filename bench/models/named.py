@@ -42,7 +42,7 @@ def check(name: str) -> None:
 
 def is_users_own(name: str) -> bool:
     """Whether making this network imports a module that the name names, instead of a library that we know."""
-    return name not in OWN and not name.startswith(TORCHVISION)
+    return ":" in name and not name.startswith(TORCHVISION)
 
 
 def factory_of(name: str) -> Callable[[int], nn.Module]:

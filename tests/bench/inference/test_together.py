@@ -74,7 +74,9 @@ def add(folder: Path, key: str, width: int, **changes: object) -> None:
 
 
 def job(folder: Path, **options: object) -> JointJob:
-    return JointJob.model_validate({"folder": str(folder), "command": "greenprune measure results/mine", **options})
+    return JointJob.model_validate(
+        {"folder": str(folder), "command": "greenprune measure results/mine", "trust": True, **options}
+    )
 
 
 def silent(line: str) -> None:
@@ -232,8 +234,8 @@ def test_a_network_that_does_not_run_is_named_and_the_others_are_measured(suite:
                 raise RuntimeError("too many images")
             return self.inner(x)
 
-    def loaded(folder: Path) -> nn.Module:
-        model = load_model(folder)
+    def loaded(folder: Path, **options: object) -> nn.Module:
+        model = load_model(folder, **options)
         return OneByOne(model) if folder.name.startswith("gated") else model
 
     monkeypatch.setattr(joint_measure, "load_model", loaded)
@@ -283,7 +285,7 @@ def test_it_is_due_while_a_network_is_newer_than_the_measurement(suite: Path) ->
 
 
 def test_the_command_measures_in_a_process_of_its_own_and_rebuilds_the_report(suite: Path, capfd) -> None:
-    arguments = ["--threads", "1", "--seconds", "0.02", "--batch-sizes", "4", "4", "--seeds", "0"]
+    arguments = ["--trust", "--threads", "1", "--seconds", "0.02", "--batch-sizes", "4", "4", "--seeds", "0"]
     assert main(["measure", str(suite), *arguments]) == 0
     out = capfd.readouterr().out
     for part in (*WIDTHS, "batch 4", "time ×", "img/s", f"wrote {suite / JOINT_FILE}"):
@@ -298,8 +300,8 @@ def test_the_command_measures_in_a_process_of_its_own_and_rebuilds_the_report(su
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--threads", "0"], "allowed is a whole number from 1 up"),
-        (["--batch-sizes", "1", "many"], "many: allowed is a whole number from 1 up"),
+        (["--threads", "0"], "allowed is a whole number from 1 to"),
+        (["--batch-sizes", "1", "many"], "many: allowed is a whole number from 1 to"),
         (["--seconds", "nan"], "allowed is a number of seconds above 0"),
         (["--threads", "99999"], "--threads 99999: more than this machine's cores; allowed: 1 to"),
     ],

@@ -19,7 +19,7 @@ from tests.conftest import Story
 
 @pytest.mark.parametrize("key", ["dense-1-s0", "gated-0.5-s0", "magnitude-0.5-s0"])
 def test_a_stored_network_has_the_test_accuracy_of_its_record(story: Story, at_work: Path, key: str) -> None:
-    model = greenprune.load_model(story.folder / key)
+    model = greenprune.load_model(story.folder / key, trust=True)
     data = load("digits")
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in (data.mean, data.std))
     correct = 0
@@ -32,7 +32,7 @@ def test_a_stored_network_has_the_test_accuracy_of_its_record(story: Story, at_w
 
 @pytest.mark.parametrize("key", ["gated-0.5-s0", "magnitude-0.5-s0"])
 def test_a_pruned_network_is_plain_and_smaller(story: Story, at_work: Path, key: str) -> None:
-    model, dense = (greenprune.load_model(str(story.folder / k)) for k in (key, "dense-1-s0"))
+    model, dense = (greenprune.load_model(str(story.folder / k), trust=True) for k in (key, "dense-1-s0"))
     assert not any(module.training for module in model.modules())
     assert [type(module) for module in model.modules()] == [type(module) for module in dense.modules()]
     assert model.state_dict().keys() == dense.state_dict().keys()  # no mask, no gate
@@ -48,7 +48,7 @@ def test_a_missing_network_is_said_in_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(UserError) as caught:
         greenprune.load_model(tmp_path)
     path = tmp_path / "model.safetensors"
-    assert str(caught.value) == f"{path}: there is no stored network; run the suite again to make one"
+    assert str(caught.value) == f"{path}: there is no stored network; run the suite again with --remake to make one"
 
 
 @pytest.mark.parametrize(
@@ -76,6 +76,6 @@ def test_a_damaged_network_is_said_in_one_sentence(
         about = {"model": "tiny_networks:tiny", "classes": "10", "input_shape": "[3, 32, 32]"}
         save_file(tensors, path, metadata=about)
     with pytest.raises(UserError) as caught:
-        greenprune.load_model(tmp_path)
+        greenprune.load_model(tmp_path, trust=True)
     (line,) = str(caught.value).splitlines()
     assert line.startswith(f"{path}: {sentence}")
