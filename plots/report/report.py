@@ -19,6 +19,7 @@ from typing import Any
 import jinja2
 import pandas as pd
 from greenprune.bench.errors import UserError
+from greenprune.bench.foreign import shortened
 from greenprune.bench.records.record import Record, write_atomically
 from greenprune.bench.text import bounded, signed_points, three_digits
 from greenprune.plots.figures.all import FIGURES, render
@@ -51,6 +52,9 @@ CHECKED = {"yes": "", "no": "not read again at its source"}
 
 UNKNOWN = float("nan")
 
+LONGEST_NAME = 100
+"""Of a comparison within the name of a file; file systems take 255 bytes in all."""
+
 
 @dataclass(frozen=True)
 class Picture:
@@ -78,6 +82,8 @@ def write_report(results_folders: Path | Sequence[Path], out: Path, commands: Se
     Raises:
         UserError: no records, a file that is none of those, or `out` cannot be written.
     """
+    if (out / "figures").is_symlink():
+        raise UserError(f"{out / 'figures'}: is a link, and nothing is written to where it leads; delete it, or use --out")
     results = load(results_folders)
     measured = load_commands(commands)
     parts = results.comparisons()
@@ -87,13 +93,14 @@ def write_report(results_folders: Path | Sequence[Path], out: Path, commands: Se
         if accounts:
             written.append(write_atomically(out / "energy.json", energy_json(accounts)))
             written.append(write_atomically(out / "energy.csv", energy_csv(accounts)))
-        sections = []
+        sections, undrawn = [], []
         for name, part in zip(_section_names(parts), parts, strict=True):
             table = comparison(part)
-            pictures, paths = _write_figures(part, out / "figures", f"{name}-" if len(parts) > 1 else "")
+            pictures, paths, failed = _write_figures(part, out / "figures", f"{name}-" if len(parts) > 1 else "")
+            undrawn += failed
             written += paths
             sections.append(_section(part, table, name, pictures))
-        problems = (*results.problems, *check(results))
+        problems = (*results.problems, *check(results), *undrawn)
         together = _tables(comparison(results)) if len(parts) > 1 else []
         html = page(sections, grouped(problems), counts=counted(problems), together=together, commands=measured)
         written.append(write_atomically(out / "report.html", html))
@@ -146,16 +153,24 @@ def grouped(problems: Iterable[Problem]) -> list[dict[str, Any]]:
     ]
 
 
-def _write_figures(part: Results, folder: Path, prefix: str) -> tuple[list[Picture], list[Path]]:
-    pictures, paths = [], []
-    for spec in (spec for spec in FIGURES if spec.applies(part)):
-        figure = spec.draw(part)
-        svg = render(figure, "svg")
+def _write_figures(part: Results, folder: Path, prefix: str) -> tuple[list[Picture], list[Path], list[Problem]]:
+    """What was drawn, its files, and what could not be: records may hold anything."""
+    pictures, paths, failed = [], [], []
+    for spec in FIGURES:
+        try:
+            if not spec.applies(part):
+                continue
+            figure = spec.draw(part)
+            svg, png, words = render(figure, "svg"), render(figure, "png"), spec.describe(part)
+        except Exception as e:
+            what = f"the figure “{spec.title}” cannot be drawn from these records ({shortened(f'{type(e).__name__}: {e}')})"
+            failed.append(Problem("figure", name_of(part.runs.iloc[0]), what, "the tables are not affected"))
+            continue
         stem = folder / f"{prefix}{spec.name}"
-        paths.append(_write_bytes_atomically(stem.with_name(f"{stem.name}.png"), render(figure, "png")))
+        paths.append(_write_bytes_atomically(stem.with_name(f"{stem.name}.png"), png))
         paths.append(_write_bytes_atomically(stem.with_name(f"{stem.name}.svg"), svg))
-        pictures.append(Picture(paths[-1], spec.title, spec.describe(part), spec.caption, svg))
-    return pictures, paths
+        pictures.append(Picture(paths[-1], spec.title, words, spec.caption, svg))
+    return pictures, paths, failed
 
 
 def _section(part: Results, table: pd.DataFrame, name: str, pictures: Sequence[Picture]) -> dict[str, Any]:
@@ -314,7 +329,7 @@ def _section_names(parts: Sequence[Results]) -> list[str]:
     """A name for each comparison that is fit for a file: the suite, numbered where it occurs again."""
     names: list[str] = []
     for part in parts:
-        name = re.sub(r"[^A-Za-z0-9._-]+", "-", name_of(part.runs.iloc[0]))
+        name = re.sub(r"[^A-Za-z0-9._-]+", "-", name_of(part.runs.iloc[0]))[:LONGEST_NAME]
         count = sum(other == name or other.startswith(f"{name}.") for other in names)
         names.append(f"{name}.{count + 1}" if count else name)
     return names
@@ -325,7 +340,9 @@ def _write_bytes_atomically(path: Path, data: bytes) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        temporary.write_bytes(data)
+        temporary.unlink(missing_ok=True)
+        with temporary.open("xb") as file:
+            file.write(data)
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)

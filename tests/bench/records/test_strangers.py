@@ -72,7 +72,9 @@ def test_no_command_imports_what_a_results_folder_names(folder: Path, capfd: pyt
 
 def test_a_network_of_a_strangers_module_is_made_only_for_who_trusts_it(folder: Path) -> None:
     for trust in (False, ("other:net",)):
-        with pytest.raises(UserError, match=r"its network is strangers_code:net, .* module strangers_code .* trust=True"):
+        with pytest.raises(
+            UserError, match=r"its network is strangers_code:net, .* module strangers_code .* trust=True"
+        ):
             load_model(folder / "dense", trust=trust)
     assert not Path("it-ran").exists()
     assert load_model(folder / "dense", trust=("strangers_code:net",))(torch.zeros(1, 3, 32, 32)).shape == (1, 10)
@@ -173,7 +175,9 @@ def test_odd_files_are_named_and_hide_no_others(
     assert "dense" in Path("page/table.csv").read_text()
 
 
-def test_a_file_too_large_or_no_file_is_named_without_being_read(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_file_too_large_or_no_file_is_named_without_being_read(
+    folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     large, pipe = folder / "gated" / "record.json", folder / "dense" / "record.json"
     stored = json.loads(pipe.read_text())
     assert stored
