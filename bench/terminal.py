@@ -9,24 +9,24 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from greenprune.bench.foreign import visible
-from rich.console import Console
-from rich.text import Text
 
-
-class PlainConsole(Console):
-    """Prints every text literally."""
-
-    def render_str(self, text: str, **options: Any) -> Text:
-        """As of rich, without markup, emoji codes and control characters."""
-        return super().render_str(visible(text), **options | {"markup": False, "emoji": False})
+if TYPE_CHECKING:
+    from rich.console import Console
 
 
 def console(*, stderr: bool = False) -> Console:
-    """Where a command prints; names stay whole where a line has room for them."""
-    return PlainConsole(stderr=stderr, markup=False, emoji=False)
+    """Where a command prints, every text literally: without markup, emoji codes and control characters."""
+    from rich.console import Console  # late: what a command says in one sentence needs none of it
+    from rich.text import Text
+
+    class Plain(Console):
+        def render_str(self, text: str, **options: Any) -> Text:
+            return super().render_str(visible(text), **options | {"markup": False, "emoji": False})
+
+    return Plain(stderr=stderr, markup=False, emoji=False)
 
 
 def complain(text: str) -> None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import errno
+import signal
 import sys
 from collections.abc import Sequence
 from importlib import import_module
 from typing import Any
 
+from greenprune.bench import terminal
 from greenprune.bench.errors import UserError, is_full
 from greenprune.bench.run.stop import INTERRUPTED, Stopped, interruptible
 
@@ -34,28 +37,42 @@ def main(argv: Sequence[str] | None = None) -> int:
         from greenprune.bench.cli.energy import split_command
 
         argv, measured = split_command(argv)
-    arguments = parser(only=command).parse_args(argv)
-    if measured is not None:
-        arguments.measured = measured
-    interruptible()
+    terminal.make_printable()
     try:
-        return int(arguments.call(arguments))
+        arguments = parser(only=command).parse_args(argv)
+        if measured is not None:
+            arguments.measured = measured
+        interruptible()
+        code = int(arguments.call(arguments))
+        terminal.close_output()
+        return code
     except UserError as e:
-        for line in str(e).splitlines():
-            print(f"greenprune: {line}", file=sys.stderr)
+        terminal.complain(str(e))
         return 2
+    except BrokenPipeError:  # as with `| head`: whoever read it has enough
+        terminal.drop_output()
+        return 128 + signal.SIGPIPE
     except OSError as e:
-        if not is_full(e):
-            raise
-        where = f"{e.filename}: " if e.filename else ""
-        print(f"greenprune: {where}there is no space left on the disk; make space and start it again", file=sys.stderr)
-        return 2
+        return _not_written(e)
     except Stopped as e:
-        print(f"greenprune: stopped ({e}); what was finished is kept, start it again to go on", file=sys.stderr)
+        terminal.complain(f"stopped ({e}); what was finished is kept, start it again to go on")
         return 130
     except KeyboardInterrupt:
-        print(f"greenprune: {INTERRUPTED}", file=sys.stderr)
+        terminal.complain(INTERRUPTED)
         return 130
+
+
+def _not_written(error: OSError) -> int:
+    """One sentence for a disk without space, and for output that cannot be printed; raises whatever else it is."""
+    if is_full(error):
+        where = f"{error.filename}: " if error.filename else ""
+        terminal.complain(f"{where}there is no space left on the disk; make space and start it again")
+    elif error.filename is None and error.errno in (errno.EIO, errno.EBADF):
+        terminal.complain(f"standard output: cannot be written ({error.strerror})")
+    else:
+        raise error
+    terminal.drop_output()
+    return 2
 
 
 class ShowVersions(argparse.Action):

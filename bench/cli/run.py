@@ -17,6 +17,7 @@ from greenprune.bench.cli.arguments import (
     suite_arguments,
 )
 from greenprune.bench.cli.measure import is_due, measure_in_child
+from greenprune.bench.foreign import shortened
 from greenprune.bench.run.stop import STARTED_S, ending_at_once, seconds_of, stoppable
 
 
@@ -30,6 +31,9 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
         "--skip-measure",
         action="store_true",
         help="do not measure all networks side by side when all runs are finished",
+    )
+    command.add_argument(
+        "--remake", action="store_true", help="run again what is complete but for its network, which was deleted"
     )
     command.add_argument(
         "--time-limit",
@@ -73,21 +77,32 @@ def _run(arguments: argparse.Namespace) -> int:
             display=display,
             shares=shares,
             running=prepared.suite.run,
+            remake=arguments.remake,
         )
     finally:
         display.close()
     if outcome.skipped:
         console.print(f"{len(outcome.skipped)} complete before, kept: {', '.join(outcome.skipped)}", highlight=False)
+    if outcome.without_network:
+        gone = ", ".join(outcome.without_network)
+        console.print(
+            f"{len(outcome.without_network)} of them without their network (model.safetensors), which cannot be measured "
+            f"again: {gone}; --remake runs them again",
+            highlight=False,
+        )
     measured = True
     if not outcome.failed and not arguments.skip_measure and is_due(folder):
         console.print("measuring all networks side by side", highlight=False)
         measured = measure_in_child(folder, data_root=data_root, trust=prepared.suite.model) == 0
-    if outcome.finished or outcome.skipped:
-        console.print(terminal_table(load(folder)))
+    if outcome.finished or outcome.skipped or outcome.failed:  # also of failures alone there is something to tell
+        results = load(folder)
+        console.print(terminal_table(results))
         for path in write_report([folder], folder):
             console.print(f"wrote {path}", highlight=False, soft_wrap=True)
-    for key in outcome.failed:
-        terminal.complain(f"{folder / key} failed, see its record.json; start again to retry it")
+        reasons = {p.where.rpartition("/")[2]: p.what for p in results.problems if p.kind == "failed"}
+        for key in outcome.failed:
+            why = shortened(reasons.get(key, "see its record.json"), 200)
+            terminal.complain(f"{folder / key} failed: {why}; start again to retry it")
     if not measured:
         terminal.complain(f"{folder}: its networks were not measured side by side")
     return 1 if outcome.failed or not measured else 0

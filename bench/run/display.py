@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from greenprune.bench.foreign import visible
 from greenprune.bench.plan.plan import Run
 from greenprune.bench.records.record import Record
 from greenprune.bench.text import duration
@@ -101,7 +102,7 @@ def describe(event: dict[str, Any]) -> str:
 def verdict(record: Record) -> str:
     """One line on how a run ended."""
     if record.failure is not None:
-        return f"failed: {record.failure.reason}; the last output is in its record.json"
+        return f"failed: {visible(record.failure.reason)}; the last output is in its record.json"
     assert record.cost is not None
     assert record.test_accuracy is not None
     valid = "" if record.valid else f"  INVALID: {record.invalid_reason}"

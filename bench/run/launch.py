@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from greenprune.bench.errors import UserError, is_full
+from greenprune.bench.foreign import shortened
 from greenprune.bench.plan.plan import Run, State, resolved, state
 from greenprune.bench.records.folder import locked, make_writable
 from greenprune.bench.records.record import Failure, Record, write_record
@@ -19,6 +21,7 @@ from greenprune.bench.suite.recipe import Running
 from greenprune.bench.training import files
 
 LAST_LINES = 30
+MODEL_FILE = "model.safetensors"  # as in greenprune.bench.records.store, which imports safetensors
 
 
 class Display(Protocol):
@@ -36,6 +39,7 @@ class Outcome:
     finished: tuple[str, ...]
     failed: tuple[str, ...]
     skipped: tuple[str, ...]  # complete before
+    without_network: tuple[str, ...] = ()  # of these, those whose network is gone
 
 
 def launch(
@@ -49,6 +53,7 @@ def launch(
     overrides: tuple[str, ...] = (),
     shares: Sequence[tuple[int, ...]] = ((),),
     running: Running | None = None,
+    remake: bool = False,
 ) -> Outcome:
     """Run everything in `runs` that has no complete record in `folder` (results/<suite>).
 
@@ -56,6 +61,7 @@ def launch(
         overrides: what the command line changed in the suite, for the records.
         shares: the cores of each worker, as many workers at a time; see `process.share_cores`.
         running: how runs are kept going.
+        remake: whether complete runs whose network is gone are run again.
 
     Raises:
         UserError: `folder` cannot be written, has a file where a run needs a folder, is in use by another process, or
@@ -70,7 +76,7 @@ def launch(
     with locked(folder):
         refuse_changed({run.key: state(run, folder) for run in runs if not run.pilot}, folder)
         for group in ([run for run in runs if not run.pilot], [run for run in runs if run.pilot]):
-            todo, kept = left_to_do(group, folder)
+            todo, kept = left_to_do(group, folder, remake=remake)
             skipped += kept
 
             def one(numbered: tuple[int, Run], cores: tuple[int, ...], total: int = len(todo)) -> tuple[str, bool]:
@@ -97,13 +103,15 @@ def launch(
         finished=tuple(key for key, done in ended if done),
         failed=tuple(key for key, done in ended if not done),
         skipped=tuple(skipped),
+        without_network=tuple(key for key in skipped if not has_network(folder / key)),
     )
 
 
-def left_to_do(runs: list[Run], folder: Path) -> tuple[list[Run], list[str]]:
+def left_to_do(runs: list[Run], folder: Path, *, remake: bool = False) -> tuple[list[Run], list[str]]:
     """The runs that have no complete record in `folder`, with all their settings; and the keys of those that have.
 
-    A run whose length follows from others that have no result keeps its settings, and fails when it comes to it.
+    A run whose length follows from others that have no result keeps its settings, and fails when it comes to it. `remake`:
+    a run without its network counts as one without a record.
 
     Raises:
         UserError: a complete record was made with other settings.
@@ -119,12 +127,17 @@ def left_to_do(runs: list[Run], folder: Path) -> tuple[list[Run], list[str]]:
         found = state(run, folder)
         if not (run.pilot and run.settings.steps is None):  # else nobody knows what its settings should be
             refuse_changed({run.key: found}, folder)
-        if found.done:
+        if found.done and not (remake and not has_network(folder / run.key)):
             files.clear(folder / run.key)
             kept.append(run.key)
         else:
             todo.append(run)
     return todo, kept
+
+
+def has_network(folder: Path) -> bool:
+    """Whether the network of a finished run is there; results that are passed on often come without."""
+    return (folder / MODEL_FILE).is_file()
 
 
 def refuse_files(folder: Path, runs: list[Run]) -> None:
@@ -165,7 +178,8 @@ def run_job(job: Job, run: Run, display: Display, workers: Workers) -> Record:
             found = state(run, folder.parent)
             if found.record is not None and found.done:
                 return found.record
-        return failed(job, started_at, ended.reason or exit_reason(ended.code), tail(folder / OUTPUT_FILE))
+        output = tail(folder / OUTPUT_FILE)
+        return failed(job, started_at, ended.reason or why_ended(ended.code, output), output)
     except OSError as e:
         if is_full(e):
             raise full_disk(folder.parent) from None
@@ -197,6 +211,13 @@ def failed(job: Job, started_at: str, reason: str, last_output: str) -> Record:
     )
     write_record(record, Path(job.folder))
     return record
+
+
+def why_ended(code: int, output: str) -> str:
+    """In words, how a process ended; with the exception that its output ends with, where it does."""
+    last = next((line for line in reversed(output.splitlines()) if line.strip()), "")
+    named = re.match(r"[A-Za-z_][\w.]*(Error|Exception|Exit|Interrupt|Warning|Group)\b", last)
+    return f"{shortened(last, 300)} ({exit_reason(code)})" if code > 0 and named else exit_reason(code)
 
 
 def tail(path: Path, lines: int = LAST_LINES) -> str:

@@ -15,6 +15,7 @@ from typing import Any
 
 import pandas as pd
 from greenprune.bench.errors import UserError
+from greenprune.bench.foreign import shortened
 from greenprune.bench.records.joint import Joint
 from greenprune.bench.records.record import RECORD_FILE, Record, read_record
 from greenprune.bench.records.tuning import Tuning, read_tuning, tuning_files
@@ -23,6 +24,9 @@ from greenprune.plots.frame.joint import choose
 from greenprune.plots.frame.problems import Problem, problems_of
 from greenprune.plots.frame.rows import KINDS, inference_row, machine_label, run_row
 from greenprune.plots.frame.views import Found, in_views, view_of
+
+LONGEST_NAME = 200
+"""Of a suite, a run or a method in a record; a suite allows less."""
 
 GROUP_COLUMNS = ("folder", "suite", "dataset", "model", "machine", "view")
 """Runs are compared with one another only where all of these agree."""
@@ -180,6 +184,10 @@ def load(results: Path | Sequence[Path]) -> Results:
             what = str(e).removeprefix(f"{path}: ")
             problems.append(Problem("unreadable", str(path), what, "it is left out of everything here"))
             continue
+        odd = _what_is_odd(record)
+        if odd:
+            problems.append(Problem("unreadable", str(path), odd, "it is left out of everything here"))
+            continue
         problems.extend(problems_of(record))
         if record.status == "done":
             done.append((folder_name, record, path.parent))
@@ -216,6 +224,23 @@ def load(results: Path | Sequence[Path]) -> Results:
         problems=tuple(problems),
         tunings=tuple(tunings),
     )
+
+
+def _what_is_odd(record: Record) -> str | None:
+    """What in a record of the right form no run can have written, so that nothing can be drawn of it."""
+    if view_of(record) not in VIEW_NAMES:
+        return f'settings.view = "{shortened(view_of(record))}"; allowed: {", ".join(VIEW_NAMES)}'
+    for name in ("suite", "key", "method", "method_name"):
+        if len(getattr(record, name)) > LONGEST_NAME:
+            return f"{name} has {len(getattr(record, name)):,} characters; allowed are {LONGEST_NAME}"
+    if record.status == "done":
+        try:
+            _frame([run_row("", record) | {"view": ""}], RUN_COLUMNS)
+            for measured in record.inference:
+                inference_row(measured)
+        except (ArithmeticError, TypeError, ValueError, LookupError, AttributeError) as e:
+            return f"its figures make no row of a table ({type(e).__name__}: {shortened(str(e))})"
+    return None
 
 
 def _name_comparisons(runs: list[dict[str, Any]]) -> None:

@@ -83,7 +83,9 @@ def write_report(results_folders: Path | Sequence[Path], out: Path, commands: Se
         UserError: no records, a file that is none of those, or `out` cannot be written.
     """
     if (out / "figures").is_symlink():
-        raise UserError(f"{out / 'figures'}: is a link, and nothing is written to where it leads; delete it, or use --out")
+        raise UserError(
+            f"{out / 'figures'}: is a link, and nothing is written to where it leads; delete it, or use --out"
+        )
     results = load(results_folders)
     measured = load_commands(commands)
     parts = results.comparisons()
