@@ -13,7 +13,7 @@ _UNSEEN = re.compile(
     "\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff"  # no width, other directions of writing
     "\ud800-\udfff]"  # halves of a character, which no file takes
 )
-_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
+_FORMULA = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")  # the last four: of full width
 _MARKDOWN = re.compile(r"[\\`*|~]|(?<!\w)_|_(?!\w)|\[|\]|^(?=[#>+-])")
 
 
@@ -34,10 +34,11 @@ def shortened(text: str, longest: int = 80) -> str:
 
 
 def csv_cell(value: object) -> object:
-    """What a spreadsheet would take for a formula, with an apostrophe before it; numbers and all else as they are."""
-    if not isinstance(value, str) or not value.startswith(_FORMULA) or _is_number(value):
+    """Text in one line, with an apostrophe before what a spreadsheet would take for a formula; numbers as they are."""
+    if not isinstance(value, str):
         return value
-    return f"'{value}"
+    text = one_line(value)
+    return f"'{text}" if text.startswith(_FORMULA) and not _is_number(text) else text
 
 
 def markdown_cell(text: str) -> str:

@@ -95,7 +95,9 @@ def load(reference: str) -> type[Method]:
             raise MethodError(
                 f'there is no module "{e.name or module_name}" in the working directory or among the installed packages'
             ) from e
-        except Exception as e:  # importing runs the author's code
+        except KeyboardInterrupt:
+            raise
+        except BaseException as e:  # importing runs the author's code, which may also call sys.exit
             first_line = (str(e).strip().splitlines() or [""])[0]
             raise MethodError(f'importing "{module_name}" failed with {type(e).__name__}: {first_line}') from e
     found = getattr(module, attribute, None)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from greenprune.bench import terminal
-from greenprune.bench.cli.place import intensity_of, place_arguments
+from greenprune.bench.cli.place import LONGEST_IDLE_S, intensity_of, place_arguments
 from greenprune.bench.energy import EnergyMeter
 from greenprune.bench.energy.carbon import GridIntensity
 from greenprune.bench.energy.carbon import place as place_of_grid
@@ -39,8 +39,8 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
 
 def command_doctor(arguments: argparse.Namespace) -> int:
     """Prints the table; returns 0 also where nothing can be measured: the doctor is well, and says what is not."""
-    if not 0 <= arguments.idle < float("inf"):
-        raise UserError(f"--idle {arguments.idle:g}: allowed is a number of seconds from 0")
+    if not 0 <= arguments.idle <= LONGEST_IDLE_S:
+        raise UserError(f"--idle {arguments.idle:g}: allowed is a number of seconds from 0 to {LONGEST_IDLE_S:g}")
     path = arguments.json
     if path is not None and (path.is_dir() or not path.absolute().parent.is_dir()):
         raise UserError(f"--json {path}: cannot be written; allowed is a file in a folder that exists")

@@ -18,7 +18,7 @@ from textwrap import shorten
 from typing import Any
 
 from greenprune.bench import terminal
-from greenprune.bench.cli.place import intensity_of, place_arguments, place_of
+from greenprune.bench.cli.place import LONGEST_IDLE_S, intensity_of, place_arguments, place_of
 from greenprune.bench.cli.saving import Rows
 from greenprune.bench.command.account import CommandUsage
 from greenprune.bench.command.counts import count_from_files, given_units, written_ns
@@ -90,8 +90,8 @@ def command_energy(arguments: argparse.Namespace) -> int:
         raise UserError(f"{arguments.stray[0]}: put -- before the command: greenprune energy [options] -- COMMAND ...")
     if not command:
         raise UserError("there is no command; allowed: greenprune energy [options] -- COMMAND ...")
-    if not 0 <= arguments.idle < float("inf"):
-        raise UserError(f"--idle {arguments.idle:g}: allowed is a number of seconds from 0")
+    if not 0 <= arguments.idle <= LONGEST_IDLE_S:
+        raise UserError(f"--idle {arguments.idle:g}: allowed is a number of seconds from 0 to {LONGEST_IDLE_S:g}")
     _check_outputs(arguments.json, arguments.csv, arguments.plot)
     units = given_units(arguments.units)
     code = measure(

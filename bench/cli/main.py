@@ -12,6 +12,7 @@ from typing import Any
 
 from greenprune.bench import terminal
 from greenprune.bench.errors import UserError, is_full
+from greenprune.bench.foreign import shortened
 from greenprune.bench.run.stop import INTERRUPTED, Stopped, interruptible
 
 COMMANDS = {
@@ -63,12 +64,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _not_written(error: OSError) -> int:
-    """One sentence for a disk without space, and for output that cannot be printed; raises whatever else it is."""
+    """One sentence for a full disk, a file that cannot be used, output that cannot be printed; raises whatever else it is."""
     if is_full(error):
         where = f"{error.filename}: " if error.filename else ""
         terminal.complain(f"{where}there is no space left on the disk; make space and start it again")
     elif error.filename is None and error.errno in (errno.EIO, errno.EBADF):
         terminal.complain(f"standard output: cannot be written ({error.strerror})")
+    elif error.filename is not None:  # whatever is wrong with a file, it is not greenprune
+        terminal.complain(f"{shortened(str(error.filename), 300)}: {error.strerror or type(error).__name__}")
     else:
         raise error
     terminal.drop_output()

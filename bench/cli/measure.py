@@ -198,6 +198,6 @@ def _seconds(text: str) -> float:
         value = float(text)
     except ValueError:
         value = math.nan
-    if not 0 < value < math.inf:
-        raise argparse.ArgumentTypeError(f"{text}: allowed is a number of seconds above 0")
+    if not 0 < value <= 3600:
+        raise argparse.ArgumentTypeError(f"{text[:40]}: allowed is a number of seconds above 0, at most 3600")
     return value

@@ -18,6 +18,9 @@ from greenprune.bench.energy.carbon import (
 if TYPE_CHECKING:
     from greenprune.bench.suite.suite import Suite
 
+LONGEST_IDLE_S = 86_400.0
+"""For which idle power may be measured."""
+
 PLACE_KEYS = ("country", "region", "cloud", "gco2e_per_kwh")
 
 

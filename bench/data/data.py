@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import http.client
 import os
+from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -83,6 +84,7 @@ _CIFAR = {
     "cifar100": _Published(100, ("fine_label", "label"), (0.5071, 0.4865, 0.4409), "CIFAR100"),
 }
 MEAN_TOLERANCE = 0.001
+REPEATED_SHARE = 0.001  # of a set may be there twice without a word
 
 
 def load(name: str, root: Path | str | None = None) -> Dataset:
@@ -136,7 +138,12 @@ def limited(data: Dataset, count: int) -> Dataset:
 def data_root(root: Path | str | None) -> Path:
     """The data folder: `root` (the command line's `--data`), else `GREENPRUNE_DATA`, else the user's cache folder."""
     chosen = root if root is not None else os.environ.get("GREENPRUNE_DATA") or cache_folder()
-    return Path(chosen).expanduser()
+    try:
+        return Path(chosen).expanduser()
+    except RuntimeError:
+        raise UserError(
+            f"{chosen}: there is no such user; allowed for --data and GREENPRUNE_DATA is a folder"
+        ) from None
 
 
 def _digits() -> Dataset:
@@ -162,7 +169,7 @@ def _cifar(name: str, root: Path) -> Dataset:
         for kind, split, count in complete
         if len(split) != count
     )
-    data = _dataset(name, published.classes, train, test, notes=notes)
+    data = _dataset(name, published.classes, train, test, notes=(*notes, *repeated(train.images, test.images)))
     if len(train) >= published.train_images:
         _check_published(name, folder or root, train, data.mean)
     return data
@@ -220,6 +227,25 @@ def _check_published(name: str, folder: Path, train: Split, mean: RGB) -> None:
             f"{folder}: the training images have the channel means {_format(mean)}; those of {name} are "
             f"{_format(published.mean)}, allowed is a difference of {MEAN_TOLERANCE}"
         )
+
+
+def repeated(train: Tensor, test: Tensor) -> tuple[str, ...]:
+    """What to say where images are there twice: test images among those trained on, or a file of them under two names.
+
+    A few are in published sets too.
+    """
+    seen = Counter(hash(image.tobytes()) for image in train.numpy())
+    again = sum(count - 1 for count in seen.values())
+    known = sum(hash(image.tobytes()) in seen for image in test.numpy())
+    notes = []
+    if again > REPEATED_SHARE * len(train):
+        notes.append(f"{again:,} of {len(train):,} training images are copies of others: is a file there twice?")
+    if known > REPEATED_SHARE * len(test):
+        notes.append(
+            f"{known:,} of {len(test):,} test images are among the training images too: test accuracy is no measure of "
+            "what was learnt"
+        )
+    return tuple(notes)
 
 
 def _format(values: RGB) -> str:

@@ -7,6 +7,7 @@ the encoded file in `bytes`) and one of integer labels.
 from __future__ import annotations
 
 import io
+import os
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -25,6 +26,9 @@ IMAGE_COLUMNS = ("img", "image")
 FORMATS = ("PNG", "WEBP", "JPEG", "BMP", "GIF", "TIFF")  # naming them halves the time that Pillow takes to guess
 ROWS_AT_ONCE = 1000
 
+MODES = ("RGB", "L", "P", "1", "RGBA", "LA", "PA", "RGBX", "CMYK", "YCbCr", "HSV", "LAB")
+"""Pillow's names for 8 bits a channel; 16-bit and float pictures would be cut off at 255."""
+
 _SHARD = re.compile(r"-(\d+)-of-(\d+)")
 
 
@@ -42,6 +46,10 @@ def shards(folder: Path, split: str) -> list[Path]:
     paths = sorted(folder.glob(f"{split}-*.parquet"))
     if not paths:
         raise UserError(f"{folder}: there is no {split}-*.parquet; allowed is a folder with training and test files")
+    for path in paths:
+        if not path.is_file():
+            what = f"is a link to {os.readlink(path)}, which is no file" if path.is_symlink() else "is no file"
+            raise UserError(f"{path}: {what}; allowed is a complete Parquet file")
     numbered = [(int(m[1]), int(m[2])) for path in paths if (m := _SHARD.search(path.name))]
     totals = {total for _, total in numbered}
     if len(totals) > 1:
@@ -129,13 +137,19 @@ def _decode(place: str, data: bytes | None) -> np.ndarray:
         raise UserError(f"{place}: holds no image bytes; allowed is an encoded image in every row")
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-            if image.size == (SIDE, SIDE):  # before decoding: a huge image is not worth its memory
+            mode = image.mode
+            if image.size == (SIDE, SIDE) and mode in MODES:  # before decoding: a huge image is not worth its memory
                 return np.asarray(image.convert("RGB") if image.mode != "RGB" else image)
             width, height = image.size
     except Exception as error:  # on damaged bytes Pillow's plugins raise almost anything
         raise UserError(
             f"{place}: the image cannot be decoded ({_first_line(error)}); allowed is {', '.join(FORMATS)}"
         ) from error
+    if mode not in MODES:
+        raise UserError(
+            f"{place}: the image has pixels of the kind {mode}, which would become black or white; allowed are 8 bits for "
+            f"each colour ({', '.join(MODES)})"
+        )
     raise UserError(f"{place}: the image has {width}×{height} pixels; allowed is {SIDE}×{SIDE}")
 
 

@@ -94,7 +94,9 @@ def _user_factory(name: str, module_name: str, attribute: str) -> Callable[[int]
                 f'model = "{name}": there is no module "{error.name or module_name}" in the working directory or among '
                 "the installed packages"
             ) from error
-        except Exception as error:  # importing runs the user's code
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # importing runs the user's code, which may also call sys.exit
             raise UserError(f'model = "{name}": importing "{module_name}" failed with {brief(error)}') from error
     factory = getattr(module, attribute, None)
     if factory is None:
@@ -122,7 +124,7 @@ def _importable_working_directory() -> Iterator[None]:
         sys.path.remove(folder)
 
 
-def brief(error: Exception) -> str:
+def brief(error: BaseException) -> str:
     """Type and first line of an error, for use inside a sentence."""
     text = str(error).strip()
     first_line = text.splitlines()[0].rstrip(".") if text else ""

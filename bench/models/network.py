@@ -31,7 +31,9 @@ def build(name: str, classes: int, seed: int | None = None) -> nn.Module:
     with _seeded(seed):
         try:
             model = factory(classes)
-        except Exception as error:  # a user's factory may raise anything
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # a user's factory may raise anything
             raise UserError(f"{name}: building it for {classes} classes failed with {brief(error)}") from error
     if not isinstance(model, nn.Module):
         raise UserError(f"{name}: returned a {type(model).__name__}; allowed is a torch.nn.Module")
@@ -58,7 +60,9 @@ def _check_output(name: str, model: nn.Module, classes: int) -> None:
     example = torch.zeros(1, 3, 32, 32, device=next((p.device for p in model.parameters()), None))
     try:
         output = model.eval()(example)
-    except Exception as error:  # somebody else's forward
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # somebody else's forward
         raise UserError(f"{name}: does not run on 32×32 images with three channels: {brief(error)}") from error
     finally:
         model.train(training)

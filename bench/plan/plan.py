@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from greenprune.bench import models
 from greenprune.bench.data.data import Dataset
 from greenprune.bench.errors import UserError
+from greenprune.bench.foreign import shortened
 from greenprune.bench.inference.pair import CPU_BLOCK_S, GPU_BLOCK_S, LONGER, MIN_BLOCKS
 from greenprune.bench.machine.precision import autocast_for
 from greenprune.bench.records.record import RECORD_FILE, Record, read_record
@@ -29,6 +30,8 @@ ORDER_SEED = 0
 CALIBRATION_S = {"latency": 60.0, "energy": 120.0}  # of ResNet-20 on one core, at a batch size of 64
 WARM_UP_BLOCKS = 2.5  # of an inference measurement
 IDLE_S = 30.0  # a GPU rests before a run, for net energy
+LONGEST_KEY = 200  # of what file systems allow; files are written beside with longer names
+INFERENCE_IMAGES = 256  # are always enough for a batch, of fewer some are repeated
 STARTUP_S = 15.0  # interpreter, imports and data of a fresh process
 
 
@@ -56,6 +59,12 @@ def plan(suite: Suite, data: Mapping[str, Dataset], device: str) -> list[Run]:
     """
     runs = [run for pair in suite.pairs for run in _of_pair(suite, pair, data[pair.dataset], device)]
     before: set[str] = set()
+    longest = max((run.key for run in runs), key=len)
+    if len(longest) > LONGEST_KEY:
+        raise UserError(
+            f"{suite.name}: the folder of a run would be called {shortened(longest)}, which has {len(longest)} characters; "
+            f"allowed: at most {LONGEST_KEY}, by shorter labels or a shorter name of the network"
+        )
     for run in runs:
         if run.key in before:
             raise UserError(f"two runs of {suite.name} would be called {run.key}; allowed: labels that tell them apart")
@@ -70,6 +79,7 @@ def plan(suite: Suite, data: Mapping[str, Dataset], device: str) -> list[Run]:
 def _of_pair(suite: Suite, pair: Pair, data: Dataset, device: str) -> list[Run]:
     images = {"train": len(data.train.labels), "holdout": len(data.holdout.labels), "test": len(data.test.labels)}
     refuse_small_allowances(suite, steps_per_epoch=len(data.train.labels) // suite.training.batch_size)
+    _refuse_batches(suite, pair, images)
     runs = []
     for entry in suite.methods:
         prunes = find(entry.name).prunes
@@ -93,6 +103,22 @@ def _of_pair(suite: Suite, pair: Pair, data: Dataset, device: str) -> list[Run]:
                 )
                 runs.append(Run(run_key(entry, budget, seed, pair), settings, pair=pair))
     return runs
+
+
+def _refuse_batches(suite: Suite, pair: Pair, images: Mapping[str, int]) -> None:
+    """Raise UserError where a batch would hold more images than there are: no step, or figures of repeated images."""
+    size = suite.training.batch_size
+    if size > images["train"]:
+        raise UserError(
+            f"{suite.name}: training.batch_size = {size}: is more than the {images['train']:,} training images of "
+            f"{pair.dataset}; allowed: 1 to {images['train']}"
+        )
+    for size in suite.measurement.inference_batch_sizes:
+        if size > max(images["test"], INFERENCE_IMAGES):
+            raise UserError(
+                f"{suite.name}: measurement.inference_batch_sizes: {size} is more than the {images['test']:,} test images "
+                f"of {pair.dataset}; allowed: 1 to {max(images['test'], INFERENCE_IMAGES)}"
+            )
 
 
 def equalled(run: Run) -> bool:

@@ -68,6 +68,9 @@ def main(argv: list[str]) -> int:
             raise
         emit("full", reason=str(e))
         return 1
+    except SystemExit as e:
+        emit("failed", reason=f"SystemExit: {e}: a network or a method called sys.exit")
+        raise
     return 0
 
 

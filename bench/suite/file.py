@@ -11,10 +11,16 @@ from pathlib import Path
 from typing import Any
 
 from greenprune.bench.errors import UserError, did_you_mean
+from greenprune.bench.foreign import shortened
 from greenprune.bench.suite.overrides import Override, changed
 from greenprune.bench.suite.suite import Suite, schema
 from greenprune.bench.suite.validation import sentences
 from pydantic import ValidationError
+
+LARGEST_BYTES = 10_000_000
+MOST_LINES = 20
+"""Of what is wrong with a suite."""
+DEEPEST = 50
 
 
 def shipped() -> dict[str, Traversable]:
@@ -41,7 +47,10 @@ def load_suite(name_or_path: str, overrides: Sequence[Override] = ()) -> Suite:
         entries = data.get("methods")
         names = [m.get("name") for m in entries if isinstance(m, dict)] if isinstance(entries, list) else []
         lines = sentences(e, schema(n for n in names if isinstance(n, str) and ":" in n), data)
-        raise UserError("\n".join(f"{_source(line, typed, name_or_path)}: {line}" for line in lines)) from None
+        told = [f"{_source(line, typed, name_or_path)}: {line}" for line in lines[:MOST_LINES]]
+        if len(lines) > MOST_LINES:
+            told.append(f"{name_or_path}: and {len(lines) - MOST_LINES:,} more that are wrong")
+        raise UserError("\n".join(told)) from None
 
 
 def _source(line: str, typed: Mapping[str, str], name: str) -> str:
@@ -59,7 +68,13 @@ def _read(name_or_path: str) -> str:
     known = shipped()
     source = known.get(name_or_path) or Path(name_or_path)
     try:
-        return source.read_text(encoding="utf-8")
+        with source.open("rb") as file:
+            content = file.read(LARGEST_BYTES + 1)  # not to its end, which a device may not have
+        if len(content) > LARGEST_BYTES:
+            raise UserError(
+                f"{name_or_path}: is larger than {LARGEST_BYTES / 1e6:g} MB; allowed: a TOML file of a suite"
+            )
+        return content.decode("utf-8-sig").replace("\r\n", "\n")
     except FileNotFoundError:
         raise UserError(
             f"{name_or_path}: no such suite; allowed: {', '.join(known)}, or the path of a TOML file"
@@ -75,9 +90,26 @@ def _read(name_or_path: str) -> str:
 
 def _parse(text: str, name: str) -> dict[str, Any]:
     try:
-        return tomllib.loads(text)
+        data = tomllib.loads(text)
+        _check_depth(data)
+        return data
+    except RecursionError:
+        raise UserError(
+            f"{name}: not a suite: lists or tables are nested too deeply; allowed: {DEEPEST} deep"
+        ) from None
     except tomllib.TOMLDecodeError as e:
         lines = text.split("\n")
         end = f"at line {len(lines)}, column {len(lines[-1]) + 1}, the end"
         what = str(e).replace("at end of document", end)
-        raise UserError(f"{name}: not TOML: {what}") from None
+        raise UserError(f"{name}: not TOML: {shortened(what, 300)}") from None
+    except ValueError as e:  # a date that there is not, a number of 5,000 digits
+        raise UserError(f"{name}: not TOML: {shortened(str(e), 300)}") from None
+
+
+def _check_depth(data: object, deep: int = 1) -> None:
+    """Raises RecursionError."""
+    if deep > DEEPEST:
+        raise RecursionError
+    for each in data.values() if isinstance(data, dict) else data if isinstance(data, list) else ():
+        if isinstance(each, dict | list):
+            _check_depth(each, deep + 1)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from greenprune.bench.errors import UserError, did_you_mean
+from greenprune.bench.foreign import shortened
 from greenprune.bench.suite.validation import key_path, shown
 
 WORD = re.compile(r"[A-Za-z][\w./:+-]*")
@@ -58,7 +59,7 @@ def overrides_of(
 
 def parsed(text: str) -> Override:
     """`KEY=VALUE` of `--set`. Raises UserError."""
-    given = f"--set {text}"
+    given = f"--set {shortened(text)}"
     key, equals, value = (part.strip() for part in text.partition("="))
     if not equals or not key or not value:
         raise UserError(f"{given}: allowed is KEY=VALUE, such as training.epochs=24")
@@ -67,7 +68,9 @@ def parsed(text: str) -> Override:
     except (ValueError, RecursionError):
         keys = ()
     if not keys:
-        raise UserError(f"{given}: {key} is no key; allowed: names with dots between them, such as training.epochs")
+        raise UserError(
+            f"{given}: {shortened(key)} is no key; allowed: names with dots between them, such as training.epochs"
+        )
     if WORD.fullmatch(value) and value not in ("true", "false", "inf", "nan"):
         return Override(given, keys, value)
     try:
@@ -76,7 +79,7 @@ def parsed(text: str) -> Override:
         table = {}
     if list(table) != ["value"]:
         raise UserError(
-            f"{given}: {value} is no TOML value; allowed: a number, true or false, a word, "
+            f"{given}: {shortened(value)} is no TOML value; allowed: a number, true or false, a word, "
             "\"a text\" in quotes (the shell needs '…' around them), or a [list] of these"
         )
     return Override(given, keys, table["value"])

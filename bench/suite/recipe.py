@@ -23,13 +23,15 @@ def refused(sentence: str) -> PydanticCustomError:
 class Training(Part):
     """The recipe, the same for every method."""
 
-    epochs: int = Field(ge=1, description="passes over the training images, all phases of a method together")
-    batch_size: int = Field(128, ge=1, description="images per optimizer step")
+    epochs: int = Field(
+        ge=1, le=1_000_000, description="passes over the training images, all phases of a method together"
+    )
+    batch_size: int = Field(128, ge=1, le=65536, description="images per optimizer step")
     optimizer: Literal["sgd"] = Field("sgd", description="stochastic gradient descent with momentum")
-    learning_rate: float = Field(0.1, gt=0, description="learning rate at the end of the warm-up")
+    learning_rate: float = Field(0.1, gt=0, le=1000, description="learning rate at the end of the warm-up")
     momentum: float = Field(0.9, ge=0, lt=1, description="momentum of the optimizer")
     nesterov: bool = Field(True, validate_default=True, description="use Nesterov's form of the momentum")
-    weight_decay: float = Field(5e-4, ge=0, description="factor of the L2 penalty on the weights")
+    weight_decay: float = Field(5e-4, ge=0, le=1000, description="factor of the L2 penalty on the weights")
     schedule: Literal["linear", "cosine"] = Field("cosine", description="how the learning rate decays to 0")
     warmup_epochs: float = Field(1.0, ge=0, description="epochs over which the learning rate rises from 0")
     label_smoothing: float = Field(0.0, ge=0, lt=1, description="share of the target that is spread over all classes")
@@ -60,19 +62,29 @@ class Training(Part):
         return warmup_epochs
 
 
+LONGEST_MINUTES = 365 * 24 * 60.0
+
+
 class Running(Part):
     """How runs are kept going. Nothing here decides what a run results in."""
 
     checkpoint_minutes: float = Field(
-        5.0, gt=0, description="between two checkpoints of a training; one that was interrupted goes on from the last"
+        5.0,
+        gt=0,
+        le=LONGEST_MINUTES,
+        description="between two checkpoints of a training; one that was interrupted goes on from the last",
     )
     timeout_minutes: float | None = Field(
         None,
         gt=0,
+        le=LONGEST_MINUTES,
         description="a run that takes longer is saved and ended; started again it goes on; by default none is",
     )
     heartbeat_minutes: float = Field(
-        30.0, gt=0, description="a run that gives no sign of life for so long is ended: no step, and no processor time"
+        30.0,
+        gt=0,
+        le=LONGEST_MINUTES,
+        description="a run that gives no sign of life for so long is ended: no step, and no processor time",
     )
 
 
@@ -80,7 +92,10 @@ class Allowance(Part):
     """What a run may spend on training, all phases of its method together. A run that overdraws it stops and fails."""
 
     samples: int | None = Field(
-        None, ge=1, description="training images, repeats counted; by default those of the recipe's epochs"
+        None,
+        ge=1,
+        le=2**63 - 1,
+        description="training images, repeats counted; by default those of the recipe's epochs",
     )
     macs: float | None = Field(
         None,

@@ -99,7 +99,7 @@ def _model_is_known(model: str) -> str:
 
 Budget = Annotated[float, Field(gt=0, lt=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]  # what every library's generator takes
-BatchSize = Annotated[int, Field(ge=1)]
+BatchSize = Annotated[int, Field(ge=1, le=65536)]
 CrossChecks = Annotated[
     tuple[Literal["codecarbon", "zeus"], ...],
     Field(strict=False, json_schema_extra={"uniqueItems": True}),
@@ -118,6 +118,7 @@ class MethodEntry(Part):
     label: str = Field(
         "",
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$",
+        max_length=100,  # part of a folder's name
         description="what tables, figures and folders call it; by default the method's name",
         json_schema_extra=_without_default,
     )
@@ -164,7 +165,7 @@ class Measurement(Part):
     """What is measured on each finished network, side by side with the dense one."""
 
     inference_batch_sizes: EachOnce[BatchSize] = Field((1, 64), description="images per forward pass")
-    inference_seconds: float = Field(3.0, gt=0, description="seconds measured per network and batch size")
+    inference_seconds: float = Field(3.0, gt=0, le=3600, description="seconds measured per network and batch size")
     country: str | None = Field(
         None, description="ISO 3166 alpha-3 code of the country whose grid is used; by default the world's average"
     )
@@ -209,7 +210,9 @@ class Measurement(Part):
 class Suite(Part):
     """What a suite file holds."""
 
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$", description="name of the folder with the results")
+    name: str = Field(
+        pattern=r"^[a-z0-9][a-z0-9-]*$", max_length=100, description="name of the folder with the results"
+    )
     description: str = Field("", description="what the suite is for")
     dataset: Annotated[EachOnce[Annotated[str, AfterValidator(_dataset_is_known)]], WrapValidator(_alone)] = Field(
         description="images to learn; of several, each with each network"

@@ -34,6 +34,9 @@ _WRONG = {
     "less_than": "is too large",
     "less_than_equal": "is too large",
     "too_short": "is too short",
+    "too_long": "is too long",
+    "string_too_long": "is too long",
+    "int_parsing_size": "is too large",
     "string_pattern_mismatch": "has the wrong form",
 }
 
@@ -108,7 +111,8 @@ def allowed(node: dict[str, Any]) -> str:
         case "integer" | "number" as kind:
             return f"{'an integer' if kind == 'integer' else 'a number'} {bounds}".rstrip()
         case "string":
-            return f"text of the form {node['pattern'].strip('^$')}" if "pattern" in node else "text"
+            longest = f" of at most {node['maxLength']} characters" if "maxLength" in node else ""
+            return f"text{longest} of the form {node['pattern'].strip('^$')}" if "pattern" in node else f"text{longest}"
         case "boolean":
             return "true or false"
         case "array":

@@ -302,7 +302,7 @@ def test_the_command_measures_in_a_process_of_its_own_and_rebuilds_the_report(su
     [
         (["--threads", "0"], "allowed is a whole number from 1 to"),
         (["--batch-sizes", "1", "many"], "many: allowed is a whole number from 1 to"),
-        (["--seconds", "nan"], "allowed is a number of seconds above 0"),
+        (["--seconds", "nan"], "allowed is a number of seconds above 0, at most 3600"),
         (["--threads", "99999"], "--threads 99999: more than this machine's cores; allowed: 1 to"),
     ],
 )
