@@ -34,11 +34,11 @@ def shortened(text: str, longest: int = 80) -> str:
 
 
 def csv_cell(value: object) -> object:
-    """Text in one line, with an apostrophe before what a spreadsheet would take for a formula; numbers as they are."""
+    """With an apostrophe before text that a spreadsheet would take for a formula; numbers as they are."""
     if not isinstance(value, str):
         return value
-    text = one_line(value)
-    return f"'{text}" if text.startswith(_FORMULA) and not _is_number(text) else text
+    text = visible(value)
+    return f"'{text}" if text.lstrip().startswith(_FORMULA) and not _is_number(text) else text
 
 
 def markdown_cell(text: str) -> str:

@@ -69,7 +69,7 @@ def _is_echo(detail: Any) -> bool:
 def _sentence(detail: Any, schema: dict[str, Any], data: Any) -> str:
     kind, loc, value = detail["type"], detail["loc"], detail["input"]
     if kind == REFUSED:
-        while isinstance(loc[-1], int):
+        while loc and isinstance(loc[-1], int):
             loc = loc[:-1]
         return key_path((*loc[:-1], detail["msg"]))  # the message begins with the last key
     if kind == "extra_forbidden":

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from greenprune.bench.cli.main import main
 from greenprune.bench.errors import UserError
+from greenprune.bench.foreign import shortened
 from greenprune.bench.records.record import read_record
 from greenprune.bench.suite.file import load_suite
 from greenprune.bench.suite.overrides import overrides_of
@@ -73,7 +74,7 @@ def test_values_are_those_of_toml_and_words_need_no_quotes(text: str, value: obj
         (["seeds="], "allowed is KEY=VALUE, such as training.epochs=24"),
         (["a b=1"], "a b is no key; allowed: names with dots between them, such as training.epochs"),
         (["seeds=[1, 2"], "[1, 2 is no TOML value; allowed: a number, true or false, a word, "),
-        (["seeds=1\nname=3"], "1\nname=3 is no TOML value; "),
+        (["seeds=1\nname=3"], "1 name=3 is no TOML value; "),
         (["seeds=" + "[" * 5000], "no TOML value"),
         (["seeds=[1]", "seeds=[2]"], "--set seeds=[1] sets seeds too; allowed: each key once"),
     ],
@@ -81,7 +82,7 @@ def test_values_are_those_of_toml_and_words_need_no_quotes(text: str, value: obj
 def test_what_is_wrong_is_said_in_the_words_of_the_file_after_the_option(texts: list[str], sentence: str) -> None:
     with pytest.raises(UserError) as caught:
         changed(*texts)
-    assert str(caught.value).startswith(f"--set {texts[-1]}: ")
+    assert str(caught.value).startswith(f"--set {shortened(texts[-1])}: ")
     assert sentence in str(caught.value)
 
 

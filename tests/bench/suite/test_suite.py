@@ -147,7 +147,7 @@ TRAINING_KEYS = (
             "seeds = [0, 1]",
             "seed = 0",
             "seed = 0: unknown key; allowed: name, description, dataset, train_images, model, budgets, cost, round_to, "
-            'tolerance, seeds, training, allowance, views, methods, measurement (did you mean "seeds"?)',
+            'tolerance, seeds, training, allowance, views, methods, measurement, run (did you mean "seeds"?)',
         ),
         (
             "epochs = 2",
@@ -208,14 +208,26 @@ TRAINING_KEYS = (
             "[0, true]",
             "seeds[1] = true: is not an integer; allowed: an integer at least 0 and below 4294967296",
         ),
-        ("epochs = 2", 'epochs = "2"', 'training.epochs = "2": is not an integer; allowed: an integer at least 1'),
-        ("epochs = 2", "epochs = 2.0", "training.epochs = 2.0: is not an integer; allowed: an integer at least 1"),
+        (
+            "epochs = 2",
+            'epochs = "2"',
+            'training.epochs = "2": is not an integer; allowed: an integer at least 1 and at most 1000000',
+        ),
+        (
+            "epochs = 2",
+            "epochs = 2.0",
+            "training.epochs = 2.0: is not an integer; allowed: an integer at least 1 and at most 1000000",
+        ),
         (
             "epochs = 2",
             "epochs = 2\naugment = 1",
             "training.augment = 1: is not true or false; allowed: true or false",
         ),
-        ('"mine"', "1979-05-27", 'name = "1979-05-27": is not text; allowed: text of the form [a-z0-9][a-z0-9-]*'),
+        (
+            '"mine"',
+            "1979-05-27",
+            'name = "1979-05-27": is not text; allowed: text of at most 100 characters of the form [a-z0-9][a-z0-9-]*',
+        ),
         (
             '{ norm = "l2" }',
             "3",
@@ -227,17 +239,21 @@ TRAINING_KEYS = (
             f'methods[1].options.train_share = "0.5": is not a number; allowed: {BUDGET}',
         ),
         # The rest
-        ("epochs = 2", "", "training.epochs: is missing; allowed: an integer at least 1"),
-        ('"mine"', '"My suite"', 'name = "My suite": has the wrong form; allowed: text of the form [a-z0-9][a-z0-9-]*'),
+        ("epochs = 2", "", "training.epochs: is missing; allowed: an integer at least 1 and at most 1000000"),
+        (
+            '"mine"',
+            '"My suite"',
+            'name = "My suite": has the wrong form; allowed: text of at most 100 characters of the form [a-z0-9][a-z0-9-]*',
+        ),
         (
             '"l2"\noptions',
             '".."\noptions',
-            'methods[1].label = "..": has the wrong form; allowed: text of the form [A-Za-z0-9][A-Za-z0-9._+-]*',
+            'methods[1].label = "..": has the wrong form; allowed: text of at most 100 characters of the form [A-Za-z0-9][A-Za-z0-9._+-]*',
         ),
         (
             'label = "l2"',
             'label = "gated"',
-            'methods[1].label = "gated": is there twice; allowed: text of the form [A-Za-z0-9][A-Za-z0-9._+-]*, once',
+            'methods[1].label = "gated": is there twice; allowed: text of at most 100 characters of the form [A-Za-z0-9][A-Za-z0-9._+-]*, once',
         ),
         (
             "epochs = 2",
