@@ -202,7 +202,7 @@ def test_a_run_that_dies_is_recorded_and_the_others_go_on(fated: Fated) -> None:
     assert "Segmentation fault" in crashed.last_output  # and where it happened:
     assert "tiny_networks.py" in crashed.last_output
     raised = failure(fated.folder, "gated-0.5-s2")
-    assert raised.reason == "exit code 1"
+    assert raised.reason == "RuntimeError: no luck today (exit code 1)"
     assert raised.last_output.splitlines()[-1] == "RuntimeError: no luck today"
 
 

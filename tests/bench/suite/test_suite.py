@@ -248,12 +248,14 @@ TRAINING_KEYS = (
         (
             '"l2"\noptions',
             '".."\noptions',
-            'methods[1].label = "..": has the wrong form; allowed: text of at most 100 characters of the form [A-Za-z0-9][A-Za-z0-9._+-]*',
+            'methods[1].label = "..": has the wrong form; allowed: text '
+            "of at most 100 characters of the form [A-Za-z0-9][A-Za-z0-9._+-]*",
         ),
         (
             'label = "l2"',
             'label = "gated"',
-            'methods[1].label = "gated": is there twice; allowed: text of at most 100 characters of the form [A-Za-z0-9][A-Za-z0-9._+-]*, once',
+            'methods[1].label = "gated": is there twice; allowed: text '
+            "of at most 100 characters of the form [A-Za-z0-9][A-Za-z0-9._+-]*, once",
         ),
         (
             "epochs = 2",
