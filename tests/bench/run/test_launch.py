@@ -210,7 +210,7 @@ def test_failures_are_named_beside_the_table_of_what_was_finished(fated: Fated) 
     assert "failed: killed by signal 11 (SIGSEGV)" in fated.out
     assert "wrote " in fated.out
     assert (fated.folder / "table.csv").read_text().count("\n") == 2  # the heading and one run
-    assert [line.split(", see")[0].rsplit("/")[-1] for line in sorted(fated.err.splitlines())] == [
+    assert [line.split(": ")[1].rsplit("/")[-1] for line in sorted(fated.err.splitlines())] == [
         "gated-0.5-s1 failed",
         "gated-0.5-s2 failed",
     ]
