@@ -39,7 +39,8 @@ class AmdSmi:
             raise
         except Exception as e:  # amdsmi raises KeyError and OSError where its shared library is missing
             raise ImportError(f"{type(e).__name__}: {e}") from None
-        self.call("amdsmi_init")
+        with quiet_import():
+            self.call("amdsmi_init")
 
     def call(self, function: str, *arguments: Any) -> Any:
         """Call a function of amdsmi. Raises SensorError with what the library says."""
