@@ -19,7 +19,7 @@ from typing import Any
 
 from greenprune.bench import terminal
 from greenprune.bench.cli.place import LONGEST_IDLE_S, intensity_of, place_arguments, place_of
-from greenprune.bench.cli.saving import Rows
+from greenprune.bench.cli.saving import Rows, followed
 from greenprune.bench.command.account import CommandUsage
 from greenprune.bench.command.counts import count_from_files, given_units, written_ns
 from greenprune.bench.command.process import EndedEarlyError, WrappedCommand, die_as
@@ -197,7 +197,8 @@ class Report:
         json_path: Path | None,
         rows: Rows | None,
     ) -> None:
-        self._json_path, self._rows, self._usage = json_path, rows, usage
+        self._json_path = None if json_path is None else followed(json_path)
+        self._rows, self._usage = rows, usage
         self._intensity, self._pue = intensity, pue
         self._stored = {
             "command": shlex.join(command),

@@ -24,10 +24,10 @@ class Rows:
 
     def __init__(self, path: Path) -> None:
         """Raises UserError when the file holds other columns."""
-        self._path = path
+        self._path = followed(path)
         self._mine = ""
         with contextlib.suppress(FileNotFoundError):
-            self._check(_text(path))
+            self._check(_text(self._path))
 
     def save(self, rows: Sequence[dict[str, Any]]) -> None:
         """Put `rows` at the end, in the place of those that were saved before.
@@ -56,6 +56,11 @@ class Rows:
             f"--csv {self._path}: holds other columns than greenprune writes ({', '.join(differing[:3])}"
             f"{' …' if len(differing) > 3 else ''}); allowed is a new file, or one of this version's `energy --csv`"
         )
+
+
+def followed(path: Path) -> Path:
+    """The file that a link named by the user leads to: it is written, and the link stays one."""
+    return path.resolve() if path.is_symlink() else path
 
 
 def _text(path: Path) -> str:

@@ -71,7 +71,12 @@ def codecarbon_beside(country: str | None = None, interval_s: float = INTERVAL_S
     found = CrossCheck("codecarbon")
 
     def start() -> Any:
-        import codecarbon
+        before = logging.root.manager.disable
+        logging.disable(logging.CRITICAL)  # it warns while it is imported, before its level can be set
+        try:
+            import codecarbon
+        finally:
+            logging.disable(before)
 
         found.version = codecarbon.__version__
         logging.getLogger("codecarbon").setLevel(logging.CRITICAL)

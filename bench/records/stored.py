@@ -30,16 +30,22 @@ def write_stored(stored: BaseModel, path: Path) -> Path:
 
 
 def write_atomically(path: Path, text: str) -> Path:
-    """Write `text` to `path` through a temporary file in the same folder, flushed to disk before the rename."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Write `text` to `path` through a temporary file in the same folder, flushed to disk before the rename.
+
+    Raises OSError, whose `filename` is `path`.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.unlink(missing_ok=True)
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.unlink(missing_ok=True)
         with temporary.open("x", encoding="utf-8", errors="backslashreplace") as f:
             f.write(text)
             f.flush()
             os.fsync(f.fileno())
         os.replace(temporary, path)
+    except OSError as e:
+        e.filename, e.filename2 = str(path), None  # of the temporary file nobody has heard
+        raise
     finally:
         temporary.unlink(missing_ok=True)
     return path

@@ -11,8 +11,9 @@ from datetime import datetime
 from pathlib import Path
 
 import pytest
-from greenprune.bench.cli.saving import Rows
+from greenprune.bench.cli.saving import Rows, followed
 from greenprune.bench.errors import UserError
+from greenprune.bench.records.stored import write_atomically
 from greenprune.plots.report.energy_rows import COLUMNS
 
 
@@ -101,3 +102,17 @@ def test_two_runs_of_the_command_line_are_two_rows_with_the_time_of_their_end(tm
     assert (first["exit_code"], second["exit_code"]) == ("0", "0")
     started = datetime.fromisoformat(json.loads((tmp_path / "e.json").read_text())["started_at"])
     assert (datetime.fromisoformat(second["timestamp"]) - started).total_seconds() >= 1
+
+
+def test_a_link_stays_a_link_and_a_file_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    link, real = tmp_path / "link.csv", tmp_path / "real.csv"
+    link.symlink_to("real.csv")
+    for name in ("first", "second"):
+        Rows(link).save([row(name)])
+    assert link.is_symlink()
+    assert commands(real) == ["first", "second"]
+    assert followed(link) == real
+    with pytest.raises(FileNotFoundError) as error:
+        write_atomically(Path("/proc/self/nothing/e.json"), "x")
+    assert error.value.filename == "/proc/self/nothing/e.json"
+    assert list(tmp_path.glob(".*")) == []
