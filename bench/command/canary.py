@@ -103,7 +103,7 @@ def _sit(asked: int, answers: int, parent: int) -> None:
         if told[:1] == b"w":
             watched = struct.unpack("=i", told[1:])[0] or None
             continue
-        found = {signal.SIGCONT} if woken else set()
+        found: set[int] = {signal.SIGCONT} if woken else set()
         woken = False
         while (one := signal.sigtimedwait(everything, 0)) is not None:
             found.add(one.si_signo)
