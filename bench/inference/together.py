@@ -79,9 +79,8 @@ class Settings(BaseModel):
     @classmethod
     def of(cls, record: Record, job: JointJob, folder: Path) -> Settings:
         """Raises UserError: the record has none of it, or something else."""
-        training, measurement = ({}, {})
-        for name, found in (("training", training), ("measurement", measurement)):
-            found |= part if isinstance(part := record.settings.get(name), dict) else {}
+        parts = (record.settings.get(name) for name in ("training", "measurement"))
+        training, measurement = (part if isinstance(part, dict) else {} for part in parts)
         try:
             return cls.model_validate({
                 "dataset": record.settings.get("dataset"),

@@ -50,7 +50,7 @@ def data_hash(data: Dataset) -> str:
 
 def code_hash(settings: Settings) -> str:
     """Of the files that decide how a network is trained: rooms of this package, the method's and the network's own."""
-    methods, bench = (Path(module.__file__).parent for module in (base, errors))
+    methods, bench = (Path(str(module.__file__)).parent for module in (base, errors))
     files = [*methods.rglob("*.py"), *(file for room in ROOMS for file in (bench / room).rglob("*.py"))]
     own = [inspect.getsourcefile(find(settings.method.name))]
     module = sys.modules.get(settings.model.partition(":")[0])

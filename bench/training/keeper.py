@@ -97,15 +97,15 @@ class Keeper:
         samples, forward_macs, duration_s = (
             now - before for now, before in zip(self._ledger.totals(), self._before, strict=True)
         )
-        self.note_part("training", self._window.so_far(), samples, forward_macs, duration_s)
+        self.note_part("training", self._window.so_far(), int(samples), int(forward_macs), duration_s)
         self._noted_s = time.perf_counter()
 
     def note_part(self, part: str, reading: Reading, samples: int, forward_macs: int, duration_s: float) -> None:
         """Raises OSError."""
         self.log.note(
             spent.Spent(
-                attempt=self.log.attempt, after=self.number, part=part, samples=int(samples),
-                forward_macs=int(forward_macs), duration_s=duration_s, reading=reading,
+                attempt=self.log.attempt, after=self.number, part=part, samples=samples,
+                forward_macs=forward_macs, duration_s=duration_s, reading=reading,
             )
         )  # fmt: skip
 
