@@ -22,7 +22,7 @@ ROOMS = {
     "methods": ("structure", "cost", "options", "budget", "base", "gating", "skipping", "*"),
     "bench": (
         "errors", "foreign", "text", "terminal", "energy", "command", "machine", "data", "models", "records", "suite",
-        "inference", "training", "plan", "run", "tune", "cli",
+        "inference", "training", "verify", "plan", "run", "tune", "cli",
     ),
     "plots": ("frame", "tables", "figures", "report"),
     "integrations": ("*",),

@@ -77,23 +77,25 @@ class Prepared:
 
     suite: Suite
     runs: list[Run]
+    everything: list[Run]  # with those of the methods that --only leaves out
     data: dict[str, Dataset]
     device: str
 
 
 def prepare(arguments: argparse.Namespace) -> Prepared:
     """Check everything that can be checked before anything is spent. Raises UserError."""
-    suite = narrowed(suite_of(arguments), arguments)
+    whole = at_place(suite_of(arguments), arguments)
+    suite = narrowed(whole, arguments)
     from greenprune.bench.plan.plan import plan  # late: it imports torch, and there may be no such suite
 
     device = resolve_device(arguments.device)
     data = data_of(suite, arguments.data)
-    return Prepared(suite, plan(suite, data, device), data, device)
+    runs = plan(suite, data, device)
+    return Prepared(suite, runs, plan(whole, data, device) if arguments.only else runs, data, device)
 
 
 def narrowed(suite: Suite, arguments: argparse.Namespace) -> Suite:
-    """The suite with the methods of `--only`, at the place that the options name. Raises UserError."""
-    suite = at_place(suite, arguments)
+    """The suite with the methods of `--only`. Raises UserError."""
     if arguments.only:
         labels = [m.label for m in suite.methods]
         for name in arguments.only:

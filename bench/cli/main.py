@@ -24,6 +24,7 @@ COMMANDS = {
     "schema": "print the JSON schema of suite files, for editors",
     "doctor": "what of this machine's energy can be measured, how well",
     "energy": "measure any command with its whole process tree",
+    "verify": "check that results are what they say: records, networks, and the data where it is there",
     "compare": "find what got worse between two results folders",
 }
 """What each does. The module of the same name beside this one has its arguments and calls its work."""

@@ -19,7 +19,8 @@ from greenprune.bench.energy.reading import Kind
 from greenprune.bench.errors import UserError
 from greenprune.bench.inference.repeat import half_width
 from greenprune.bench.records.joint import Joint, joint_file, joint_files, read_joint
-from greenprune.bench.records.record import RECORD_FILE, read_record
+from greenprune.bench.records.load import read_record
+from greenprune.bench.records.record import RECORD_FILE
 from greenprune.bench.run.process import ENVIRONMENT
 from rich.box import SIMPLE_HEAD
 from rich.console import Console

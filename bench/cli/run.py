@@ -78,6 +78,8 @@ def _run(arguments: argparse.Namespace) -> int:
             shares=shares,
             running=prepared.suite.run,
             remake=arguments.remake,
+            data=prepared.data,
+            everything=prepared.everything,
         )
     finally:
         display.close()
@@ -90,6 +92,8 @@ def _run(arguments: argparse.Namespace) -> int:
             f"again: {gone}; --remake runs them again",
             highlight=False,
         )
+    for note in outcome.notes:
+        console.print(f"Note: {note}.", highlight=False, markup=False, soft_wrap=True)
     measured = True
     if not outcome.failed and not arguments.skip_measure and is_due(folder):
         console.print("measuring all networks side by side", highlight=False)

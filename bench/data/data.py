@@ -8,6 +8,7 @@ Decisions (which epoch, which setting) look at `holdout`; `test` is for the end 
 
 from __future__ import annotations
 
+import hashlib
 import http.client
 import os
 from collections import Counter
@@ -19,7 +20,8 @@ import torch
 import torch.nn.functional as F
 from greenprune.bench.data import parquet
 from greenprune.bench.data.cache import Arrays, cache_folder, cached
-from greenprune.bench.data.names import DATASETS
+from greenprune.bench.data.content import tensors_hash
+from greenprune.bench.data.names import CLASSES, DATASETS
 from greenprune.bench.errors import UserError, did_you_mean
 from torch import Tensor
 
@@ -80,8 +82,8 @@ class _Published:
 
 # Krizhevsky 2009, "Learning Multiple Layers of Features from Tiny Images".
 _CIFAR = {
-    "cifar10": _Published(10, ("label",), (0.4914, 0.4822, 0.4465), "CIFAR10"),
-    "cifar100": _Published(100, ("fine_label", "label"), (0.5071, 0.4865, 0.4409), "CIFAR100"),
+    "cifar10": _Published(CLASSES["cifar10"], ("label",), (0.4914, 0.4822, 0.4465), "CIFAR10"),
+    "cifar100": _Published(CLASSES["cifar100"], ("fine_label", "label"), (0.5071, 0.4865, 0.4409), "CIFAR100"),
 }
 MEAN_TOLERANCE = 0.001
 REPEATED_SHARE = 0.001  # of a set may be there twice without a word
@@ -109,6 +111,23 @@ def load(name: str, root: Path | str | None = None) -> Dataset:
             f"{folder}: there is no such data folder; allowed for --data and GREENPRUNE_DATA is an existing folder"
         )
     return _cifar(name, folder)
+
+
+def is_there(name: str, root: Path | str | None = None) -> bool:
+    """Whether `load` finds the data set on this machine, so that nothing need be downloaded."""
+    folder = data_root(root)
+    if name not in _CIFAR:
+        return name in DATASETS
+    downloaded = {"cifar10": "cifar-10-batches-py", "cifar100": "cifar-100-python"}[name]
+    return (folder / downloaded).is_dir() or any(parquet.has_shards(f) for f in (folder / name, folder))
+
+
+def content_hash(data: Dataset) -> str:
+    """SHA-256 of the images and labels of all three parts, and of what is done to them. 0.3 s for CIFAR."""
+    parts = {"train": data.train, "holdout": data.holdout, "test": data.test}
+    tensors = {f"{part}.{name}": getattr(split, name) for part, split in parts.items() for name in ("images", "labels")}
+    about = (data.name, data.classes, data.mean, data.std, data.padding, data.flip)
+    return hashlib.sha256(f"{about} {tensors_hash(tensors)}".encode()).hexdigest()
 
 
 def limited(data: Dataset, count: int) -> Dataset:
@@ -156,7 +175,7 @@ def _digits() -> Dataset:
     everything = Split(grey.repeat(1, 3, 1, 1), torch.from_numpy(bunch.target).long())
     rest, test = _stratified(everything, DIGITS_TEST_SHARE)
     # A mirrored 2 is no digit; one original pixel is four wide, so half of one is enough to shift.
-    return _dataset("digits", 10, rest, test, flip=False, padding=2)
+    return _dataset("digits", CLASSES["digits"], rest, test, flip=False, padding=2)
 
 
 def _cifar(name: str, root: Path) -> Dataset:
@@ -186,7 +205,10 @@ def _read_parquet(name: str, folder: Path) -> tuple[Split, Split]:
             arrays |= {f"{split}_images": images, f"{split}_labels": labels}
         return arrays
 
-    arrays = {key: torch.from_numpy(a) for key, a in cached(name, files["train"] + files["test"], decode).items()}
+    try:
+        arrays = {key: torch.from_numpy(array) for key, array in cached(name, files, decode).items()}
+    except OSError as e:
+        raise UserError(f"{e.filename}: cannot be read ({e.strerror}); allowed is a complete Parquet file") from None
     train, test = (Split(arrays[f"{split}_images"], arrays[f"{split}_labels"]) for split in files)
     return train, test
 

@@ -1,3 +1,6 @@
 """The data sets there are."""
 
-DATASETS: tuple[str, ...] = ("digits", "cifar10", "cifar100")
+CLASSES = {"digits": 10, "cifar10": 10, "cifar100": 100}
+"""How many classes each has."""
+
+DATASETS: tuple[str, ...] = tuple(CLASSES)

@@ -9,20 +9,13 @@ from itertools import islice
 import numpy as np
 import torch
 from greenprune.bench.records.record import Cost, SampleMacs
+from greenprune.bench.records.validity import broken_budget, unequal
 from greenprune.bench.suite.settings import Settings
 from greenprune.methods import Method, count_macs, count_params
-from greenprune.methods.budget import select as budget
-from greenprune.methods.cost.kinds import COST_NAMES, MEASURED
 from greenprune.methods.structure.macs import COUNTED, count
 from greenprune.methods.structure.meter import MacMeter
 from greenprune.methods.structure.remnant import is_thin
 from torch import Tensor, nn
-
-MASKED_TOLERANCE = 1e-4
-"""Largest |delta logit| between the masked and the removed network that counts as equal."""
-
-MEASURED_TOLERANCE = 0.1
-"""How far from the budget a measured time or energy may end, as a fraction of the budget."""
 
 SAMPLED_IMAGES = 1000
 BINS = 40
@@ -86,31 +79,7 @@ def why_invalid(method: Method, cost: Cost) -> str | None:
     """The rule that the run broke, or None."""
     if method.prunes and (broken := broken_budget(cost)):
         return broken
-    diff = method.masked_max_abs_diff
-    if diff is not None and diff > MASKED_TOLERANCE:
-        return f"masked and removed network differ by {diff:.2e} in their logits, more than {MASKED_TOLERANCE:g}"
-    return None
-
-
-def broken_budget(cost: Cost) -> str | None:
-    """How the achieved cost misses the budget, or None."""
-    what = COST_NAMES[cost.kind]
-    if cost.kept is None:
-        return f"the {what} could not be compared with the dense network's"
-    low, high = cost.budget - cost.tolerance, cost.budget
-    if cost.connections is not None:
-        what = "connections"
-    elif cost.sample_macs is not None:
-        what = "MACs on average over test images"
-    elif cost.kind in MEASURED:  # a measurement has an error, to both sides
-        low, high = cost.budget * (1.0 - MEASURED_TOLERANCE), cost.budget * (1.0 + MEASURED_TOLERANCE)
-    else:
-        low = budget.lowest(cost.budget, cost.tolerance, coarse=cost.round_to > 1)
-        if cost.nearest_below is not None:
-            low = min(low, budget.lowest(cost.nearest_below, 0.0, coarse=True))
-    return (
-        None if low <= cost.kept <= high else f"kept {cost.kept:.4f} of the dense {what}, outside [{low:g}, {high:g}]"
-    )
+    return unequal(method.masked_max_abs_diff)
 
 
 def count_connections(model: nn.Module) -> int:

@@ -37,7 +37,8 @@ from greenprune.bench.records.joint import (
     read_joint,
     write_joint,
 )
-from greenprune.bench.records.record import RECORD_FILE, Record, read_record
+from greenprune.bench.records.load import changed_files, read_record
+from greenprune.bench.records.record import RECORD_FILE, Record
 from greenprune.bench.records.store import load_model
 from greenprune.bench.terminal import complain
 from greenprune.methods import count_macs
@@ -333,6 +334,8 @@ def _reference(records: Sequence[Record], folder: Path, trust: bool | tuple[str,
 
 def _network(record: Record, folder: Path, example: Tensor, trust: bool | tuple[str, ...]) -> nn.Module:
     """The network of a run, if it is what its record says. Raises UserError."""
+    if wrong := changed_files(record, folder / record.key):
+        raise UserError(f"{folder / record.key}: {wrong[0]}; restore it, or run it again")
     model = load_model(folder / record.key, trust=trust)
     assert record.cost is not None  # it is done
     macs = count_macs(model, example)

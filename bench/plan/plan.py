@@ -17,7 +17,9 @@ from greenprune.bench.errors import UserError
 from greenprune.bench.foreign import shortened
 from greenprune.bench.inference.pair import CPU_BLOCK_S, GPU_BLOCK_S, LONGER, MIN_BLOCKS
 from greenprune.bench.machine.precision import autocast_for
-from greenprune.bench.records.record import RECORD_FILE, Record, read_record
+from greenprune.bench.records.identity import differences
+from greenprune.bench.records.load import read_record
+from greenprune.bench.records.record import RECORD_FILE, Record
 from greenprune.bench.suite.recipe import Allowance
 from greenprune.bench.suite.settings import Settings
 from greenprune.bench.suite.suite import MethodEntry, Pair, Suite, for_folder
@@ -201,15 +203,6 @@ def completed(settings: dict[str, Any]) -> dict[str, Any]:
     """Stored settings with what was added to `Settings` later, at its default: older records stay those of the same run."""
     added = {name: field.default for name, field in Settings.model_fields.items() if not field.is_required()}
     return added | settings
-
-
-def differences(old: object, new: object, path: str = "") -> tuple[str, ...]:
-    """Paths of the values in which two nested dicts differ, e.g. "training.epochs: 8 -> 10"."""
-    if isinstance(old, dict) and isinstance(new, dict):
-        keys = dict.fromkeys([*new, *old])
-        found = (differences(old.get(k), new.get(k), f"{path}.{k}" if path else str(k)) for k in keys)
-        return tuple(line for part in found for line in part)
-    return () if old == new else (f"{path}: {old} -> {new}",)
 
 
 @dataclass(frozen=True)

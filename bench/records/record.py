@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 from greenprune.bench.energy.reading import Kind, Reading
-from greenprune.bench.records.stored import read_stored, write_stored
+from greenprune.bench.records.identity import Identity
 from greenprune.bench.records.stored import write_atomically as write_atomically  # where others look for it
+from greenprune.bench.records.stored import write_stored
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 SCHEMA_VERSION = 1
 RECORD_FILE = "record.json"
+MODEL_FILE = "model.safetensors"  # the network, beside it
 
 NEEDED_WHEN_DONE = ("valid", "cost", "ledger", "test_accuracy")
 """What everything that reads a finished run relies on."""
@@ -235,6 +237,8 @@ class Record(Stored):
     budget: float
     seed: int
     settings: dict[str, Any]  # everything that defines the run; a record is reused only for equal settings
+    identity: Identity = Identity()  # what it was made of, beside its settings; nor is it reused where that differs
+    files: dict[str, str] = {}  # SHA-256 of what lies beside the record, by name: the network, the power log
     machine: dict[str, Any] = {}  # cpu, cores, memory, gpu, os
     versions: dict[str, str] = {}  # python, torch, greenprune, ...
     command: str = ""
@@ -285,12 +289,3 @@ def write_record(record: Record, folder: Path) -> Path:
         ValueError: as of `write_stored`.
     """
     return write_stored(record, folder / RECORD_FILE)
-
-
-def read_record(path: Path) -> Record:
-    """Read one record.
-
-    Raises:
-        UserError: unreadable, not JSON, of a newer or older schema, or not a record; the sentence names the file.
-    """
-    return read_stored(path, Record, SCHEMA_VERSION, "a record")

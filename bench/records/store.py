@@ -12,6 +12,7 @@ from greenprune.bench import models
 from greenprune.bench.errors import UserError
 from greenprune.bench.foreign import shortened
 from greenprune.bench.models.named import is_users_own
+from greenprune.bench.records.record import MODEL_FILE
 from greenprune.methods.skipping.skip import SkippingNetwork, rebuild
 from greenprune.methods.structure.surgery import resize
 from greenprune.methods.structure.trace import trace
@@ -19,8 +20,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
-
-MODEL_FILE = "model.safetensors"
 
 
 def save_model(model: nn.Module, folder: Path, *, name: str, classes: int, input_shape: tuple[int, int, int]) -> Path:

@@ -1,8 +1,13 @@
-"""Storing frozen models as JSON, whole or not at all, and reading them back with one clear sentence for what is wrong."""
+"""Storing frozen models as JSON, whole or not at all, and reading them back with one clear sentence for what is wrong.
+
+Every such file ends with a checksum over the rest of it: a figure that was edited by hand is told, not believed. It keeps
+nobody from computing it anew; what a record says is checked on its own (`greenprune verify`).
+"""
 
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import math
 import os
@@ -16,9 +21,12 @@ from pydantic import BaseModel, ValidationError
 
 S = TypeVar("S", bound=BaseModel)
 
+CHECKSUM = "checksum"
+"""The last key of a stored file."""
+
 
 def write_stored(stored: BaseModel, path: Path) -> Path:
-    """Write `stored` to `path` atomically.
+    """Write `stored` to `path` atomically, with its checksum.
 
     Raises:
         ValueError: a figure is NaN or infinite. JSON has no word for it, and no mean or ratio over it means anything.
@@ -26,7 +34,27 @@ def write_stored(stored: BaseModel, path: Path) -> Path:
     bad = _first_not_finite(stored.model_dump())
     if bad:
         raise ValueError(f"{path}: not written, {bad}")
-    return write_atomically(path, stored.model_dump_json(indent=1) + "\n")
+    return write_atomically(path, signed(json.loads(stored.model_dump_json())))
+
+
+def signed(data: dict[str, Any]) -> str:
+    """The text of a stored file that holds `data`, with its checksum."""
+    return json.dumps(data | {CHECKSUM: checksum_of(data)}, indent=1, ensure_ascii=False) + "\n"
+
+
+def checksum_of(data: dict[str, Any]) -> str:
+    """SHA-256 of everything but the checksum itself, as JSON without spaces and with sorted keys."""
+    rest = {key: value for key, value in data.items() if key != CHECKSUM}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def _wrong_checksum(data: dict[str, Any]) -> str | None:
+    """Half a sentence about a stored file that holds `data`; None where nothing is."""
+    if CHECKSUM not in data:
+        return "has no checksum, so it was altered after it was written, or something else wrote it"
+    if data[CHECKSUM] != checksum_of(data):
+        return "was altered after it was written: its checksum is that of other contents"
+    return None
 
 
 def write_atomically(path: Path, text: str) -> Path:
@@ -57,6 +85,18 @@ def read_stored(path: Path, model: type[S], newest: int, what: str) -> S:
     Raises:
         UserError: as of `read_record`.
     """
+    found, wrong = read_unbelieved(path, model, newest, what)
+    if wrong:
+        raise UserError(f"{path}: {wrong}; restore it, or delete it and run it again")
+    return found
+
+
+def read_unbelieved(path: Path, model: type[S], newest: int, what: str) -> tuple[S, str | None]:
+    """As `read_stored`, whatever the checksum says; and half a sentence on what is wrong with that, or None.
+
+    Raises:
+        UserError: it is no such thing.
+    """
     try:
         data = read_json(path)
     except OSError as e:
@@ -79,13 +119,14 @@ def read_stored(path: Path, model: type[S], newest: int, what: str) -> S:
     if bad:
         raise UserError(f"{path}: {bad}; run it again")
     try:
-        return model.model_validate(data)
+        found = model.model_validate({key: value for key, value in data.items() if key != CHECKSUM})
     except ValidationError as e:
         first = e.errors()[0]
         where = ".".join(str(p) for p in first["loc"])
         told = first["msg"].removeprefix("Value error, ")  # pydantic's prefix to the sentences of our own validators
         told = f"{where}: {told[:1].lower()}{told[1:]}" if where else told
         raise UserError(f"{path}: {told}; not {what} of schema {newest}") from None
+    return found, _wrong_checksum(data)
 
 
 LARGEST_BYTES = 64 * 2**20

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from greenprune.bench.records.identity import Identity
 from greenprune.bench.suite.settings import Settings
 from pydantic import BaseModel, ConfigDict
 
@@ -24,4 +25,5 @@ class Job(BaseModel):
     cores: tuple[int, ...] = ()  # to stay on; empty: any
     jobs: int = 1  # workers at a time
     checkpoint_minutes: float = 5.0  # between two checkpoints of the training
+    identity: Identity | None = None  # what the run is made of, as the launcher found it; None: it did not ask
     trial: bool = False  # train for `tune`: look at the held-out images alone, store nothing

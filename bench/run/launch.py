@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
+from greenprune.bench.data.data import Dataset
 from greenprune.bench.errors import UserError, is_full
 from greenprune.bench.foreign import shortened
+from greenprune.bench.plan.mixing import Identities, refuse_mixing
 from greenprune.bench.plan.plan import Run, State, resolved, state
 from greenprune.bench.records.folder import locked, make_writable
-from greenprune.bench.records.record import Failure, Record, write_record
+from greenprune.bench.records.identity import Begun, Identity, write_begun
+from greenprune.bench.records.record import MODEL_FILE, Failure, Record, write_record
 from greenprune.bench.run.display import verdict
 from greenprune.bench.run.job import Job
 from greenprune.bench.run.process import OUTPUT_FILE, Workers, exit_reason, in_parallel
@@ -21,7 +24,6 @@ from greenprune.bench.suite.recipe import Running
 from greenprune.bench.training import files
 
 LAST_LINES = 30
-MODEL_FILE = "model.safetensors"  # as in greenprune.bench.records.store, which imports safetensors
 
 
 class Display(Protocol):
@@ -40,6 +42,7 @@ class Outcome:
     failed: tuple[str, ...]
     skipped: tuple[str, ...]  # complete before
     without_network: tuple[str, ...] = ()  # of these, those whose network is gone
+    notes: tuple[str, ...] = ()  # what a reader has to know of those, a sentence each without its full stop
 
 
 def launch(
@@ -54,6 +57,8 @@ def launch(
     shares: Sequence[tuple[int, ...]] = ((),),
     running: Running | None = None,
     remake: bool = False,
+    data: Mapping[str, Dataset],
+    everything: Sequence[Run] = (),
 ) -> Outcome:
     """Run everything in `runs` that has no complete record in `folder` (results/<suite>).
 
@@ -62,10 +67,12 @@ def launch(
         shares: the cores of each worker, as many workers at a time; see `process.share_cores`.
         running: how runs are kept going.
         remake: whether complete runs whose network is gone are run again.
+        data: by name, every data set of the suite, as it is trained on.
+        everything: all runs of the suite, where `runs` are a part of them.
 
     Raises:
         UserError: `folder` cannot be written, has a file where a run needs a folder, is in use by another process, or
-            holds records of other settings; or it is on a disk that became full.
+            holds records of another experiment; or it is on a disk that became full.
     """
     running = running or Running()
     make_writable(folder)
@@ -74,7 +81,8 @@ def launch(
     ended: list[tuple[str, bool]] = []
     skipped: list[str] = []
     with locked(folder):
-        refuse_changed({run.key: state(run, folder) for run in runs if not run.pilot}, folder)
+        identities = Identities(data)
+        notes = refuse_mixing(folder, everything or runs, identities)
         for group in ([run for run in runs if not run.pilot], [run for run in runs if run.pilot]):
             todo, kept = left_to_do(group, folder, remake=remake)
             skipped += kept
@@ -93,6 +101,7 @@ def launch(
                     cores=cores,
                     jobs=len(shares),
                     checkpoint_minutes=running.checkpoint_minutes,
+                    identity=identities.of(run.settings),
                 )
                 record = run_job(job, run, display, workers)
                 display.finish(run, verdict(record))
@@ -104,6 +113,7 @@ def launch(
         failed=tuple(key for key, done in ended if not done),
         skipped=tuple(skipped),
         without_network=tuple(key for key in skipped if not has_network(folder / key)),
+        notes=tuple(notes),
     )
 
 
@@ -171,6 +181,10 @@ def run_job(job: Job, run: Run, display: Display, workers: Workers) -> Record:
     except UserError as e:
         return failed(job, started_at, str(e), "")
     try:
+        if job.identity is not None:
+            write_begun(
+                Begun(key=job.key, settings=job.settings.model_dump(mode="json"), identity=job.identity), folder
+            )
         ended = workers.run(job, lambda event: display.event(run, event))
         if ended.full:
             raise full_disk(folder.parent)
@@ -203,6 +217,7 @@ def failed(job: Job, started_at: str, reason: str, last_output: str) -> Record:
         budget=job.settings.budget,
         seed=job.settings.seed,
         settings=job.settings.model_dump(mode="json"),
+        identity=job.identity or Identity(),
         command=job.command,
         overrides=job.overrides,
         started_at=started_at,

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from greenprune.bench import models
+from greenprune.bench.data.content import file_hash
 from greenprune.bench.data.data import Dataset, limited, load
 from greenprune.bench.energy import Reading
 from greenprune.bench.energy.carbon import gco2e
@@ -30,16 +30,20 @@ from greenprune.bench.inference.cost import measure_cost, why_invalid
 from greenprune.bench.inference.pair import compare
 from greenprune.bench.machine.contention import contention, usage
 from greenprune.bench.machine.machine import describe_machine, describe_versions
-from greenprune.bench.records.record import CrossCheck, Emissions, Inference, Record, write_record
+from greenprune.bench.records.identity import Identity, differing
+from greenprune.bench.records.record import MODEL_FILE, CrossCheck, Emissions, Inference, Record, write_record
 from greenprune.bench.records.store import save_model
 from greenprune.bench.records.tuning import Spent
+from greenprune.bench.records.validity import broken_rule
 from greenprune.bench.run.job import STOPPED, Job
 from greenprune.bench.run.process import MARK, kill_tree
-from greenprune.bench.training.identity import identity
+from greenprune.bench.training.evaluation import evaluate, outputs_on
+from greenprune.bench.training.identity import for_checkpoint, identity_of
 from greenprune.bench.training.keeper import Keeper, StoppedError
 from greenprune.bench.training.ledger import OverdrawnError
-from greenprune.bench.training.loop import DivergedError, evaluate
+from greenprune.bench.training.loop import DivergedError
 from greenprune.bench.training.setup import Emit, fresh_model, images_of, metered, train_once
+from greenprune.bench.verify.reload import refuse_changed_by_storing
 from greenprune.methods import BudgetError, MethodError, Skip
 from greenprune.methods.cost.kinds import MEASURED
 
@@ -91,12 +95,27 @@ def heed_stops() -> None:
         signal.signal(number, stop)
 
 
-def keeper_of(job: Job, data: Dataset) -> Keeper:
+def identity_here(job: Job, data: Dataset) -> Identity:
+    """What the run is made of.
+
+    Raises:
+        UserError: not of what the launcher found when the suite was started.
+    """
+    found = identity_of(job.settings, data)
+    other = () if job.identity is None else differing(job.identity, found)
+    if other:
+        raise UserError(
+            f"something was changed since the suite was started ({'; '.join(other)}), and one results folder holds one "
+            "experiment; change it back, or start the suite anew with --out"
+        )
+    return found
+
+
+def keeper_of(job: Job, identity: Identity) -> Keeper:
     """What keeps the training of this job."""
-    models.check(job.settings.model)  # so that its file is known to `identity`
     keeper = Keeper(
         Path(job.folder),
-        identity(job.settings, data),
+        for_checkpoint(job.settings, identity),
         interval_s=60.0 * job.checkpoint_minutes,
         started_at=datetime.now(UTC).isoformat(timespec="seconds"),
     )
@@ -137,13 +156,14 @@ def run(job: Job, emit: Emit) -> Record:
     device = torch.device(s.device)
     data = limited(load(s.dataset, job.data_root), s.images["train"])
     intensity, pue = s.measurement.grid(), s.measurement.pue
-    keeper = keeper_of(job, data)
+    identity = identity_here(job, data)
+    keeper = keeper_of(job, identity)
     with metered(s) as (meter, caught):
         training = train_once(s, data, meter, emit, keeper)
         method, trained, table = training.method, training.trained, training.table
         emit("evaluating")
         with meter.window("evaluation") as window:
-            test_accuracy = evaluate(trained.model, data.test, data, device)
+            tested = outputs_on(trained.model, data.test, data, device)
             train_accuracy = evaluate(trained.model, data.train, data, device)
         dense = fresh_model(s, data.classes, device)
         images = next(images_of(data.test, data, s, 256))
@@ -167,7 +187,12 @@ def run(job: Job, emit: Emit) -> Record:
     cost = cost.model_copy(
         update=calibration.achieved(inference, summary) | {"predicted": method.predicted_cost, "calibration": summary}
     )
-    invalid = why_invalid(method, cost)
+    folder = Path(job.folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    shape = (int(images.shape[1]), int(images.shape[2]), int(images.shape[3]))
+    save_model(trained.model, folder, name=s.model, classes=data.classes, input_shape=shape)
+    refuse_changed_by_storing(trained.model, folder, images)
+    meter.power_log.write(folder / POWER_FILE)
     record = Record(
         status="done",
         suite=job.suite,
@@ -177,20 +202,21 @@ def run(job: Job, emit: Emit) -> Record:
         budget=s.budget,
         seed=s.seed,
         settings=s.model_dump(mode="json"),
+        identity=identity,
+        files={name: file_hash(folder / name) for name in (MODEL_FILE, POWER_FILE) if (folder / name).is_file()},
         machine=describe_machine(device),
         versions=describe_versions(),
         command=job.command,
         overrides=job.overrides,
         started_at=keeper.log.first_started_at,
         finished_at=datetime.now(UTC).isoformat(timespec="seconds"),
-        valid=invalid is None,
-        invalid_reason=invalid,
+        valid=True,  # as far as is known yet
         cost=cost,
         ledger=trained.ledger.stored(),
         epochs=trained.epochs,
         train_accuracy=train_accuracy,
         holdout_accuracy=trained.epochs[-1].holdout_accuracy,
-        test_accuracy=test_accuracy,
+        test_accuracy=tested.accuracy,
         masked_max_abs_diff=method.masked_max_abs_diff,
         energy=energy,
         interruptions=keeper.interruptions,
@@ -216,14 +242,11 @@ def run(job: Job, emit: Emit) -> Record:
         history=method.history(),
         warnings=(*beside(job), *training.notes, *shared, *dict.fromkeys(str(w.message) for w in caught)),
     )
-    folder = Path(job.folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    shape = (int(images.shape[1]), int(images.shape[2]), int(images.shape[3]))
-    save_model(trained.model, folder, name=s.model, classes=data.classes, input_shape=shape)
-    meter.power_log.write(folder / POWER_FILE)
+    if broken := tested.problem or broken_rule(record):
+        record = record.model_copy(update={"valid": False, "invalid_reason": broken})
     write_record(record, folder)  # last: a complete record means that everything is there
     keeper.clear()
-    emit("done", test_accuracy=test_accuracy, kept_macs=cost.kept_macs)
+    emit("done", test_accuracy=tested.accuracy, kept_macs=cost.kept_macs)
     return record
 
 
@@ -233,7 +256,7 @@ def trial(job: Job, emit: Emit) -> None:
     device = torch.device(s.device)
     data = limited(load(s.dataset, job.data_root), s.images["train"])
     with metered(s) as (meter, _):
-        training = train_once(s, data, meter, emit, keeper_of(job, data))
+        training = train_once(s, data, meter, emit, keeper_of(job, identity_here(job, data)))
         method, trained = training.method, training.trained
         accuracy = evaluate(trained.model, data.holdout, data, device)
         example = next(images_of(data.holdout, data, s, 2))

@@ -1,71 +1,95 @@
-"""What a training must have in common with the checkpoint that it goes on from.
+"""What a run is made of: data, network, initial weights, the method's files, and where it is computed.
 
-Settings, data, code and whatever else decides the result bit for bit. Processor and number of threads are compared apart, by
-`place`: with others the training goes on, but not bit for bit.
+Two runs with equal settings and an equal identity are the same run: one may be kept in place of the other, or gone on with.
+Files of the harness are no part of it; a checkpoint, which is in the harness's own form, asks for them besides.
 """
 
 from __future__ import annotations
 
 import hashlib
-import inspect
-import sys
-from collections.abc import Iterable
+from functools import lru_cache
 from pathlib import Path
 
 import torch
-from greenprune.bench import errors
-from greenprune.bench.data.data import Dataset
+from greenprune.bench import models
+from greenprune.bench.data.content import file_hash
+from greenprune.bench.data.data import Dataset, content_hash
 from greenprune.bench.machine.machine import cpu_name
 from greenprune.bench.machine.precision import resolve_precision
+from greenprune.bench.models.definition import structure_hash, weights_hash
+from greenprune.bench.records.identity import Identity
 from greenprune.bench.suite.settings import Settings
-from greenprune.methods import base, find
+from greenprune.bench.training.sources import method_hash
+from greenprune.methods import find
 
 ROOMS = ("data", "models", "suite", "training")
-"""Those of `bench` that a training is made in; all of `methods` is besides."""
+"""Those of `bench` that a training is made in."""
 
 
-def identity(settings: Settings, data: Dataset) -> dict[str, str]:
-    """By name, for sentences such as "it was made with other data".
+def identity_of(settings: Settings, data: Dataset, contents: str | None = None) -> Identity:
+    """What a run with these settings is made of here.
 
     Args:
-        data: as it is trained on. The network's factory must have been called before, so that its file is known.
+        data: with as many training images as the settings ask for.
+        contents: its `content_hash`, where that is known.
+
+    Raises:
+        UserError, MethodError: the network or the method cannot be made.
     """
+    device = torch.device(settings.device)
+    network, weights = network_hashes(settings.model, data.classes, settings.seed)
+    return Identity(
+        data=content_hash(data) if contents is None else contents,
+        network=network,
+        weights=weights,
+        method=method_hash_of(settings.method.name),
+        torch=str(torch.__version__),
+        processor=processor_of(device),
+        precision=resolve_precision(device, settings.training.precision),
+    )
+
+
+@lru_cache(maxsize=1024)
+def network_hashes(name: str, classes: int, seed: int) -> tuple[str, str]:
+    """Of the structure and of the initial weights of a dense network. Raises UserError."""
+    model = models.build(name, classes, seed=seed)
+    weights = weights_hash(model)
+    return structure_hash(model), weights
+
+
+@lru_cache
+def method_hash_of(name: str) -> str:
+    """As it is when it is first asked for: a method whose files are edited meanwhile is another one."""
+    return method_hash(find(name))
+
+
+def for_checkpoint(settings: Settings, identity: Identity) -> dict[str, str]:
+    """By name, for sentences such as "it was made with other data": what a checkpoint must have in common with the run
+    that goes on from it. Of the processor, and the number of threads, see `place`."""
     return {
         "settings": hashlib.sha256(settings.model_dump_json().encode()).hexdigest(),
-        "data": data_hash(data),
-        "code": code_hash(settings),
-        "versions of torch": str(torch.__version__),
-        "precision": resolve_precision(torch.device(settings.device), settings.training.precision),
+        "data": str(identity.data),
+        "network": str(identity.network),
+        "initial weights": str(identity.weights),
+        "files of the method": str(identity.method),
+        "files of the training": rooms_hash(),
+        "versions of torch": str(identity.torch),
+        "precision": str(identity.precision),
     }
 
 
-def data_hash(data: Dataset) -> str:
-    """Of the images and labels of the training and held-out parts, and of what is done to them."""
-    found = hashlib.sha256(repr((data.name, data.classes, data.mean, data.std, data.padding, data.flip)).encode())
-    for split in (data.train, data.holdout):
-        for tensor in (split.images, split.labels):
-            found.update(memoryview(tensor.cpu().contiguous().numpy()).cast("B"))
-    return found.hexdigest()
+def rooms_hash() -> str:
+    """Of the files of `ROOMS`, in an order that does not depend on where they lie."""
+    bench = Path(__file__).parents[1]
+    files = [file for room in ROOMS for file in (bench / room).rglob("*.py")]
+    return hashlib.sha256("".join(sorted(file_hash(file) for file in files)).encode()).hexdigest()
 
 
-def code_hash(settings: Settings) -> str:
-    """Of the files that decide how a network is trained: rooms of this package, the method's and the network's own."""
-    methods, bench = (Path(str(module.__file__)).parent for module in (base, errors))
-    files = [*methods.rglob("*.py"), *(file for room in ROOMS for file in (bench / room).rglob("*.py"))]
-    own = [inspect.getsourcefile(find(settings.method.name))]
-    module = sys.modules.get(settings.model.partition(":")[0])
-    own.append(getattr(module, "__file__", None))
-    return files_hash([*files, *(Path(file) for file in own if file)])
-
-
-def files_hash(files: Iterable[Path]) -> str:
-    """Of their contents, in an order that does not depend on where they lie."""
-    digests = sorted(hashlib.sha256(file.read_bytes()).hexdigest() for file in files if file.is_file())
-    return hashlib.sha256("".join(digests).encode()).hexdigest()
+def processor_of(device: torch.device) -> str:
+    """What the training is computed on."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else cpu_name()
 
 
 def place(device: torch.device) -> str:
-    """Where the training is computed, in words."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return f"{cpu_name()}, {torch.get_num_threads()} threads"
+    """Where the training is computed, in words. Elsewhere a checkpoint goes on too, but not bit for bit."""
+    return processor_of(device) if device.type == "cuda" else f"{cpu_name()}, {torch.get_num_threads()} threads"

@@ -13,7 +13,7 @@ from greenprune.bench.records import record
 from greenprune.bench.suite.suite import Suite
 from greenprune.bench.training.schedule import phase_ends
 from greenprune.methods import find
-from greenprune.methods.budget.select import lowest
+from greenprune.methods.budget.limits import lowest
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
 

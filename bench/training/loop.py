@@ -13,7 +13,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from greenprune.bench.data.batches import Batches, evaluation_batches
-from greenprune.bench.data.data import Dataset, Split
+from greenprune.bench.data.data import Dataset
 from greenprune.bench.energy import EnergyMeter, Reading
 from greenprune.bench.energy.total import add_readings
 from greenprune.bench.machine.precision import autocast_for
@@ -29,14 +29,13 @@ from greenprune.bench.training.course import (
     restored_groups,
     set_random_state,
 )
+from greenprune.bench.training.evaluation import EVALUATION_BATCH, evaluate
 from greenprune.bench.training.keeper import Keeper
 from greenprune.bench.training.ledger import Ledger
 from greenprune.bench.training.schedule import cycles, phase_at, rate_at
 from greenprune.methods import MacMeter, Method, count_macs, logits_of
 from greenprune.methods.structure.plain import StateError
 from torch import Tensor, nn
-
-EVALUATION_BATCH = 500
 
 
 class DivergedError(RuntimeError):
@@ -348,20 +347,3 @@ def make_optimizer(groups: list[dict[str, Any]], recipe: Training) -> torch.opti
         nesterov=recipe.nesterov,
         weight_decay=recipe.weight_decay,
     )
-
-
-@torch.no_grad()
-def evaluate(model: nn.Module, split: Split, data: Dataset, device: torch.device) -> float:
-    """Accuracy (fraction) on `split` in float32 and eval mode, so that anybody who loads the model finds the same.
-
-    The modules are left in the mode they were in.
-    """
-    modes = [(m, m.training) for m in model.modules()]
-    model.eval()
-    correct = torch.zeros((), dtype=torch.long, device=device)
-    for x, y in evaluation_batches(split, batch_size=EVALUATION_BATCH, mean=data.mean, std=data.std, device=device):
-        logits = logits_of(model(x))
-        correct += (logits.argmax(1) == y).sum()
-    for module, mode in modes:
-        module.training = mode
-    return int(correct) / len(split.labels)

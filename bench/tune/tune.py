@@ -20,8 +20,9 @@ from typing import Any
 import torch
 from greenprune.bench.errors import UserError
 from greenprune.bench.machine.machine import describe_machine
-from greenprune.bench.plan.plan import Run, completed, differences
+from greenprune.bench.plan.plan import Run, completed
 from greenprune.bench.records.folder import make_writable
+from greenprune.bench.records.identity import differences
 from greenprune.bench.records.tuning import TUNE_FILE, Trial, Tuning, read_tuning, write_tuning
 from greenprune.bench.run.job import Job
 from greenprune.bench.run.launch import Display, full_disk

@@ -13,6 +13,7 @@ import torch
 from greenprune.methods.budget import steps as budget_steps
 from greenprune.methods.budget.approach import approach
 from greenprune.methods.budget.choice import Choice
+from greenprune.methods.budget.limits import lowest
 from greenprune.methods.cost.costs import Cost, MacCost, ParamCost, ProductCost
 from greenprune.methods.cost.kinds import COST_NAMES, MEASURED, CostKind
 from greenprune.methods.cost.measured_cost import CostTable, TableCost
@@ -20,12 +21,8 @@ from greenprune.methods.structure.trace import Structure
 from torch import Tensor, nn
 
 __all__ = [
-    "BudgetError", "Cost", "MacCost", "ParamCost", "ProductCost", "floor", "lowest", "make_cost", "nearest", "select",
+    "BudgetError", "Cost", "MacCost", "ParamCost", "ProductCost", "floor", "make_cost", "nearest", "select",
 ]  # fmt: skip
-
-COARSE_TOLERANCE = 0.1
-"""Where only whole steps can be closed, and none ends within the tolerance: how far below the budget the result may end,
-as a fraction of the budget."""
 
 
 class BudgetError(ValueError):
@@ -86,11 +83,6 @@ def floor(structure: Structure, removable: Tensor | None = None, cost: Cost | No
     for unit in (openness == 0).nonzero().flatten().tolist():
         choice.close(unit)
     return choice.cost()
-
-
-def lowest(keep: float, tolerance: float, *, coarse: bool) -> float:
-    """The least that the result may cost, as a fraction of dense; `coarse`: only whole steps of the width can be closed."""
-    return min(keep - tolerance, keep * (1.0 - COARSE_TOLERANCE)) if coarse else keep - tolerance
 
 
 def select(

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from greenprune.bench.suite.views import VIEW_NAMES
 from greenprune.bench.text import listed
+from greenprune.plots.frame.comparable import mixed
 from greenprune.plots.frame.comparison import REFERENCE, comparison
 from greenprune.plots.frame.frame import Results
 from greenprune.plots.frame.problems import Problem
@@ -62,6 +63,8 @@ def _check(part: Results) -> Iterator[Problem]:
         values = sorted(set(runs[column]))
         if len(values) > 1 and not (column == "allowance_samples" and runs["view"].iloc[0] != VIEW_NAMES["samples"]):
             yield Problem("mixed", where, f"different {name}: {listed([str(value) for value in values])}", remedy)
+    if other := mixed(part.records):
+        yield Problem("mixed", where, other, "keep experiments in folders of their own, and run this one again")
     without = runs[~runs["key"].isin(part.inference["key"])]
     if len(without):
         what = f"inference was not measured for {_named(without['method'])}"

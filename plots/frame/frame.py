@@ -17,7 +17,8 @@ import pandas as pd
 from greenprune.bench.errors import UserError
 from greenprune.bench.foreign import shortened
 from greenprune.bench.records.joint import Joint
-from greenprune.bench.records.record import RECORD_FILE, Record, read_record
+from greenprune.bench.records.load import read_record
+from greenprune.bench.records.record import RECORD_FILE, Record
 from greenprune.bench.records.tuning import Tuning, read_tuning, tuning_files
 from greenprune.bench.suite.views import VIEW_NAMES
 from greenprune.plots.frame.joint import choose

@@ -24,6 +24,7 @@ import pandas as pd
 from greenprune.bench.errors import UserError
 from greenprune.bench.suite.views import VIEW_NAMES
 from greenprune.bench.text import bounded, listed, signed_points
+from greenprune.plots.frame.comparable import refuse_incomparable
 from greenprune.plots.frame.frame import GROUP_COLUMNS, Results, load
 from greenprune.plots.frame.rows import KINDS
 from rich.box import SIMPLE_HEAD
@@ -82,7 +83,7 @@ def compare(base: Results, new: Results, tolerance: float = TOLERANCE) -> Compar
     """Compare run by run.
 
     Raises:
-        UserError: the two have no run in common.
+        UserError: the two have no run in common, or one that differs in data, network or recipe.
     """
     ours, theirs = _runs(base), _runs(new)
     valid = ours[ours["valid"]]
@@ -94,8 +95,8 @@ def compare(base: Results, new: Results, tolerance: float = TOLERANCE) -> Compar
     if not common and not set(valid["suite"] + "/" + valid["key"]) & set(failed):
         raise UserError("BASE and NEW have no run in common (same suite, data set, network, method, budget and seed)")
     both = valid.merge(theirs[theirs["valid"]], on=IDENTITY, suffixes=("_base", "_new"))
+    notes = refuse_incomparable(base, new)
     lost = tuple(_lost(valid, theirs, new))
-    notes = []
     machines = [sorted(set(frame["machine"])) for frame in (ours, theirs)]
     same_machine = machines[0] == machines[1]
     if not same_machine and len(both):

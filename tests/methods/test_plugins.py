@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from greenprune.bench.cli.main import main
 from greenprune.bench.errors import UserError
-from greenprune.bench.records.record import read_record
+from greenprune.bench.records.load import read_record
 from greenprune.bench.suite.file import load_suite
 from greenprune.methods import Method, MethodError, plugins, registry
 from greenprune.methods.catalogue import OWN

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -236,8 +237,29 @@ def grid(
 def store(folder: Path, *records: Record) -> Path:
     """Write the records where `greenprune run` would; returns the results folder."""
     for stored in records:
-        write_record(stored, folder / stored.suite / stored.key)
+        write_record(agreeing(stored), folder / stored.suite / stored.key)
     return folder
+
+
+def agreeing(run: Record) -> Record:
+    """A record of which a test changed one figure, with those that say the same in other words: a contradiction is refused."""
+    if run.status != "done" or run.ledger is None:
+        return run
+    seconds = sum(entry.duration_s for entry in run.ledger.entries)
+    changes: dict[str, Any] = {}
+    training = run.energy.get("training")
+    if training is not None:
+        training = training.model_copy(update={"duration_s": seconds})
+        changes["energy"] = run.energy | {"training": training}
+    if run.emissions is not None:
+        grams = run.emissions.grid_gco2e_per_kwh * run.emissions.pue / 3.6e6
+        joules = {kind: training.energy_j(kind) if training else None for kind in run.emissions.training_gco2e}
+        given = {kind: grams * energy_j for kind, energy_j in joules.items() if energy_j is not None}
+        changes["emissions"] = run.emissions.model_copy(update={"training_gco2e": given})
+    if run.finished_at:
+        started = datetime.fromisoformat(run.finished_at) - timedelta(seconds=seconds + 10)
+        changes["started_at"] = started.isoformat()
+    return run.model_copy(update=changes)
 
 
 def rich(folder: Path, *runs: Record) -> Path:

@@ -12,7 +12,8 @@ import jsonschema
 import pytest
 import torch
 from greenprune.bench.cli.main import main
-from greenprune.bench.records.record import read_record, write_record
+from greenprune.bench.records.load import read_record
+from greenprune.bench.records.record import write_record
 
 from tests.bench.data.test_data import encode, noise, write
 from tests.conftest import SUITE, Story

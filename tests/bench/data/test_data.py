@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import os
+import shutil
 import urllib.error
 from collections import Counter
 from pathlib import Path
@@ -17,7 +18,7 @@ import pytest
 import torch
 import torchvision
 from greenprune.bench.data import parquet
-from greenprune.bench.data.data import DATASETS, Dataset, Split, data_root, load
+from greenprune.bench.data.data import DATASETS, Dataset, Split, content_hash, data_root, is_there, limited, load
 from greenprune.bench.errors import UserError
 from PIL import Image
 from sklearn.datasets import load_digits
@@ -359,15 +360,53 @@ def test_images_are_decoded_once_and_the_data_folder_is_left_alone(slice_of_cifa
     assert [path.suffix for path in cache.rglob("*") if path.is_file()] == [".npz"]  # nothing half-written
 
 
-def test_a_changed_source_is_decoded_again(slice_of_cifar, decoded):
+def test_a_changed_source_is_decoded_again_and_a_touched_one_is_not(slice_of_cifar, decoded):
     first = load("cifar10", slice_of_cifar)
     path = slice_of_cifar / "cifar10" / "test-00000-of-00001.parquet"
-    os.utime(path, (0, 0))  # as many bytes as before: only the time tells
+    os.utime(path, (0, 0))
     assert equal(load("cifar10", slice_of_cifar), first)
-    assert len(decoded) == 6
+    assert len(decoded) == 3
     write(path, [GOOD], {"label": [3]})
     assert load("cifar10", slice_of_cifar).test.labels.tolist() == [3]
-    assert len(decoded) == 9
+    assert len(decoded) == 6
+
+
+def test_other_contents_of_equal_names_sizes_and_times_are_other_data(slice_of_cifar):
+    path = slice_of_cifar / "cifar10" / "test-00000-of-00001.parquet"
+    found = []
+    for label in (3, 5):
+        write(path, [GOOD], {"label": [label]})
+        os.utime(path, (0, 0))
+        data = load("cifar10", slice_of_cifar)
+        found.append((path.stat().st_size, path.stat().st_mtime_ns, data.test.labels.tolist(), content_hash(data)))
+    (size, time_ns, labels, contents), other = found
+    assert other[:2] == (size, time_ns)
+    assert (labels, other[2]) == ([3], [5])
+    assert contents != other[3]
+
+
+def test_what_a_file_is_for_is_part_of_the_key(slice_of_cifar, tmp_path):
+    """The same files in the same order, one of them for training here and for the test there."""
+    folder = slice_of_cifar / "cifar10"
+    load("cifar10", slice_of_cifar)
+    moved = tmp_path / "moved"
+    moved.mkdir()
+    first, second = sorted(folder.glob("train-*.parquet"))
+    (test,) = folder.glob("test-*.parquet")
+    shutil.copy(first, moved / "train-00000-of-00001.parquet")
+    shutil.copy(second, moved / "test-00000-of-00002.parquet")
+    shutil.copy(test, moved / "test-00001-of-00002.parquet")
+    before, after = load("cifar10", slice_of_cifar), load("cifar10", moved)
+    assert len(after.test) > len(before.test)
+
+
+def test_what_data_is_does_not_depend_on_where_it_lies(slice_of_cifar, tmp_path):
+    here = content_hash(load("cifar10", slice_of_cifar))
+    shutil.copytree(slice_of_cifar / "cifar10", tmp_path / "copy")
+    assert content_hash(load("cifar10", tmp_path / "copy")) == here
+    assert content_hash(limited(load("cifar10", slice_of_cifar), 10)) != here
+    assert is_there("cifar10", slice_of_cifar)
+    assert not is_there("cifar100", tmp_path)
 
 
 @pytest.mark.parametrize("damage", ["truncated", "empty", "flipped bit", "other content"])

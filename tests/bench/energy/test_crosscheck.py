@@ -16,7 +16,7 @@ from greenprune.bench.cli.main import main
 from greenprune.bench.energy import EnergyMeter
 from greenprune.bench.energy.crosscheck import codecarbon_beside, crosschecked, zeus_beside
 from greenprune.bench.errors import UserError
-from greenprune.bench.records.record import read_record
+from greenprune.bench.records.load import read_record
 from greenprune.bench.suite.file import load_suite
 
 from tests.conftest import SUITE

@@ -13,7 +13,7 @@ import greenprune.bench.run.worker, greenprune.bench.inference.pair, greenprune.
 from greenprune.bench.data.data import load
 from greenprune.bench.run.job import Job
 from greenprune.bench.plan.plan import plan
-from greenprune.bench.records.record import read_record
+from greenprune.bench.records.load import read_record
 from greenprune.bench.suite.file import load_suite
 
 greenprune.bench.inference.pair.CPU_BLOCK_S = 0.01

@@ -12,7 +12,8 @@ from greenprune.bench.energy import EnergyMeter
 from greenprune.bench.inference.calibration import achieved, energy_kind, joules_per_call
 from greenprune.bench.inference.cost import broken_budget
 from greenprune.bench.plan.plan import plan, state
-from greenprune.bench.records.record import Calibration, Cost, Record, read_record, write_record
+from greenprune.bench.records.load import read_record
+from greenprune.bench.records.record import Calibration, Cost, Record, write_record
 from greenprune.bench.suite.file import load_suite
 
 from tests.conftest import SUITE

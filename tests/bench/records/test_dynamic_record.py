@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 from greenprune.bench.cli.main import main
-from greenprune.bench.records.record import Record, read_record
+from greenprune.bench.records.load import read_record
+from greenprune.bench.records.record import Record
 from greenprune.methods.skipping.skip import SkippingNetwork
 
 import greenprune

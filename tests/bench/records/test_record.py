@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 from greenprune.bench.errors import UserError
-from greenprune.bench.records.record import NEEDED_WHEN_DONE, RECORD_FILE, Epoch, read_record, write_record
+from greenprune.bench.records.load import read_record
+from greenprune.bench.records.record import NEEDED_WHEN_DONE, RECORD_FILE, Epoch, write_record
+from greenprune.bench.records.stored import signed
 from pydantic import ValidationError
 
 from tests.plots.records import failed, inference, reading, record, source
@@ -18,7 +20,7 @@ from tests.plots.records import failed, inference, reading, record, source
 def _refusal(folder: Path, **changes: Any) -> str:
     """The sentence with which a good record is refused after `changes`."""
     path = folder / RECORD_FILE
-    path.write_text(json.dumps(json.loads(record("gated").model_dump_json()) | changes))
+    path.write_text(signed(json.loads(record("gated").model_dump_json()) | changes))
     with pytest.raises(UserError) as error:
         read_record(path)
     assert str(error.value).startswith(f"{path}: ")
@@ -35,8 +37,24 @@ def test_a_record_from_before_energy_intervals_is_read(tmp_path: Path) -> None:
     stored = json.loads(record().model_dump_json())
     for measured in stored["inference"]:
         del measured["energy_ratio"]
-    (tmp_path / RECORD_FILE).write_text(json.dumps(stored))
+    (tmp_path / RECORD_FILE).write_text(signed(stored))
     assert [measured.energy_ratio for measured in read_record(tmp_path / RECORD_FILE).inference] == [{}, {}]
+
+
+def test_what_was_edited_by_hand_is_told_not_believed(tmp_path: Path) -> None:
+    path = write_record(record("gated"), tmp_path)
+    text = path.read_text()
+    assert text.count('"budget": 0.5') == 2  # of the run and of its cost
+    for altered, said in (
+        (text.replace('"budget": 0.5', '"budget": 0.4999'), "was altered after it was written"),
+        (json.dumps({k: v for k, v in json.loads(text).items() if k != "checksum"}), "has no checksum"),
+    ):
+        path.write_text(altered)
+        with pytest.raises(UserError, match=said) as error:
+            read_record(path)
+        assert str(error.value).startswith(f"{path}: ")
+    path.write_text(json.dumps(json.loads(text), indent=4))  # other spaces, the same record
+    assert read_record(path) == record("gated")
 
 
 @pytest.mark.parametrize("name", NEEDED_WHEN_DONE)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from greenprune.bench.energy.power_log import POWER_FILE, read_power
-from greenprune.bench.records.record import read_record
+from greenprune.bench.records.load import read_record
 
 from tests.conftest import Story
 

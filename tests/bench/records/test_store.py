@@ -9,7 +9,7 @@ import pytest
 import torch
 from greenprune.bench.data.data import load
 from greenprune.bench.errors import UserError
-from greenprune.bench.records.record import read_record
+from greenprune.bench.records.load import read_record
 from greenprune.methods import count_params
 from safetensors.torch import load_file, save_file
 

@@ -20,7 +20,8 @@ from greenprune.bench.cli.main import main
 from greenprune.bench.data.data import load
 from greenprune.bench.plan.plan import plan
 from greenprune.bench.records.folder import locked
-from greenprune.bench.records.record import Failure, read_record
+from greenprune.bench.records.load import read_record
+from greenprune.bench.records.record import Failure
 from greenprune.bench.run.launch import Outcome, launch
 from greenprune.bench.suite.file import load_suite
 from safetensors.torch import load_file
@@ -250,7 +251,8 @@ def test_a_run_without_a_result_says_why_in_a_sentence(
 def test_however_a_process_ends_it_is_recorded_in_words_and_tried_again(
     at_work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, reason: str, last_output: str
 ) -> None:
-    runs = plan(load_suite("tiny.toml"), {"digits": load("digits")}, "cpu")[:1]
+    data = {"digits": load("digits")}
+    runs = plan(load_suite("tiny.toml"), data, "cpu")[:1]
     stand_in = tmp_path / "python"
     attempts = tmp_path / "attempts"
     stand_in.write_text(f"#!/bin/sh\necho >>{attempts}\n{script}\n")
@@ -258,7 +260,7 @@ def test_however_a_process_ends_it_is_recorded_in_words_and_tried_again(
     monkeypatch.setattr(sys, "executable", str(stand_in))
     folder = tmp_path / "results"
     for _ in range(2):  # what failed is tried again
-        outcome = launch("tiny", runs, folder, data_root=None, command="", display=Silent())
+        outcome = launch("tiny", runs, folder, data_root=None, command="", display=Silent(), data=data)
         assert outcome == Outcome(finished=(), failed=(runs[0].key,), skipped=())
         assert failure(folder, runs[0].key) == Failure(reason=reason, last_output=last_output)
     assert attempts.read_text() == "\n\n"

@@ -10,7 +10,7 @@ import pytest
 from greenprune.bench.cli.main import main
 from greenprune.bench.errors import UserError
 from greenprune.bench.foreign import shortened
-from greenprune.bench.records.record import read_record
+from greenprune.bench.records.load import read_record
 from greenprune.bench.suite.file import load_suite
 from greenprune.bench.suite.overrides import overrides_of
 from greenprune.bench.suite.suite import Suite

@@ -11,7 +11,8 @@ from greenprune.bench.data.data import load as load_data
 from greenprune.bench.energy.reading import Kind
 from greenprune.bench.errors import UserError
 from greenprune.bench.plan.plan import plan, resolved
-from greenprune.bench.records.record import Ledger, LedgerEntry, Record, read_record, write_record
+from greenprune.bench.records.load import read_record
+from greenprune.bench.records.record import Ledger, LedgerEntry, Record, write_record
 from greenprune.bench.run.display import Lines
 from greenprune.bench.run.launch import launch, left_to_do
 from greenprune.bench.run.process import share_cores
@@ -109,7 +110,8 @@ def folder(workplace: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.chdir(workplace)
         patch.setenv("OMP_NUM_THREADS", "1")
         patch.setenv("MKL_NUM_THREADS", "1")
-        runs = plan(load_suite(str(place / "tiny.toml")), {"digits": load_data("digits")}, "cpu")
+        data = {"digits": load_data("digits")}
+        runs = plan(load_suite(str(place / "tiny.toml")), data, "cpu")
         shares = share_cores(min(2, len(os.sched_getaffinity(0))), "cpu")
         outcome = launch(
             "tiny",
@@ -119,6 +121,7 @@ def folder(workplace: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
             command="",
             display=Lines(Console(quiet=True), 2),
             shares=shares,
+            data=data,
         )
     assert not outcome.failed
     return place / "tiny"

@@ -9,8 +9,8 @@ from greenprune.bench.cli.main import main
 from greenprune.bench.energy import Reading
 from greenprune.bench.energy.reading import Kind, SourceReading
 from greenprune.bench.errors import UserError
-from greenprune.bench.plan.plan import differences
-from greenprune.bench.records.record import read_record
+from greenprune.bench.records.identity import differences
+from greenprune.bench.records.load import read_record
 from greenprune.bench.suite.file import load_suite
 from greenprune.bench.training.ledger import Ledger, OverdrawnError, refuse_small_allowances
 

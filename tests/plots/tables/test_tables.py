@@ -22,7 +22,7 @@ from greenprune.plots.tables.columns import readable
 from greenprune.plots.tables.tables import csv_text, markdown_text, terminal_table, write_tables
 from rich.console import Console
 
-from tests.plots.records import NINE, failed, grid, inference, reading, record, source, store
+from tests.plots.records import DENSE_MACS, NINE, failed, grid, inference, reading, record, source, store
 
 NAN = float("nan")
 
@@ -84,11 +84,11 @@ def test_one_seed_has_no_spread_and_says_so(tmp_path: Path) -> None:
 
 
 def test_training_relative_to_dense(tmp_path: Path) -> None:
-    dense = record(ledger=_training(100, 2000, 40.0), energy={"training": reading(source(400.0))})
-    gated = record("gated", ledger=_training(90, 1000, 30.0), energy={"training": reading(source(100.0))})
+    dense = record(ledger=_training(100, 100 * DENSE_MACS, 40.0), energy={"training": reading(source(400.0))})
+    gated = record("gated", ledger=_training(90, 50 * DENSE_MACS, 30.0), energy={"training": reading(source(100.0))})
     row = _row(_load(tmp_path, dense, gated), "gated")
     amounts = ("train_samples", "train_forward_macs", "train_duration_s")
-    assert [row[f"{name}_mean"] for name in amounts] == [180, 2000, 60]
+    assert [row[f"{name}_mean"] for name in amounts] == [180, 100 * DENSE_MACS, 60]
     ratios = ("train_samples", "train_forward_macs", "train_duration", "train_energy_modelled")
     assert [row[f"{name}_ratio_mean"] for name in ratios] == pytest.approx([0.9, 0.5, 0.75, 0.25])
     assert _figures(row, "train_energy_modelled_j", "mean", "low", "high") == pytest.approx([100, 70, 140])

@@ -1,0 +1,123 @@
+"""One results folder, one experiment: what a suite would be mixed with is found before anything is spent.
+
+Every finished record of the folder is looked at, whether this start would run it again or not: a run of the same key must
+agree in everything, one of the same method in all but budget and seed, and any other in data, network and recipe.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from greenprune.bench.data.data import Dataset, content_hash
+from greenprune.bench.errors import UserError
+from greenprune.bench.plan.plan import Run, completed
+from greenprune.bench.records.identity import MADE_OF, NOTED, Identity, differences, differing
+from greenprune.bench.records.load import read_record
+from greenprune.bench.records.record import RECORD_FILE, Record
+from greenprune.bench.suite.settings import Settings
+from greenprune.bench.training.identity import identity_of
+
+OF_A_RUN = ("budget", "seed", "steps", "view", "allowance")
+"""Settings in which runs of one method may differ."""
+
+OF_A_METHOD = ("method", "cost", "round_to", *OF_A_RUN)
+"""And those of different methods."""
+
+
+@dataclass
+class Identities:
+    """What the runs of a suite are made of, as it is when the suite is started.
+
+    Attributes:
+        data: by name, with as many training images as the suite asks for.
+    """
+
+    data: Mapping[str, Dataset]
+    _contents: dict[str, str] = field(default_factory=dict)
+
+    def of(self, settings: Settings) -> Identity:
+        """Raises UserError, MethodError: the network or the method cannot be made."""
+        name = settings.dataset
+        if name not in self._contents:
+            self._contents[name] = content_hash(self.data[name])
+        return identity_of(settings, self.data[name], self._contents[name])
+
+
+def refuse_mixing(folder: Path, runs: Sequence[Run], identities: Identities) -> list[str]:
+    """See that the finished records in `folder` are of the experiment that `runs` are.
+
+    Args:
+        runs: all of the suite, those too that this start leaves out.
+
+    Returns:
+        What a reader has to know of those that are, a sentence each without its full stop.
+
+    Raises:
+        UserError: one is not, or cannot be read; the sentence names it and what differs.
+    """
+    notes: dict[str, list[str]] = {}
+    for path in sorted(folder.glob(f"*/{RECORD_FILE}")):
+        record = read_record(path)
+        if record.status != "done":
+            continue
+        key = path.parent.name
+        other = difference(record, key, runs, identities)
+        if other:
+            raise UserError(
+                f"{folder / key}: is of another experiment ({'; '.join(other[:3])}); "
+                "keep it and choose another folder with --out, or delete it to run it again"
+            )
+        for note in _noted(record, runs, identities):
+            notes.setdefault(note, []).append(key)
+    return [f"{len(keys)} of the records in {folder} are from elsewhere ({note})" for note, keys in notes.items()]
+
+
+def difference(record: Record, key: str, runs: Sequence[Run], identities: Identities) -> tuple[str, ...]:
+    """What tells a finished record from the experiment that `runs` are: `training.epochs: 8 -> 10`."""
+    run = counterpart(record, key, runs)
+    if run is None:
+        pairs = dict.fromkeys((each.settings.dataset, each.settings.model) for each in runs)
+        allowed = " or ".join(" on ".join(pair) for pair in pairs)
+        return (f"dataset and model: {' on '.join(record.pair)} -> {allowed}",)
+    same_method = run.settings.method.label == record.method
+    left_out: tuple[str, ...]
+    if run.key == key:
+        left_out = ("steps",) if run.pilot and run.settings.steps is None else ()
+    else:
+        left_out = OF_A_RUN if same_method else OF_A_METHOD
+    settings = differences(_without(completed(record.settings), left_out), _without(_plain(run.settings), left_out))
+    if settings:
+        return settings
+    parts = tuple(name for name in MADE_OF if same_method or name != "method")
+    expected = identities.of(run.settings.model_copy(update={"seed": record.seed}))
+    return differing(record.identity, expected, parts)
+
+
+def counterpart(record: Record, key: str, runs: Sequence[Run]) -> Run | None:
+    """The planned run that is most like a record: itself, one of its method, or any of its data set and network."""
+    found, best = None, -1
+    for run in runs:
+        if (run.settings.dataset, run.settings.model) == record.pair or run.key == key:
+            likeness = 2 * (run.key == key) + (run.settings.method.label == record.method)
+            if likeness > best:
+                found, best = run, likeness
+    return found
+
+
+def _noted(record: Record, runs: Sequence[Run], identities: Identities) -> tuple[str, ...]:
+    run = counterpart(record, record.key, runs)
+    if run is None:
+        return ()
+    here = identities.of(run.settings.model_copy(update={"seed": record.seed}))
+    return differing(record.identity, here, tuple(NOTED))
+
+
+def _plain(settings: Settings) -> dict[str, Any]:
+    return settings.model_dump(mode="json")
+
+
+def _without(settings: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    return {name: value for name, value in settings.items() if name not in names}

@@ -1,0 +1,42 @@
+"""Reading a record: checked, not believed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from greenprune.bench.data.content import file_hash
+from greenprune.bench.errors import UserError
+from greenprune.bench.records.check import impossible
+from greenprune.bench.records.record import MODEL_FILE, SCHEMA_VERSION, Record
+from greenprune.bench.records.stored import read_stored
+from greenprune.bench.records.validity import broken_rule
+
+
+def read_record(path: Path) -> Record:
+    """Read one record. Whether its run is valid is found out anew from its numbers.
+
+    Raises:
+        UserError: unreadable, not JSON, of a newer or older schema, not a record, altered after it was written, or with
+            figures that no run gives; the sentence names the file.
+    """
+    record = read_stored(path, Record, SCHEMA_VERSION, "a record")
+    if record.status != "done":
+        return record
+    if wrong := impossible(record):
+        raise UserError(f"{path}: {wrong[0]}; no run gives such a record: restore it, or delete it and run it again")
+    if record.valid and (broken := broken_rule(record)):
+        return record.model_copy(update={"valid": False, "invalid_reason": broken})
+    return record
+
+
+def changed_files(record: Record, folder: Path) -> list[str]:
+    """What is wrong with the files beside the record that lies in `folder`, half a sentence each. Missing ones are not."""
+    wrong = []
+    for name, stated in record.files.items():
+        if Path(name).name != name:
+            wrong.append(f"its record names {name} among the files beside it")
+        elif (folder / name).is_file() and file_hash(folder / name) != stated:
+            wrong.append(f"{name} is not the file that was stored")
+    if (folder / MODEL_FILE).is_file() and MODEL_FILE not in record.files:
+        wrong.append(f"{MODEL_FILE} is not of this run: its record knows of none")
+    return wrong

@@ -1,0 +1,244 @@
+"""One finished run: whether its record, its network and the data give what it says."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from greenprune.bench import models
+from greenprune.bench.data.batches import evaluation_batches
+from greenprune.bench.data.data import Dataset, content_hash
+from greenprune.bench.data.names import CLASSES
+from greenprune.bench.errors import UserError
+from greenprune.bench.foreign import shortened
+from greenprune.bench.inference.cost import SAMPLED_IMAGES, count_connections, sample_macs
+from greenprune.bench.models.named import is_users_own
+from greenprune.bench.records.check import impossible
+from greenprune.bench.records.identity import Identity, differing, read_begun
+from greenprune.bench.records.load import changed_files
+from greenprune.bench.records.record import MODEL_FILE, RECORD_FILE, SCHEMA_VERSION, Cost, Record
+from greenprune.bench.records.store import load_model
+from greenprune.bench.records.stored import read_unbelieved
+from greenprune.bench.records.validity import broken_rule
+from greenprune.bench.training.evaluation import outputs_on
+from greenprune.bench.training.identity import method_hash_of, network_hashes, processor_of
+from greenprune.bench.verify.reload import logits_from
+from greenprune.bench.verify.row import Cell, Row
+from greenprune.methods import MethodError, count_macs, count_params
+from torch import nn
+
+IMAGE = (3, 32, 32)
+CPU = torch.device("cpu")
+NO_NETWORK = "no network is stored"
+NOT_LOADED = "no network to look at"
+
+ACCURACY_TOLERANCE = 5e-4
+"""Fraction of the test images, of which another processor may classify some otherwise; one image in any case."""
+
+UNTRUSTED = "needs code of its own, {name}: where you know it, say --trust"
+
+
+@dataclass(frozen=True)
+class Means:
+    """What a record can be checked with.
+
+    Attributes:
+        data_of: the data of a record, or why it cannot be had.
+        trust: whether networks and methods `module:name` that a record names may be imported, and so run.
+    """
+
+    data_of: Callable[[Record], Dataset | str]
+    trust: bool = False
+
+    def refuses(self, name: str) -> str | None:
+        """Why what a record calls `name` is not looked at, or None."""
+        return UNTRUSTED.format(name=shortened(name)) if is_users_own(name) and not self.trust else None
+
+
+def check_run(folder: Path, name: str, means: Means) -> tuple[Row, Record | None]:
+    """Check what lies in a run's folder.
+
+    Returns:
+        What was found, and the record where it is a finished run's.
+    """
+    row = Row(name)
+    try:
+        record, altered = read_unbelieved(folder / RECORD_FILE, Record, SCHEMA_VERSION, "a record")
+    except UserError as e:
+        row.put("record", [str(e).removeprefix(f"{folder / RECORD_FILE}: ")], Cell("ok"))
+        return row, None
+    row.put("checksum", [altered] if altered else [], Cell("ok"))
+    if record.status != "done":
+        reason = record.failure.reason if record.failure else "no reason was recorded"
+        row.put("record", [], Cell("absent", f"has no result: {reason}"))
+        return row, None
+    _record(row, record)
+    _files(row, record, folder)
+    network = _network(row, record, folder, means)
+    _counts(row, record, network, means)
+    _accuracy(row, record, network, means)
+    _identity(row, record, folder, means)
+    return row, record
+
+
+def _record(row: Row, record: Record) -> None:
+    wrong = impossible(record)
+    broken = None if wrong else broken_rule(record)
+    if broken and record.valid:
+        wrong = [f"says that it is valid, and {broken}"]
+    row.put("record", wrong, Cell("ok", "" if record.valid else f"invalid: {record.invalid_reason}"))
+
+
+def _files(row: Row, record: Record, folder: Path) -> None:
+    missing = [name for name in record.files if not (folder / name).is_file()]
+    row.put(
+        "checksum", changed_files(record, folder), Cell("ok", f"{', '.join(missing)}: not there" if missing else "")
+    )
+
+
+def _network(row: Row, record: Record, folder: Path, means: Means) -> nn.Module | None:
+    if not (folder / MODEL_FILE).is_file():
+        row.put("weights", [], Cell("absent", NO_NETWORK))
+        return None
+    if why := means.refuses(record.pair[1]):
+        row.put("weights", [], Cell("absent", why))
+        return None
+    try:
+        model = load_model(folder, trust=means.trust)
+        logits = logits_from(model, torch.randn(4, *IMAGE, generator=torch.Generator().manual_seed(0)))
+    except (UserError, RuntimeError, ValueError) as e:
+        row.put("weights", [" ".join(str(e).removeprefix(f"{folder / MODEL_FILE}: ").split())], Cell("ok"))
+        return None
+    wrong = []
+    classes = CLASSES.get(record.pair[0])
+    if not all(tensor.isfinite().all() for tensor in model.state_dict().values()) or not logits.isfinite().all():
+        wrong.append("its weights or its outputs are not finite")
+    if classes is not None and tuple(logits.shape) != (4, classes):
+        wrong.append(f"its outputs are of the shape {tuple(logits.shape)} for 4 images of {classes} classes")
+    row.put("weights", wrong, Cell("ok"))
+    return model
+
+
+def _counts(row: Row, record: Record, network: nn.Module | None, means: Means) -> None:
+    cost = _cost(record)
+    absent = Cell("absent", NOT_LOADED)
+    example = torch.zeros(2, *IMAGE)
+    wrong_macs, wrong_params, dense = [], [], None
+    with contextlib.suppress(UserError):  # an unknown name: said of the identity
+        if not means.refuses(record.pair[1]):
+            dense = models.build(record.pair[1], CLASSES.get(record.pair[0], 10), seed=record.seed)
+    if dense is not None:
+        wrong_macs += _unequal("the dense network has", count_macs(dense, example), cost.macs_dense)
+        wrong_params += _unequal("the dense network has", count_params(dense), cost.params_dense)
+    if network is not None:
+        wrong_macs += _macs(record, network, means)
+        wrong_params += _unequal("the network has", count_params(network), cost.params)
+        if cost.connections is not None:
+            wrong_params += _unequal("its nonzero weights are", count_connections(network), cost.connections)
+    row.put("MACs", wrong_macs, absent if network is None else _how_counted(record, means))
+    row.put("parameters", wrong_params, absent if network is None else Cell("ok"))
+
+
+def _how_counted(record: Record, means: Means) -> Cell:
+    if _cost(record).sample_macs is not None and isinstance(why := means.data_of(record), str):
+        return Cell("absent", f"they depend on the images: {why}")
+    return Cell("ok")
+
+
+def _macs(record: Record, network: nn.Module, means: Means) -> list[str]:
+    cost = _cost(record)
+    if cost.sample_macs is None:
+        return _unequal("the network has", count_macs(network, torch.zeros(2, *IMAGE)), cost.macs)
+    data = means.data_of(record)
+    if isinstance(data, str):
+        return []
+    batches = evaluation_batches(data.test, batch_size=1, mean=data.mean, std=data.std, device=CPU)
+    images = (image for (image, _), _ in zip(batches, range(SAMPLED_IMAGES), strict=False))
+    mean = sample_macs(network, images, cost.macs_dense).mean
+    return [] if abs(mean - cost.sample_macs.mean) < 1e-3 else [f"images take {mean:.4f} of dense's on average"]
+
+
+def _unequal(what: str, found: int, stated: int) -> list[str]:
+    return [] if found == stated else [f"{what} {found:,}, and the record says {stated:,}"]
+
+
+def _accuracy(row: Row, record: Record, network: nn.Module | None, means: Means) -> None:
+    if network is None:
+        row.put("accuracy", [], Cell("absent", NOT_LOADED))
+        return
+    data = means.data_of(record)
+    if isinstance(data, str):
+        row.put("accuracy", [], Cell("absent", data))
+        return
+    try:
+        found = outputs_on(network, data.test, data, CPU)
+    except (RuntimeError, ValueError) as e:  # a stranger's network
+        row.put("accuracy", [" ".join(str(e).split())], Cell("ok"))
+        return
+    stated, count = record.test_accuracy or 0.0, len(data.test)
+    wrong = [found.problem] if found.problem else []
+    if abs(found.accuracy - stated) * count > max(1.0, ACCURACY_TOLERANCE * count) + 1e-6:
+        wrong.append(f"on the test images it has {found.accuracy:.4f}, and the record says {stated:.4f}")
+    row.put("accuracy", wrong, Cell("ok", f"{found.accuracy:.4f} on {count:,} images"))
+
+
+def _identity(row: Row, record: Record, folder: Path, means: Means) -> None:
+    stated, wrong, unknown = record.identity, [], []
+    try:
+        begun = read_begun(folder)
+    except UserError as e:
+        begun = None
+        wrong.append(str(e))
+    if begun is not None:
+        wrong += [f"identity.json says {line}" for line in differing(stated, begun.identity)]
+    here, reasons = _here(record, means)
+    for name in ("data", "network", "weights", "method"):
+        if getattr(stated, name) is None:
+            unknown.append(f"{name} was not recorded")
+        elif getattr(here, name) is None:
+            unknown += [f"{name}: {reasons[name]}"] if name in reasons else []
+        else:
+            wrong += differing(stated, here, (name,))
+    row.put("identity", wrong, Cell("absent" if unknown else "ok", "; ".join(unknown)))
+
+
+def _here(record: Record, means: Means) -> tuple[Identity, dict[str, str]]:
+    """What the run would be made of here; and, of what cannot be said, why."""
+    stated, reasons = record.identity, {}
+    found: dict[str, str] = {}
+    data = means.data_of(record) if stated.data is not None else "was not recorded"
+    if isinstance(data, str):
+        reasons["data"] = data
+    else:
+        found["data"] = content_hash(data)
+    if why := means.refuses(record.pair[1]):
+        reasons["network"] = reasons["weights"] = why
+    elif stated.network is not None:
+        try:
+            network, weights = network_hashes(record.pair[1], CLASSES.get(record.pair[0], 10), record.seed)
+            found["network"] = network
+            if (stated.torch, stated.processor) == (str(torch.__version__), processor_of(CPU)):
+                found["weights"] = weights
+            else:
+                reasons["weights"] = "drawn with another version of torch or on another processor"
+        except UserError as e:
+            reasons["network"] = reasons["weights"] = str(e)
+    if why := means.refuses(record.method_name):
+        reasons["method"] = why
+    elif stated.method is not None:
+        try:
+            if method_hash_of(record.method_name) == stated.method:
+                found["method"] = stated.method
+            else:
+                reasons["method"] = "its files are others in this greenprune"
+        except (MethodError, OSError) as e:
+            reasons["method"] = str(e)
+    return Identity.model_validate(found), reasons
+
+
+def _cost(record: Record) -> Cost:
+    assert record.cost is not None  # it is done
+    return record.cost
