@@ -13,13 +13,14 @@ import pytest
 import torch
 from greenprune.bench import models
 from greenprune.bench.cli.main import main
+from greenprune.bench.data.content import file_hash
 from greenprune.bench.errors import UserError
 from greenprune.bench.records.record import write_record
 from greenprune.bench.records.store import MODEL_FILE, load_model, save_model
 from greenprune.methods import count_macs
 from safetensors.torch import save_file
 
-from tests.plots.records import record
+from tests.plots.records import agreeing, record
 
 EVIL = """
 from pathlib import Path
@@ -33,7 +34,6 @@ class Method:
 SETTINGS = {
     "dataset": "digits",
     "device": "cpu",
-    "method": {"name": "strangers_code:Method", "label": "gated", "options": {}},
     "training": {"precision": "float32", "channels_last": False},
     "measurement": {"inference_batch_sizes": [1], "inference_seconds": 0.01},
 }
@@ -48,13 +48,16 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     network = models.build("resnet20", 10, seed=0)
     macs = count_macs(network, torch.zeros(2, 3, 32, 32))
     for name in ("dense", "gated"):
-        made = record(name, suite="theirs", settings={**SETTINGS, "model": "strangers_code:net"})
+        reference = name if name == "dense" else "strangers_code:Method"
+        method = {"name": reference, "label": name, "options": {}}
+        made = record(name, suite="theirs", settings={**SETTINGS, "method": method, "model": "strangers_code:net"})
         assert made.cost is not None
-        cost = made.cost.model_copy(update={"macs": macs})
+        cost = made.cost.model_copy(update={"macs": macs, "macs_dense": macs})
         changes = {"cost": cost, "key": name, "machine": {**made.machine, "threads": 1}}
-        changes |= {"method_name": name if name == "dense" else "strangers_code:Method"}
-        write_record(made.model_copy(update=changes), found / name)
-        save_model(network, found / name, name="strangers_code:net", classes=10, input_shape=(3, 32, 32))
+        (found / name).mkdir(parents=True)
+        stored = save_model(network, found / name, name="strangers_code:net", classes=10, input_shape=(3, 32, 32))
+        changes |= {"method_name": reference, "files": {stored.name: file_hash(stored)}}
+        write_record(agreeing(made.model_copy(update=changes)), found / name)
     yield found
     sys.modules.pop("strangers_code", None)
 
