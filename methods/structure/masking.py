@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -14,6 +16,18 @@ def along(mask: Tensor, x: Tensor, dim: int) -> Tensor:
     if mask.ndim == 2:
         shape[0] = mask.shape[0]
     return mask.to(x.dtype).view(shape)
+
+
+def scaled(output: Any, gate: Tensor) -> Any:
+    """What a module gave, tensors of numbers in it multiplied by `gate`, () or one entry per image (B,)."""
+    if isinstance(output, Tensor):
+        if not output.is_floating_point():
+            return output
+        shape = (-1,) + (1,) * (output.ndim - 1) if gate.ndim else ()
+        return output * gate.to(output).view(shape)
+    if type(output) in (tuple, list):
+        return type(output)(scaled(o, gate) for o in output)
+    return output
 
 
 def masked_layer_norm(norm: nn.LayerNorm, x: Tensor, mask: Tensor, dim: int) -> Tensor:

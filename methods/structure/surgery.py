@@ -1,7 +1,8 @@
 """Physical removal: smaller weights, statistics and optimizer state, and residual branches that are gone.
 
 The result is the network's own modules with fewer channels. Where a residual branch is removed, the module that held it
-is replaced by its torch.fx trace without the branch (a plain `nn.Module` with generated forward code).
+is replaced by its torch.fx trace without the branch (`retracing`), or the modules in it by ones that compute nothing
+(`emptying`): plain `nn.Module`s with generated forward code.
 """
 
 from __future__ import annotations
@@ -13,13 +14,14 @@ from typing import Any
 import torch
 import torch.fx
 from greenprune.methods.structure import outputs
-from greenprune.methods.structure.branches import without_branch
 from greenprune.methods.structure.copying import copy_of
+from greenprune.methods.structure.emptying import silent
 from greenprune.methods.structure.inputs import ExampleInputs, Inputs, first_argument, with_first_argument
 from greenprune.methods.structure.macs import COUNTED, TRANSPOSED
-from greenprune.methods.structure.masking import along, masked_layer_norm
+from greenprune.methods.structure.masking import along, masked_layer_norm, scaled
 from greenprune.methods.structure.parameters import cut_parameter, forget, take
 from greenprune.methods.structure.remnant import TAPS, fade, leave_remnant, stored_kind, with_remnants
+from greenprune.methods.structure.retracing import retraced
 from greenprune.methods.structure.units import (
     CHANNEL_MODULES,
     Branch,
@@ -130,31 +132,18 @@ def _remove_branches(model: nn.Module, branches: list[Branch]) -> nn.Module:
 
 def remove_branch(model: nn.Module, branch: Branch) -> nn.Module:
     """Take one residual branch out of `model`, in place; returns `model` or its replacement (see `remove`)."""
-    holder = model.get_submodule(branch.name)
-    graph = without_branch(holder, branch.end.removeprefix(f"{branch.name}." if branch.name else ""))
-    replacement = torch.fx.GraphModule(holder, graph, class_name=type(holder).__name__)
-    replacement.train(holder.training)
-    _in_order_of(replacement, holder)
-    for module in replacement.modules():
-        if getattr(module, "inplace", False):
-            module.inplace = False  # type: ignore[assignment]  # it would now overwrite the block's own input
+    if branch.constants is None:
+        for silence in branch.silences or ():
+            parent, _, leaf = silence.name.rpartition(".")
+            model.get_submodule(parent)._modules[leaf] = silent(model.get_submodule(silence.name), silence)
+        return model
+    end = branch.end.removeprefix(f"{branch.name}." if branch.name else "")
+    replacement = retraced(model.get_submodule(branch.name), end, dict(branch.constants))
     if not branch.name:
         return replacement
     parent, _, leaf = branch.name.rpartition(".")
-    setattr(model.get_submodule(parent), leaf, replacement)
+    model.get_submodule(parent)._modules[leaf] = replacement
     return model
-
-
-def _in_order_of(model: nn.Module, original: nn.Module) -> None:
-    """Register the submodules of `model` in the order of `original`: torch.fx uses the order of execution, and an
-    optimizer's stored state finds its parameters by their order alone."""
-    if model is original:
-        return
-    order = {name: i for i, name in enumerate(original._modules)}
-    model._modules = dict(sorted(model._modules.items(), key=lambda item: order.get(item[0], len(order))))
-    for name, child in model._modules.items():
-        if child is not None and original._modules.get(name) is not None:
-            _in_order_of(child, original._modules[name])  # type: ignore[arg-type]
 
 
 @contextmanager
@@ -184,6 +173,9 @@ def masked(model: nn.Module, structure: Structure, keep: Tensor) -> Iterator[nn.
         if layer.masks_input:
             before_call = _mask_input(padded[layer.in_units])
             handles.append(module.register_forward_pre_hook(before_call, with_kwargs=True))
+    for name, is_open in ends.items():
+        if name not in structure.layers and not is_open:
+            handles.append(modules[name].register_forward_hook(lambda m, x, y: scaled(y, torch.zeros(()))))
     try:
         yield model
     finally:

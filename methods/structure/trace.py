@@ -1,7 +1,7 @@
 """What can be removed from a network, found by tracing it, never by the names of its classes.
 
-*What is coupled* comes from Torch-Pruning's dependency graph (`coupling`); residual branches come from torch.fx
-(`branches`). Then everything found is tried out on a randomised copy (`trial`): what does not leave the network computing
+*What is coupled* comes from Torch-Pruning's dependency graph (`coupling`); residual branches come from what one
+forward pass executed (`branches`). Then everything found is tried out on a randomised copy (`trial`): what does not leave the network computing
 the same as with the unit masked is not offered, but listed with the reason.
 """
 
@@ -14,12 +14,13 @@ from typing import Any
 
 import torch
 from greenprune.methods.structure import outputs, trial
-from greenprune.methods.structure.branches import FoundBranch, find_branches
+from greenprune.methods.structure.branches import find_branches
 from greenprune.methods.structure.coupling import Coupling, Products, find_couplings
 from greenprune.methods.structure.inputs import ExampleInputs, Inputs, first_argument
 from greenprune.methods.structure.macs import COUNTED, OperationCounter
 from greenprune.methods.structure.masking import layer_norm_dim
 from greenprune.methods.structure.modes import as_in_training
+from greenprune.methods.structure.passes import follow
 from greenprune.methods.structure.units import (
     ALWAYS_OPEN,
     BATCH_NORMS,
@@ -57,7 +58,7 @@ def trace(model: nn.Module, example_inputs: ExampleInputs) -> Structure:
         few = inputs.few(model)
         couplings, failure, products = find_couplings(model, few.args, few.kwargs)
         products.batch = few.batch_size
-        branches, refused = find_branches(model, run.calls)
+        branches, refused = find_branches(model, follow(model, few.args, few.kwargs))
         asleep = _not_called(model, run.calls)
         if asleep:  # what is called in training alone was followed there
             asleep = _not_called(model, run.calls | _run_in_training(model, few))
@@ -74,6 +75,10 @@ def trace(model: nn.Module, example_inputs: ExampleInputs) -> Structure:
                 coupling.reason = coupling.reason or failure
         structure = _assemble(model, run, couplings, branches, products)
         leaky, bad_groups, bad_branches = trial.verify(model, structure, few)
+        if any(b.end in bad_branches and b.constants is not None and b.silences is not None for b in branches):
+            branches = [_emptied(b) if b.end in bad_branches else b for b in branches]
+            structure = _assemble(model, run, couplings, branches, products)
+            leaky, bad_groups, bad_branches = trial.verify(model, structure, few)
         if bad_groups or bad_branches:
             for coupling in couplings:  # a group bears the name of the first of its producers that runs
                 coupling.reason = coupling.reason or next(
@@ -186,7 +191,7 @@ def _may_be_called(model: nn.Module, names: list[str]) -> bool:
 
 
 def _assemble(
-    model: nn.Module, run: _Run, couplings: list[Coupling], found: list[FoundBranch], products: Products
+    model: nn.Module, run: _Run, couplings: list[Coupling], found: list[Branch], products: Products
 ) -> Structure:
     """Number the units of all couplings without a reason against them, and fill every layer's tables."""
     modules = {n: m for n, m in model.named_modules() if isinstance(m, CHANNEL_MODULES)}
@@ -215,7 +220,7 @@ def _assemble(
         for number, part, entries, units in coupling.products:
             sides[number, part][entries] = torch.tensor(units, dtype=torch.long) + start
         start += coupling.width
-    branches = tuple(Branch(b.name, start + i, b.modules, b.end) for i, b in enumerate(found))
+    branches = tuple(replace(b, unit=start + i) for i, b in enumerate(found))
     inside = {  # by branch: what lies between its own layers
         b.unit: products.lineage.between([m for m in b.modules if m in modules], b.end) for b in branches
     }
@@ -235,15 +240,14 @@ def _assemble(
             out,
             into,
             run.macs.get(name, 0),
-            branches=tuple(b.unit for b in branches if _lies_in(name, b.modules)),
+            branches=tuple(b.unit for b in branches if b.holds(name)),
             depthwise=is_depthwise(module),
             masks_output=masks,
             channel_dim=(layer_norm_dim(module, run.shapes[name]) or 1) if is_layer_norm else 1,
             row_units=rows.get(name, ALWAYS_OPEN),
         )
     loose = {
-        name: tuple(b.unit for b in branches if ("parameter", name) in inside[b.unit])
-        for name, _ in model.named_parameters()
+        name: tuple(b.unit for b in branches if name in b.parameters) for name, _ in model.named_parameters()
     }
     return Structure(
         tuple(groups),
@@ -254,11 +258,6 @@ def _assemble(
         loose=tuple((name, units) for name, units in loose.items() if units),
         uncounted=tuple(run.uncounted),
     )
-
-
-def _lies_in(name: str, modules: tuple[str, ...]) -> bool:
-    """Whether a module is one of these, or part of one."""
-    return any(name == m or name.startswith(f"{m}.") for m in modules)
 
 
 def _products(
@@ -274,10 +273,15 @@ def _products(
     for i, product in enumerate(products.made):
         if product.layer is None:
             own = tuple(t for side in range(len(product.sides)) if (t := sides[i, side]).ne(FIXED).any())
-            within = tuple(b.unit for b in branches if product in inside[b.unit] or _lies_in(product.module, b.modules))
+            within = tuple(b.unit for b in branches if product in inside[b.unit] or b.holds(product.module))
             macs = product.macs // products.batch
             result.append(Product(product.module, product.operation, macs, own, within))
     return tuple(result)
+
+
+def _emptied(branch: Branch) -> Branch:
+    """`branch`, to be emptied instead of taken out of the code, if that is possible."""
+    return branch if branch.silences is None else replace(branch, constants=None, parameters=())
 
 
 def _normed(tables: dict[str, list[Tensor]], modules: dict[str, nn.Module]) -> Tensor:

@@ -10,7 +10,7 @@ table. `structure.trace` fills it.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from greenprune.methods.structure.macs import CONVOLUTIONS, COUNTED
@@ -69,15 +69,35 @@ class Remnant:
 
 
 @dataclass(frozen=True)
+class Silence:
+    """What is put in the place of a module in a closed branch, see emptying.py.
+
+    Attributes:
+        name: of the module.
+        argument: the keyword that its input comes by; "" for the first argument.
+        output: what it gives: the number of dimensions of a tensor, "input" for one of its input's shape, None, or a tuple.
+    """
+
+    name: str
+    argument: str
+    output: Any
+
+
+@dataclass(frozen=True)
 class Branch:
     """A residual branch whose removal leaves the shortcut: `x + f(x)` becomes `x`.
 
     Attributes:
-        name: the module that holds the addition, e.g. "layer1.0".
-        unit: its number among the units.
-        modules: the modules called in the branch, in order.
+        name: the module that holds it ("" is the network): its forward does the addition.
+        unit: its number.
+        modules: the layers (and activations and so on) called in the branch, in order.
         end: the last norm, convolution or linear layer that everything in the branch passes through; where its output
             can be closed.
+        blocks: the outermost modules of which all that they do belongs to the branch, in order.
+        parameters: those in no module of it that go with it (a layer scale) when it is taken out of the code.
+        constants: arguments of the holder that its code is traced with, see retracing.py; None: it cannot be traced, and
+            the branch is emptied instead.
+        silences: what the blocks are replaced by when it is emptied; None: it cannot be.
         remnant: what stays where it is closed; None: nothing, the branch is removed.
     """
 
@@ -85,7 +105,15 @@ class Branch:
     unit: int
     modules: tuple[str, ...]
     end: str
+    blocks: tuple[str, ...] = ()
+    parameters: tuple[str, ...] = ()
+    constants: tuple[tuple[str, Any], ...] | None = ()
+    silences: tuple[Silence, ...] | None = None
     remnant: Remnant | None = None
+
+    def holds(self, name: str) -> bool:
+        """Whether the module `name` lies in it."""
+        return any(name == block or name.startswith(f"{block}.") for block in self.blocks)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,94 @@
+"""Taking a residual branch out of the modules: what it calls is replaced by modules that compute nothing.
+
+For code that torch.fx cannot trace, or a branch that begins before the module that adds it (post-norm transformers). The
+code stays as it is, and adds a zero of one entry, which is broadcast: what is left of the branch is a pass over the stream
+without multiplications. The replacements are plain modules with generated code, which need nothing of this package.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.fx
+from greenprune.methods.structure.passes import Call, Other, Seen
+from greenprune.methods.structure.units import Silence
+from torch import nn
+
+
+class Unknown(Exception):  # noqa: N818 - it is an answer, not an error
+    """A module gives something that no replacement can be made for."""
+
+
+def silences(calls: list[Call], *, whole: str | None = None) -> tuple[Silence, ...]:
+    """What replaces the modules that were called so.
+
+    Args:
+        whole: the one whose zeros have the shape of its input, because something is added to them in place; None: none.
+
+    Raises:
+        Unknown: why one of them cannot be replaced.
+    """
+    return tuple(_silence(call, whole=call.name == whole) for call in calls)
+
+
+def _silence(call: Call, *, whole: bool) -> Silence:
+    source = _source(call)
+    if source is None:
+        raise Unknown(f"{call.name} in it is called without a tensor of numbers")
+    argument, seen = source
+    if whole and not (isinstance(call.output, Seen) and call.output.shape == seen.shape):
+        raise Unknown(f"something is added in place to what {call.name} gives, which has another shape than what it takes")
+    return Silence(call.name, argument, "input" if whole else _template(call))
+
+
+def _source(call: Call) -> tuple[str, Seen] | None:
+    """The first tensor of numbers that a call was given: the name it was given by ("" for the first argument)."""
+    if call.args:
+        first = call.args[0]
+        return ("", first) if isinstance(first, Seen) and first.floating else None
+    return next(((k, v) for k, v in call.kwargs.items() if isinstance(v, Seen) and v.floating), None)
+
+
+def _template(call: Call) -> Any:
+    """The output of a call with tensors replaced by their numbers of dimensions."""
+
+    def told(value: Any) -> Any:
+        if isinstance(value, Seen):
+            if not value.floating:
+                raise Unknown(f"{call.name} in it gives a tensor that holds no numbers of floating point")
+            return len(value.shape)
+        if isinstance(value, (tuple, list)):
+            return tuple(told(v) for v in value)
+        if isinstance(value, Other):
+            raise Unknown(f"{call.name} in it gives a {value.kind}")
+        if value is None:
+            return None
+        raise Unknown(f"{call.name} in it gives a {type(value).__name__}")
+
+    return told(call.output)
+
+
+def silent(module: nn.Module, silence: Silence) -> torch.fx.GraphModule:
+    """What replaces `module`: it gives zeros of one entry each, takes what `module` takes and has its plain attributes."""
+    graph = torch.fx.Graph()
+    source = graph.placeholder(silence.argument or "x")
+    if not silence.argument:
+        graph.placeholder("*args")
+    graph.placeholder("**kwargs")
+
+    def zeros(template: Any) -> Any:
+        if template is None:
+            return None
+        if isinstance(template, tuple):
+            return tuple(zeros(t) for t in template)
+        if template == "input":
+            return graph.call_function(torch.zeros_like, (source,))
+        return graph.call_method("new_zeros", (source, (1,) * template))
+
+    graph.output(zeros(silence.output))
+    replacement = torch.fx.GraphModule({}, graph, class_name=f"No{type(module).__name__}")
+    for name, value in vars(module).items():  # the code around it may read them
+        if not name.startswith("_") and isinstance(value, (bool, int, float, str, type(None))):
+            setattr(replacement, name, value)
+    return replacement.train(module.training)
