@@ -18,9 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import torch
-import torch.fx
 from greenprune.methods.cost.kinds import CostKind
-from greenprune.methods.structure.branches import branch_nodes, node_ancestors
 from greenprune.methods.structure.units import ALWAYS_OPEN, BATCH_NORMS, FIXED, Branch, ChannelGroup, Remnant, Structure
 from torch import Tensor, nn
 
@@ -232,7 +230,7 @@ class ParamCost(ProductCost):
                     left = kernels.get(layer.name, parameter.numel()) if parameter.ndim > 1 else parameter.numel()
                 parts.append(Part(layer.name, inputs, layer.out_units, layer.branches, left))
                 dense.append(parameter.numel())
-        inside = _parameters_in_branches(model, structure.branches) | dict(structure.loose)
+        inside = _parameters_in_branches(model, structure.branches)
         by_channel: dict[str, list[Tensor]] = {}  # layer scale, for example, or tables of positions
         for p in structure.parameters:
             by_channel.setdefault(p.name, []).append(p.units)
@@ -250,36 +248,13 @@ def _remnants(structure: Structure) -> list[Remnant]:
 
 
 def _parameters_in_branches(model: nn.Module, branches: Iterable[Branch]) -> dict[str, Sequence[int]]:
-    """Units of the branches in which each parameter is used, by its name.
-
-    Where torch.fx cannot trace the whole model only the parameters of the modules in a branch are known to be in it.
-    """
-    result: dict[str, Sequence[int]] = {}
-    names = [name for name, _ in model.named_parameters()]
-
-    def note(used: Iterable[str], unit: int) -> None:
-        for name in names:
-            if any(name == target or name.startswith(f"{target}.") for target in used):
-                result[name] = (*result.get(name, ()), unit)
-
+    """Units of the branches with which each parameter goes, by its name."""
     branches = list(branches)
-    try:
-        graph = torch.fx.symbolic_trace(model).graph
-    except Exception:  # tracing runs the user's own forward: anything may come out
-        for branch in branches:
-            note(branch.modules, branch.unit)
-        return result
-    ancestors = node_ancestors(graph)
-    for node in graph.nodes:
-        nodes = branch_nodes(node, ancestors)
-        if not isinstance(nodes, list):
-            continue
-        called = {str(n.target) for n in nodes if n.op == "call_module"}
-        # Of nested branches each has its own addition; the end of the inner one may lie in the outer.
-        found = next((b for b in branches if b.end in called and set(b.modules) == called), None)
-        if found is not None:
-            note(called | {str(n.target) for n in nodes if n.op == "get_attr"}, found.unit)
-    return result
+    names = [name for name, _ in model.named_parameters()]
+    found: dict[str, Sequence[int]] = {
+        n: [b.unit for b in branches if n in b.parameters or b.holds(n.rpartition(".")[0])] for n in names
+    }
+    return {name: units for name, units in found.items() if units}
 
 
 def _channels(sides: Sequence[Tensor], units: int) -> Tensor:

@@ -53,8 +53,6 @@ def find_branches(model: nn.Module, seen: Pass) -> tuple[list[Branch], list[tupl
                 refused.append((name, "it begins before the module that adds it and holds other residual branches"))
             else:
                 found.append(result)
-    order = {name: i for i, name in enumerate(dict.fromkeys(c.name for c in seen.calls))}
-    found.sort(key=lambda b: min(order[m] for m in b.modules))
     return found, list(dict.fromkeys(refused))
 
 

@@ -7,12 +7,13 @@ A module's call is a stretch of operations, which is how the pieces of a network
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from greenprune.methods.structure import outputs
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -218,7 +219,7 @@ def follow(model: nn.Module, args: tuple, kwargs: Mapping[str, Any]) -> Pass:
         warnings.simplefilter("ignore")
         with follower:
             output = model(*args, **kwargs)
-    follower.seen.outputs = tuple(follower.made(t) for t in _tensors(output))
+    follower.seen.outputs = tuple(follower.made(t) for t in outputs.tensors(output))
     return follower.seen
 
 
@@ -240,10 +241,3 @@ def _hooked(model: nn.Module, follower: _Follower) -> Iterator[None]:
         torch.backends.mha.set_fastpath_enabled(fast)
         for handle in handles:
             handle.remove()
-
-
-def _tensors(output: Any) -> Iterable[Tensor]:
-    return [leaf for leaf in tree_leaves(output) if isinstance(leaf, Tensor)]
-
-
-__all__ = ["Call", "Operation", "Other", "Pass", "Seen", "follow"]

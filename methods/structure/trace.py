@@ -75,8 +75,9 @@ def trace(model: nn.Module, example_inputs: ExampleInputs) -> Structure:
                 coupling.reason = coupling.reason or failure
         structure = _assemble(model, run, couplings, branches, products)
         leaky, bad_groups, bad_branches = trial.verify(model, structure, few)
-        if any(b.end in bad_branches and b.constants is not None and b.silences is not None for b in branches):
-            branches = [_emptied(b) if b.end in bad_branches else b for b in branches]
+        stuck = {end for end, why in bad_branches.items() if "does not run" in why}  # others look at the module that went
+        if any(b.end in stuck and b.constants is not None and b.silences is not None for b in branches):
+            branches = [_emptied(b) if b.end in stuck else b for b in branches]
             structure = _assemble(model, run, couplings, branches, products)
             leaky, bad_groups, bad_branches = trial.verify(model, structure, few)
         if bad_groups or bad_branches:
@@ -246,16 +247,12 @@ def _assemble(
             channel_dim=(layer_norm_dim(module, run.shapes[name]) or 1) if is_layer_norm else 1,
             row_units=rows.get(name, ALWAYS_OPEN),
         )
-    loose = {
-        name: tuple(b.unit for b in branches if name in b.parameters) for name, _ in model.named_parameters()
-    }
     return Structure(
         tuple(groups),
         branches,
         layers,
         parameters=tuple(parameters),
         products=_products(run, products, sides, branches, inside),
-        loose=tuple((name, units) for name, units in loose.items() if units),
         uncounted=tuple(run.uncounted),
     )
 

@@ -181,7 +181,6 @@ class Structure:
         fixed_branches: (name, reason) for every addition that looks like a residual branch and cannot be removed.
         parameters: parameters outside the layers that lose entries with the channels.
         products: what is multiplied without a layer's weight.
-        loose: (parameter, units of the branches in which it is used) for those of no layer, where they lie in branches.
         uncounted: (operation, module) that may multiply, and whose multiply-accumulates nobody knows.
     """
 
@@ -192,7 +191,6 @@ class Structure:
     fixed_branches: tuple[tuple[str, str], ...] = ()
     parameters: tuple[ChannelParameter, ...] = ()
     products: tuple[Product, ...] = ()
-    loose: tuple[tuple[str, tuple[int, ...]], ...] = ()
     uncounted: tuple[tuple[str, str], ...] = ()
 
     @property

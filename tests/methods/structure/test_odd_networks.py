@@ -198,9 +198,6 @@ def test_branches_that_cannot_be_removed_say_why():
     assert inner == reason(lambda m, x: m.head(torch.cat([m.c(t := m.b(s := m.a(x))) + s, t], 1)[:, :8]))
     assert "one layer that could close it" in reason(lambda m, x: m.head((m.b(s := m.a(x)) * 0.5 - m.c(s)) + s))
     assert "something mixes" in reason(lambda m, x: m.head(torch.sigmoid(m.b(s := m.a(x))) + s))
-    assert "differs between training and evaluation" in reason(
-        lambda m, x: m.head(F.dropout(m.b(s := m.a(x)) + s, 0.5, m.training))
-    )
 
 
 def test_nested_additions_are_removed_together_and_alone():
@@ -378,8 +375,7 @@ def test_data_dependent_control_flow_is_not_fatal():
     model = DataDependent(other=False)
     structure = exact(model, images(2, 8))
     assert groups(structure) == ["a", "block.b"]
-    assert [b.name for b in structure.branches] == ["block"]  # found in the part that can be traced
-    assert "torch.fx cannot trace its forward" in reasons(DataDependent(other=False), images(2, 8))[""]
+    assert [b.name for b in structure.branches] == ["block"]
 
 
 def test_layers_behind_control_flow_that_were_not_seen_forbid_the_channels():
