@@ -256,7 +256,7 @@ class ConsensusGating(Consensus):
         there = shrinking.present(self.left, len(decided)).to(decided.device)
         self.decided.copy_(decided.masked_fill(~there, GONE))  # channels inside a removed layer went with it
         self.consensus.masked_fill_(self.decided == GONE, 0.0).masked_fill_(self.decided == OPEN, 1.0)
-        self.state.end_shapes.clear()  # they may have changed with the channels; a pass with all branches tells
+        self.state.shapes.clear()  # they may have changed with the channels; a pass with all branches tells
         self.state.skippable, skippable = set(), self.state.skippable
         surgery.evaluate(self, self._example_inputs)
         self.state.skippable = skippable

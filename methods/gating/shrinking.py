@@ -126,7 +126,7 @@ def remove_units(
     Returns:
         `network` (or its replacement, see `surgery.remove`) and its structure now.
     """
-    wrappers = {name: m for name, m in network.named_modules() if isinstance(m, Gated)}
+    wrappers = {m.name: m for m in network.modules() if isinstance(m, Gated)}
     heads = [p for w in wrappers.values() if w.head is not None for p in w.head.parameters()]
     unwrap(network)
     network = surgery.remove(network, structure, keep, optimizer)
@@ -135,10 +135,13 @@ def remove_units(
     keep = torch.cat([keep.cpu(), torch.ones(1, dtype=torch.bool)])
     undecided = torch.cat([undecided.cpu(), torch.zeros(1, dtype=torch.bool)])
     for name, wrapper in wrappers.items():
-        if name not in left.layers:
+        before = structure.layers.get(name)
+        if before is None:  # a block of a branch; if that is gone there is nowhere to put it
+            _narrow(wrapper, keep[:0], keep[:0], undecided, optimizer)
+        elif name in left.layers:
+            _narrow(wrapper, keep[before.out_units], keep[before.in_units], undecided, optimizer)
+        else:
             continue
-        before = structure.layers[name]
-        _narrow(wrapper, keep[before.out_units], keep[before.in_units], undecided, optimizer)
         if (
             wrapper.head is not None
             or wrapper.channel_units is not None

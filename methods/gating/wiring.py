@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -11,8 +11,7 @@ from greenprune.methods.gating.state import GateState
 from greenprune.methods.gating.wrappers import Gated
 from greenprune.methods.structure import outputs
 from greenprune.methods.structure.inputs import Inputs
-from greenprune.methods.structure.macs import CONVOLUTIONS
-from greenprune.methods.structure.trace import Structure
+from greenprune.methods.structure.units import Branch, Structure
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
@@ -32,38 +31,83 @@ def wrap(
     device: torch.device,
     generator: torch.Generator,
 ) -> None:
-    """Put a `Gated` around every layer that masks, skips or decides, in place."""
-    sites = _decision_sites(structure, gated)
+    """Put a `Gated` around every layer that masks, skips or decides, and around blocks that are skipped, in place."""
+    modules = dict(model.named_modules())
+    sites = _decision_sites(structure, gated, modules)
     masked_layers = _masked_layers(structure, gated)
     ends = {b.end: b.unit for b in structure.branches if gated[b.unit]}
-    modules = dict(model.named_modules())
+    called = {name for branch in structure.branches for name in branch.modules}
     for name, layer in structure.layers.items():
-        branches = tuple(b for b in layer.branches if gated[b])
+        branches = tuple(b for b in layer.branches if gated[b]) if name in called else ()
         into = _own_units(layer.in_units, gated) if layer.masks_input else None
         if not (name in sites or name in masked_layers or branches or into is not None):
             continue
         inner = modules[name]
         units = _own_units(layer.out_units, gated) if name in masked_layers else None
-        wrapper = Gated(inner, state, None if units is None else units.to(device))
+        wrapper = Gated(name, inner, state, None if units is None else units.to(device))
         if isinstance(inner, nn.LayerNorm):
             wrapper.channel_dim = layer.channel_dim
         if into is not None:
             wrapper.input_units = into.to(device)
         wrapper.branches, wrapper.ends = branches, ends.get(name)
         if name in sites:
-            decided, wrapper.decided_branches = sites[name]
-            features = len(layer.in_units)
-            channel_dim = 1 if isinstance(inner, CONVOLUTIONS) else -1
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(int(torch.randint(2**31, (), generator=generator)))
-                head = GateHead(features, decided.to(device), options.hidden, channel_dim)
-                nn.init.normal_(head.last.weight, std=0.01)
-                nn.init.normal_(head.last.bias, mean=options.initial_logit, std=options.initial_spread)
-                with torch.no_grad():  # a layer's gate starts at the mean: the task decides when it goes
-                    head.last.bias[len(decided) - len(wrapper.decided_branches) :] = options.initial_logit
-            wrapper.head = head.to(device)
+            wrapper.head = _head(wrapper, len(layer.in_units), *sites[name], options, generator).to(device)
         wrapper.train(inner.training)
         put(model, inner, wrapper)
+    for name, branches in _blocks(structure, gated, modules, sites).items():
+        inner = modules[name]
+        wrapper = Gated(name, inner, state, None)
+        wrapper.branches, wrapper.ends = branches, ends.get(name)
+        if name in sites:  # attention
+            wrapper.channel_dim = -1
+            wrapper.head = _head(wrapper, inner.embed_dim, *sites[name], options, generator).to(device)  # type: ignore[arg-type]
+        wrapper.train(inner.training)
+        put(model, inner, wrapper)
+
+
+def _head(
+    wrapper: Gated, features: int, decided: Tensor, branches: tuple[int, ...], options: GatingOptions,
+    generator: torch.Generator,
+) -> GateHead:  # fmt: skip
+    """The head of `wrapper`, which decides on the units `decided`; the last of them are `branches`."""
+    wrapper.decided_branches = branches
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(int(torch.randint(2**31, (), generator=generator)))
+        head = GateHead(features, decided, options.hidden, wrapper.channel_dim)
+        nn.init.normal_(head.last.weight, std=0.01)
+        nn.init.normal_(head.last.bias, mean=options.initial_logit, std=options.initial_spread)
+        with torch.no_grad():  # a layer's gate starts at the mean: the task decides when it goes
+            head.last.bias[len(decided) - len(branches) :] = options.initial_logit
+    return head
+
+
+def _blocks(
+    structure: Structure, gated: Tensor, modules: dict[str, nn.Module], sites: Iterable[str]
+) -> dict[str, tuple[int, ...]]:
+    """Modules of branches that are no layers and are skipped as a whole, or end or begin one; and the units of the branches.
+
+    A block that holds the layer at which the branch is decided on cannot be among them, nor what runs before it.
+    """
+    found: dict[str, list[int]] = {}
+    for branch in structure.branches:
+        if not gated[branch.unit]:
+            continue
+        first = _first(branch, structure, modules)
+        whole = [b for b in branch.blocks for b in _unfolded(b, modules)]
+        start = next(i for i, b in enumerate(whole) if f"{first}.".startswith(f"{b}."))
+        for name in {*(whole[start + 1 :] if branch.remnant is None else ()), branch.end, first}:
+            if name in structure.layers or (name not in (branch.end, first) and not modules[name].state_dict()):
+                continue
+            found.setdefault(name, []).append(branch.unit)
+    order = [name for name in modules if name in found]
+    return {name: tuple(found[name]) for name in order}
+
+
+def _unfolded(name: str, modules: dict[str, nn.Module]) -> list[str]:
+    """The module itself; of a chain its links."""
+    if not isinstance(modules[name], nn.Sequential):
+        return [name]
+    return [n for child in modules[name]._modules for n in _unfolded(f"{name}.{child}", modules)]
 
 
 def unwrap(model: nn.Module) -> None:
@@ -81,7 +125,9 @@ def put(model: nn.Module, old: nn.Module, new: nn.Module) -> None:
                 parent._modules[leaf] = new
 
 
-def _decision_sites(structure: Structure, gated: Tensor) -> dict[str, tuple[Tensor, tuple[int, ...]]]:
+def _decision_sites(
+    structure: Structure, gated: Tensor, modules: dict[str, nn.Module]
+) -> dict[str, tuple[Tensor, tuple[int, ...]]]:
     """Where heads sit: layer name -> (units decided from its input, which of them are branches, these last)."""
     channels: dict[str, list[int]] = {}
     for group in structure.groups:
@@ -90,13 +136,18 @@ def _decision_sites(structure: Structure, gated: Tensor) -> dict[str, tuple[Tens
     branches: dict[str, tuple[int, ...]] = {}
     for branch in structure.branches:
         if gated[branch.unit]:
-            first = next(m for m in branch.modules if m in structure.layers and structure.layers[m].macs)
+            first = _first(branch, structure, modules)
             branches[first] = (*branches.get(first, ()), branch.unit)
     return {
         name: (torch.tensor(channels.get(name, []) + list(branches.get(name, ()))), branches.get(name, ()))
-        for name in structure.layers
+        for name in dict.fromkeys((*structure.layers, *branches))
         if name in channels or name in branches
     }
+
+
+def _first(branch: Branch, structure: Structure, modules: dict[str, nn.Module]) -> str:
+    """The first layer of a branch, which sees what comes into it: a norm is one, too."""
+    return next(m for m in branch.modules if m in structure.layers or isinstance(modules[m], nn.MultiheadAttention))
 
 
 def _own_units(units: Tensor, gated: Tensor) -> Tensor | None:
@@ -117,7 +168,8 @@ def _masked_layers(structure: Structure, gated: Tensor) -> set[str]:
 def find_skippable(network: nn.Module, structure: Structure, gated: Tensor, state: GateState, inputs: Inputs) -> None:
     """Fill in `state.skippable`: the branches that can be left out instead of masked, found by trying on `inputs`.
 
-    What is left of a branch between its layers (a reshape to a fixed size, say) need not take what comes instead.
+    What is left of a branch between its layers need not take what comes instead: zeros of one entry, or (a reshape to a fixed
+    size wants them, say) of the layers' own shapes, which the branches in `state.shaped` get.
     """
     consensus = torch.ones(structure.units, dtype=torch.bool, device=inputs.device)
     shift = torch.zeros((), device=inputs.device)
@@ -143,20 +195,39 @@ def find_skippable(network: nn.Module, structure: Structure, gated: Tensor, stat
     network.eval()
     with torch.no_grad():
         state.scales = _shapes_scale(state, run, inputs)
-        good = set(branches) if same(branches) else {unit for unit in branches if same([unit])}
+        good = _each_or_all(branches, same)
+        state.shaped = set(branches) - good
+        good |= _each_or_all(sorted(state.shaped), same)
+        state.shaped &= good
     for module, mode in training:
         module.training = mode
     state.skippable = good
+
+
+def _each_or_all(units: list[int], good: Callable[[list[int]], bool]) -> set[int]:
+    """Those that are `good`: all of them if they are together, else those that are alone."""
+    return set(units) if units and good(units) else {unit for unit in units if good([unit])}
 
 
 def _shapes_scale(state: GateState, run: Callable[..., Any], inputs: Inputs) -> bool:
     """Whether the first dimension of what each branch gives grows with the batch, found by running on twice as many."""
     state.skippable, state.scales = set(), True
     run([])
-    once = dict(state.end_shapes)
-    state.end_shapes.clear()
+    once = _ends(state)
+    state.shapes.clear()
     try:
         run([], inputs.twice())
     except Exception:  # the user's forward, on a batch it was not made for
         return False
-    return once == state.end_shapes
+    twice = _ends(state)
+    return once.keys() == twice.keys() and all(_double(shape, twice[end]) for end, shape in once.items())
+
+
+def _ends(state: GateState) -> dict[Any, Any]:
+    return {of: shapes for (of, _), (shapes, _) in state.shapes.items() if isinstance(of, int)}
+
+
+def _double(once: Any, twice: Any) -> bool:
+    if isinstance(once, torch.Size):
+        return (once[0] * 2, *once[1:]) == tuple(twice)
+    return once is None or all(_double(a, b) for a, b in zip(once, twice, strict=True))

@@ -59,7 +59,8 @@ def find_gates(
         if first is not None and isinstance(modules[first], CONVOLUTIONS) and first not in {b.first for b in branches}:
             branches.append(BranchGate(first=first, end=branch.end))
     gated: list[BlockGate] = []
-    in_streams = {u for b in structure.branches for u in structure.layers[b.end].out_units.tolist()}
+    ends = [structure.layers[b.end] for b in structure.branches if b.end in structure.layers]
+    in_streams = {u for end in ends for u in end.out_units.tolist()}
     for group in structure.groups if channels else ():
         units = torch.arange(group.start, group.start + group.width)
         inside = {structure.layers[p].branches for p in group.producers}

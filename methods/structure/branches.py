@@ -161,6 +161,8 @@ class _Look:
             return "not everything in it passes through one layer that could close it"
         if not blocks:
             return "no module belongs to it as a whole"
+        if not any(isinstance(c.module, (*CHANNEL_MODULES, nn.MultiheadAttention)) for c in called):
+            return "there is no layer in it of a known kind, whose input a gate could look at"
         constants = self._constants(addition, called, end)
         silent = self._silences(blocks, term, sum_of)
         if isinstance(constants, str) and isinstance(silent, str):
@@ -233,7 +235,7 @@ class _Look:
         Behind it zeros must stay zeros; where they do not (a norm of a kind of its own, which shifts), that one closes it.
         """
         ends = [c for c in called if any(True for _ in c.module.parameters()) and self._passes(c, term)]
-        known = [c for c in ends if isinstance(c.module, CHANNEL_MODULES)]
+        known = [c for c in ends if isinstance(c.module, CHANNEL_MODULES) and not isinstance(c.module, nn.PReLU)]
         last = known[-1] if known else None
         if last is not None and all(_keeps_zero(c) for c in called[called.index(last) + 1 :]):
             return last

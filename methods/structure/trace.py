@@ -58,7 +58,7 @@ def trace(model: nn.Module, example_inputs: ExampleInputs) -> Structure:
         few = inputs.few(model)
         couplings, failure, products = find_couplings(model, few.args, few.kwargs)
         products.batch = few.batch_size
-        branches, refused = find_branches(model, follow(model, few.args, few.kwargs))
+        branches, refused = _find_branches(model, few)
         asleep = _not_called(model, run.calls)
         if asleep:  # what is called in training alone was followed there
             asleep = _not_called(model, run.calls | _run_in_training(model, few))
@@ -274,6 +274,15 @@ def _products(
             macs = product.macs // products.batch
             result.append(Product(product.module, product.operation, macs, own, within))
     return tuple(result)
+
+
+def _find_branches(model: nn.Module, inputs: Inputs) -> tuple[list[Branch], list[tuple[str, str]]]:
+    try:
+        seen = follow(model, inputs.args, inputs.kwargs)
+    except Exception as error:  # the user's code under a tracer: anything may come out
+        why = str(error).strip().splitlines()
+        return [], [("", f"its operations could not be followed ({type(error).__name__}: {why[0] if why else ''})")]
+    return find_branches(model, seen)
 
 
 def _emptied(branch: Branch) -> Branch:
