@@ -81,7 +81,10 @@ def check_optimizer(gating: nn.Module, optimizer: torch.optim.Optimizer) -> None
 def gated_units(structure: Structure, options: GatingOptions) -> Tensor:
     """(U,) bool: the units that get a gate under `options`."""
     gated = torch.zeros(structure.units, dtype=torch.bool)
-    ends = torch.cat([structure.layers[b.end].out_units for b in structure.branches if b.end in structure.layers] or [torch.empty(0, dtype=int)])
+    ends = torch.cat(
+        [structure.layers[b.end].out_units for b in structure.branches if b.end in structure.layers]
+        or [torch.empty(0, dtype=int)]
+    )
     for group in structure.groups:
         in_stream = bool(torch.isin(torch.arange(group.start, group.start + group.width), ends).any())
         gated[group.units] = options.channels and (options.streams or not in_stream)

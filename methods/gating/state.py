@@ -54,9 +54,9 @@ class GateState:
         self.batch = 0
         self.scales = True  # whether what branches give grows with the batch, in its first dimension; found by trying
         self._key: tuple[Any, ...] = ()  # of the inputs, see `Inputs.key`
-        self.end_shapes: dict[
-            tuple[int, tuple[Any, ...]], tuple[int, ...]
-        ] = {}  # (branch unit, inputs) -> its output's
+        # (branch unit or name of a module in one, inputs) -> shapes of its output, and the batch that they were seen with.
+        self.shapes: dict[tuple[int | str, tuple[Any, ...]], tuple[Any, int]] = {}
+        self.shaped: set[int] = set()  # skippable branches in which everything has to keep its shape; found by trying
         self.gradients = GradientScale(scale)
         self.sites: list[Site] = []
         self.prepared: dict[Site, Tensor | tuple[Tensor | None, Tensor | None]] = {}
@@ -199,19 +199,23 @@ class GateState:
     def _close(self, units: Iterable[int], opened: Tensor) -> None:
         closed = {unit for unit, is_open in zip(units, opened.tolist(), strict=True) if not is_open} & self.skippable
         # A branch is skipped once it is known what shape it would have given; until then it runs, masked.
-        self.closed |= {unit for unit in closed if (unit, self._key) in self.end_shapes}
+        self.closed |= {unit for unit in closed if (unit, self._key_in((unit,))) in self.shapes}
 
-    def note_end(self, branch: int, shape: tuple[int, ...]) -> None:
-        """What the branch gives has this shape under the inputs of this pass."""
-        if not self.scales:
-            self.end_shapes[branch, self._key] = shape
-        elif shape[0] % self.batch == 0:
-            self.end_shapes[branch, self._key] = (shape[0] // self.batch, *shape[1:])
+    def keeps_shapes(self, branches: Iterable[int]) -> bool:
+        """Whether what is skipped in these branches has to have the shapes that it would have."""
+        return any(branch in self.shaped for branch in branches)
 
-    def end_shape(self, branch: int) -> tuple[int, ...]:
-        """What a skipped branch would give."""
-        rows, *shape = self.end_shapes[branch, self._key]
-        return (rows * self.batch if self.scales else rows, *shape)
+    def note_shape(self, of: int | str, branches: Iterable[int], output: Any) -> None:
+        """What a branch, or a module in `branches`, gives has these shapes under the inputs of this pass."""
+        self.shapes[of, self._key_in(branches)] = _shapes(output), self.batch
+
+    def zeros(self, of: int | str, branches: Iterable[int], like: Tensor) -> Any:
+        """What a branch that is skipped, or a module in it, would give, of zeros; of the type of `like`."""
+        shapes, batch = self.shapes[of, self._key_in(branches)]
+        return _zeros(shapes, self.batch / batch, like)
+
+    def _key_in(self, branches: Iterable[int]) -> tuple[Any, ...]:
+        return (*self._key, self.batch) if self.keeps_shapes(branches) else self._key
 
     @property
     def votes(self) -> Tensor | None:
@@ -269,3 +273,17 @@ class GateState:
         means = torch.where(spoke, tally[0] / images, votes), torch.where(spoke, tally[1] / images + self.shift, logits)
         self._tally.zero_()
         return means
+
+
+def _shapes(output: Any) -> Any:
+    """`output` with the shapes of its tensors in their place."""
+    if isinstance(output, Tensor):
+        return output.shape
+    return tuple(_shapes(value) for value in output) if isinstance(output, (tuple, list)) else None
+
+
+def _zeros(shapes: Any, times: float, like: Tensor) -> Any:
+    """Zeros of `shapes`, their first dimensions times `times`."""
+    if isinstance(shapes, torch.Size):
+        return like.new_zeros((int(shapes[0] * times), *shapes[1:]))
+    return None if shapes is None else tuple(_zeros(s, times, like) for s in shapes)

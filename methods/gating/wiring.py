@@ -10,6 +10,7 @@ from greenprune.methods.gating.heads import GateHead
 from greenprune.methods.gating.state import GateState
 from greenprune.methods.gating.wrappers import Gated
 from greenprune.methods.structure import outputs
+from greenprune.methods.structure.emptying import without_fast_path
 from greenprune.methods.structure.inputs import Inputs
 from greenprune.methods.structure.units import Branch, Structure
 from torch import Tensor, nn
@@ -32,6 +33,7 @@ def wrap(
     generator: torch.Generator,
 ) -> None:
     """Put a `Gated` around every layer that masks, skips or decides, and around blocks that are skipped, in place."""
+    without_fast_path(model)
     modules = dict(model.named_modules())
     sites = _decision_sites(structure, gated, modules)
     masked_layers = _masked_layers(structure, gated)
@@ -213,18 +215,14 @@ def _shapes_scale(state: GateState, run: Callable[..., Any], inputs: Inputs) -> 
     """Whether the first dimension of what each branch gives grows with the batch, found by running on twice as many."""
     state.skippable, state.scales = set(), True
     run([])
-    once = _ends(state)
+    once = {of: shapes for (of, _), (shapes, _) in state.shapes.items()}
     state.shapes.clear()
     try:
         run([], inputs.twice())
     except Exception:  # the user's forward, on a batch it was not made for
         return False
-    twice = _ends(state)
+    twice = {of: shapes for (of, _), (shapes, _) in state.shapes.items()}
     return once.keys() == twice.keys() and all(_double(shape, twice[end]) for end, shape in once.items())
-
-
-def _ends(state: GateState) -> dict[Any, Any]:
-    return {of: shapes for (of, _), (shapes, _) in state.shapes.items() if isinstance(of, int)}
 
 
 def _double(once: Any, twice: Any) -> bool:

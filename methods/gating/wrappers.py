@@ -14,8 +14,8 @@ from greenprune.methods.gating.heads import GateHead
 from greenprune.methods.gating.state import GateState
 from greenprune.methods.structure.inputs import first_argument, with_first_argument
 from greenprune.methods.structure.macs import TRANSPOSED
-from greenprune.methods.structure.masking import along, masked_layer_norm
-from greenprune.methods.structure.units import BATCH_NORMS, channel_dim
+from greenprune.methods.structure.masking import along, masked_layer_norm, scaled
+from greenprune.methods.structure.units import BATCH_NORMS, CHANNEL_MODULES, channel_dim
 from torch import Tensor, nn
 from torch.func import functional_call
 
@@ -23,14 +23,18 @@ from torch.func import functional_call
 class Gated(nn.Module):
     """A network's own layer, under its gates. Optionally carries the head that decides on units from its input.
 
+    `name` is that of the layer in the network, without the wrappers around it.
     What else a forward may read of the layer (`weight`, `stride`, `in_channels`) is read through to it.
     """
 
     executed_macs = 0  # of the head in the last call, for `meter.MacMeter`
 
-    def __init__(self, inner: nn.Module, state: GateState, channel_units: Tensor | None) -> None:
+    def __init__(self, name: str, inner: nn.Module, state: GateState, channel_units: Tensor | None) -> None:
         super().__init__()
-        self.inner = inner
+        self.name, self.inner = name, inner
+        self.is_layer = isinstance(inner, CHANNEL_MODULES)  # else any module of a branch, skipped as a whole
+        # A subclass may do more than its weights tell: an activation behind them, weights that are standardised.
+        self.is_plain = type(inner).forward.__module__.startswith("torch.nn.")
         self.head: GateHead | None = None
         self.decided_branches: tuple[int, ...] = ()  # branch units the head decides on
         self.branches: tuple[int, ...] = ()  # branch units this layer lies in
@@ -49,11 +53,10 @@ class Gated(nn.Module):
                 raise
             return getattr(inner, name)
 
-    def forward(self, *args: Any, **kwargs: Any) -> Tensor:
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
         state = self._state[0]
         self.executed_macs = 0
-        x = first_argument(args, kwargs)
-        assert x is not None
+        x = _first_tensor(args, kwargs)
         state.note_mode()
         if self.input_units is not None and not self._skipped(state):
             x = x * along(_by_row(state.current.index_select(-1, self.input_units), x), x, self.channel_dim)
@@ -62,18 +65,36 @@ class Gated(nn.Module):
             state.hear(self.head, self.decided_branches, x)
             self.executed_macs = self.head.macs * state.batch
         if self._skipped(state):  # the branch adds nothing: do nothing
-            if self.ends is not None:
-                return x.new_zeros(state.end_shape(self.ends))
-            return x.new_zeros((1,) * x.ndim)  # not x: what follows may work in place
-        y = self._masked(x, state, args, kwargs)
+            return self._nothing(x, state)
+        if self.is_layer:
+            y = self._masked(x, state, args, kwargs)
+        else:
+            y = self._closed_or_not(self.inner(*args, **kwargs), state)
         if self.ends is not None:
-            state.note_end(self.ends, tuple(y.shape))
+            state.note_shape(self.ends, (self.ends,), y)
+        elif self.branches and (not self.is_layer or state.keeps_shapes(self.branches)):
+            state.note_shape(self.name, self.branches, y)
         return y
+
+    def _nothing(self, x: Tensor, state: GateState) -> Any:
+        """What the layer gives in a branch that is skipped; not x itself: what follows may work in place."""
+        if self.ends is not None:
+            return state.zeros(self.ends, (self.ends,), x)
+        if not self.is_layer or state.keeps_shapes(self.branches):
+            return state.zeros(self.name, self.branches, x)
+        return x.new_zeros((1,) * x.ndim)
+
+    def _closed_or_not(self, output: Any, state: GateState) -> Any:
+        """What a module of any kind gave, under the gate of the branch that ends in it."""
+        if self.ends is None:
+            return output
+        gate = state.current[..., self.ends : self.ends + 1].clone()
+        return scaled(output, lambda y: along(_by_row(gate, y), y, -1))
 
     def prepare(self) -> None:
         """Work out ahead what the gates do to this layer; they are known and do not change in this forward pass."""
         state = self._state[0]
-        if not self._skipped(state):
+        if self.is_layer and not self._skipped(state):
             mask = self._mask(state)
             if mask is not None:
                 folded = is_plain_norm(self.inner) and mask.ndim == 1
@@ -86,9 +107,9 @@ class Gated(nn.Module):
             return self.inner(*args, **kwargs)
         if isinstance(mask, tuple):
             return _norm_with(self.inner, x, *mask)
-        if isinstance(self.inner, nn.LayerNorm):
+        if isinstance(self.inner, nn.LayerNorm) and self.channel_units is not None:
             return masked_layer_norm(self.inner, x, _by_row(mask, x), self.channel_dim)
-        if mask.ndim == 2:
+        if mask.ndim == 2 or not self.is_plain:
             y = self.inner(*args, **kwargs)
             return y * along(_by_row(mask, y), y, self.channel_dim)
         return masked_call(self.inner, mask, args, kwargs)
@@ -105,6 +126,12 @@ class Gated(nn.Module):
             gate = state.current[..., self.ends : self.ends + 1].clone()
             mask = gate if mask is None else mask * gate
         return mask
+
+
+def _first_tensor(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor:
+    """The first argument that is a tensor of numbers, or else a tensor."""
+    given = [value for value in (*args, *kwargs.values()) if isinstance(value, Tensor)]
+    return next((t for t in given if t.is_floating_point()), given[0])
 
 
 def masked_call(layer: nn.Module, mask: Tensor, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor:

@@ -64,7 +64,10 @@ class _Look:
         self.ancestors, self.users = seen.ancestors(), seen.users()
         self.given: Bits = sum(1 << i for i, o in enumerate(seen.operations) if o.name == "input")
         with_calls = {call.parent for call in seen.calls}
-        self.leaves = {i for i in range(len(seen.calls)) if i not in with_calls}  # called none of its own
+        # Modules that called none of their own, and layers that did (a norm with its activation in it).
+        self.leaves = {
+            i for i, c in enumerate(seen.calls) if i not in with_calls or isinstance(c.module, CHANNEL_MODULES)
+        }
         self.counts: dict[str, int] = {}
         for call in seen.calls:
             self.counts[call.name] = self.counts.get(call.name, 0) + 1
@@ -189,7 +192,9 @@ class _Look:
             return f"the module that adds it is called {self.counts[name]} times"
         call = self.seen.calls[number]
         try:
-            found = find_constants(call.module, end.name.removeprefix(f"{name}." if name else ""), call.args, call.kwargs)
+            found = find_constants(
+                call.module, end.name.removeprefix(f"{name}." if name else ""), call.args, call.kwargs
+            )
         except Untraceable as error:
             return str(error)
         return tuple(found.items())

@@ -38,7 +38,9 @@ def _silence(call: Call, *, whole: bool) -> Silence:
         raise Unknown(f"{call.name} in it is called without a tensor of numbers")
     argument, seen = source
     if whole and not (isinstance(call.output, Seen) and call.output.shape == seen.shape):
-        raise Unknown(f"something is added in place to what {call.name} gives, which has another shape than what it takes")
+        raise Unknown(
+            f"something is added in place to what {call.name} gives, which has another shape than what it takes"
+        )
     return Silence(call.name, argument, "input" if whole else _template(call))
 
 
@@ -91,4 +93,13 @@ def silent(module: nn.Module, silence: Silence) -> torch.fx.GraphModule:
     for name, value in vars(module).items():  # the code around it may read them
         if not name.startswith("_") and isinstance(value, (bool, int, float, str, type(None))):
             setattr(replacement, name, value)
+    for name in module._parameters:
+        setattr(replacement, name, None)
     return replacement.train(module.training)
+
+
+def without_fast_path(model: nn.Module) -> None:
+    """Let PyTorch's own transformer layers call their submodules in eval mode, too: their fast path reads the weights."""
+    for module in model.modules():
+        if isinstance(module, nn.TransformerEncoderLayer):
+            module.activation_relu_or_gelu = 0

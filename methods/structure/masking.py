@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -18,16 +19,11 @@ def along(mask: Tensor, x: Tensor, dim: int) -> Tensor:
     return mask.to(x.dtype).view(shape)
 
 
-def scaled(output: Any, gate: Tensor) -> Any:
-    """What a module gave, tensors of numbers in it multiplied by `gate`, () or one entry per image (B,)."""
+def scaled(output: Any, factor: Callable[[Tensor], Tensor]) -> Any:
+    """What a module gave; every tensor of numbers in it is multiplied by what `factor` says to it."""
     if isinstance(output, Tensor):
-        if not output.is_floating_point():
-            return output
-        shape = (-1,) + (1,) * (output.ndim - 1) if gate.ndim else ()
-        return output * gate.to(output).view(shape)
-    if type(output) in (tuple, list):
-        return type(output)(scaled(o, gate) for o in output)
-    return output
+        return output * factor(output) if output.is_floating_point() else output
+    return type(output)(scaled(o, factor) for o in output) if type(output) in (tuple, list) else output
 
 
 def masked_layer_norm(norm: nn.LayerNorm, x: Tensor, mask: Tensor, dim: int) -> Tensor:

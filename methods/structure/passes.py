@@ -147,9 +147,7 @@ class _Follower(TorchDispatchMode):
             self._put(tensor, number, self._root_of(tensor, tensors), writes=writes)
         return out
 
-    def _add(
-        self, name: str, operands: tuple[int, ...], reads: tuple[str, ...] = (), *, in_place: bool = False
-    ) -> int:
+    def _add(self, name: str, operands: tuple[int, ...], reads: tuple[str, ...] = (), *, in_place: bool = False) -> int:
         self.seen.operations.append(Operation(name, operands, self._stack[-1] if self._stack else -1, reads, in_place))
         return len(self.seen.operations) - 1
 
@@ -170,7 +168,14 @@ class _Follower(TorchDispatchMode):
 
     def enter(self, name: str, module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
         parent = self._stack[-1] if self._stack else -1
-        call = Call(name, module, parent, len(self.seen.operations), args=_map(args, self._told), kwargs=_map(kwargs, self._told))
+        call = Call(
+            name,
+            module,
+            parent,
+            len(self.seen.operations),
+            args=_map(args, self._told),
+            kwargs=_map(kwargs, self._told),
+        )
         self.seen.calls.append(call)
         self._stack.append(len(self.seen.calls) - 1)
 

@@ -15,7 +15,7 @@ import torch
 import torch.fx
 from greenprune.methods.structure import outputs
 from greenprune.methods.structure.copying import copy_of
-from greenprune.methods.structure.emptying import silent
+from greenprune.methods.structure.emptying import silent, without_fast_path
 from greenprune.methods.structure.inputs import ExampleInputs, Inputs, first_argument, with_first_argument
 from greenprune.methods.structure.macs import COUNTED, TRANSPOSED
 from greenprune.methods.structure.masking import along, masked_layer_norm, scaled
@@ -133,6 +133,7 @@ def _remove_branches(model: nn.Module, branches: list[Branch]) -> nn.Module:
 def remove_branch(model: nn.Module, branch: Branch) -> nn.Module:
     """Take one residual branch out of `model`, in place; returns `model` or its replacement (see `remove`)."""
     if branch.constants is None:
+        without_fast_path(model)
         for silence in branch.silences or ():
             parent, _, leaf = silence.name.rpartition(".")
             model.get_submodule(parent)._modules[leaf] = silent(model.get_submodule(silence.name), silence)
@@ -173,9 +174,10 @@ def masked(model: nn.Module, structure: Structure, keep: Tensor) -> Iterator[nn.
         if layer.masks_input:
             before_call = _mask_input(padded[layer.in_units])
             handles.append(module.register_forward_pre_hook(before_call, with_kwargs=True))
+    without_fast_path(model)
     for name, is_open in ends.items():
         if name not in structure.layers and not is_open:
-            handles.append(modules[name].register_forward_hook(lambda m, x, y: scaled(y, torch.zeros(()))))
+            handles.append(modules[name].register_forward_hook(lambda m, x, y: scaled(y, torch.zeros_like)))
     try:
         yield model
     finally:

@@ -75,7 +75,8 @@ def trace(model: nn.Module, example_inputs: ExampleInputs) -> Structure:
                 coupling.reason = coupling.reason or failure
         structure = _assemble(model, run, couplings, branches, products)
         leaky, bad_groups, bad_branches = trial.verify(model, structure, few)
-        stuck = {end for end, why in bad_branches.items() if "does not run" in why}  # others look at the module that went
+        # The code may look at the module that went: then its modules go, and the code stays.
+        stuck = {end for end, why in bad_branches.items() if "does not run" in why}
         if any(b.end in stuck and b.constants is not None and b.silences is not None for b in branches):
             branches = [_emptied(b) if b.end in stuck else b for b in branches]
             structure = _assemble(model, run, couplings, branches, products)
