@@ -66,10 +66,7 @@ class Gated(nn.Module):
             self.executed_macs = self.head.macs * state.batch
         if self._skipped(state):  # the branch adds nothing: do nothing
             return self._nothing(x, state)
-        if self.is_layer:
-            y = self._masked(x, state, args, kwargs)
-        else:
-            y = self._closed_or_not(self.inner(*args, **kwargs), state)
+        y = self._masked(x, state, args, kwargs)
         if self.ends is not None:
             state.note_shape(self.ends, (self.ends,), y)
         elif self.branches and (not self.is_layer or state.keeps_shapes(self.branches)):
@@ -100,7 +97,9 @@ class Gated(nn.Module):
                 folded = is_plain_norm(self.inner) and mask.ndim == 1
                 state.prepared[self] = masked_affine(self.inner, mask) if folded else mask
 
-    def _masked(self, x: Tensor, state: GateState, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor:
+    def _masked(self, x: Tensor, state: GateState, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        if not self.is_layer:
+            return self._closed_or_not(self.inner(*args, **kwargs), state)
         prepared = None if state.recomputing else state.prepared.get(self)
         mask = self._mask(state) if prepared is None else prepared
         if mask is None:

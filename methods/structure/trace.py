@@ -1,8 +1,9 @@
 """What can be removed from a network, found by tracing it, never by the names of its classes.
 
-*What is coupled* comes from Torch-Pruning's dependency graph (`coupling`); residual branches come from what one
-forward pass executed (`branches`). Then everything found is tried out on a randomised copy (`trial`): what does not leave the network computing
-the same as with the unit masked is not offered, but listed with the reason.
+*What is coupled* comes from following the channels through the operations of a forward pass (`coupling`), residual
+branches from how these operations hang together (`branches`). Then everything found is tried out on a randomised copy
+(`trial`): what does not leave the network computing the same as with the unit masked is not offered, but listed with the
+reason.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ class Attention(nn.Module):
         self.qkv, self.proj, self.drop = nn.Linear(width, 3 * width), nn.Linear(width, width), nn.Dropout(0.1)
 
     def forward(self, x: Tensor, mask: Tensor | None = None, *, weights: bool = False) -> Tensor:
-        B, N, C = x.shape
+        B, N, C = x.shape  # noqa: N806 - as people write it
         q, k, v = self.qkv(x).reshape(B, N, 3, 2, C // 2).permute(2, 0, 3, 1, 4)
         y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2).reshape(B, N, C)
         return self.drop(self.proj(y))
@@ -129,7 +129,7 @@ class Windows(nn.Module):
         self.norm, self.attn, self.scale = nn.LayerNorm(WIDTH), Attention(), nn.Parameter(torch.full((WIDTH,), 0.5))
 
     def forward(self, x: Tensor) -> Tensor:
-        B, N, C = x.shape
+        B, N, C = x.shape  # noqa: N806 - as people write it
         y = self.attn(self.norm(x).view(B * 2, N // 2, C))
         return x + self.scale * y.view(B, N, C)
 
