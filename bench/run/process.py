@@ -121,6 +121,9 @@ class Workers:
         threads = dict.fromkeys(THREADS, str(len(job.cores))) if job.cores else {}
         mark = uuid.uuid4().hex
         try:
+            for path in (job_file, folder / OUTPUT_FILE):  # should one be a link, nothing is written to where it leads
+                if path.is_symlink():
+                    path.unlink()
             job_file.write_text(job.model_dump_json(), encoding="utf-8")
             with (folder / OUTPUT_FILE).open("w", encoding="utf-8") as log:
                 arguments = [json.dumps(sys.path), json.dumps(job.cores), str(job_file)]

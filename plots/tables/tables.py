@@ -60,6 +60,10 @@ def _markdown_cell(column: Column, row: dict[str, Any]) -> str:
     return markdown_cell(column.text(row)) if column.number is None else column.text(row)
 
 
+MOST_LEFT_OUT = 20
+LONGEST_WHOLE = 24  # characters of a name that no terminal breaks
+
+
 @dataclass(frozen=True)
 class TerminalTable:
     """The most important columns, with as much detail as fits into the terminal with a line for each row."""
@@ -73,18 +77,24 @@ class TerminalTable:
             table = self._drawn(detail, gap)
             if Measurement.get(console, unlimited, table).maximum <= options.max_width:
                 break
+        left_out = 0
+        while Measurement.get(console, unlimited, table).minimum > options.max_width and left_out < MOST_LEFT_OUT:
+            left_out += 1
+            table = self._drawn(detail, gap, left_out)
         yield table
-        yield self._caption(detail)
+        yield self._caption(detail, left_out)
 
-    def _drawn(self, detail: Detail, gap: int) -> Table:
-        """With `gap` spaces between columns, at least one."""
+    def _drawn(self, detail: Detail, gap: int, left_out: int = 0) -> Table:
+        """With `gap` spaces between columns, at least one, and without the last columns."""
         table = Table(box=SIMPLE_HEAD, padding=(0, gap - 1, 0, 0), pad_edge=False, show_edge=False)
         columns = [(column, column.short) for column in readable(self.table) if column.short]
+        columns = columns[: max(2, len(columns) - left_out)]
         rows = rows_of(self.table)
         cells = [[one_line(column.text(row, detail)).replace("± ", "±") for column, _ in columns] for row in rows]
         for (column, heading), texts in zip(columns, zip(*cells, strict=True), strict=True):
             if column.number is None:
-                table.add_column(heading, overflow="fold")
+                widest = max(len(text) for text in texts)  # names stay whole, but for those of great length
+                table.add_column(heading, overflow="fold", min_width=min(widest, LONGEST_WHOLE))
             else:  # should even the last form be too wide, lines break between numbers, never within one
                 widest = max(len(word) for text in (heading, *texts) for word in text.split())
                 table.add_column(heading, justify="right", overflow="fold", min_width=widest)
@@ -92,7 +102,7 @@ class TerminalTable:
             table.add_row(*line, style=None if row["valid"] else "red")
         return table
 
-    def _caption(self, detail: Detail) -> str:
+    def _caption(self, detail: Detail, columns_left_out: int = 0) -> str:
         """What the signs mean, what was left out for want of width, and the problems."""
         several = bool((self.table["runs"] > 1).any())
         said = ["×: relative to dense (training: same seed; inference: side by side)."]
@@ -102,6 +112,7 @@ class TerminalTable:
             said.append("Brackets: 95 % intervals.")
         left_out = ["standard deviations"] if detail < Detail.SPREAD and several else []
         left_out += ["95 % intervals"] if detail < Detail.INTERVALS else []
+        left_out += ["all columns"] if columns_left_out else []
         if left_out:
             said.append(f"For {listed(left_out)}: table.md, or a wider terminal.")
         return "\n" + " ".join(said) + (f"\n{self.problems}" if self.problems else "")

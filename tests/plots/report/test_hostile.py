@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import html
+import io
 import json
 import re
 from html.parser import HTMLParser
@@ -12,7 +13,10 @@ from pathlib import Path
 import pytest
 from greenprune.bench.cli.main import main
 from greenprune.bench.foreign import csv_cell, markdown_cell, visible
+from greenprune.plots.frame.frame import load
 from greenprune.plots.tables.latex import escaped
+from greenprune.plots.tables.tables import terminal_table
+from rich.console import Console
 
 from tests.plots.records import failed, record, store
 
@@ -158,3 +162,14 @@ def test_what_is_harmless_stays_as_it_is() -> None:
         assert html.unescape(markdown_cell(text)) == text
     assert escaped("a_b") == r"a\_b"
     assert escaped("[x] 0.5 [0.4, 0.6]") == "{[}x] 0.5 [0.4, 0.6]"
+
+
+def test_a_terminal_of_40_columns_keeps_names_whole(tmp_path: Path) -> None:
+    names = ("dense", "magnitude_unstructured", "gated")
+    results = load(store(tmp_path, *(record(name) for name in names)))
+    console = Console(width=40, file=io.StringIO())
+    console.print(terminal_table(results))
+    lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    assert max(map(len, lines)) <= 40
+    for name in names:
+        assert any(line.startswith(f"{name} ") for line in lines)
