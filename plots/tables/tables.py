@@ -60,8 +60,10 @@ def _markdown_cell(column: Column, row: dict[str, Any]) -> str:
     return markdown_cell(column.text(row)) if column.number is None else column.text(row)
 
 
-MOST_LEFT_OUT = 20
-LONGEST_WHOLE = 24  # characters of a name that no terminal breaks
+NARROW = 60
+"""Columns of a terminal that has no room for all of the table: last ones are left out before a name is broken."""
+
+LONGEST_WHOLE = 24  # characters of a name that is not broken there
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,7 @@ class TerminalTable:
             if Measurement.get(console, unlimited, table).maximum <= options.max_width:
                 break
         left_out = 0
-        while Measurement.get(console, unlimited, table).minimum > options.max_width and left_out < MOST_LEFT_OUT:
+        while options.max_width < NARROW and _least_width(table) > options.max_width and len(table.columns) > 2:
             left_out += 1
             table = self._drawn(detail, gap, left_out)
         yield table
@@ -93,8 +95,9 @@ class TerminalTable:
         cells = [[one_line(column.text(row, detail)).replace("± ", "±") for column, _ in columns] for row in rows]
         for (column, heading), texts in zip(columns, zip(*cells, strict=True), strict=True):
             if column.number is None:
-                widest = max(len(text) for text in texts)  # names stay whole, but for those of great length
-                table.add_column(heading, overflow="fold", min_width=min(widest, LONGEST_WHOLE))
+                widest = max(len(text) for text in texts)
+                whole = min(widest, LONGEST_WHOLE) if left_out else None  # rather a name than the last column
+                table.add_column(heading, overflow="fold", min_width=whole)
             else:  # should even the last form be too wide, lines break between numbers, never within one
                 widest = max(len(word) for text in (heading, *texts) for word in text.split())
                 table.add_column(heading, justify="right", overflow="fold", min_width=widest)
@@ -116,6 +119,16 @@ class TerminalTable:
         if left_out:
             said.append(f"For {listed(left_out)}: table.md, or a wider terminal.")
         return "\n" + " ".join(said) + (f"\n{self.problems}" if self.problems else "")
+
+
+def _least_width(table: Table) -> int:
+    """Of a table whose names are whole and whose numbers are not broken."""
+    texts = [[str(cell) for cell in column.cells] for column in table.columns]
+    least = [
+        column.min_width or min(LONGEST_WHOLE, max(map(len, cells), default=1))
+        for column, cells in zip(table.columns, texts, strict=True)
+    ]
+    return sum(least) + len(least) * table.padding[1]
 
 
 def terminal_table(results: Results) -> RenderableType:
