@@ -65,6 +65,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 def test_no_command_imports_what_a_results_folder_names(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert main(["report", str(folder), "--out", "page"]) == 0
     assert main(["compare", str(folder), str(folder)]) == 0
+    assert main(["verify", str(folder)]) in (0, 1)
     assert main(["measure", str(folder)]) == 2
     assert not Path("it-ran").exists()
     told = capfd.readouterr().err
