@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 from greenprune.methods.structure import outputs
 from greenprune.methods.structure.copying import copy_of
 from greenprune.methods.structure.inputs import Inputs, first_argument
 from greenprune.methods.structure.macs import COUNTED
+from greenprune.methods.structure.modes import as_in_training
 from greenprune.methods.structure.surgery import evaluate, masked, remove
 from greenprune.methods.structure.units import BATCH_NORMS, Structure
 from torch import Tensor, nn
@@ -76,6 +78,7 @@ class _Trial:
         except Exception:  # a device without it, or a forward that insists on a type
             self._model, self._inputs = copy_of(model).float(), inputs.to(torch.float32)
         _randomise(self._model, self._generator)
+        self._in_training = _other_in_training(self._model, self._inputs)
         self._chosen = torch.ones(structure.units, dtype=torch.bool)
         for group in structure.groups:
             closed = torch.randperm(group.width, generator=self._generator)[: group.width // 2]
@@ -130,12 +133,20 @@ class _Trial:
                 handle.remove()
         return leaky
 
+    def _outputs(self, model: nn.Module) -> Any:
+        """What `model` gives, and also on the way that it takes in training where that is another."""
+        found = evaluate(model, self._inputs)
+        if not self._in_training:
+            return found
+        with torch.no_grad(), as_in_training(model):
+            return [found, self._inputs.call(model)]
+
     def difference(self, keep: Tensor) -> str | None:
         """Why removing what `keep` closes is not the same as masking it, or None."""
         try:
             with masked(self._model, self.structure, keep):
-                expected = evaluate(self._model, self._inputs)
-            got = evaluate(remove(copy_of(self._model), self.structure, keep), self._inputs)
+                expected = self._outputs(self._model)
+            got = self._outputs(remove(copy_of(self._model), self.structure, keep))
         except Exception as error:
             why = str(error).strip().splitlines()
             return f"the network does not run without them ({type(error).__name__}: {why[0] if why else ''})"
@@ -147,6 +158,18 @@ class _Trial:
             return None
         off = compared.relative
         return f"removing them is not masking them: the output differs by {off:.1%}, so something mixes their values"
+
+
+@torch.no_grad()
+def _other_in_training(model: nn.Module, inputs: Inputs) -> bool:
+    """Whether the network does something else on the way that it takes in training, and the same each time."""
+    try:
+        with as_in_training(model):
+            once, twice = inputs.call(model), inputs.call(model)
+        usual = evaluate(model, inputs)
+    except Exception:  # it may want targets, for example
+        return False
+    return outputs.difference(usual, once).relative != 0.0 and outputs.difference(once, twice).relative == 0.0
 
 
 @torch.no_grad()

@@ -281,3 +281,17 @@ def test_a_weight_that_is_used_without_its_layer_is_left_alone() -> None:
     structure = trace(Uses(), torch.randn(2, 6))
     assert [g.name for g in structure.groups] == ["a"]
     assert dict(structure.fixed)["b"] == "it is not called with the example inputs"
+
+
+def test_what_cannot_be_cut_in_training_is_refused() -> None:
+    class Counts(WithAuxiliary):
+        def forward(self, x: Tensor) -> Any:
+            x = self.a(x)
+            logits = self.head(self.b(x).mean((2, 3)))
+            if not self.training:
+                return logits
+            return logits, self.extra(F.relu(self.side(x) / x.shape[1]).mean((2, 3)))
+
+    structure = trace(Counts(), IMAGE)
+    assert {g.name for g in structure.groups} == {"b.0"}
+    assert "removing them is not masking them" in dict(structure.fixed)["a.0"]
