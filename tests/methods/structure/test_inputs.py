@@ -283,6 +283,20 @@ def test_a_weight_that_is_used_without_its_layer_is_left_alone() -> None:
     assert dict(structure.fixed)["b"] == "it is not called with the example inputs"
 
 
+def test_a_norm_with_an_activation_of_its_own_keeps_its_statistics() -> None:
+    class NormAct(nn.BatchNorm2d):
+        def __init__(self, width: int) -> None:
+            super().__init__(width)
+            self.act = nn.ReLU()
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.act(super().forward(x))
+
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), NormAct(8), nn.Conv2d(8, 6, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    assert [g.name for g in trace(model, IMAGE).groups] == ["0"]
+    assert (model[1].running_mean == 0).all()
+
+
 def test_what_cannot_be_cut_in_training_is_refused() -> None:
     class Counts(WithAuxiliary):
         def forward(self, x: Tensor) -> Any:
