@@ -119,7 +119,9 @@ def _steps(settings: dict[str, Any]) -> tuple[int, int, int] | None:
     """Optimizer steps of the run, of one epoch, and images of a step; None where the settings do not say."""
     training, images = _table(settings, "training"), _table(settings, "images")
     batch, epochs, count = training.get("batch_size"), training.get("epochs"), images.get("train")
-    if not all(isinstance(value, int) and value > 0 for value in (batch, epochs, count)) or count < batch:
+    if not (isinstance(batch, int) and isinstance(epochs, int) and isinstance(count, int)):
+        return None
+    if min(batch, epochs) < 1 or count < batch:
         return None
     an_epoch = count // batch
     stated = settings.get("steps")

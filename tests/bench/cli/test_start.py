@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,8 @@ with contextlib.redirect_stdout(told), contextlib.redirect_stderr(told), context
     code = main(json.loads(sys.argv[1]))
     if code:
         sys.exit(told.getvalue())
-print(json.dumps(sorted(sys.modules)))
+with open(sys.argv[2], "w") as file:  # `energy` lets go of the standard output when its command has ended
+    json.dump(sorted(sys.modules), file)
 """
 HEAVY = {"torch", "torchvision", "torch_pruning"}
 SLOW = {"pydantic", "rich", "pandas", "numpy", "matplotlib", "codecarbon", "psutil"}
@@ -27,10 +29,10 @@ SLOW = {"pydantic", "rich", "pandas", "numpy", "matplotlib", "codecarbon", "psut
 
 def modules(*arguments: str) -> set[str]:
     """What is imported when the command has done its work, in a fresh process."""
-    ran = subprocess.run(
-        [sys.executable, "-c", LISTED, json.dumps(arguments)], capture_output=True, text=True, check=True
-    )
-    return {name.split(".")[0] for name in json.loads(ran.stdout.splitlines()[-1])}
+    with tempfile.TemporaryDirectory() as folder:
+        listed = Path(folder) / "modules.json"
+        subprocess.run([sys.executable, "-c", LISTED, json.dumps(arguments), listed], capture_output=True, check=True)
+        return {name.split(".")[0] for name in json.loads(listed.read_text())}
 
 
 def test_the_package_alone_imports_nothing_of_others() -> None:
