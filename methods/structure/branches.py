@@ -23,6 +23,10 @@ Bits = int
 """A set of operations: bit i stands for operation i."""
 
 
+_RESHAPING = ("view", "_unsafe_view", "permute", "transpose", "roll", "constant_pad_nd", "slice", "expand", "unsqueeze")
+"""Operations that a zero of one entry would not pass."""
+
+
 @dataclass(frozen=True)
 class _Term:
     """One of the terms of a sum: what leads to it alone, and where it comes out."""
@@ -205,7 +209,9 @@ class _Look:
         written = any(operations[i].in_place and operations[i].operands[0] == term.output for i in _each(sum_of))
         last = next((b for b in blocks if any(t.operation == term.output for t in _seen(b.output))), blocks[-1])
         try:
-            return silences(blocks, whole=last.name if written else None)
+            within = sum(_bits(b) for b in blocks)
+            shaped = any(operations[i].name in _RESHAPING for i in _each(term.own & ~within))
+            return silences(blocks, whole=last.name if written else None, shaped=shaped)
         except Unknown as error:
             return str(error)
 

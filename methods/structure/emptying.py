@@ -20,19 +20,20 @@ class Unknown(Exception):  # noqa: N818 - it is an answer, not an error
     """A module gives something that no replacement can be made for."""
 
 
-def silences(calls: list[Call], *, whole: str | None = None) -> tuple[Silence, ...]:
+def silences(calls: list[Call], *, whole: str | None = None, shaped: bool = False) -> tuple[Silence, ...]:
     """What replaces the modules that were called so.
 
     Args:
+        shaped: zeros have the shape of the input wherever the output had it: the code around them reshapes them.
         whole: the one whose zeros have the shape of its input, because something is added to them in place; None: none.
 
     Raises:
         Unknown: why one of them cannot be replaced.
     """
-    return tuple(_silence(call, whole=call.name == whole) for call in calls)
+    return tuple(_silence(call, whole=call.name == whole, shaped=shaped) for call in calls)
 
 
-def _silence(call: Call, *, whole: bool) -> Silence:
+def _silence(call: Call, *, whole: bool, shaped: bool) -> Silence:
     source = _source(call)
     if source is None:
         raise Unknown(f"{call.name} in it is called without a tensor of numbers")
@@ -41,7 +42,7 @@ def _silence(call: Call, *, whole: bool) -> Silence:
         raise Unknown(
             f"something is added in place to what {call.name} gives, which has another shape than what it takes"
         )
-    return Silence(call.name, argument, "input" if whole else _template(call))
+    return Silence(call.name, argument, "input" if whole else _template(call, seen.shape if shaped else None))
 
 
 def _source(call: Call) -> tuple[str, Seen] | None:
@@ -52,14 +53,14 @@ def _source(call: Call) -> tuple[str, Seen] | None:
     return next(((k, v) for k, v in call.kwargs.items() if isinstance(v, Seen) and v.floating), None)
 
 
-def _template(call: Call) -> Any:
-    """The output of a call with tensors replaced by their numbers of dimensions."""
+def _template(call: Call, of_input: tuple[int, ...] | None) -> Any:
+    """The output of a call: for each tensor its number of dimensions, or "input" if it has the shape `of_input`."""
 
     def told(value: Any) -> Any:
         if isinstance(value, Seen):
             if not value.floating:
                 raise Unknown(f"{call.name} in it gives a tensor that holds no numbers of floating point")
-            return len(value.shape)
+            return "input" if value.shape == of_input else len(value.shape)
         if isinstance(value, (tuple, list)):
             return tuple(told(v) for v in value)
         if isinstance(value, Other):
