@@ -11,7 +11,7 @@ from typing import Any
 import psutil
 import torch
 
-PACKAGES = ("greenprune", "torch", "torchvision", "torch-pruning", "codecarbon", "nvidia-ml-py", "numpy")
+PACKAGES = ("greenprune", "torch", "torchvision", "codecarbon", "nvidia-ml-py", "numpy")
 
 
 def describe_machine(device: torch.device) -> dict[str, Any]:
