@@ -165,7 +165,7 @@ def test_records_of_other_settings_are_refused_and_left_alone(
     suite.write_text(changed(("epochs = 2", "epochs = 3")))
     assert main(["run", str(suite)]) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert "was run with other settings (training.epochs: 2 -> 3)" in line
+    assert "is of another experiment (training.epochs: 2 -> 3)" in line
     assert "--out" in line
     assert records(story.folder) == before
 

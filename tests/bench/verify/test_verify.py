@@ -50,7 +50,7 @@ def edit(run: Path, change: Callable[[dict[str, Any]], None], *, knowing: bool) 
     if not knowing:
         path.write_text(json.dumps(data))
         return
-    data["files"] = {name: file_hash(run / name) for name in data["files"]}
+    data["files"] = {name: file_hash(run / name) for name in data["files"] if (run / name).is_file()}
     path.write_text(signed(data))
 
 

@@ -13,12 +13,13 @@ from pathlib import Path
 import pytest
 from greenprune.bench.cli.main import main
 from greenprune.bench.foreign import csv_cell, markdown_cell, visible
+from greenprune.bench.records.stored import signed
 from greenprune.plots.frame.frame import load
 from greenprune.plots.tables.latex import escaped
 from greenprune.plots.tables.tables import terminal_table
 from rich.console import Console
 
-from tests.plots.records import failed, record, store
+from tests.plots.records import agreeing, failed, record, store
 
 HOSTILE = [
     "=cmd|' /C calc'!A0",
@@ -97,10 +98,10 @@ def write(folder: Path, texts: list[str]) -> None:
         "versions": {"greenprune": text, "torch": text},
     }
     for i, label in enumerate(["dense", *texts]):
-        run = record("dense" if i == 0 else "gated").model_dump(mode="json") | changes | {"method": label}
+        run = agreeing(record("dense" if i == 0 else "gated")).model_dump(mode="json") | changes | {"method": label}
         path = folder / f"suite/{i}/record.json"
         path.parent.mkdir(parents=True)
-        path.write_text(json.dumps(run))
+        path.write_text(signed(run))
     lost = failed()
     assert lost.failure is not None
     store(folder, lost.model_copy(update={"failure": lost.failure.model_copy(update={"reason": text})}))
@@ -141,7 +142,7 @@ def test_figures_show_dollars_and_brackets_as_they_are(tmp_path: Path) -> None:
     for name in ("dense", "gated"):
         store(tmp_path, record(name).model_copy(update={"suite": "$x", "machine": {"cpu": "$\\frac{", "cores": 2}}))
     path = next(tmp_path.glob("$x/gated*/record.json"))
-    path.write_text(path.read_text().replace('"method": "gated"', '"method": "$x^{$ o[/b]"', 1))
+    path.write_text(signed(json.loads(path.read_text()) | {"method": "$x^{$ o[/b]"}))
     assert main(["report", str(tmp_path), "--out", str(tmp_path / "page")]) == 0
     page = (tmp_path / "page" / "report.html").read_text()
     assert "cannot be drawn" not in page
