@@ -81,13 +81,16 @@ def check_optimizer(gating: nn.Module, optimizer: torch.optim.Optimizer) -> None
 def gated_units(structure: Structure, options: GatingOptions) -> Tensor:
     """(U,) bool: the units that get a gate under `options`."""
     gated = torch.zeros(structure.units, dtype=torch.bool)
-    ends = torch.cat(
-        [structure.layers[b.end].out_units for b in structure.branches if b.end in structure.layers]
-        or [torch.empty(0, dtype=int)]
-    )
+    closing = [structure.layers.get(f"{b.end}.out_proj", structure.layers.get(b.end)) for b in structure.branches]
+    ends = torch.cat([c.out_units for c in closing if c is not None] or [torch.empty(0, dtype=int)])
     for group in structure.groups:
         in_stream = bool(torch.isin(torch.arange(group.start, group.start + group.width), ends).any())
-        gated[group.units] = options.channels and (options.streams or not in_stream)
+        # A mask for each image cannot be put on weights.
+        owners = {structure.layers[name].owner for name in group.producers}
+        can = owners == {None} or (
+            options.execution != "per_sample" and "" not in owners
+        )  # around the network is no place
+        gated[group.units] = can and options.channels and (options.streams or not in_stream)
     for branch in structure.branches:
         gated[branch.unit] = options.layers
     return gated

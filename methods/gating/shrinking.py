@@ -14,6 +14,7 @@ from greenprune.methods.gating.wiring import put, unwrap
 from greenprune.methods.gating.wrappers import Gated
 from greenprune.methods.structure import surgery
 from greenprune.methods.structure.trace import FIXED, Structure
+from greenprune.methods.structure.units import Shapes
 from torch import Tensor, nn
 
 GONE, UNDECIDED, OPEN = -1, 0, 1
@@ -94,6 +95,18 @@ def remaining(structure: Structure, keep: Tensor) -> Structure:
             for p in structure.products
             if all(keep[b] for b in p.branches)
         ),
+        shapes=tuple(_shapes_left(s, padded) for s in structure.shapes),
+    )
+
+
+def _shapes_left(shapes: Shapes, padded: Tensor) -> Shapes:
+    def left(units: Tensor) -> Tensor:
+        return units[padded[units]]
+
+    return replace(
+        shapes,
+        attributes=tuple(replace(a, units=left(a.units)) for a in shapes.attributes),
+        calls=tuple(replace(c, sizes=tuple((i, left(t), s) for i, t, s in c.sizes)) for c in shapes.calls),
     )
 
 
@@ -135,10 +148,12 @@ def remove_units(
     keep = torch.cat([keep.cpu(), torch.ones(1, dtype=torch.bool)])
     undecided = torch.cat([undecided.cpu(), torch.zeros(1, dtype=torch.bool)])
     for name, wrapper in wrappers.items():
-        before = structure.layers.get(name)
-        if before is None:  # a block of a branch; if that is gone there is nowhere to put it
-            _narrow(wrapper, keep[:0], keep[:0], undecided, optimizer)
+        if not wrapper.is_layer:  # a block of a branch; if that is gone there is nowhere to put it
+            features = structure.layers[wrapper.features_of].in_units if wrapper.features_of else None
+            wrapper.parts = _narrow_parts(name, wrapper, structure, keep, undecided)
+            _narrow(wrapper, keep[:0], keep[:0] if features is None else keep[features], undecided, optimizer)
         elif name in left.layers:
+            before = structure.layers[name]
             _narrow(wrapper, keep[before.out_units], keep[before.in_units], undecided, optimizer)
         else:
             continue
@@ -147,12 +162,26 @@ def remove_units(
             or wrapper.channel_units is not None
             or wrapper.input_units is not None
             or wrapper.branches
+            or wrapper.parts
         ):
             put(network, wrapper.inner, wrapper)
     if optimizer is not None:
         kept = {id(p) for p in network.parameters()}
         surgery.forget(optimizer, [p for p in heads if id(p) not in kept])
     return network, left
+
+
+def _narrow_parts(
+    name: str, wrapper: Gated, structure: Structure, keep: Tensor, undecided: Tensor
+) -> dict[str, Tensor]:
+    """The layers of `wrapper.parts` that have gates left, and the units of the channels that they have left."""
+    result = {}
+    for part, units in wrapper.parts.items():
+        layer = structure.layers[".".join(p for p in (name, part) if p)]
+        left = _narrow_mask(units, keep[layer.out_units], undecided)
+        if left is not None:
+            result[part] = left
+    return result
 
 
 def _narrow(

@@ -40,6 +40,8 @@ def wrap(
     ends = {b.end: b.unit for b in structure.branches if gated[b.unit]}
     called = {name for branch in structure.branches for name in branch.modules}
     for name, layer in structure.layers.items():
+        if layer.owner is not None:
+            continue
         branches = tuple(b for b in layer.branches if gated[b]) if name in called else ()
         into = _own_units(layer.in_units, gated) if layer.masks_input else None
         if not (name in sites or name in masked_layers or branches or into is not None):
@@ -52,17 +54,24 @@ def wrap(
         if into is not None:
             wrapper.input_units = into.to(device)
         wrapper.branches, wrapper.ends = branches, ends.get(name)
+        wrapper.features_of = name
         if name in sites:
             wrapper.head = _head(wrapper, len(layer.in_units), *sites[name], options, generator).to(device)
         wrapper.train(inner.training)
         put(model, inner, wrapper)
-    for name, branches in _blocks(structure, gated, modules, sites).items():
+    uncalled = _uncalled(structure)
+    parts = {owner: _parts(owner, layers, structure, gated) for owner, layers in uncalled.items()}
+    blocks = _blocks(structure, gated, modules, sites)
+    for name in [n for n in modules if n in blocks or parts.get(n)]:
         inner = modules[name]
         wrapper = Gated(name, inner, state, None)
-        wrapper.branches, wrapper.ends = branches, ends.get(name)
+        wrapper.branches, wrapper.ends = blocks.get(name, ()), ends.get(name)
+        wrapper.parts = {part: units.to(device) for part, units in parts.get(name, {}).items()}
         if name in sites:  # attention
             wrapper.channel_dim = -1
-            wrapper.head = _head(wrapper, inner.embed_dim, *sites[name], options, generator).to(device)  # type: ignore[arg-type]
+            wrapper.features_of = uncalled[name][0] if name in uncalled else ""
+            features = len(structure.layers[wrapper.features_of].in_units) if wrapper.features_of else inner.embed_dim
+            wrapper.head = _head(wrapper, features, *sites[name], options, generator).to(device)  # type: ignore[arg-type]
         wrapper.train(inner.training)
         put(model, inner, wrapper)
 
@@ -98,7 +107,10 @@ def _blocks(
         whole = [b for b in branch.blocks for b in _unfolded(b, modules)]
         start = next(i for i, b in enumerate(whole) if f"{first}.".startswith(f"{b}."))
         for name in {*(whole[start + 1 :] if branch.remnant is None else ()), branch.end, first}:
-            if name in structure.layers or (name not in (branch.end, first) and not modules[name].state_dict()):
+            layer = structure.layers.get(name)
+            if (layer is not None and layer.owner is None) or (
+                name not in (branch.end, first) and not modules[name].state_dict()
+            ):
                 continue
             found.setdefault(name, []).append(branch.unit)
     order = [name for name in modules if name in found]
@@ -110,6 +122,25 @@ def _unfolded(name: str, modules: dict[str, nn.Module]) -> list[str]:
     if not isinstance(modules[name], nn.Sequential):
         return [name]
     return [n for child in modules[name]._modules for n in _unfolded(f"{name}.{child}", modules)]
+
+
+def _uncalled(structure: Structure) -> dict[str, list[str]]:
+    """Modules that use the weights of layers by functions, and these layers."""
+    result: dict[str, list[str]] = {}
+    for name, layer in structure.layers.items():
+        if layer.owner is not None:
+            result.setdefault(layer.owner, []).append(name)
+    return result
+
+
+def _parts(owner: str, names: list[str], structure: Structure, gated: Tensor) -> dict[str, Tensor]:
+    """By their names within `owner`, the units of the layers whose weights it uses, where these are masked."""
+    result = {}
+    for name in names:
+        units = _own_units(structure.layers[name].out_units, gated) if structure.layers[name].masks_output else None
+        if units is not None:
+            result["" if name == owner else name.removeprefix(f"{owner}.") if owner else name] = units
+    return result
 
 
 def unwrap(model: nn.Module) -> None:
@@ -134,7 +165,8 @@ def _decision_sites(
     channels: dict[str, list[int]] = {}
     for group in structure.groups:
         if gated[group.start]:
-            channels.setdefault(group.name, []).extend(range(group.start, group.start + group.width))
+            site = structure.layers[group.name].owner or group.name
+            channels.setdefault(site, []).extend(range(group.start, group.start + group.width))
     branches: dict[str, tuple[int, ...]] = {}
     for branch in structure.branches:
         if gated[branch.unit]:
@@ -142,7 +174,7 @@ def _decision_sites(
             branches[first] = (*branches.get(first, ()), branch.unit)
     return {
         name: (torch.tensor(channels.get(name, []) + list(branches.get(name, ()))), branches.get(name, ()))
-        for name in dict.fromkeys((*structure.layers, *branches))
+        for name in dict.fromkeys((*structure.layers, *channels, *branches))
         if name in channels or name in branches
     }
 

@@ -14,8 +14,8 @@ from greenprune.methods.gating.heads import GateHead
 from greenprune.methods.gating.state import GateState
 from greenprune.methods.structure.inputs import first_argument, with_first_argument
 from greenprune.methods.structure.macs import TRANSPOSED
-from greenprune.methods.structure.masking import along, masked_layer_norm, scaled
-from greenprune.methods.structure.units import BATCH_NORMS, CHANNEL_MODULES, channel_dim
+from greenprune.methods.structure.masking import along, masked_layer_norm, masked_parameters, scaled
+from greenprune.methods.structure.units import BATCH_NORMS, channel_dim, has_channels, is_packed_attention
 from torch import Tensor, nn
 from torch.func import functional_call
 
@@ -32,7 +32,9 @@ class Gated(nn.Module):
     def __init__(self, name: str, inner: nn.Module, state: GateState, channel_units: Tensor | None) -> None:
         super().__init__()
         self.name, self.inner = name, inner
-        self.is_layer = isinstance(inner, CHANNEL_MODULES)  # else any module of a branch, skipped as a whole
+        self.is_layer = has_channels(inner) and not is_packed_attention(
+            inner
+        )  # else any module of a branch, skipped as a whole
         # A subclass may do more than its weights tell: an activation behind them, weights that are standardised.
         self.is_plain = type(inner).forward.__module__.startswith("torch.nn.")
         self.head: GateHead | None = None
@@ -40,11 +42,14 @@ class Gated(nn.Module):
         self.branches: tuple[int, ...] = ()  # branch units this layer lies in
         self.ends: int | None = None  # branch unit that ends here
         self.channel_dim = channel_dim(inner)
+        self.parts: dict[str, Tensor] = {}  # layers in `inner` that it does not call, and their channels' units
+        self.features_of = ""  # name of the layer whose input the head looks at
         self._state = (state,)  # a tuple: the state is no submodule
         self.register_buffer("channel_units", channel_units, persistent=False)
         self.register_buffer("input_units", None, persistent=False)  # where closed channels do not arrive as zeros
 
     def __getattr__(self, name: str) -> Any:
+        """What others read of the layer (its stride, its weight) they find here too."""
         try:
             return super().__getattr__(name)
         except AttributeError:
@@ -62,7 +67,8 @@ class Gated(nn.Module):
             x = x * along(_by_row(state.current.index_select(-1, self.input_units), x), x, self.channel_dim)
             args, kwargs = with_first_argument(args, kwargs, x)
         if self.head is not None and state.searching and not self._skipped(state, but=self.decided_branches):
-            state.hear(self.head, self.decided_branches, x)
+            batch_first = getattr(self.inner, "batch_first", True) or x.ndim < 3
+            state.hear(self.head, self.decided_branches, x if batch_first else x.transpose(0, 1))
             self.executed_macs = self.head.macs * state.batch
         if self._skipped(state):  # the branch adds nothing: do nothing
             return self._nothing(x, state)
@@ -80,6 +86,14 @@ class Gated(nn.Module):
         if not self.is_layer or state.keeps_shapes(self.branches):
             return state.zeros(self.name, self.branches, x)
         return x.new_zeros((1,) * x.ndim)
+
+    def _with_parts(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], state: GateState) -> Any:
+        """Of a module that uses the weights of its layers by functions these weights are masked."""
+        shown: dict[str, Tensor] = {}
+        for name, units in self.parts.items():
+            values = masked_parameters(self.inner.get_submodule(name), state.current.index_select(-1, units))
+            shown |= {f"{name}.{leaf}" if name else leaf: value for leaf, value in values.items()}
+        return functional_call(self.inner, shown, args, dict(kwargs)) if shown else self.inner(*args, **kwargs)
 
     def _closed_or_not(self, output: Any, state: GateState) -> Any:
         """What a module of any kind gave, under the gate of the branch that ends in it."""
@@ -99,7 +113,7 @@ class Gated(nn.Module):
 
     def _masked(self, x: Tensor, state: GateState, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         if not self.is_layer:
-            return self._closed_or_not(self.inner(*args, **kwargs), state)
+            return self._closed_or_not(self._with_parts(args, kwargs, state), state)
         prepared = None if state.recomputing else state.prepared.get(self)
         mask = self._mask(state) if prepared is None else prepared
         if mask is None:
@@ -150,11 +164,8 @@ def masked_call(layer: nn.Module, mask: Tensor, args: tuple[Any, ...], kwargs: M
     if weight is None or isinstance(layer, (*TRANSPOSED, *BATCH_NORMS)):
         y = layer(*args, **kwargs)
         return y * along(mask, y, channel_dim(layer))
-    tensors = {"weight": weight * mask.to(weight.dtype).view(-1, *(1 for _ in range(weight.ndim - 1)))}
-    if layer.bias is not None:
-        tensors["bias"] = layer.bias * mask.to(weight.dtype)  # type: ignore[operator]
     # A call of the module: its hooks, a MAC counter's for example, see it.
-    return functional_call(layer, tensors, args, dict(kwargs))
+    return functional_call(layer, masked_parameters(layer, mask), args, dict(kwargs))
 
 
 def is_plain_norm(layer: nn.Module) -> bool:

@@ -26,6 +26,30 @@ def scaled(output: Any, factor: Callable[[Tensor], Tensor]) -> Any:
     return type(output)(scaled(o, factor) for o in output) if type(output) in (tuple, list) else output
 
 
+def forget_cached(model: nn.Module) -> None:
+    """Let modules drop what they computed from their parameters and keep for evaluation (levit's attention biases).
+
+    They do so when they are put into training mode; the modes stay as they are.
+    """
+    modes = [(m, m.training) for m in model.modules()]
+    model.train()
+    for module, mode in modes:
+        module.training = mode
+
+
+def masked_parameters(layer: nn.Module, mask: Tensor) -> dict[str, Tensor]:
+    """Weight and bias of a layer, by name, with what makes output channel c multiplied by mask[c]; mask is (C,) or (1,)."""
+    packed = isinstance(layer, nn.MultiheadAttention)
+    result = {}
+    for name in ("in_proj_weight", "in_proj_bias") if packed else ("weight", "bias"):
+        tensor = getattr(layer, name, None)
+        if tensor is not None:
+            last = tensor.ndim == 2 and hasattr(layer, "nf") and not packed
+            rows = mask.to(tensor) if last or tensor.ndim == 1 else mask.to(tensor).view(-1, *[1] * (tensor.ndim - 1))
+            result[name] = tensor * rows
+    return result
+
+
 def masked_layer_norm(norm: nn.LayerNorm, x: Tensor, mask: Tensor, dim: int) -> Tensor:
     """What `norm` gives when the masked channels are not there: mean and variance over the open ones, zero elsewhere.
 

@@ -14,22 +14,28 @@ from typing import Any
 import torch
 import torch.fx
 from greenprune.methods.structure import outputs
+from greenprune.methods.structure.attention import cut_heads, resize_heads
 from greenprune.methods.structure.copying import copy_of
 from greenprune.methods.structure.emptying import silent, without_fast_path
 from greenprune.methods.structure.inputs import ExampleInputs, Inputs, first_argument, with_first_argument
-from greenprune.methods.structure.macs import COUNTED, TRANSPOSED
-from greenprune.methods.structure.masking import along, masked_layer_norm, scaled
+from greenprune.methods.structure.macs import TRANSPOSED
+from greenprune.methods.structure.masking import along, forget_cached, masked_layer_norm, masked_parameters, scaled
 from greenprune.methods.structure.parameters import cut_parameter, forget, take
 from greenprune.methods.structure.remnant import TAPS, fade, leave_remnant, stored_kind, with_remnants
 from greenprune.methods.structure.retracing import retraced
+from greenprune.methods.structure.shapes import follow
 from greenprune.methods.structure.units import (
-    CHANNEL_MODULES,
+    FIXED,
     Branch,
     ChannelParameter,
     Layer,
     Structure,
     channel_dim,
+    has_channels,
     is_depthwise,
+    is_packed_attention,
+    is_transposed_linear,
+    is_writer,
 )
 from torch import Tensor, nn
 
@@ -60,8 +66,10 @@ def remove(
         leave_remnant(model, branch, optimizer)
     for parameter in structure.parameters:
         _cut_channel_parameter(model, parameter, padded[parameter.units], optimizer)
+    follow(model, structure.shapes, padded)
     before = list(model.parameters())  # after the cut, which replaced them
     model = _remove_branches(model, [b for b in closed if b.remnant is None])
+    forget_cached(model)
     if optimizer is not None:
         left = {id(p) for p in model.parameters()}
         forget(optimizer, [p for p in before if id(p) not in left])
@@ -72,7 +80,7 @@ def _cut_layer(module: nn.Module, keep_out: Tensor, keep_in: Tensor, optimizer: 
     if keep_out.all() and keep_in.all():
         return
     rows, columns = keep_out.nonzero().flatten(), keep_in.nonzero().flatten()
-    if not isinstance(module, COUNTED):
+    if not is_writer(module):
         for name in ("weight", "bias"):
             cut_parameter(module, name, {0: rows}, optimizer)
         for name in ("running_mean", "running_var"):
@@ -81,7 +89,11 @@ def _cut_layer(module: nn.Module, keep_out: Tensor, keep_in: Tensor, optimizer: 
                 setattr(module, name, take(buffer, {0: rows}))
         _set_width(module, len(rows))
         return
-    out, into = (1, 0) if isinstance(module, TRANSPOSED) else (0, 1)
+    if is_packed_attention(module):
+        cut_heads(module, rows, columns, optimizer)  # type: ignore[arg-type]
+        return
+    turned = isinstance(module, TRANSPOSED) or is_transposed_linear(module)
+    out, into = (1, 0) if turned else (0, 1)
     if is_depthwise(module):  # whole groups go, so what is left of a filter has its full depth
         cut_parameter(module, "weight", {0: columns if isinstance(module, TRANSPOSED) else rows}, optimizer)
         module.groups = len(columns) // (module.in_channels // module.groups)  # type: ignore[assignment, operator]
@@ -90,6 +102,10 @@ def _cut_layer(module: nn.Module, keep_out: Tensor, keep_in: Tensor, optimizer: 
     cut_parameter(module, "bias", {0: rows}, optimizer)
     if isinstance(module, nn.Linear):
         module.out_features, module.in_features = len(rows), len(columns)
+    elif is_transposed_linear(module):
+        module.nf = len(rows)  # type: ignore[assignment]
+        if hasattr(module, "nx"):
+            module.nx = len(columns)  # type: ignore[assignment]
     else:
         module.out_channels, module.in_channels = len(rows), len(columns)  # type: ignore[assignment]
 
@@ -111,7 +127,11 @@ def _cut_channel_parameter(
 ) -> None:
     if not keep.all():
         owner, _, leaf = parameter.name.rpartition(".")
-        cut_parameter(model.get_submodule(owner), leaf, {parameter.dim: keep.nonzero().flatten()}, optimizer)
+        module, index = model.get_submodule(owner), {parameter.dim: keep.nonzero().flatten()}
+        if leaf in module._buffers:
+            setattr(module, leaf, take(getattr(module, leaf), index))
+        else:
+            cut_parameter(module, leaf, index, optimizer)
 
 
 def cut_rows(module: nn.Linear, rows: Tensor, optimizer: torch.optim.Optimizer | None) -> None:
@@ -163,9 +183,14 @@ def masked(model: nn.Module, structure: Structure, keep: Tensor) -> Iterator[nn.
         fade(model, branch, 0.0)
     ends = {b.end: bool(keep[b.unit]) for b in structure.branches}
     handles = []
+    swapped: list[tuple[nn.Module, dict[str, Tensor]]] = []
     for layer in structure.layers.values():
         module = modules[layer.name]
         if layer.name in whole:
+            continue
+        if layer.owner is not None:  # it is not called
+            if layer.masks_output:
+                swapped.append((module, swap_parameters(module, masked_parameters(module, padded[layer.out_units]))))
             continue
         if layer.masks_output or layer.name in ends:
             mask = padded[layer.out_units] if layer.masks_output else torch.ones(1, dtype=torch.bool)
@@ -176,13 +201,15 @@ def masked(model: nn.Module, structure: Structure, keep: Tensor) -> Iterator[nn.
             handles.append(module.register_forward_pre_hook(before_call, with_kwargs=True))
     without_fast_path(model)
     for name, is_open in ends.items():
-        if name not in structure.layers and not is_open:
+        if (name not in structure.layers or structure.layers[name].owner is not None) and not is_open:
             handles.append(modules[name].register_forward_hook(lambda m, x, y: scaled(y, torch.zeros_like)))
     try:
         yield model
     finally:
         for handle in handles:
             handle.remove()
+        for module, own in swapped:
+            swap_parameters(module, own)
         with torch.no_grad():
             for name, weight in before.items():
                 modules[name].weight.copy_(weight)  # type: ignore[union-attr, operator]
@@ -207,6 +234,14 @@ def _mask_input(mask: Tensor) -> Callable[[nn.Module, tuple, dict], tuple[tuple,
         return with_first_argument(args, kwargs, x * along(mask.to(x.device), x, channel_dim(module)))
 
     return multiply
+
+
+def swap_parameters(module: nn.Module, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Give parameters other values without touching their own; returns those."""
+    before = {name: module._parameters[name] for name in tensors}
+    for name, tensor in tensors.items():
+        module._parameters[name] = tensor if isinstance(tensor, nn.Parameter) else nn.Parameter(tensor.detach())
+    return before  # type: ignore[return-value]
 
 
 @torch.no_grad()
@@ -281,15 +316,37 @@ def resize(model: nn.Module, structure: Structure, tensors: dict[str, Tensor]) -
         tensor = tensors.get(parameter.name)
         if tensor is not None:
             owner, _, leaf = parameter.name.rpartition(".")
-            setattr(model.get_submodule(owner), leaf, nn.Parameter(torch.empty_like(tensor)))
+            module, empty = model.get_submodule(owner), torch.empty_like(tensor)
+            setattr(module, leaf, empty if leaf in module._buffers else nn.Parameter(empty))
     for name, module in model.named_modules():
-        if isinstance(module, CHANNEL_MODULES):
+        if is_packed_attention(module):
+            if f"{name}.in_proj_weight" in tensors:
+                resize_heads(module, {key: tensors.get(f"{name}.{key}") for key in ("in_proj_weight", "in_proj_bias")})  # type: ignore[arg-type]
+        elif has_channels(module):
             _resize_layer(module, {key: tensors.get(f"{name}.{key}") for key in _TENSORS})
+    follow(model, structure.shapes, _as_many_as(structure, tensors))
     try:
         model.load_state_dict(tensors)
     except RuntimeError as e:
         raise ValueError(f"the stored tensors do not fit this network: {e}") from None
     return model
+
+
+def _as_many_as(structure: Structure, tensors: dict[str, Tensor]) -> Tensor:
+    """(U + 1,) bool: some selection of units with as many of each group as `tensors` have."""
+    keep = torch.ones(structure.units + 1, dtype=torch.bool)
+    for group in structure.groups:
+        for name in group.producers:
+            layer = structure.layers[name]
+            weight = tensors.get(f"{name}.weight", tensors.get(f"{name}.in_proj_weight"))
+            own = (layer.out_units >= group.start) & (layer.out_units < group.start + group.width)
+            if weight is None or not bool((own | (layer.out_units == FIXED)).all()):
+                continue
+            width = weight.shape[1 if layer.turned else 0]
+            left = (width - int((~own).sum())) * group.width // int(own.sum())
+            keep[group.start + max(left, 0) : group.start + group.width] = False
+            break
+    return keep
 
 
 _TENSORS = ("weight", "bias", "running_mean", "running_var")
@@ -305,10 +362,14 @@ def _resize_layer(module: nn.Module, tensors: dict[str, Tensor | None]) -> None:
         if tensor is not None:
             empty = torch.empty_like(tensor)
             setattr(module, key, nn.Parameter(empty) if key in ("weight", "bias") else empty)
-    if not isinstance(module, COUNTED):
+    if not is_writer(module):
         _set_width(module, len(first))
     elif isinstance(module, nn.Linear):
         module.out_features, module.in_features = len(first), first.shape[1]
+    elif is_transposed_linear(module):
+        module.nf = first.shape[1]  # type: ignore[assignment]
+        if hasattr(module, "nx"):
+            module.nx = first.shape[0]  # type: ignore[assignment]
     else:
         transposed = isinstance(module, TRANSPOSED)
         if module.groups > 1:  # type: ignore[operator]

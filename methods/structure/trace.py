@@ -14,18 +14,17 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
-from greenprune.methods.structure import outputs, trial
+from greenprune.methods.structure import fitting, outputs, shapes, trial
 from greenprune.methods.structure.branches import find_branches
-from greenprune.methods.structure.coupling import Coupling, Products, find_couplings
+from greenprune.methods.structure.coupling import Coupled, Coupling, Products, find_couplings
 from greenprune.methods.structure.inputs import ExampleInputs, Inputs, first_argument
-from greenprune.methods.structure.macs import COUNTED, OperationCounter
+from greenprune.methods.structure.macs import TRANSPOSED, OperationCounter
 from greenprune.methods.structure.masking import layer_norm_dim
 from greenprune.methods.structure.modes import as_in_training
 from greenprune.methods.structure.passes import follow
 from greenprune.methods.structure.units import (
     ALWAYS_OPEN,
     BATCH_NORMS,
-    CHANNEL_MODULES,
     FIXED,
     Branch,
     ChannelGroup,
@@ -34,7 +33,11 @@ from greenprune.methods.structure.units import (
     Product,
     Structure,
     channel_counts,
+    has_channels,
     is_depthwise,
+    is_packed_attention,
+    is_transposed_linear,
+    is_writer,
 )
 from torch import Tensor, nn
 
@@ -57,31 +60,34 @@ def trace(model: nn.Module, example_inputs: ExampleInputs) -> Structure:
     with _eval_mode(model):
         run = _run(model, inputs)
         few = inputs.few(model)
-        couplings, failure, products = find_couplings(model, few.args, few.kwargs)
+        found = find_couplings(model, few.args, few.kwargs)
+        couplings, failure, products = found.couplings, found.failure, found.products
         products.batch = few.batch_size
         branches, refused = _find_branches(model, few)
-        asleep = _not_called(model, run.calls)
+        run.owners = _owners(model, run.calls, found.users)
+        asleep = _not_called(model, run, run.calls)
         if asleep:  # what is called in training alone was followed there
-            asleep = _not_called(model, run.calls | _run_in_training(model, few))
+            asleep = _not_called(model, run, run.calls | _run_in_training(model, few))
         if failure is None and asleep and _may_be_called(model, asleep):
             failure = (
                 f"{asleep[0]} is not called with the example inputs but may be with others, so what it is coupled to "
                 "is unknown"
             )
         for coupling in couplings:
-            if coupling.producers.isdisjoint(run.calls):
+            if coupling.producers.isdisjoint({*run.calls, *run.owners}):
                 coupling.reason = coupling.reason or "it is not called with the example inputs"
         if failure is not None:
             for coupling in couplings:
                 coupling.reason = coupling.reason or failure
         structure = _assemble(model, run, couplings, branches, products)
-        leaky, bad_groups, bad_branches = trial.verify(model, structure, few)
+        verdict = trial.verify(model, structure, shapes.find(model, found.notes, _sizes(found)), few)
         # The code may look at the module that went: then its modules go, and the code stays.
-        stuck = {end for end, why in bad_branches.items() if "does not run" in why}
+        stuck = {end for end, why in verdict.branches.items() if "does not run" in why}
         if any(b.end in stuck and b.constants is not None and b.silences is not None for b in branches):
             branches = [_emptied(b) if b.end in stuck else b for b in branches]
             structure = _assemble(model, run, couplings, branches, products)
-            leaky, bad_groups, bad_branches = trial.verify(model, structure, few)
+            verdict = trial.verify(model, structure, shapes.find(model, found.notes, _sizes(found)), few)
+        leaky, bad_groups, bad_branches = verdict.leaky, verdict.groups, verdict.branches
         if bad_groups or bad_branches:
             for coupling in couplings:  # a group bears the name of the first of its producers that runs
                 coupling.reason = coupling.reason or next(
@@ -90,10 +96,12 @@ def trace(model: nn.Module, example_inputs: ExampleInputs) -> Structure:
             refused += [(b.name, bad_branches[b.end]) for b in branches if b.end in bad_branches]
             branches = [b for b in branches if b.end not in bad_branches]
             structure = _assemble(model, run, couplings, branches, products)
+        fitted = fitting.shapes_of(shapes.find(model, found.notes, _sizes(found)), verdict.ways)
     layers = {name: replace(layer, masks_input=name in leaky) for name, layer in structure.layers.items()}
     return replace(
         structure,
         layers=layers,
+        shapes=fitted,
         fixed=_all_fixed(model, structure, couplings, run, failure),
         fixed_branches=tuple(refused),
     )
@@ -108,6 +116,7 @@ class _Run:
     shapes: dict[str, torch.Size] = field(default_factory=dict)  # of the first input
     others: dict[tuple[str, str], int] = field(default_factory=dict)  # of products without a layer, for one image
     uncounted: list[tuple[str, str]] = field(default_factory=list)
+    owners: dict[str, str] = field(default_factory=dict)  # of layers not called: the module that uses their weights
 
 
 @contextmanager
@@ -175,8 +184,38 @@ def _run_in_training(model: nn.Module, inputs: Inputs) -> dict[str, int]:
     return calls
 
 
-def _not_called(model: nn.Module, calls: dict[str, int]) -> list[str]:
-    return [n for n, m in model.named_modules() if isinstance(m, CHANNEL_MODULES) and n not in calls]
+def _owners(model: nn.Module, calls: dict[str, int], users: dict[str, str]) -> dict[str, str]:
+    """Layers whose weights are used by functions -> the module at work there."""
+    owners = {}
+    for name, module in model.named_modules():
+        if is_packed_attention(module):
+            owners[name] = name
+        elif is_writer(module) and name not in calls and users.get(f"{name}.weight", name) != name:
+            owners[name] = users[f"{name}.weight"]
+    return owners
+
+
+def _not_called(model: nn.Module, run: _Run, calls: dict[str, int]) -> list[str]:
+    return [n for n, m in model.named_modules() if has_channels(m) and n not in calls and n not in run.owners]
+
+
+def _order(run: _Run) -> dict[str, int]:
+    """When each module ran, and each layer whose weights a module uses with that module."""
+    order = {name: i for i, name in enumerate(run.calls)}
+    return order | {name: order.get(owner, len(order)) for name, owner in run.owners.items()}
+
+
+def _sizes(found: Coupled) -> dict[tuple[int, int, int], Tensor]:
+    """`shapes.Tables` of what can be removed, in the numbering of `_assemble`."""
+    tables: dict[tuple[int, int, int], Tensor] = {}
+    for coupling in found.couplings:
+        for key, entries, units in coupling.sizes if coupling.start is not None else ():
+            note, part, dim = key
+            if key not in tables:
+                shape = found.notes[note].before[0] if part < 0 else found.notes[note].after[part][0]
+                tables[key] = torch.full((shape[dim],), FIXED)
+            tables[key][entries] = torch.tensor(units, dtype=torch.long) + coupling.start
+    return tables
 
 
 def _may_be_called(model: nn.Module, names: list[str]) -> bool:
@@ -197,9 +236,12 @@ def _assemble(
     model: nn.Module, run: _Run, couplings: list[Coupling], found: list[Branch], products: Products
 ) -> Structure:
     """Number the units of all couplings without a reason against them, and fill every layer's tables."""
-    modules = {n: m for n, m in model.named_modules() if isinstance(m, CHANNEL_MODULES)}
+    modules = {n: m for n, m in model.named_modules() if has_channels(m)}
     tables = {n: [torch.full((c,), FIXED) for c in channel_counts(m)] for n, m in modules.items()}
-    order = {name: i for i, name in enumerate(run.calls)}
+    order = _order(run)
+    tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+    for coupling in couplings:
+        coupling.start = None
     groups: list[ChannelGroup] = []
     parameters: list[ChannelParameter] = []
     sides = {
@@ -214,14 +256,15 @@ def _assemble(
         producers = tuple(sorted(coupling.producers, key=lambda p: order.get(p, len(order))))
         groups.append(ChannelGroup(producers[0], start, coupling.width, producers))
         for name, side, channels, units in coupling.members:
-            for i in (0, 1) if not isinstance(modules[name], COUNTED) else (side == "in",):
+            for i in (0, 1) if not is_writer(modules[name]) else (side == "in",):
                 tables[name][i][channels] = torch.tensor(units, dtype=torch.long) + start
         for name, dim, entries, units in coupling.parameters:
-            table = torch.full((model.get_parameter(name).shape[dim],), FIXED)
+            table = torch.full((tensors[name].shape[dim],), FIXED)
             table[entries] = torch.tensor(units, dtype=torch.long) + start
             parameters.append(ChannelParameter(name, dim, table))
         for number, part, entries, units in coupling.products:
             sides[number, part][entries] = torch.tensor(units, dtype=torch.long) + start
+        coupling.start = start
         start += coupling.width
     branches = tuple(replace(b, unit=start + i) for i, b in enumerate(found))
     inside = {  # by branch: what lies between its own layers
@@ -233,7 +276,7 @@ def _assemble(
     for name, module in modules.items():
         out, into = tables[name]
         own = out[out != FIXED]
-        if isinstance(module, COUNTED):
+        if is_writer(module):
             masks = not bool(normed[own].all())
         else:
             masks = isinstance(module, (*BATCH_NORMS, nn.LayerNorm, nn.GroupNorm)) and len(own) > 0
@@ -246,6 +289,8 @@ def _assemble(
             branches=tuple(b.unit for b in branches if b.holds(name)),
             depthwise=is_depthwise(module),
             masks_output=masks,
+            owner=run.owners.get(name),
+            turned=isinstance(module, TRANSPOSED) or is_transposed_linear(module),
             channel_dim=(layer_norm_dim(module, run.shapes[name]) or 1) if is_layer_norm else 1,
             row_units=rows.get(name, ALWAYS_OPEN),
         )
@@ -308,17 +353,17 @@ def _all_fixed(
 ) -> tuple[tuple[str, str], ...]:
     """(layer, reason) for every layer that writes channels none of which can be removed, in the order of execution."""
     reasons = {p: c.reason for c in couplings for p in c.producers}
-    order = {name: i for i, name in enumerate(run.calls)}
+    order = _order(run)
     cut = {p.name for p in structure.parameters}
     fixed = []
     for name, module in model.named_modules():
-        if isinstance(module, COUNTED) and name not in run.calls:
+        if is_writer(module) and name not in order:
             fixed.append((name, "it is not called with the example inputs"))
-        elif isinstance(module, COUNTED):
+        elif is_writer(module):
             reason = reasons.get(name, failure or "no path leads from it to the network's output")
             if reason is not None:
                 fixed.append((name, reason))
-        elif not isinstance(module, CHANNEL_MODULES):
+        elif not has_channels(module):
             own = [f"{name}.{p}" if name else p for p, _ in module.named_parameters(recurse=False)]
             if own and not set(own) <= cut:
                 fixed.append((name, f"{type(module).__name__} is not a layer whose own channels can be cut"))

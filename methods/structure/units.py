@@ -9,7 +9,7 @@ table. `structure.trace` fills it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
@@ -128,6 +128,8 @@ class Layer:
         channel_dim: where a layer norm has its channels; 1 or -1.
         row_units: of the positions that the layer works along one by one, where channels of others lie there (a mixer's,
             under the layer that mixes tokens).
+        owner: the module that uses its weights by a function, without calling it; None: it is called.
+        turned: its weight has the output channels along its second dimension.
     """
 
     name: str
@@ -140,6 +142,8 @@ class Layer:
     masks_input: bool = False
     channel_dim: int = 1
     row_units: Tensor = ALWAYS_OPEN
+    owner: str | None = None
+    turned: bool = False
 
 
 @dataclass(frozen=True)
@@ -171,6 +175,44 @@ class Product:
 
 
 @dataclass(frozen=True)
+class Attribute:
+    """An integer attribute of a module (or entry `index` of a list) that counts what is left of `units` (n,)."""
+
+    name: str
+    index: int | None
+    units: Tensor
+
+
+@dataclass(frozen=True)
+class SizedCall:
+    """A call of `view` or the like in a module's code.
+
+    Attributes:
+        call: where it stands (`flow.sites.Call`).
+        rank: how many sizes it is given.
+        sizes: (position, unit or FIXED of each entry, whether the old number is scaled instead of replaced).
+    """
+
+    call: Any
+    rank: int
+    sizes: tuple[tuple[int, Tensor, bool], ...]
+    full: dict[int, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.full:  # the sizes in the source, which stay when the tables shrink
+            self.full.update({position: len(table) for position, table, _ in self.sizes})
+
+
+@dataclass(frozen=True)
+class Shapes:
+    """Sizes in the code of one module that follow its channels, see `shapes`."""
+
+    module: str
+    attributes: tuple[Attribute, ...] = ()
+    calls: tuple[SizedCall, ...] = ()
+
+
+@dataclass(frozen=True)
 class Structure:
     """The removable structure of one network.
 
@@ -182,6 +224,7 @@ class Structure:
         parameters: parameters outside the layers that lose entries with the channels.
         products: what is multiplied without a layer's weight.
         uncounted: (operation, module) that may multiply, and whose multiply-accumulates nobody knows.
+        shapes: sizes in the code that follow the channels.
     """
 
     groups: tuple[ChannelGroup, ...]
@@ -192,6 +235,7 @@ class Structure:
     parameters: tuple[ChannelParameter, ...] = ()
     products: tuple[Product, ...] = ()
     uncounted: tuple[tuple[str, str], ...] = ()
+    shapes: tuple[Shapes, ...] = ()
 
     @property
     def units(self) -> int:
@@ -213,6 +257,31 @@ class Structure:
         return sum(layer.macs for layer in self.layers.values()) + sum(product.macs for product in self.products)
 
 
+def is_transposed_linear(module: nn.Module) -> bool:
+    """A linear layer with its weight as (in, out), such as the `Conv1D` of transformers' GPT-2."""
+    weight = getattr(module, "weight", None)
+    return (
+        hasattr(module, "nf") and isinstance(weight, Tensor) and weight.ndim == 2 and not isinstance(module, nn.Linear)
+    )
+
+
+def is_packed_attention(module: nn.Module) -> bool:
+    """An `nn.MultiheadAttention` with query, key and value in one weight, whose rows count as its output channels."""
+    return isinstance(module, nn.MultiheadAttention) and module.in_proj_weight is not None
+
+
+def is_writer(module: nn.Module | None) -> bool:
+    """A layer with a weight that makes channels of others."""
+    if module is None:
+        return False
+    return isinstance(module, COUNTED) or is_transposed_linear(module) or is_packed_attention(module)
+
+
+def has_channels(module: nn.Module) -> bool:
+    """Whether its channels can be cut."""
+    return isinstance(module, CHANNEL_MODULES) or is_writer(module)
+
+
 def is_depthwise(module: nn.Module) -> bool:
     """A convolution of several groups: its input and output channels are removed together, group by group."""
     return isinstance(module, CONVOLUTIONS) and module.groups > 1
@@ -222,6 +291,12 @@ def channel_counts(module: nn.Module) -> tuple[int, int]:
     """Output and input channels of one of `CHANNEL_MODULES` (the same number for a norm or an activation)."""
     if isinstance(module, nn.Linear):
         return module.out_features, module.in_features
+    if is_packed_attention(module):
+        rows, columns = module.in_proj_weight.shape  # type: ignore[union-attr, operator]
+        return int(rows), int(columns)
+    if is_transposed_linear(module):
+        into, out = module.weight.shape  # type: ignore[union-attr, operator]
+        return int(out), int(into)
     if isinstance(module, CONVOLUTIONS):
         return module.out_channels, module.in_channels
     if isinstance(module, nn.LayerNorm):
@@ -237,4 +312,4 @@ def channel_counts(module: nn.Module) -> tuple[int, int]:
 
 def channel_dim(module: nn.Module) -> int:
     """Which dimension of the input and output of a convolution, linear layer or batch norm holds the channels."""
-    return -1 if isinstance(module, nn.Linear) else 1
+    return -1 if isinstance(module, nn.Linear) or is_transposed_linear(module) else 1

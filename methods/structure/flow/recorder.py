@@ -20,7 +20,9 @@ from greenprune.methods.structure.flow.elements import Elements, Ids
 from greenprune.methods.structure.flow.labels import Block, Labeller, Labels
 from greenprune.methods.structure.flow.lineage import Lineage
 from greenprune.methods.structure.flow.products import Multiplication, Multiplications
+from greenprune.methods.structure.flow.sites import SIZED, Note, note
 from greenprune.methods.structure.macs import COUNTED, Owners
+from greenprune.methods.structure.masking import forget_cached
 from greenprune.methods.structure.modes import as_in_training
 from greenprune.methods.structure.units import CHANNEL_MODULES, channel_counts
 from torch import Tensor, nn
@@ -42,6 +44,8 @@ class Recorder(TorchDispatchMode):
         norms: name of a norm module that was called -> elements of its channels.
         products: everything that was multiplied.
         lineage: what led to what.
+        users: name of a parameter or buffer -> the module at work when it was first used.
+        notes: the operations that were given sizes.
     """
 
     def __init__(self, model: nn.Module, rules: Mapping[str, Callable[..., Any]]) -> None:
@@ -50,6 +54,8 @@ class Recorder(TorchDispatchMode):
         self.labeller = Labeller(self.elements, self.where)
         self.parameters: dict[str, tuple[Ids, ...]] = {}
         self.norms: dict[str, Ids] = {}
+        self.users: dict[str, str] = {}
+        self.notes: list[Note] = []
         self.unknown: dict[str, str] = {}  # operation -> the module in which it occurred first
         self.products: list[Multiplication] = []
         self.lineage = Lineage()
@@ -106,6 +112,7 @@ class Recorder(TorchDispatchMode):
     def dims(self, name: str) -> tuple[Ids, ...]:
         if name not in self.parameters:
             self.parameters[name] = tuple(self.elements.new(size) for size in self._tensors[name].shape)
+            self.users[name] = "" if self.module is None else self._names.get(self.module, "")
         return self.parameters[name]
 
     def put(self, tensor: object, labels: Labels) -> None:
@@ -146,6 +153,10 @@ class Recorder(TorchDispatchMode):
         else:
             rule(self, name, func, args, kwargs, out)
         self._multiplied(func, args, kwargs, out, opaque=False)
+        if name in SIZED:
+            seen = note(self.module, name, args, out, self.of)
+            if seen is not None:
+                self.notes.append(seen)
         return out
 
     def _multiplied(self, func: Any, args: Any, kwargs: Any, out: Any, *, opaque: bool) -> None:
@@ -216,12 +227,16 @@ def record(
     Where layers were not called the network runs once more, the way that it takes in training: these may be called there
     (auxiliary heads), and read channels of the others.
     """
+    forget_cached(model)
     recorder = Recorder(model, rules)
     with recorder._hooked(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         with recorder:
             found = outputs.tensors(model(*args, **kwargs))
-            if any(isinstance(m, CHANNEL_MODULES) and m not in recorder.called for m in model.modules()):
+            if any(
+                isinstance(m, CHANNEL_MODULES) and m not in recorder.called and f"{n}.weight" not in recorder.parameters
+                for n, m in model.named_modules()
+            ):
                 recorder.in_training = True
                 with contextlib.suppress(Exception), as_in_training(model):  # it may want targets, for example
                     found += outputs.tensors(model(*args, **kwargs))

@@ -12,7 +12,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from greenprune.methods import ConsensusGating, Inputs, count_macs, describe
-from greenprune.methods.structure import outputs
+from greenprune.methods.structure import outputs, surgery
 from greenprune.methods.structure.copying import copy_of
 from greenprune.methods.structure.surgery import remove_checked
 from greenprune.methods.structure.trace import trace
@@ -269,7 +269,7 @@ def test_a_mask_of_one_channel_is_no_unit_and_what_it_looks_at_is_refused() -> N
     assert "broadcasts a single channel" in fixed["mask"]
 
 
-def test_a_weight_that_is_used_without_its_layer_is_left_alone() -> None:
+def test_a_weight_that_is_used_without_its_layer_is_cut_and_masked_as_a_weight() -> None:
     class Uses(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -278,9 +278,15 @@ def test_a_weight_that_is_used_without_its_layer_is_left_alone() -> None:
         def forward(self, x: Tensor) -> Tensor:
             return self.head(F.relu(F.linear(F.relu(self.a(x)), self.b.weight, self.b.bias)))
 
-    structure = trace(Uses(), torch.randn(2, 6))
-    assert [g.name for g in structure.groups] == ["a"]
-    assert dict(structure.fixed)["b"] == "it is not called with the example inputs"
+    model, x = Uses().eval(), torch.randn(2, 6)
+    structure = trace(model, x)
+    assert [g.name for g in structure.groups] == ["a", "b"]
+    assert structure.layers["b"].owner == ""
+    keep = torch.arange(structure.units) % 2 == 0
+    with surgery.masked(model, structure, keep):
+        expected = surgery.evaluate(model, x)
+    assert torch.allclose(surgery.evaluate(surgery.remove(model, structure, keep), x), expected, atol=1e-6)
+    assert model.b.out_features == 4
 
 
 def test_a_norm_with_an_activation_of_its_own_keeps_its_statistics() -> None:

@@ -1,0 +1,334 @@
+"""Heads of attention, and the sizes that are written into the code around them."""
+
+import copy
+import pickle
+import subprocess
+import sys
+
+import pytest
+import torch
+import torch.nn.functional as F
+from greenprune.methods import ConsensusGating, GatingOptions
+from greenprune.methods.gating.wiring import unwrap
+from greenprune.methods.structure.surgery import evaluate, masked, remove, resize
+from greenprune.methods.structure.trace import Structure, trace
+from torch import Tensor, nn
+
+DIM, HEADS, LENGTH = 16, 4, 5
+
+
+class Around(nn.Module):
+    """`attention` in a residual branch behind a norm, and a classifier."""
+
+    def __init__(self, attention: nn.Module) -> None:
+        super().__init__()
+        self.embed, self.norm = nn.Linear(6, DIM), nn.LayerNorm(DIM)
+        self.attention, self.head = attention, nn.Linear(DIM, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.embed(x)
+        return self.head((x + self.attention(self.norm(x))).mean(1))
+
+
+class Packed(nn.Module):
+    """As timm writes it: the number of heads and their width are attributes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.num_heads, self.head_dim, self.attn_dim = HEADS, DIM // HEADS, DIM
+        self.qkv, self.proj = nn.Linear(DIM, 3 * DIM), nn.Linear(DIM, DIM)
+
+    def forward(self, x: Tensor) -> Tensor:
+        b, n, _ = x.shape
+        q, k, v = self.qkv(x).reshape(b, n, 3, self.num_heads, self.head_dim).permute(2, 0, 3, 1, 4).unbind(0)
+        x = (q @ k.transpose(-2, -1) * self.head_dim**-0.5).softmax(-1) @ v
+        return self.proj(x.transpose(1, 2).reshape(b, n, self.attn_dim))
+
+
+class FromTheInput(Packed):
+    """As it is often written: the width of the heads follows from that of the input."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        b, n, c = x.shape
+        q, k, v = self.qkv(x).reshape(b, n, 3, self.num_heads, c // self.num_heads).permute(2, 0, 3, 1, 4).unbind(0)
+        return self.proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(b, n, c))
+
+
+class InMethods(Packed):
+    """Its sizes are named in another method, as one tuple."""
+
+    def split(self, x: Tensor) -> Tensor:
+        shape = (*x.shape[:-1], HEADS, x.shape[-1] // HEADS)
+        return x.view(shape).transpose(1, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = (self.split(t) for t in self.qkv(x).chunk(3, dim=-1))
+        x = F.scaled_dot_product_attention(q, k, v).transpose(1, 2)
+        return self.proj(x.reshape(x.shape[0], -1, DIM))
+
+
+class Grouped(nn.Module):
+    """Two queries for each key; `window` happens to be as large as the number of heads."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.heads, self.kv_heads, self.groups, self.window = HEADS, HEADS // 2, 2, HEADS
+        self.q, self.kv = nn.Linear(DIM, DIM), nn.Linear(DIM, DIM)
+        self.proj = nn.Linear(DIM, DIM)
+
+    def forward(self, x: Tensor) -> Tensor:
+        b, n, _ = x.shape
+        assert self.window == HEADS
+        q = self.q(x).view(b, n, self.heads, -1).transpose(1, 2)
+        k, v = (t.view(b, n, self.kv_heads, -1).transpose(1, 2) for t in self.kv(x).chunk(2, dim=-1))
+        k, v = (
+            t[:, :, None].expand(b, self.kv_heads, self.groups, n, t.shape[-1]).reshape(b, self.heads, n, t.shape[-1])
+            for t in (k, v)
+        )
+        return self.proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+
+
+class Multihead(nn.Module):
+    def __init__(self, **options: bool) -> None:
+        super().__init__()
+        self.attention = nn.MultiheadAttention(DIM, HEADS, **options)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.attention.batch_first:
+            x = x.transpose(0, 1)
+        x = self.attention(x, x, x, need_weights=False)[0]
+        return x if self.attention.batch_first else x.transpose(0, 1)
+
+
+class ByFunctions(Packed):
+    """Its linear layers are never called; a table of biases lies along the heads."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bias_table = nn.Parameter(torch.randn(HEADS, LENGTH, LENGTH))
+
+    def forward(self, x: Tensor) -> Tensor:
+        b, n, _ = x.shape
+        qkv = F.linear(x, self.qkv.weight, self.qkv.bias)
+        q, k, v = qkv.reshape(b, n, 3, self.num_heads, self.head_dim).permute(2, 0, 3, 1, 4).unbind(0)
+        x = (q @ k.transpose(-2, -1) + self.bias_table).softmax(-1) @ v
+        return F.linear(x.transpose(1, 2).flatten(2), self.proj.weight, self.proj.bias)
+
+
+class Conv1D(nn.Module):
+    """The linear layer of transformers' GPT-2."""
+
+    def __init__(self, nf: int, nx: int) -> None:
+        super().__init__()
+        self.nf, self.nx = nf, nx
+        self.weight, self.bias = nn.Parameter(torch.randn(nx, nf) * 0.2), nn.Parameter(torch.zeros(nf))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.addmm(self.bias, x.reshape(-1, x.shape[-1]), self.weight).view(*x.shape[:-1], self.nf)
+
+
+class Transposed(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.qkv, self.proj = Conv1D(3 * DIM, DIM), Conv1D(DIM, DIM)
+        self.split_size, self.heads = DIM, HEADS
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = (
+            t.view(*t.shape[:-1], self.heads, -1).transpose(1, 2) for t in self.qkv(x).split(self.split_size, dim=2)
+        )
+        return self.proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+
+
+KINDS = {
+    "packed": (Packed, HEADS),
+    "from the input": (FromTheInput, HEADS),
+    "in methods": (InMethods, HEADS),
+    "grouped": (Grouped, HEADS // 2),
+    "multihead": (Multihead, HEADS),
+    "multihead, batch first": (lambda: Multihead(batch_first=True), HEADS),
+    "multihead, no bias": (lambda: Multihead(bias=False), HEADS),
+    "by functions": (ByFunctions, HEADS),
+    "transposed": (Transposed, HEADS),
+}
+
+
+def inputs(batch: int = 3) -> Tensor:
+    return torch.randn(batch, LENGTH, 6, generator=torch.Generator().manual_seed(5))
+
+
+def build(kind: str) -> nn.Module:
+    torch.manual_seed(0)
+    return Around(KINDS[kind][0]()).eval()
+
+
+def half(structure: Structure, seed: int, only: Tensor | None = None) -> Tensor:
+    keep = torch.rand(structure.units, generator=torch.Generator().manual_seed(seed)) < 0.5
+    for group in structure.groups:
+        keep[group.start], keep[group.start + 1] = True, False
+    for branch in structure.branches:
+        keep[branch.unit] = True
+    return keep if only is None else keep | ~only
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_heads_go_as_units(kind):
+    model, x = build(kind), inputs()
+    structure = trace(model, x)
+    widths = {g.name: g.width for g in structure.groups if g.name.startswith("attention")}
+    assert list(widths.values()) == [KINDS[kind][1]]
+    dense = evaluate(model, x)
+    for seed in range(3):
+        keep = half(structure, seed)
+        with masked(model, structure, keep):
+            expected = evaluate(model, x)
+        small = remove(copy.deepcopy(model), structure, keep)
+        got = evaluate(small, x)
+        assert (got - expected).abs().max() <= 1e-5 * dense.abs().max()
+        assert (got - dense).abs().max() > 1e-3
+        other = inputs(7)  # nothing of the batch's size is written into the code
+        assert torch.allclose(evaluate(small, other)[:3], evaluate(small, other[:3]), atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_gates_on_heads_say_what_removal_does(kind):
+    model, x = build(kind), inputs()
+    options = GatingOptions(layers=False)
+    gating = ConsensusGating(model, x, keep=1.0, steps=10, options=options)
+    gating.steps_done = 3
+    name = next(g.name for g in gating.structure.groups if g.name.startswith("attention"))
+    units = next(g.units for g in gating.structure.groups if g.name == name)
+    assert gating.gated[units].all()
+    keep = half(gating.structure, 0, gating.gated)
+    gating.logit_mean.copy_(torch.where(keep, 5.0, -5.0))
+    by_gates = evaluate(gating, x)
+    unwrap(gating.network)
+    removed = evaluate(remove(gating.network, gating.structure, keep), x)
+    assert (by_gates - removed).abs().max() <= 1e-5 * removed.abs().max()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_search_ends_in_a_plain_network_that_is_stored_rebuilt_and_exported(kind):
+    model, x = build(kind), inputs(8)
+    dense = copy.deepcopy(model)
+    options = GatingOptions(search_share=0.8, open_share=0.1, layers=False)
+    gating = ConsensusGating(model.train(), x[:2], keep=0.7, steps=8, tolerance=0.2, options=options)
+    optimizer = torch.optim.SGD(gating.parameters(), lr=0.01, momentum=0.9)
+    for step in range(8):
+        (F.cross_entropy(gating(x), torch.arange(8) % 10) + gating.penalty()).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        gating.step(optimizer)
+        if step == 2:  # the heads' gates hear what comes in and learn
+            assert all(p.grad is None for p in gating.parameters())
+    small = gating.finish().eval()
+    assert gating.masked_max_abs_diff <= 1e-5
+    expected = evaluate(small, x)
+    again = resize(dense, trace(dense, x[:2]), small.state_dict())
+    assert torch.equal(evaluate(again, x), expected)
+    assert torch.equal(evaluate(copy.deepcopy(small), x), expected)
+    twice = pickle.loads(pickle.dumps(pickle.loads(pickle.dumps(small))))
+    assert torch.equal(evaluate(twice, x), expected)
+    program = torch.export.export(small, (x,))
+    assert torch.allclose(program.module()(x), expected, atol=1e-5)
+
+
+def test_what_is_stored_needs_nothing_of_this_package(tmp_path):
+    layer = nn.TransformerEncoderLayer(DIM, HEADS, 32, dropout=0.0, batch_first=True)
+    model = nn.Sequential(nn.Linear(6, DIM), layer, nn.Flatten(), nn.Linear(DIM * LENGTH, 10)).eval()
+    x = inputs()
+    structure = trace(model, x)
+    small = remove(model, structure, half(structure, 1))
+    torch.save((small, x, evaluate(small, x)), tmp_path / "small.pt")
+    code = (
+        "import sys, torch\n"
+        f"small, x, expected = torch.load({str(tmp_path / 'small.pt')!r}, weights_only=False)\n"
+        "assert torch.allclose(small(x), expected, atol=1e-5)\n"
+        "assert not any(name.startswith('greenprune') for name in sys.modules)\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("batch_first", [True, False])
+@pytest.mark.parametrize("mask", [None, "bool", "float", "heads"])
+@pytest.mark.parametrize("padded", [False, True])
+@pytest.mark.parametrize("options", [{}, {"add_bias_kv": True, "add_zero_attn": True}], ids=["plain", "extended"])
+def test_an_attention_that_lost_no_head_computes_what_pytorch_does(batch_first, mask, padded, options):
+    from greenprune.methods.structure.attention import cut_heads
+
+    torch.manual_seed(1)
+    attention = nn.MultiheadAttention(DIM, HEADS, batch_first=batch_first, **options).eval()
+    q, k = torch.randn(2, LENGTH, DIM), torch.randn(2, 7, DIM)
+    given = {
+        None: None,
+        "bool": torch.rand(LENGTH, 7) < 0.3,
+        "float": torch.randn(LENGTH, 7),
+        "heads": torch.randn(2 * HEADS, LENGTH, 7),
+    }[mask]
+    padding = torch.arange(7).expand(2, 7) >= torch.tensor([[7], [5]]) if padded else None
+    if padding is not None and mask in ("float", "heads"):  # masks of one kind
+        padding = torch.zeros(2, 7).masked_fill(padding, float("-inf"))
+    q, k = (q, k) if batch_first else (q.transpose(0, 1), k.transpose(0, 1))
+    own = copy.deepcopy(attention)
+    cut_heads(own, torch.arange(3 * DIM), torch.arange(DIM), None)
+    for weights in ({"need_weights": False}, {}, {"average_attn_weights": False}):
+        arguments = {"attn_mask": given, "key_padding_mask": padding, **weights}
+        expected, got = attention(q, k, k, **arguments), own(q, k, k, **arguments)
+        assert torch.allclose(got[0], expected[0], atol=1e-6)
+        assert (got[1] is None) == (expected[1] is None)
+        assert got[1] is None or torch.allclose(got[1], expected[1], atol=1e-6)
+    single = (t.select(0 if batch_first else 1, 0) for t in (q, k, k))
+    expected = attention(*(t.select(0 if batch_first else 1, 0) for t in (q, k, k)))
+    got = own(*single)
+    assert torch.allclose(got[0], expected[0], atol=1e-6)
+    assert torch.allclose(got[1], expected[1], atol=1e-6)
+
+
+def test_a_mask_for_each_head_is_that_of_the_heads_left():
+    from greenprune.methods.structure.attention import cut_heads
+
+    torch.manual_seed(1)
+    attention, x = nn.MultiheadAttention(DIM, HEADS, batch_first=True).eval(), torch.randn(2, LENGTH, DIM)
+    mask = torch.randn(2 * HEADS, LENGTH, LENGTH)
+    width = DIM // HEADS
+    rows = torch.cat([torch.arange(width, 3 * width) + part * DIM for part in range(3)])  # heads 1 and 2
+    expected = copy.deepcopy(attention)
+    with torch.no_grad():
+        for tensor in (expected.in_proj_weight, expected.in_proj_bias):
+            tensor[[i for i in range(3 * DIM) if i not in rows.tolist()]] = 0.0
+    cut_heads(attention, rows, torch.arange(DIM), None)
+    attention.out_proj.weight = nn.Parameter(attention.out_proj.weight[:, width : 3 * width].detach())
+    got = attention(x, x, x, attn_mask=mask, need_weights=False)[0]
+    assert torch.allclose(got, expected(x, x, x, attn_mask=mask, need_weights=False)[0], atol=1e-6)
+
+
+def test_values_kept_for_evaluation_do_not_outlive_a_cut():
+    class Cached(Packed):
+        """As timm's levit: biases are gathered once and kept until training goes on."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.biases, self.kept = nn.Parameter(torch.randn(HEADS, LENGTH)), None
+            self.index = torch.arange(LENGTH).expand(LENGTH, LENGTH)
+
+        def train(self, mode: bool = True) -> nn.Module:
+            if mode:
+                self.kept = None
+            return super().train(mode)
+
+        def forward(self, x: Tensor) -> Tensor:
+            b, n, _ = x.shape
+            if self.kept is None or self.training:
+                self.kept = self.biases[:, self.index]
+            q, k, v = self.qkv(x).reshape(b, n, 3, self.num_heads, self.head_dim).permute(2, 0, 3, 1, 4).unbind(0)
+            return self.proj(((q @ k.transpose(-2, -1) + self.kept).softmax(-1) @ v).transpose(1, 2).flatten(2))
+
+    torch.manual_seed(0)
+    model, x = Around(Cached()).eval(), inputs()
+    evaluate(model, x)
+    structure = trace(model, x)
+    assert "attention.qkv" in {g.name for g in structure.groups}
+    keep = half(structure, 0)
+    with masked(model, structure, keep):
+        expected = evaluate(model, x)
+    assert torch.allclose(evaluate(remove(model, structure, keep), x), expected, atol=1e-5)
