@@ -253,7 +253,7 @@ def _sharing(model: nn.Module, copies: dict[int, nn.Module] | None = None) -> nn
     copies = {} if copies is None else copies
     if id(model) in copies:
         return copies[id(model)]
-    clone = copies[id(model)] = model.__class__.__new__(model.__class__)
+    clone = copies[id(model)] = object.__new__(model.__class__)
     own = clone.__dict__
     for name, value in model.__dict__.items():
         own[name] = copy.copy(value) if isinstance(value, (dict, list, set)) else value
