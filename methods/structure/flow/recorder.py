@@ -71,6 +71,12 @@ class Recorder(TorchDispatchMode):
         self._own: dict[int, str] = {}
         self._storage: dict[tuple, str] = {}
         self._tensors: dict[str, Tensor] = {}
+        # Buffers that are not stored follow from the configuration (frequencies of a rotary embedding): they stay whole.
+        self._derived = {
+            f"{prefix}.{leaf}" if prefix else leaf
+            for prefix, module in model.named_modules()
+            for leaf in module._non_persistent_buffers_set
+        }
         for name, tensor in (*model.named_parameters(), *model.named_buffers()):
             self._tensors[name] = tensor
             self._own[id(tensor)] = name
@@ -105,7 +111,7 @@ class Recorder(TorchDispatchMode):
                 name = self._storage.get((tensor.data_ptr(), tuple(tensor.shape), tensor.stride()))
             except RuntimeError:  # no storage
                 name = None
-        if name is None or not tensor.is_floating_point():
+        if name is None or name in self._derived or not tensor.is_floating_point():
             return ()
         return tuple(Block((d,), ids) for d, ids in enumerate(self.dims(name)))
 

@@ -332,3 +332,26 @@ def test_values_kept_for_evaluation_do_not_outlive_a_cut():
     with masked(model, structure, keep):
         expected = evaluate(model, x)
     assert torch.allclose(evaluate(remove(model, structure, keep), x), expected, atol=1e-5)
+
+
+def test_rotary_frequencies_stay_whole_and_heads_go():
+    class Rotary(Packed):
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("frequencies", 10.0 ** -torch.linspace(0, 1, self.head_dim // 2), persistent=False)
+
+        def turn(self, x: Tensor) -> Tensor:
+            angle = torch.arange(x.shape[2])[:, None].to(self.frequencies) * self.frequencies
+            angle = torch.cat([angle, angle], dim=-1)
+            a, b = x.chunk(2, dim=-1)
+            return x * angle.cos() + torch.cat([-b, a], dim=-1) * angle.sin()
+
+        def forward(self, x: Tensor) -> Tensor:
+            shape = (*x.shape[:2], -1, self.head_dim)
+            q, k, v = (t.reshape(shape).transpose(1, 2) for t in self.qkv(x).chunk(3, dim=-1))
+            x = F.scaled_dot_product_attention(self.turn(q), self.turn(k), v)
+            return self.proj(x.transpose(1, 2).flatten(2))
+
+    torch.manual_seed(0)
+    structure = trace(Around(Rotary()).eval(), inputs())
+    assert {g.name: g.width for g in structure.groups}["attention.qkv"] == HEADS
