@@ -248,11 +248,15 @@ with meter.window("aligned", align=True) as w:
 say(found=found, aligned=gpus(w.reading)[0], duration_s=w.reading.duration_s)
 """
     answer = gpu_script(source)
-    short = [gpu for gpu, duration_s in answer["found"] if duration_s < 0.09]  # a busy machine may sleep longer
+    short = [(gpu, s) for gpu, s in answer["found"] if s < 0.09]  # a busy machine may sleep longer
     assert len(short) >= 25
-    for gpu in short:
-        assert gpu["energy_j"] is None
-        assert "shorter than" in gpu["reason"]
+    for gpu, duration_s in short:
+        if gpu["energy_j"] is None:
+            assert "shorter than" in gpu["reason"]
+        else:  # a busy machine may take the period for a shorter one at first: then power counts, not a counter at rest
+            assert gpu["kind"] == "sampled"
+            assert gpu["energy_j"] == pytest.approx(300 * duration_s, rel=0.2)
+    assert sum(gpu["energy_j"] is None for gpu, _ in short) >= 0.8 * len(short)
     # A process that gets no core sees a tick late; the bounds tell by how much.
     aligned, true_j = answer["aligned"], 300 * answer["duration_s"]
     assert aligned["energy_j"] > 0
