@@ -7,6 +7,7 @@ Files of the harness are no part of it; a checkpoint, which is in the harness's 
 from __future__ import annotations
 
 import hashlib
+import threading
 from functools import lru_cache
 from pathlib import Path
 
@@ -21,6 +22,9 @@ from greenprune.bench.records.identity import Identity
 from greenprune.bench.suite.settings import Settings
 from greenprune.bench.training.sources import method_hash
 from greenprune.methods import find
+
+_TRACING = threading.Lock()
+"""A launcher of several runs asks from several threads, and torch.fx changes how modules of all threads are called."""
 
 ROOMS = ("data", "models", "suite", "training")
 """Those of `bench` that a training is made in."""
@@ -52,9 +56,10 @@ def identity_of(settings: Settings, data: Dataset, contents: str | None = None) 
 @lru_cache(maxsize=1024)
 def network_hashes(name: str, classes: int, seed: int) -> tuple[str, str]:
     """Of the structure and of the initial weights of a dense network. Raises UserError."""
-    model = models.build(name, classes, seed=seed)
-    weights = weights_hash(model)
-    return structure_hash(model), weights
+    with _TRACING:
+        model = models.build(name, classes, seed=seed)
+        weights = weights_hash(model)
+        return structure_hash(model), weights
 
 
 @lru_cache

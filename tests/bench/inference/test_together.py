@@ -11,6 +11,7 @@ import pytest
 import torch
 from greenprune.bench.cli import measure as joint_command
 from greenprune.bench.cli.main import main
+from greenprune.bench.data.content import file_hash
 from greenprune.bench.errors import UserError
 from greenprune.bench.inference import together as joint_measure
 from greenprune.bench.inference.together import JointJob, measure
@@ -67,10 +68,17 @@ def add(folder: Path, key: str, width: int, **changes: object) -> None:
     model: nn.Module = joint_networks.net(10, width)
     made = record(method, budget=float(budget), seed=int(seed[1:]), suite="mine", settings=SETTINGS)
     assert made.cost is not None
-    cost = made.cost.model_copy(update={"macs": count_macs(model, torch.zeros(2, 3, 32, 32))})
+    assert made.ledger is not None
+    macs = count_macs(model, torch.zeros(2, 3, 32, 32))
+    dense = macs if method == "dense" else max(macs, made.cost.macs_dense)
+    cost = made.cost.model_copy(update={"macs": macs, "macs_dense": dense})
+    entries = tuple(e.model_copy(update={"forward_macs": e.samples * macs}) for e in made.ledger.entries)
+    ledger = made.ledger.model_copy(update={"entries": entries})
     machine = {**made.machine, "threads": 1}
-    write_record(made.model_copy(update={"key": key, "cost": cost, "machine": machine, **changes}), folder / key)
-    save_model(model, folder / key, name=SETTINGS["model"], classes=10, input_shape=(3, 32, 32))
+    (folder / key).mkdir(parents=True, exist_ok=True)
+    stored = save_model(model, folder / key, name=SETTINGS["model"], classes=10, input_shape=(3, 32, 32))
+    own = {"key": key, "cost": cost, "ledger": ledger, "machine": machine, "files": {stored.name: file_hash(stored)}}
+    write_record(made.model_copy(update=own | changes), folder / key)
 
 
 def job(folder: Path, **options: object) -> JointJob:
@@ -145,9 +153,9 @@ def other_width(path: Path) -> None:
     ("spoil", "reason"),
     [
         (Path.unlink, "there is no stored network"),
-        (truncate, "not a readable safetensors file"),
-        (lambda path: path.write_bytes(b"x" * 2000), "not a readable safetensors file"),
-        (other_width, "and its record says"),
+        (truncate, "is not the file that was stored"),
+        (lambda path: path.write_bytes(b"x" * 2000), "is not the file that was stored"),
+        (other_width, "is not the file that was stored"),
     ],
 )
 def test_a_network_that_cannot_be_loaded_is_left_out_and_named(

@@ -26,18 +26,19 @@ from greenprune.plots.report.report import write_report
 from rich.console import Console
 
 from tests.conftest import SUITE
-from tests.plots.records import reading, record, source, store
+from tests.plots.records import DENSE_MACS, agreeing, reading, record, source, store
 
 VIEWS = SUITE.replace("[training]", 'views = ["samples", "macs"]\n\n[training]', 1)
 
 
-def taken(macs: int, joules: float = 100.0, kind: Kind = "modelled", **changes: object) -> Record:
-    entry = LedgerEntry(phase="train", samples=10, forward_macs=macs, duration_s=1.0)
+def taken(percent: int, joules: float = 100.0, kind: Kind = "modelled", **changes: object) -> Record:
+    """A run whose training took this share of the MACs that dense takes."""
+    entry = LedgerEntry(phase="train", samples=10, forward_macs=percent * DENSE_MACS // 10, duration_s=1.0)
     fields = {
         "energy": {"training": reading(source(joules, kind))},
         "ledger": Ledger(allowance_samples=10, entries=(entry,)),
     }
-    return record(**fields | changes)  # type: ignore[arg-type]
+    return agreeing(record(**fields | changes))  # type: ignore[arg-type]
 
 
 # How long a method may train

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from greenprune.bench import models
 from greenprune.bench.models.definition import structure_hash, weights_hash
+from greenprune.bench.training.identity import network_hashes
 from greenprune.bench.training.sources import files_of, method_hash
 from greenprune.methods import Method, find
 from torch import Tensor, nn
@@ -84,6 +86,15 @@ def test_a_method_stands_on_its_file_and_what_that_imports_in_methods() -> None:
     assert not {"gated", "gating.module", "slimming", "catalogue"} & files
     assert {"gating.module", "gating.heads"} <= {n.removeprefix("greenprune.methods.") for n in files_of(find("gated"))}
     assert all(path.is_file() for path in files_of(find("dynamic")).values())
+
+
+def test_several_threads_may_ask_at_once() -> None:
+    """torch.fx changes how modules are called while it traces, in all threads."""
+    network_hashes.cache_clear()
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda seed: network_hashes("torchvision/squeezenet1_1", 10, seed), range(4)))
+    assert len({structure for structure, _ in found}) == 1
+    assert len({weights for _, weights in found}) == 4
 
 
 THIRD_PARTY = """
