@@ -253,7 +253,7 @@ def test_check_of_what_must_be_equal(tmp_path: Path) -> None:
     assert runs[3].ledger is not None
     assert runs[3].cost is not None
     more = runs[3].ledger.model_copy(update={"allowance_samples": 720_000})
-    larger = runs[3].cost.model_copy(update={"macs_dense": 125_000_000})
+    larger = runs[3].cost.model_copy(update={"macs": 61_000_000, "macs_dense": 125_000_000})
     versions = {"greenprune": "0.1.0", "torch": "2.15.0"}
     runs[3] = runs[3].model_copy(update={"ledger": more, "cost": larger, "versions": versions})
     assert _kinds(tmp_path, *runs) == [
