@@ -159,7 +159,7 @@ def test_magnitude_is_charged_less_after_it_removed_filters() -> None:
     tried = (
         before.forward_macs - macs * before.samples
     )  # it traced the network, and compared it before and after the cut
-    assert 0 < tried <= 30 * macs
+    assert 0 < tried <= 60 * macs  # each trial takes three draws of two images
     assert (after.phase, after.forward_macs) == ("fine-tune", left * after.samples)
 
 
