@@ -128,7 +128,7 @@ class Runner:
 
     def run_shell(self, example: Example, block: Block) -> None:
         for line in block.source.splitlines():
-            if command := re.sub(r"\s+#.*", "", line).strip():
+            if command := re.sub(r"(^|\s+)#.*", "", line).strip():
                 self.check_command(command, run=True)
 
     def check_command(self, command: str, *, run: bool) -> None:
