@@ -16,6 +16,7 @@ import torch
 from greenprune.methods.structure.macs import COUNTED, Watch, layer_macs, set_fast_path
 from greenprune.methods.structure.operations import is_uncounted, macs_of, operation
 from torch import Tensor, nn
+from torch.nn.modules import module as torch_module
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 from torch.nn.utils.rnn import PackedSequence
 
@@ -110,6 +111,8 @@ class MacMeter:
         set_fast_path(self._fast)
         for handle in self._handles:
             handle.remove()
+            # PyTorch (2.14) forgets this entry of a hook that is always called, and takes it for a hook that still stands.
+            getattr(torch_module, "_global_forward_hooks_with_kwargs", {}).pop(handle.id, None)
 
     def _begin(self, module: nn.Module, inputs: tuple) -> None:
         kind = _kinds.get(type(module)) or _kind(module)

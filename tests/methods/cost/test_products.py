@@ -182,8 +182,9 @@ def test_the_channels_of_queries_and_values_are_the_sides_of_attention() -> None
     """Of both products, whichever way they are written: what is open of them is what is open of the heads."""
     for fused in (True, False):
         model = ViT(Attention(fused=fused)).eval()
-        _, failure, products = find_couplings(model, (torch.randn(2, 3, 16, 16),), {})
-        assert failure is None
+        found = find_couplings(model, (torch.randn(2, 3, 16, 16),), {})
+        assert found.failure is None
+        products = found.products
         made = [p for p in products.made if p.layer is None]
         assert sum(p.macs for p in made) == 2 * 2 * 4 * 16 * 16 * 6
         assert [len(p.sides) for p in made] == [1, 1]
@@ -204,7 +205,7 @@ def test_heads_with_the_same_label_in_both_operands_count_once() -> None:
             scores = self.q(x).transpose(1, 2) @ self.k(x)  # (B, 12, 12)
             return self.last((scores @ self.q(x).transpose(1, 2)).mean(2))
 
-    _, _, products = find_couplings(Channels().eval(), (torch.randn(2, 5, 8),), {})
+    products = find_couplings(Channels().eval(), (torch.randn(2, 5, 8),), {}).products
     made = [p for p in products.made if p.layer is None]
     assert [p.macs for p in made] == [2 * 12 * 12 * 5] * 2
     assert [sorted(len(s) for s in p.sides) for p in made] == [[12, 12]] * 2

@@ -216,3 +216,12 @@ def test_counting_hardly_costs_a_training_step() -> None:
     metered(), step()
     ratios = [metered() / step() for _ in range(25)]
     assert statistics.median(ratios) < 1.15
+
+
+def test_no_hook_stays_behind() -> None:
+    from torch.nn.modules.module import _has_any_global_hook
+
+    with MacMeter() as meter:
+        nn.Linear(3, 4)(torch.zeros(2, 3))
+    assert meter.total == 2 * 3 * 4
+    assert not _has_any_global_hook()
