@@ -24,6 +24,7 @@ from greenprune.methods.options.dynamic import DynamicOptions
 from greenprune.methods.skipping.layers import Skipper
 from greenprune.methods.skipping.skip import Layout, SkippingCost, SkippingNetwork, find_gates, install
 from greenprune.methods.structure import surgery
+from greenprune.methods.structure.modes import evaluating
 from greenprune.methods.structure.trace import Structure, trace
 from torch import Tensor, nn
 
@@ -214,21 +215,6 @@ class _Watched(SkippingNetwork):
             while sum(map(len, self.seen)) - len(self.seen[0]) >= CALIBRATION_IMAGES:
                 self.seen.popleft()
         return self.network(inputs)
-
-
-class evaluating:  # noqa: N801 - a context manager, used like a function
-    """Eval mode inside, the modes from before outside."""
-
-    def __init__(self, network: nn.Module) -> None:
-        self._modes = [(m, m.training) for m in network.modules()]
-        self._network = network
-
-    def __enter__(self) -> None:
-        self._network.eval()
-
-    def __exit__(self, *_: object) -> None:
-        for module, mode in self._modes:
-            module.training = mode
 
 
 def choose_layout(model: nn.Module, structure: Structure, options: DynamicOptions, target: float) -> Layout:

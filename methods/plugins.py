@@ -88,7 +88,7 @@ def load(reference: str) -> type[Method]:
     module_name, _, attribute = reference.partition(":")
     if not re.match(REFERENCE, reference):
         raise MethodError(f'"{reference}" is not of the form module:Class')
-    with _importable_working_directory():
+    with importable_working_directory():
         try:
             module = importlib.import_module(module_name)
         except ModuleNotFoundError as e:
@@ -130,7 +130,8 @@ def what_lacks(candidate: object) -> str | None:
 
 
 @contextlib.contextmanager
-def _importable_working_directory() -> Iterator[None]:
+def importable_working_directory() -> Iterator[None]:
+    """What lies in the working directory can be imported inside: `python -m` looks there, a console script does not."""
     folder = str(Path.cwd())
     sys.path.insert(0, folder)
     importlib.invalidate_caches()

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from greenprune.bench.errors import UserError, did_you_mean
+from greenprune.methods.plugins import importable_working_directory
 
 if TYPE_CHECKING:
     from torch import nn
@@ -86,7 +84,7 @@ def _torchvision_factory(name: str) -> Callable[[int], nn.Module]:
 
 
 def _user_factory(name: str, module_name: str, attribute: str) -> Callable[[int], nn.Module]:
-    with _importable_working_directory():
+    with importable_working_directory():
         try:
             module = importlib.import_module(module_name)
         except ModuleNotFoundError as error:
@@ -110,18 +108,6 @@ def _user_factory(name: str, module_name: str, attribute: str) -> Callable[[int]
             "classes that returns a torch.nn.Module"
         )
     return factory
-
-
-@contextlib.contextmanager
-def _importable_working_directory() -> Iterator[None]:
-    # Console scripts, unlike `python -m`, do not search the working directory, where a user's own model lies.
-    folder = str(Path.cwd())
-    sys.path.insert(0, folder)
-    importlib.invalidate_caches()
-    try:
-        yield
-    finally:
-        sys.path.remove(folder)
 
 
 def brief(error: BaseException) -> str:

@@ -9,6 +9,7 @@ import json
 from typing import Any
 
 from greenprune.bench.errors import did_you_mean
+from greenprune.methods.plugins import REFERENCE
 from pydantic import ValidationError
 
 Loc = tuple[int | str, ...]
@@ -112,6 +113,8 @@ def allowed(node: dict[str, Any]) -> str:
             return f"{'an integer' if kind == 'integer' else 'a number'} {bounds}".rstrip()
         case "string":
             longest = f" of at most {node['maxLength']} characters" if "maxLength" in node else ""
+            if node.get("pattern") == REFERENCE:
+                return "module:Class"
             return f"text{longest} of the form {node['pattern'].strip('^$')}" if "pattern" in node else f"text{longest}"
         case "boolean":
             return "true or false"

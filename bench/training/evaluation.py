@@ -8,6 +8,7 @@ import torch
 from greenprune.bench.data.batches import evaluation_batches
 from greenprune.bench.data.data import Dataset, Split
 from greenprune.methods import logits_of
+from greenprune.methods.structure.modes import evaluating
 from torch import nn
 
 EVALUATION_BATCH = 500
@@ -32,21 +33,18 @@ def outputs_on(model: nn.Module, split: Split, data: Dataset, device: torch.devi
 
     The modules are left in the mode they were in.
     """
-    modes = [(m, m.training) for m in model.modules()]
-    model.eval()
     correct, bad = torch.zeros((), dtype=torch.long, device=device), torch.zeros((), dtype=torch.long, device=device)
     problem = None
-    for x, y in evaluation_batches(split, batch_size=EVALUATION_BATCH, mean=data.mean, std=data.std, device=device):
-        logits = logits_of(model(x))
-        if tuple(logits.shape) != (len(x), data.classes):
-            problem = (
-                f"its outputs are of the shape {tuple(logits.shape)} for {len(x)} images of {data.classes} classes"
-            )
-            break
-        bad += (~logits.isfinite()).any(1).sum()
-        correct += (logits.argmax(1) == y).sum()
-    for module, mode in modes:
-        module.training = mode
+    with evaluating(model):
+        for x, y in evaluation_batches(split, batch_size=EVALUATION_BATCH, mean=data.mean, std=data.std, device=device):
+            logits = logits_of(model(x))
+            if tuple(logits.shape) != (len(x), data.classes):
+                problem = (
+                    f"its outputs are of the shape {tuple(logits.shape)} for {len(x)} images of {data.classes} classes"
+                )
+                break
+            bad += (~logits.isfinite()).any(1).sum()
+            correct += (logits.argmax(1) == y).sum()
     if problem is None and int(bad):
         problem = f"its outputs for {int(bad):,} of {len(split):,} images are not finite"
     return Outputs(int(correct) / len(split.labels), problem)

@@ -22,6 +22,7 @@ from typing import Any, Literal
 import torch
 from greenprune.methods.cost.measured_cost import CostTable, ShapeTable
 from greenprune.methods.cost.segments import Segment, find_segments
+from greenprune.methods.structure.modes import evaluating
 from greenprune.methods.structure.trace import FIXED, Structure, is_depthwise, trace
 from torch import Tensor, nn
 
@@ -86,19 +87,13 @@ def calibrate(
     last = _is_channels_last(model, example_inputs)
     images = example_inputs[:1].expand(batch_size, *example_inputs.shape[1:])
     images = images.contiguous(memory_format=torch.channels_last if last else torch.contiguous_format)
-    modes = [(m, m.training) for m in model.modules()]
-    model.eval()
-    try:
-        with torch.inference_mode(), _autocast(device, dtype):
-            take = _Buffer(device, last)
-            segments = [_runnable(s, take) for s in find_segments(model, images)]
-            points, shapes, layers = _plan(segments, structure, steps)
-            if not points:
-                raise ValueError("this network has no convolution, linear layer or batch norm to measure")
-            whole = _measure_all(points, lambda: model(images), measure, take, rounds, seed)
-    finally:
-        for module, mode in modes:
-            module.training = mode
+    with evaluating(model), torch.inference_mode(), _autocast(device, dtype):
+        take = _Buffer(device, last)
+        segments = [_runnable(s, take) for s in find_segments(model, images)]
+        points, shapes, layers = _plan(segments, structure, steps)
+        if not points:
+            raise ValueError("this network has no convolution, linear layer or batch norm to measure")
+        whole = _measure_all(points, lambda: model(images), measure, take, rounds, seed)
     tables = [
         ShapeTable(
             shape=key,

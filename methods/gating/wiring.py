@@ -12,6 +12,7 @@ from greenprune.methods.gating.wrappers import Gated
 from greenprune.methods.structure import outputs
 from greenprune.methods.structure.emptying import without_fast_path
 from greenprune.methods.structure.inputs import Inputs
+from greenprune.methods.structure.modes import evaluating
 from greenprune.methods.structure.units import Branch, Structure
 from torch import Tensor, nn
 
@@ -225,16 +226,12 @@ def find_skippable(network: nn.Module, structure: Structure, gated: Tensor, stat
         return outputs.difference(expected, got).relative <= SAME
 
     branches = [b.unit for b in structure.branches if gated[b.unit]]
-    training = [(m, m.training) for m in network.modules()]
-    network.eval()
-    with torch.no_grad():
+    with torch.no_grad(), evaluating(network):
         state.scales = _shapes_scale(state, run, inputs)
         good = _each_or_all(branches, same)
         state.shaped = set(branches) - good
         good |= _each_or_all(sorted(state.shaped), same)
         state.shaped &= good
-    for module, mode in training:
-        module.training = mode
     state.skippable = good
 
 

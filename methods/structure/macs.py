@@ -8,13 +8,13 @@ listed, see `Counted.uncounted`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from greenprune.methods.structure.inputs import ExampleInputs, Inputs
+from greenprune.methods.structure.modes import evaluating, set_fast_path
 from greenprune.methods.structure.operations import filter_size, is_uncounted, macs_of, operation
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
@@ -166,29 +166,11 @@ def _address(tensor: Tensor) -> int:
         return 0
 
 
-def set_fast_path(enabled: bool) -> bool:
-    """Whether attention modules may run as one fused operation; returns how it was."""
-    before = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(enabled)
-    return before
-
-
-@contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    modes = [(m, m.training) for m in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, mode in modes:
-            module.training = mode
-
-
 @torch.no_grad()
 def count(model: nn.Module, example_inputs: ExampleInputs) -> Counted:
     """What one forward pass executes (whole batch), in eval mode; the modules are left in the mode they were in."""
     inputs = Inputs.of(example_inputs)
-    with _evaluating(model), OperationCounter(model) as counter:
+    with evaluating(model), OperationCounter(model) as counter:
         inputs.call(model)
     return counter.counted
 

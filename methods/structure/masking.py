@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from greenprune.methods.structure.modes import as_they_were
 from torch import Tensor, nn
 
 
@@ -31,10 +32,8 @@ def forget_cached(model: nn.Module) -> None:
 
     They do so when they are put into training mode; the modes stay as they are.
     """
-    modes = [(m, m.training) for m in model.modules()]
-    model.train()
-    for module, mode in modes:
-        module.training = mode
+    with as_they_were(model):
+        model.train()
 
 
 def masked_parameters(layer: nn.Module, mask: Tensor) -> dict[str, Tensor]:

@@ -13,7 +13,8 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
-from greenprune.methods.structure.macs import COUNTED, Watch, layer_macs, set_fast_path
+from greenprune.methods.structure.macs import COUNTED, Watch, layer_macs
+from greenprune.methods.structure.modes import set_fast_path
 from greenprune.methods.structure.operations import is_uncounted, macs_of, operation
 from torch import Tensor, nn
 from torch.nn.modules import module as torch_module

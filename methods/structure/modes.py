@@ -5,8 +5,45 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
+
+
+@contextmanager
+def as_they_were(model: nn.Module) -> Iterator[None]:
+    """Whatever happens to the modes of the modules inside, afterwards each is in the one it was in."""
+    modes = [(m, m.training) for m in model.modules()]
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Eval mode inside, the modes from before outside."""
+    with as_they_were(model):
+        model.eval()
+        yield
+
+
+def set_fast_path(enabled: bool) -> bool:
+    """Whether attention modules may run as one fused operation; returns how it was."""
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(enabled)
+    return before
+
+
+@contextmanager
+def operation_by_operation() -> Iterator[None]:
+    """Attention modules do not run as one fused operation, so that what they consist of can be seen."""
+    before = set_fast_path(False)
+    try:
+        yield
+    finally:
+        set_fast_path(before)
 
 
 @contextmanager
@@ -15,11 +52,7 @@ def as_in_training(model: nn.Module) -> Iterator[None]:
 
     Modules made of others are in training mode; those that are not, and norms, stay in eval mode.
     """
-    modes = [(m, m.training) for m in model.modules()]
-    try:
-        for module, _ in modes:
+    with as_they_were(model):
+        for module in model.modules():
             module.training = any(True for _ in module.children()) and not isinstance(module, _NormBase)
         yield
-    finally:
-        for module, mode in modes:
-            module.training = mode

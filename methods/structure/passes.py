@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from greenprune.methods.structure import outputs
+from greenprune.methods.structure.modes import operation_by_operation
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -238,11 +239,9 @@ def _hooked(model: nn.Module, follower: _Follower) -> Iterator[None]:
             )
         )
         handles.append(module.register_forward_hook(lambda m, args, out: follower.leave(m, out), always_call=True))
-    fast = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
     try:
-        yield
+        with operation_by_operation():
+            yield
     finally:
-        torch.backends.mha.set_fastpath_enabled(fast)
         for handle in handles:
             handle.remove()

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 import torch.fx
+from greenprune.methods.structure.modes import as_they_were
 from greenprune.methods.structure.passes import Seen
 from torch import nn
 from torch.fx import Graph, Node
@@ -39,21 +40,18 @@ def find_constants(holder: nn.Module, end: str, args: tuple, kwargs: Mapping[str
     Raises:
         Untraceable: without the branch there would be no code for `holder` that does the rest.
     """
-    modes = [(m, m.training) for m in holder.modules()]
     code = []
     try:
-        fixed = _constants(holder, args, kwargs)
-        for mode in (False, True):
-            holder.train(mode)
-            code.append(str(without_branch(holder, end, fixed)))
+        with as_they_were(holder):
+            fixed = _constants(holder, args, kwargs)
+            for mode in (False, True):
+                holder.train(mode)
+                code.append(str(without_branch(holder, end, fixed)))
     except Exception as error:  # tracing runs the user's own forward: anything may come out
         why = str(error).strip().splitlines()
         raise Untraceable(
             f"the module that holds it cannot be traced alone ({type(error).__name__}: {why[0] if why else ''})"
         ) from error
-    finally:
-        for module, training in modes:
-            module.training = training
     if code[0] != code[1]:
         raise Untraceable(
             "what is left around it differs between training and evaluation, which its replacement could not follow"

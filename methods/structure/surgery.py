@@ -20,6 +20,7 @@ from greenprune.methods.structure.emptying import silent, without_fast_path
 from greenprune.methods.structure.inputs import ExampleInputs, Inputs, first_argument, with_first_argument
 from greenprune.methods.structure.macs import TRANSPOSED
 from greenprune.methods.structure.masking import along, forget_cached, masked_layer_norm, masked_parameters, scaled
+from greenprune.methods.structure.modes import evaluating
 from greenprune.methods.structure.parameters import cut_parameter, forget, take
 from greenprune.methods.structure.remnant import TAPS, fade, leave_remnant, stored_kind, with_remnants
 from greenprune.methods.structure.retracing import retraced
@@ -247,13 +248,8 @@ def swap_parameters(module: nn.Module, tensors: dict[str, Tensor]) -> dict[str, 
 @torch.no_grad()
 def evaluate(model: nn.Module, inputs: ExampleInputs) -> Any:
     """What the network returns in eval mode; the modules are left in the mode they were in."""
-    modes = [(m, m.training) for m in model.modules()]
-    model.eval()
-    try:
+    with evaluating(model):
         return Inputs.of(inputs).call(model)
-    finally:
-        for module, mode in modes:
-            module.training = mode
 
 
 def remove_checked(

@@ -8,8 +8,6 @@ reason.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -20,7 +18,7 @@ from greenprune.methods.structure.coupling import Coupled, Coupling, Products, f
 from greenprune.methods.structure.inputs import ExampleInputs, Inputs, first_argument
 from greenprune.methods.structure.macs import TRANSPOSED, OperationCounter
 from greenprune.methods.structure.masking import layer_norm_dim
-from greenprune.methods.structure.modes import as_in_training
+from greenprune.methods.structure.modes import as_in_training, as_they_were, evaluating
 from greenprune.methods.structure.passes import follow
 from greenprune.methods.structure.units import (
     ALWAYS_OPEN,
@@ -57,7 +55,7 @@ def trace(model: nn.Module, example_inputs: ExampleInputs) -> Structure:
         ValueError: the network does not run on `example_inputs`, or returns no tensor.
     """
     inputs = Inputs.of(example_inputs)
-    with _eval_mode(model):
+    with evaluating(model):
         run = _run(model, inputs)
         few = inputs.few(model)
         found = find_couplings(model, few.args, few.kwargs)
@@ -117,17 +115,6 @@ class _Run:
     others: dict[tuple[str, str], int] = field(default_factory=dict)  # of products without a layer, for one image
     uncounted: list[tuple[str, str]] = field(default_factory=list)
     owners: dict[str, str] = field(default_factory=dict)  # of layers not called: the module that uses their weights
-
-
-@contextmanager
-def _eval_mode(model: nn.Module) -> Iterator[None]:
-    modes = [(m, m.training) for m in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, mode in modes:
-            module.training = mode
 
 
 @torch.no_grad()
@@ -220,15 +207,12 @@ def _sizes(found: Coupled) -> dict[tuple[int, int, int], Tensor]:
 
 def _may_be_called(model: nn.Module, names: list[str]) -> bool:
     """Whether modules that did not run in eval mode could run otherwise: in training, or on other data."""
-    modes = [(m, m.training) for m in model.modules()]
-    try:
+    with as_they_were(model):
         model.train()
-        graph = torch.fx.symbolic_trace(model).graph
-    except Exception:  # control flow that depends on the data
-        return True
-    finally:
-        for module, mode in modes:
-            module.training = mode
+        try:
+            graph = torch.fx.symbolic_trace(model).graph
+        except Exception:  # control flow that depends on the data
+            return True
     return any(node.op == "call_module" and node.target in names for node in graph.nodes)
 
 

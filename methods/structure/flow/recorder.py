@@ -23,7 +23,7 @@ from greenprune.methods.structure.flow.products import Multiplication, Multiplic
 from greenprune.methods.structure.flow.sites import SIZED, Note, note
 from greenprune.methods.structure.macs import COUNTED, Owners
 from greenprune.methods.structure.masking import forget_cached
-from greenprune.methods.structure.modes import as_in_training
+from greenprune.methods.structure.modes import as_in_training, operation_by_operation
 from greenprune.methods.structure.units import CHANNEL_MODULES, channel_counts
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
@@ -214,12 +214,10 @@ class Recorder(TorchDispatchMode):
             register_module_forward_pre_hook(self._enter),
             register_module_forward_hook(self._leave, always_call=True),
         ]
-        fast = torch.backends.mha.get_fastpath_enabled()
-        torch.backends.mha.set_fastpath_enabled(False)
         try:
-            yield
+            with operation_by_operation():
+                yield
         finally:
-            torch.backends.mha.set_fastpath_enabled(fast)
             for handle in handles:
                 handle.remove()
 

@@ -121,7 +121,7 @@ def test_a_suite_and_its_parts_survive_storage(write: Write) -> None:
     assert isinstance(again.method.options, MagnitudeOptions)
 
 
-METHODS = ", ".join(json.dumps(name) for name in registry()) + r" or text of the form [\w.]+:\w+"
+METHODS = ", ".join(json.dumps(name) for name in registry()) + " or module:Class"
 BUDGET = "a number above 0 and below 1"
 TRAINING_KEYS = (
     "epochs, batch_size, optimizer, learning_rate, momentum, nesterov, weight_decay, schedule, warmup_epochs, "

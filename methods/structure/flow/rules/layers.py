@@ -8,11 +8,11 @@ import numpy as np
 from greenprune.methods.structure.flow.labels import Block, Labels
 from greenprune.methods.structure.flow.recorder import Recorder
 from greenprune.methods.structure.flow.rules.registry import (
-    arguments,
     join_or_fix,
     rule,
     tensors_in,
 )
+from greenprune.methods.structure.operations import arguments
 from torch import Tensor
 
 

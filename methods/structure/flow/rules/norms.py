@@ -6,11 +6,11 @@ from typing import Any
 
 from greenprune.methods.structure.flow.recorder import Recorder
 from greenprune.methods.structure.flow.rules.registry import (
-    arguments,
     join_or_fix,
     rule,
     tensors_in,
 )
+from greenprune.methods.structure.operations import arguments
 from greenprune.methods.structure.units import BATCH_NORMS, INSTANCE_NORMS
 from torch import Tensor, nn
 

@@ -7,11 +7,11 @@ from typing import Any
 from greenprune.methods.structure.flow.recorder import Recorder
 from greenprune.methods.structure.flow.rules.elementwise import elementwise
 from greenprune.methods.structure.flow.rules.registry import (
-    arguments,
     dims_of,
     rule,
     tensors_in,
 )
+from greenprune.methods.structure.operations import arguments
 
 _HARMLESS = ("sum", "nansum", "linalg_vector_norm", "count_nonzero")
 """What is zero adds nothing to them."""

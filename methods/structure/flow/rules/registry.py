@@ -25,19 +25,6 @@ def rule(*names: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     return register
 
 
-def arguments(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> dict[str, Any]:
-    """All arguments by the names of the operation's schema, defaults filled in."""
-    found = {}
-    for i, argument in enumerate(func._schema.arguments):
-        if i < len(args):
-            found[argument.name] = args[i]
-        elif argument.name in kwargs:
-            found[argument.name] = kwargs[argument.name]
-        else:
-            found[argument.name] = argument.default_value if argument.has_default_value() else None
-    return found
-
-
 def tensors_in(values: Any) -> list[Tensor]:
     return [t for t in tree_leaves(values) if isinstance(t, Tensor)]
 

@@ -8,12 +8,12 @@ import numpy as np
 from greenprune.methods.structure.flow.labels import Block, Labels
 from greenprune.methods.structure.flow.recorder import Recorder
 from greenprune.methods.structure.flow.rules.registry import (
-    arguments,
     dims_of,
     rule,
     tensors_in,
     tie_parts,
 )
+from greenprune.methods.structure.operations import arguments
 
 MOST_PARTS = 8
 """Slices that divide a dimension into up to so many equal parts are taken for parts; a shorter one for a constant cut."""
