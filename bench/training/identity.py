@@ -23,8 +23,9 @@ from greenprune.bench.suite.settings import Settings
 from greenprune.bench.training.sources import method_hash
 from greenprune.methods import find
 
-_TRACING = threading.Lock()
-"""A launcher of several runs asks from several threads, and torch.fx changes how modules of all threads are called."""
+_ONE_AT_A_TIME = threading.Lock()
+"""A launcher of several runs asks from several threads: torch.fx changes how modules of all threads are called, and Python
+3.11 does not parse files in two threads at once (`SystemError: AST constructor recursion depth mismatch`)."""
 
 ROOMS = ("data", "models", "suite", "training")
 """Those of `bench` that a training is made in."""
@@ -56,7 +57,7 @@ def identity_of(settings: Settings, data: Dataset, contents: str | None = None) 
 @lru_cache(maxsize=1024)
 def network_hashes(name: str, classes: int, seed: int) -> tuple[str, str]:
     """Of the structure and of the initial weights of a dense network. Raises UserError."""
-    with _TRACING:
+    with _ONE_AT_A_TIME:
         model = models.build(name, classes, seed=seed)
         weights = weights_hash(model)
         return structure_hash(model), weights
@@ -65,7 +66,8 @@ def network_hashes(name: str, classes: int, seed: int) -> tuple[str, str]:
 @lru_cache
 def method_hash_of(name: str) -> str:
     """As it is when it is first asked for: a method whose files are edited meanwhile is another one."""
-    return method_hash(find(name))
+    with _ONE_AT_A_TIME:
+        return method_hash(find(name))
 
 
 def for_checkpoint(settings: Settings, identity: Identity) -> dict[str, str]:

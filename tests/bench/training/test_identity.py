@@ -12,7 +12,8 @@ import torch
 import torch.nn.functional as F
 from greenprune.bench import models
 from greenprune.bench.models.definition import structure_hash, weights_hash
-from greenprune.bench.training.identity import network_hashes
+from greenprune.bench.training import sources
+from greenprune.bench.training.identity import method_hash_of, network_hashes
 from greenprune.bench.training.sources import files_of, method_hash
 from greenprune.methods import Method, find
 from torch import Tensor, nn
@@ -89,9 +90,13 @@ def test_a_method_stands_on_its_file_and_what_that_imports_in_methods() -> None:
 
 
 def test_several_threads_may_ask_at_once() -> None:
-    """torch.fx changes how modules are called while it traces, in all threads."""
-    network_hashes.cache_clear()
+    """torch.fx changes how modules are called while it traces, in all threads; Python 3.11 parses files in one alone."""
+    names = ("gated", "dynamic", "depgraph", "magnitude")
+    alone = [method_hash(find(name)) for name in names]
+    for cached in (network_hashes, method_hash_of, sources._imported):
+        cached.cache_clear()
     with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(method_hash_of, names)) == alone
         found = list(pool.map(lambda seed: network_hashes("torchvision/squeezenet1_1", 10, seed), range(4)))
     assert len({structure for structure, _ in found}) == 1
     assert len({weights for _, weights in found}) == 4
