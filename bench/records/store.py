@@ -14,7 +14,7 @@ from greenprune.bench.foreign import shortened
 from greenprune.bench.models.named import is_users_own
 from greenprune.bench.records.record import MODEL_FILE
 from greenprune.methods.skipping.skip import SkippingNetwork, rebuild
-from greenprune.methods.structure.surgery import resize
+from greenprune.methods.structure.resizing import resize
 from greenprune.methods.structure.trace import trace
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError, safe_open

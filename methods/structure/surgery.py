@@ -14,7 +14,7 @@ from typing import Any
 import torch
 import torch.fx
 from greenprune.methods.structure import outputs
-from greenprune.methods.structure.attention import cut_heads, resize_heads
+from greenprune.methods.structure.attention import cut_heads
 from greenprune.methods.structure.copying import copy_of
 from greenprune.methods.structure.emptying import silent, without_fast_path
 from greenprune.methods.structure.inputs import ExampleInputs, Inputs, first_argument, with_first_argument
@@ -22,17 +22,15 @@ from greenprune.methods.structure.macs import TRANSPOSED
 from greenprune.methods.structure.masking import along, forget_cached, masked_layer_norm, masked_parameters, scaled
 from greenprune.methods.structure.modes import evaluating
 from greenprune.methods.structure.parameters import cut_parameter, forget, take
-from greenprune.methods.structure.remnant import TAPS, fade, leave_remnant, stored_kind, with_remnants
+from greenprune.methods.structure.remnant import fade, leave_remnant
 from greenprune.methods.structure.retracing import retraced
 from greenprune.methods.structure.shapes import follow
 from greenprune.methods.structure.units import (
-    FIXED,
     Branch,
     ChannelParameter,
     Layer,
     Structure,
     channel_dim,
-    has_channels,
     is_depthwise,
     is_packed_attention,
     is_transposed_linear,
@@ -69,7 +67,7 @@ def remove(
         _cut_channel_parameter(model, parameter, padded[parameter.units], optimizer)
     follow(model, structure.shapes, padded)
     before = list(model.parameters())  # after the cut, which replaced them
-    model = _remove_branches(model, [b for b in closed if b.remnant is None])
+    model = remove_branches(model, [b for b in closed if b.remnant is None])
     forget_cached(model)
     if optimizer is not None:
         left = {id(p) for p in model.parameters()}
@@ -88,7 +86,7 @@ def _cut_layer(module: nn.Module, keep_out: Tensor, keep_in: Tensor, optimizer: 
             buffer = getattr(module, name, None)
             if buffer is not None:
                 setattr(module, name, take(buffer, {0: rows}))
-        _set_width(module, len(rows))
+        set_width(module, len(rows))
         return
     if is_packed_attention(module):
         cut_heads(module, rows, columns, optimizer)  # type: ignore[arg-type]
@@ -111,7 +109,7 @@ def _cut_layer(module: nn.Module, keep_out: Tensor, keep_in: Tensor, optimizer: 
         module.out_channels, module.in_channels = len(rows), len(columns)  # type: ignore[assignment]
 
 
-def _set_width(module: nn.Module, width: int) -> None:
+def set_width(module: nn.Module, width: int) -> None:
     """Tell a norm or an activation how many channels it has now."""
     if isinstance(module, nn.LayerNorm):
         module.normalized_shape = (width,)
@@ -142,7 +140,7 @@ def cut_rows(module: nn.Linear, rows: Tensor, optimizer: torch.optim.Optimizer |
     module.out_features = len(rows)
 
 
-def _remove_branches(model: nn.Module, branches: list[Branch]) -> nn.Module:
+def remove_branches(model: nn.Module, branches: list[Branch]) -> nn.Module:
     """Take all `branches` out, innermost holders first: a holder's replacement inlines the modules inside it."""
     for branch in sorted(branches, key=lambda b: -len(b.name.split(".")) if b.name else 0):
         inside = [b for b in branches if b is not branch and set(branch.modules) < set(b.modules)]
@@ -291,85 +289,3 @@ def _in_float(model: nn.Module, inputs: Inputs) -> nn.Module:
     except Exception:  # a forward that insists on a type
         return model
     return wide
-
-
-def resize(model: nn.Module, structure: Structure, tensors: dict[str, Tensor]) -> nn.Module:
-    """Bring the dense `model` into the shape of the pruned network whose state dict is `tensors`, and load it.
-
-    Works for the result of any structural method, whoever made it: widths are read off the tensors, and a residual branch
-    is gone when none of its tensors is there, and a remnant when those of its kernels are.
-
-    Raises:
-        ValueError: `tensors` do not fit `model`, even after resizing.
-    """
-    gone = [b for b in structure.branches if not any(k.startswith(f"{name}.") for name in b.modules for k in tensors)]
-    model = _remove_branches(model, gone)
-    for kind in TAPS:
-        for branch in with_remnants(structure, model, kind).branches:
-            if branch.remnant is not None and stored_kind(branch.remnant.convolutions, tensors) == kind:
-                leave_remnant(model, branch)
-    for parameter in structure.parameters:
-        tensor = tensors.get(parameter.name)
-        if tensor is not None:
-            owner, _, leaf = parameter.name.rpartition(".")
-            module, empty = model.get_submodule(owner), torch.empty_like(tensor)
-            setattr(module, leaf, empty if leaf in module._buffers else nn.Parameter(empty))
-    for name, module in model.named_modules():
-        if is_packed_attention(module):
-            if f"{name}.in_proj_weight" in tensors:
-                resize_heads(module, {key: tensors.get(f"{name}.{key}") for key in ("in_proj_weight", "in_proj_bias")})  # type: ignore[arg-type]
-        elif has_channels(module):
-            _resize_layer(module, {key: tensors.get(f"{name}.{key}") for key in _TENSORS})
-    follow(model, structure.shapes, _as_many_as(structure, tensors))
-    try:
-        model.load_state_dict(tensors)
-    except RuntimeError as e:
-        raise ValueError(f"the stored tensors do not fit this network: {e}") from None
-    return model
-
-
-def _as_many_as(structure: Structure, tensors: dict[str, Tensor]) -> Tensor:
-    """(U + 1,) bool: some selection of units with as many of each group as `tensors` have."""
-    keep = torch.ones(structure.units + 1, dtype=torch.bool)
-    for group in structure.groups:
-        for name in group.producers:
-            layer = structure.layers[name]
-            weight = tensors.get(f"{name}.weight", tensors.get(f"{name}.in_proj_weight"))
-            own = (layer.out_units >= group.start) & (layer.out_units < group.start + group.width)
-            if weight is None or not bool((own | (layer.out_units == FIXED)).all()):
-                continue
-            width = weight.shape[1 if layer.turned else 0]
-            left = (width - int((~own).sum())) * group.width // int(own.sum())
-            keep[group.start + max(left, 0) : group.start + group.width] = False
-            break
-    return keep
-
-
-_TENSORS = ("weight", "bias", "running_mean", "running_var")
-
-
-def _resize_layer(module: nn.Module, tensors: dict[str, Tensor | None]) -> None:
-    """Give `module` the shape of `tensors` (values are loaded later)."""
-    old = getattr(module, "weight", None)
-    first = next((t for t in tensors.values() if t is not None), None)
-    if first is None or (old is not None and tensors["weight"] is not None and tensors["weight"].shape == old.shape):
-        return
-    for key, tensor in tensors.items():
-        if tensor is not None:
-            empty = torch.empty_like(tensor)
-            setattr(module, key, nn.Parameter(empty) if key in ("weight", "bias") else empty)
-    if not is_writer(module):
-        _set_width(module, len(first))
-    elif isinstance(module, nn.Linear):
-        module.out_features, module.in_features = len(first), first.shape[1]
-    elif is_transposed_linear(module):
-        module.nf = first.shape[1]  # type: ignore[assignment]
-        if hasattr(module, "nx"):
-            module.nx = first.shape[0]  # type: ignore[assignment]
-    else:
-        transposed = isinstance(module, TRANSPOSED)
-        if module.groups > 1:  # type: ignore[operator]
-            side = module.in_channels if transposed else module.out_channels
-            module.groups = len(first) // (side // module.groups)  # type: ignore[assignment, operator]
-        widths = len(first), first.shape[1] * module.groups  # type: ignore[operator]
-        module.out_channels, module.in_channels = widths[::-1] if transposed else widths  # type: ignore[assignment]

@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 from greenprune.bench.models import build
 from greenprune.methods import ConsensusGating, GatingOptions
-from greenprune.methods.structure.surgery import evaluate, resize
+from greenprune.methods.structure.resizing import resize
+from greenprune.methods.structure.surgery import evaluate
 from greenprune.methods.structure.trace import trace
 from torch import nn
 

@@ -10,7 +10,8 @@ import torch
 import torch.nn.functional as F
 from greenprune.methods import ConsensusGating, GatingOptions
 from greenprune.methods.gating.wiring import unwrap
-from greenprune.methods.structure.surgery import evaluate, masked, remove, resize
+from greenprune.methods.structure.resizing import resize
+from greenprune.methods.structure.surgery import evaluate, masked, remove
 from greenprune.methods.structure.trace import Structure, trace
 from torch import Tensor, nn
 

@@ -9,6 +9,7 @@ from greenprune.methods.budget import select as budget
 from greenprune.methods.budget.select import MacCost, ParamCost
 from greenprune.methods.structure import surgery
 from greenprune.methods.structure.remnant import RemnantKind, is_thin, with_remnants
+from greenprune.methods.structure.resizing import resize
 from greenprune.methods.structure.trace import trace
 from greenprune.methods.structure.units import Structure
 from torch import nn
@@ -144,7 +145,7 @@ def test_it_is_rebuilt_from_its_tensors(kind: RemnantKind) -> None:
     for name in ("layer1.0.bn2", "layer2.1.bn2"):
         small.get_submodule(name).weight.data.fill_(0.5)
     dense = models.build("resnet20", 10, seed=1)
-    again = surgery.resize(dense, trace(dense, IMAGES), small.state_dict())
+    again = resize(dense, trace(dense, IMAGES), small.state_dict())
     assert torch.equal(surgery.evaluate(again, IMAGES), surgery.evaluate(small, IMAGES))
 
 

@@ -4,7 +4,8 @@ from greenprune.bench.models import build
 from greenprune.methods.budget.select import BudgetError, MacCost, floor, select
 from greenprune.methods.structure.macs import count_macs, count_params
 from greenprune.methods.structure.meter import MacMeter
-from greenprune.methods.structure.surgery import evaluate, masked, remove, remove_checked, resize
+from greenprune.methods.structure.resizing import resize
+from greenprune.methods.structure.surgery import evaluate, masked, remove, remove_checked
 from greenprune.methods.structure.trace import Structure, trace
 from torch import nn
 
