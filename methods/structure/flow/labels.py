@@ -78,10 +78,10 @@ class Labeller:
             elif len(block.dims) == 1:
                 self.fix(block.ids, what)
             else:
-                result.append(self._row(block, block.dims.index(dim)))
+                result.append(self.row(block, block.dims.index(dim)))
         return tuple(result)
 
-    def _row(self, block: Block, axis: int) -> Block:
+    def row(self, block: Block, axis: int) -> Block:
         """The block without its dimension number `axis`, along which all become one."""
         first = block.ids.take([0], axis)
         self.elements.union(block.ids, first)
@@ -92,7 +92,7 @@ class Labeller:
         for block in self.tidy(labels):
             if dim in block.dims:
                 while len(block.dims) > 1:
-                    block = self._row(block, 1 if block.dims[0] == dim else 0)
+                    block = self.row(block, 1 if block.dims[0] == dim else 0)
                 return self.elements.find(block.ids)
         return None
 
@@ -143,7 +143,7 @@ class Labeller:
                 block = tidied[0]
                 for d in full:
                     if d in block.dims and len(block.dims) > 1:
-                        block = self._row(block, block.dims.index(d))
+                        block = self.row(block, block.dims.index(d))
                     elif d in block.dims:
                         self.fix(block.ids, f"{what} joins them with something of a fixed size")
             result.append(block)
@@ -175,7 +175,7 @@ class Labeller:
         return tuple(x for x in a_labels if x.dims != (a_dim,)), tuple(x for x in b_labels if x.dims != (b_dim,))
 
     def _drop(self, block: Block, dim: int) -> Block:
-        return self._row(block, block.dims.index(dim)) if dim in block.dims else block
+        return self.row(block, block.dims.index(dim)) if dim in block.dims else block
 
     def reshape(self, labels: Labels, old: Shape, new: Shape) -> Labels:
         """`view` from shape `old` to `new`. What a dimension is split into is a rectangle, see `rectangles`."""

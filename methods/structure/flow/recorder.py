@@ -56,7 +56,6 @@ class Recorder(TorchDispatchMode):
         self.norms: dict[str, Ids] = {}
         self.users: dict[str, str] = {}
         self.notes: list[Note] = []
-        self.unknown: dict[str, str] = {}  # operation -> the module in which it occurred first
         self.products: list[Multiplication] = []
         self.lineage = Lineage()
         self._owners = Owners(model)
@@ -155,7 +154,7 @@ class Recorder(TorchDispatchMode):
         if rule is None and torch.Tag.pointwise in func.tags:
             rule = self._rules["pointwise"]
         if rule is None:
-            self._refuse(name, args, kwargs)
+            self.refuse(name, args, kwargs)
         else:
             rule(self, name, func, args, kwargs, out)
         self._multiplied(func, args, kwargs, out, opaque=False)
@@ -181,11 +180,11 @@ class Recorder(TorchDispatchMode):
         changed = [a for a, spec in zip(args, func._schema.arguments, strict=False) if _is_written(spec)]
         self.lineage.note(inputs, tree_leaves((out, changed)), names, products, used)
 
-    def _refuse(self, name: str, args: Any, kwargs: Any) -> None:
+    def refuse(self, name: str, args: Any, kwargs: Any) -> None:
+        """Fix whatever channels enter the operation `name`: nobody knows what it makes of them."""
         for tensor in tree_leaves((args, kwargs)):
             if isinstance(tensor, Tensor):
                 for block in self.of(tensor):
-                    self.unknown.setdefault(name, self.where())
                     self.labeller.fix(block.ids, f"the operation {name}, which may mix channels,")
 
     def fresh(self, out: object) -> None:
@@ -194,7 +193,7 @@ class Recorder(TorchDispatchMode):
 
     def _enter(self, module: nn.Module, inputs: tuple) -> None:
         if isinstance(module, OPAQUE):
-            self._fix_all(tree_leaves(inputs), f"{type(module).__name__} {self.name(module)} takes these channels", "")
+            self._fix_all(tree_leaves(inputs), f"{type(module).__name__} {self.name(module)} takes these channels")
         self._stack.append(module)
         self.called.add(module)
 
@@ -202,11 +201,11 @@ class Recorder(TorchDispatchMode):
         if self._stack and self._stack[-1] is module:
             self._stack.pop()
 
-    def _fix_all(self, tensors: Sequence[object], reason: str, suffix: str) -> None:
+    def _fix_all(self, tensors: Sequence[object], reason: str) -> None:
         for tensor in tensors:
             if isinstance(tensor, Tensor):
                 for block in self.of(tensor):
-                    self.elements.fix(block.ids, reason + suffix)
+                    self.elements.fix(block.ids, reason)
 
     @contextmanager
     def _hooked(self) -> Iterator[None]:
@@ -245,7 +244,7 @@ def record(
                 with contextlib.suppress(Exception), as_in_training(model):  # it may want targets, for example
                     found += outputs.tensors(model(*args, **kwargs))
                     recorder._stack.clear()
-    recorder._fix_all(found, "it is the network's output", "")
+    recorder._fix_all(found, "it is the network's output")
     recorder.labeller.settle()
     for product in recorder.products:
         product.settle(recorder.labeller)

@@ -35,7 +35,7 @@ def reduced(r: Recorder, name: str, func: Any, args: Any, kwargs: Any, out: Any)
     for d in dims:
         if name in _HARMLESS:
             labels = tuple(
-                r.labeller._row(b, b.dims.index(d)) if d in b.dims and len(b.dims) > 1 else b
+                r.labeller.row(b, b.dims.index(d)) if d in b.dims and len(b.dims) > 1 else b
                 for b in r.labeller.tidy(labels)
                 if b.dims != (d,)
             )

@@ -48,7 +48,7 @@ def strided(r: Recorder, name: str, func: Any, args: Any, kwargs: Any, out: Any)
     if args[0] is out or (args[0].shape == out.shape and args[0].stride() == out.stride()):
         r.put(out, r.of(args[0]))
     else:
-        r._refuse(name, args, kwargs)
+        r.refuse(name, args, kwargs)
 
 
 @rule("expand")
@@ -107,7 +107,7 @@ def sliced(r: Recorder, name: str, func: Any, args: Any, kwargs: Any, out: Any) 
         if 2 <= parts <= MOST_PARTS:
             tie_parts(r, block, axis, parts)
         elif len(block.dims) > 1:
-            block = r.labeller._row(block, axis)
+            block = r.labeller.row(block, axis)
             result.append(block)
             continue
         elif step != 1:
@@ -134,7 +134,7 @@ def split(r: Recorder, name: str, func: Any, args: Any, kwargs: Any, out: Any) -
             if len(set(sizes)) == 1:
                 tie_parts(r, block, axis, len(sizes))
             elif len(block.dims) > 1:
-                block = r.labeller._row(block, axis)
+                block = r.labeller.row(block, axis)
             else:
                 r.labeller.fix(block.ids, f"{name} into parts of fixed, unequal sizes")
         labels.append(block)
