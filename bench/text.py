@@ -48,6 +48,11 @@ def three_digits(value: float) -> str:
     return f"{value:,.{decimals}f}"
 
 
+def short(value: float) -> str:
+    """Three significant digits, with an exponent below a thousandth: kilowatt-hours of a short command need one."""
+    return three_digits(value) if value == 0 or abs(value) >= 1e-3 else f"{value:.2e}"
+
+
 def duration(seconds: float) -> str:
     """ "45 s", "12 min", "3 h 20 min"."""
     if seconds < 90:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 BUDGET_NAMES = {"macs": "MACs", "params": "parameters", "latency": "latency", "energy": "energy"}
 """What a budget is stated in, as a heading."""
 
-TODO = ("to run", "failed, will be retried")
+TO_RUN, TO_RETRY = "to run", "failed, will be retried"
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
@@ -50,7 +50,7 @@ def command_plan(arguments: argparse.Namespace) -> int:
     for number, planned in enumerate(prepared.runs, start=1):
         run, what = _where_it_stands(planned, arguments.out / suite.name)
         s = run.settings
-        todo[s.dataset, s.model] += what in TODO
+        todo[s.dataset, s.model] += what in (TO_RUN, TO_RETRY)
         table.add_row(str(number), run.key, s.method.name, f"{s.budget:.0%}", str(s.seed), what)
     console.print(table)
     if suite.round_to > 1:
@@ -79,5 +79,5 @@ def _where_it_stands(planned: Run, folder: Path) -> tuple[Run, str]:
         return planned, f"none: {planned.pilot} is equal to dense as it is"
     found = state(run, folder)
     if found.record is None:
-        return run, TODO[0]
-    return run, ("other settings" if found.changed else "done") if found.done else TODO[1]
+        return run, TO_RUN
+    return run, ("other settings" if found.changed else "done") if found.done else TO_RETRY

@@ -11,7 +11,7 @@ from greenprune.bench.energy.crosscheck import CrossCheck
 from greenprune.bench.energy.reading import Kind, Reading, SourceReading
 from greenprune.bench.energy.units import singular
 from greenprune.bench.terminal import console as console_of
-from greenprune.bench.text import three_digits
+from greenprune.bench.text import short, three_digits
 from rich.table import Table
 
 
@@ -70,20 +70,20 @@ def print_summary(
         table.add_row(
             source.name,
             source.kind,
-            _short(source.energy_j),
-            f"{_short(low_j)} … {_short(high_j)}",
-            "–" if source.net_j is None else _short(source.net_j),
+            short(source.energy_j),
+            f"{short(low_j)} … {short(high_j)}",
+            "–" if source.net_j is None else short(source.net_j),
         )
     console.print(table)
     for kind, total in totals(reading, intensity, pue).items():
         without = f", without {', '.join(total['missing'])}" if total["missing"] else ""
         told.append(
-            f"{kind}{without}: {_short(total['energy_j'])} J = {_short(total['energy_kwh'])} kWh, "
-            f"{_short(total['gco2e'])} gCO2e ({_short(total['gco2e_low'])} to {_short(total['gco2e_high'])})"
+            f"{kind}{without}: {short(total['energy_j'])} J = {short(total['energy_kwh'])} kWh, "
+            f"{short(total['gco2e'])} gCO2e ({short(total['gco2e_low'])} to {short(total['gco2e_high'])})"
         )
         told += [
-            f"{kind}: {_short(part.j_per_unit)} J per {singular(part.unit)} "
-            f"({_short(part.low_j_per_unit)} to {_short(part.high_j_per_unit)}), {part.count:g} {part.unit}"
+            f"{kind}: {short(part.j_per_unit)} J per {singular(part.unit)} "
+            f"({short(part.low_j_per_unit)} to {short(part.high_j_per_unit)}), {part.count:g} {part.unit}"
             for part in reading.per_unit(kind)
         ]
     whole = [source.name for source in reading.whole_machine()]
@@ -115,11 +115,6 @@ def _own_cost(own: OwnCost, reading: Reading) -> str:
         "in what is measured of the whole machine, in no modelled figure" if measured else "in none of these figures"
     )
     return f"the meter itself took {own.cpu_s:.2f} s of CPU time and {own.resident_bytes / 1e9:.2f} GB: {where}"
-
-
-def _short(value: float) -> str:
-    """Three significant digits; kilowatt-hours of a short command need an exponent."""
-    return three_digits(value) if value == 0 or abs(value) >= 1e-3 else f"{value:.2e}"
 
 
 def _beside(check: CrossCheck) -> str:

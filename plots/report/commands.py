@@ -8,7 +8,7 @@ from typing import Any
 
 from greenprune.bench.errors import UserError
 from greenprune.bench.records.stored import read_json, why_broken
-from greenprune.bench.text import NOTHING, bounded, three_digits
+from greenprune.bench.text import NOTHING, bounded, short, three_digits
 from greenprune.plots.report.energy_rows import place_of_row, rows_of_command
 from pydantic import ValidationError
 
@@ -49,7 +49,7 @@ ALLOWED = "results folders, and files of `greenprune energy --json`"
 
 def cells(row: dict[str, Any]) -> list[tuple[str, float | None]]:
     """A row for people, under `HEADINGS`: each cell's text, and the number it is sorted by."""
-    kwh = bounded(row["energy_consumed"], row["energy_low_kwh"], row["energy_high_kwh"], _short)
+    kwh = bounded(row["energy_consumed"], row["energy_low_kwh"], row["energy_high_kwh"], short)
     grams = None if row["emissions"] is None else 1000 * row["emissions"]
     grid, source = row["grid_gco2e_per_kwh"], row["grid_source"]
     parts = (row["gpu_model"], row["cpu_model"], f"{row['cpu_count']} cores" if row["cpu_count"] else None)
@@ -58,13 +58,8 @@ def cells(row: dict[str, Any]) -> list[tuple[str, float | None]]:
         (row["kind"], None),
         (three_digits(row["duration"]), row["duration"]),
         (kwh, row["energy_consumed"]),
-        (NOTHING, None) if grams is None else (_short(grams), grams),
+        (NOTHING, None) if grams is None else (short(grams), grams),
         (NOTHING if grid is None else f"{grid:.4g} g/kWh, {place_of_row(row)} ({source})", None),
         (", ".join(part for part in parts if part) or NOTHING, None),
         (f"{row['pue']:g}", row["pue"]),
     ]
-
-
-def _short(value: float) -> str:
-    """Three significant digits; kilowatt-hours of a short command need an exponent."""
-    return three_digits(value) if value == 0 or abs(value) >= 1e-3 else f"{value:.2e}"
