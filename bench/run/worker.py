@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 from greenprune.bench.data.content import file_hash
-from greenprune.bench.data.data import Dataset, limited, load
+from greenprune.bench.data.data import Dataset, content_hash, limited, load
 from greenprune.bench.energy import Reading
 from greenprune.bench.energy.carbon import gco2e
 from greenprune.bench.energy.power_log import POWER_FILE
@@ -255,8 +255,9 @@ def trial(job: Job, emit: Emit) -> None:
     s = job.settings
     device = torch.device(s.device)
     data = limited(load(s.dataset, job.data_root), s.images["train"])
+    identity = identity_of(s, data, content_hash(data, ("train", "holdout")))
     with metered(s) as (meter, _):
-        training = train_once(s, data, meter, emit, keeper_of(job, identity_here(job, data)))
+        training = train_once(s, data, meter, emit, keeper_of(job, identity))
         method, trained = training.method, training.trained
         accuracy = evaluate(trained.model, data.holdout, data, device)
         example = next(images_of(data.holdout, data, s, 2))
