@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from greenprune.bench.suite.validation import REFUSED
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from greenprune.bench.suite.validation import REFUSED, shown
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 
@@ -20,6 +20,16 @@ def refused(sentence: str) -> PydanticCustomError:
     return PydanticCustomError(REFUSED, sentence)
 
 
+OF_OPTIMIZER: dict[str, dict[str, Any]] = {
+    "sgd": {"learning_rate": 0.1, "momentum": 0.9, "nesterov": True},
+    "adam": {"learning_rate": 1e-3, "betas": (0.9, 0.999)},
+    "adamw": {"learning_rate": 1e-3, "betas": (0.9, 0.999)},
+}
+"""What each optimizer takes besides a weight decay, with its defaults. What it does not take is None in a recipe."""
+
+Beta = Annotated[float, Field(ge=0, lt=1)]
+
+
 class Training(Part):
     """The recipe, the same for every method."""
 
@@ -27,11 +37,30 @@ class Training(Part):
         ge=1, le=1_000_000, description="passes over the training images, all phases of a method together"
     )
     batch_size: int = Field(128, ge=1, le=65536, description="images per optimizer step")
-    optimizer: Literal["sgd"] = Field("sgd", description="stochastic gradient descent with momentum")
-    learning_rate: float = Field(0.1, gt=0, description="learning rate at the end of the warm-up")
-    momentum: float = Field(0.9, ge=0, lt=1, description="momentum of the optimizer")
-    nesterov: bool = Field(True, validate_default=True, description="use Nesterov's form of the momentum")
-    weight_decay: float = Field(5e-4, ge=0, description="factor of the L2 penalty on the weights")
+    optimizer: Literal["sgd", "adam", "adamw"] = Field(
+        "sgd",
+        description="sgd: stochastic gradient descent with momentum; adam; adamw: Adam with decoupled weight decay",
+    )
+    learning_rate: float = Field(
+        0.1, gt=0, description="learning rate at the end of the warm-up; by default 0.1 with sgd, else 0.001"
+    )
+    momentum: float | None = Field(None, ge=0, lt=1, description="momentum, of sgd alone; by default 0.9")
+    nesterov: bool | None = Field(
+        None, description="use Nesterov's form of the momentum, of sgd alone; by default true"
+    )
+    betas: Annotated[tuple[Beta, ...], Field(min_length=2, max_length=2, strict=False)] | None = Field(
+        None,
+        description="decay of the means of gradients and of their squares, of adam and adamw alone; by default [0.9, 0.999]",
+    )
+    weight_decay: float = Field(
+        5e-4,
+        ge=0,
+        description="factor of the L2 penalty on the weights; with adamw the share, times the learning rate, that a weight "
+        "loses in each step",
+    )
+    decay_norms_and_biases: bool = Field(
+        True, description="weight decay on parameters of one dimension too: scales of norms and biases"
+    )
     schedule: Literal["linear", "cosine"] = Field("cosine", description="how the learning rate decays to 0")
     warmup_epochs: float = Field(1.0, ge=0, description="epochs over which the learning rate rises from 0")
     label_smoothing: float = Field(0.0, ge=0, lt=1, description="share of the target that is spread over all classes")
@@ -44,9 +73,29 @@ class Training(Part):
     )
     channels_last: bool = Field(True, description="keep images and convolution weights in channels-last memory format")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _defaults_of_the_optimizer(cls, data: Any) -> Any:
+        if not isinstance(data, dict):
+            return data
+        chosen = data.get("optimizer", "sgd")
+        return {**(OF_OPTIMIZER.get(chosen, {}) if isinstance(chosen, str) else {}), **data}
+
+    @field_validator("momentum", "nesterov", "betas")
+    @classmethod
+    def _is_of_the_optimizer(cls, value: Any, info: ValidationInfo) -> Any:
+        chosen = info.data.get("optimizer")
+        if value is not None and chosen is not None and info.field_name not in OF_OPTIMIZER[chosen]:
+            owners = " or ".join(f'"{name}"' for name, own in OF_OPTIMIZER.items() if info.field_name in own)
+            raise refused(
+                f'{info.field_name} = {shown(value)}: optimizer = "{chosen}" has none; allowed: no such key, or '
+                f"optimizer = {owners}"
+            )
+        return value
+
     @field_validator("nesterov")
     @classmethod
-    def _has_momentum(cls, nesterov: bool, info: ValidationInfo) -> bool:
+    def _has_momentum(cls, nesterov: bool | None, info: ValidationInfo) -> bool | None:
         if nesterov and info.data.get("momentum") == 0:
             raise refused("nesterov = true: needs a momentum; allowed: false, or a momentum above 0")
         return nesterov

@@ -121,6 +121,8 @@ def allowed(node: dict[str, Any]) -> str:
         case "array":
             least = f"at least {node['minItems']}, " if node.get("minItems") else ""
             once = ", each once" if node.get("uniqueItems") else ""
+            if node.get("minItems") and node["minItems"] == node.get("maxItems"):
+                return f"a list of {node['minItems']}, each {allowed(node.get('items', {}))}{once}"
             return f"a list ({least}each {allowed(node.get('items', {}))}{once})"
         case _:
             return "a table" + (f" with {', '.join(node['properties'])}" if node.get("properties") else "")

@@ -32,6 +32,7 @@ from greenprune.bench.training.course import (
 from greenprune.bench.training.evaluation import EVALUATION_BATCH, evaluate
 from greenprune.bench.training.keeper import Keeper
 from greenprune.bench.training.ledger import Ledger
+from greenprune.bench.training.optimizers import make_optimizer
 from greenprune.bench.training.schedule import cycles, phase_at, rate_at
 from greenprune.methods import MacMeter, Method, count_macs, logits_of
 from greenprune.methods.structure.plain import StateError
@@ -335,15 +336,3 @@ def open_ledger(allowance: Allowance | None, steps: int, recipe_steps: int, batc
         return Ledger(samples)
     macs = None if allowance.macs is None else round(allowance.macs * recipe_steps * batch_size * dense_macs)
     return Ledger(allowance.samples or samples, macs, allowance.joules)
-
-
-def make_optimizer(groups: list[dict[str, Any]], recipe: Training) -> torch.optim.Optimizer:
-    """SGD over a method's parameter groups; the loop sets each group's rate from its `learning_rate_scale`."""
-    groups = [{"learning_rate_scale": 1.0, **group} for group in groups]
-    return torch.optim.SGD(
-        groups,
-        lr=recipe.learning_rate,
-        momentum=recipe.momentum,
-        nesterov=recipe.nesterov,
-        weight_decay=recipe.weight_decay,
-    )

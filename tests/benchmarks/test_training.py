@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from greenprune.bench.models import build
 from greenprune.bench.suite.recipe import Training
-from greenprune.bench.training.loop import make_optimizer
+from greenprune.bench.training.optimizers import make_optimizer
 from greenprune.methods import MacMeter, Method, find
 
 from tests.benchmarks import references

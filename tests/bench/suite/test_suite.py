@@ -13,6 +13,7 @@ import jsonschema
 import pytest
 from greenprune.bench.errors import UserError
 from greenprune.bench.suite.file import load_suite, shipped
+from greenprune.bench.suite.recipe import Training
 from greenprune.bench.suite.settings import Settings
 from greenprune.bench.suite.suite import Suite, schema
 from greenprune.methods import Method, MethodOptions, registry
@@ -121,11 +122,19 @@ def test_a_suite_and_its_parts_survive_storage(write: Write) -> None:
     assert isinstance(again.method.options, MagnitudeOptions)
 
 
+@pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw"])
+def test_a_recipe_holds_what_its_optimizer_takes_and_survives_storage(optimizer: str) -> None:
+    recipe = Training(epochs=1, optimizer=optimizer)  # type: ignore[arg-type]
+    taken = {key for key in ("momentum", "nesterov", "betas") if getattr(recipe, key) is not None}
+    assert taken == ({"momentum", "nesterov"} if optimizer == "sgd" else {"betas"})
+    assert Training.model_validate_json(recipe.model_dump_json()) == recipe
+
+
 METHODS = ", ".join(json.dumps(name) for name in registry()) + " or module:Class"
 BUDGET = "a number above 0 and below 1"
 TRAINING_KEYS = (
-    "epochs, batch_size, optimizer, learning_rate, momentum, nesterov, weight_decay, schedule, warmup_epochs, "
-    "label_smoothing, augment, crop_padding, precision, channels_last"
+    "epochs, batch_size, optimizer, learning_rate, momentum, nesterov, betas, weight_decay, decay_norms_and_biases, "
+    "schedule, warmup_epochs, label_smoothing, augment, crop_padding, precision, channels_last"
 )
 
 
@@ -261,6 +270,42 @@ TRAINING_KEYS = (
             "epochs = 2",
             "epochs = 2\nmomentum = 0",
             "training.nesterov = true: needs a momentum; allowed: false, or a momentum above 0",
+        ),
+        (
+            "epochs = 2",
+            'epochs = 2\noptimizer = "adamx"',
+            'training.optimizer = "adamx": is unknown; allowed: "sgd", "adam", "adamw" (did you mean "adam"?)',
+        ),
+        (
+            "epochs = 2",
+            'epochs = 2\noptimizer = "adamw"\nmomentum = 0.9',
+            'training.momentum = 0.9: optimizer = "adamw" has none; allowed: no such key, or optimizer = "sgd"',
+        ),
+        (
+            "epochs = 2",
+            'epochs = 2\noptimizer = "adam"\nnesterov = false',
+            'training.nesterov = false: optimizer = "adam" has none; allowed: no such key, or optimizer = "sgd"',
+        ),
+        (
+            "epochs = 2",
+            "epochs = 2\nbetas = [0.9, 0.99]",
+            'training.betas = [0.9, 0.99]: optimizer = "sgd" has none; allowed: no such key, or optimizer = "adam" or '
+            '"adamw"',
+        ),
+        (
+            "epochs = 2",
+            'epochs = 2\noptimizer = "adamw"\nbetas = [0.9]',
+            "training.betas = [0.9]: is too short; allowed: a list of 2, each a number at least 0 and below 1",
+        ),
+        (
+            "epochs = 2",
+            'epochs = 2\noptimizer = "adamw"\nbetas = [0.9, 1.0]',
+            "training.betas[1] = 1.0: is too large; allowed: a number at least 0 and below 1",
+        ),
+        (
+            "epochs = 2",
+            'epochs = 2\noptimizer = "adamw"\nbetas = 0.9',
+            "training.betas = 0.9: is not a list; allowed: a list of 2, each a number at least 0 and below 1",
         ),
         (
             "epochs = 2",

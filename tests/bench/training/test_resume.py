@@ -76,14 +76,17 @@ def network() -> nn.Module:
         return nn.Sequential(Dice(), SmallResidual()).to(memory_format=torch.channels_last)
 
 
-def run(name: str | type[Method], folder: Path | None, stop: int | None = None, interval_s: float = 0.0) -> Trained:
+def run(
+    name: str | type[Method], folder: Path | None, stop: int | None = None, interval_s: float = 0.0, **recipe_of: Any
+) -> Trained:
     """Train from the last checkpoint in `folder` on, as a fresh process would; `stop`: until so many steps are done."""
     torch.manual_seed(1)
     random.seed(1)
     np.random.seed(1)
     data, cpu = dataset(), torch.device("cpu")
     batches = Batches(data.train, batch_size=BATCH_SIZE, mean=data.mean, std=data.std, device=cpu, seed=1, augment=True)
-    recipe = Training(epochs=EPOCHS, batch_size=BATCH_SIZE, learning_rate=0.05, precision="float32")
+    recipe_of = {"learning_rate": 0.05, **recipe_of}
+    recipe = Training(epochs=EPOCHS, batch_size=BATCH_SIZE, precision="float32", **recipe_of)
     made = registry()[name] if isinstance(name, str) else name
     keeper = None
     if folder is not None:
@@ -126,5 +129,19 @@ def test_it_ends_as_if_nothing_had_happened(name: str, tmp_path: Path) -> None:
         with pytest.raises(StoppedError, match="stopped; saved after a whole step"):
             run(name, tmp_path, stop, interval_s=1e9)
     again = run(name, tmp_path)
+    assert same(again, undisturbed)
+    assert entries(again) == entries(undisturbed)
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "adamw"])
+@pytest.mark.parametrize("name", ["gated", "magnitude"])
+def test_so_it_does_with_the_two_means_that_adam_keeps(name: str, optimizer: str, tmp_path: Path) -> None:
+    recipe_of = {"optimizer": optimizer, "learning_rate": 0.01, "decay_norms_and_biases": False}
+    undisturbed = run(name, None, **recipe_of)
+    assert not same(undisturbed, run(name, None)), "the optimizer makes no difference"
+    for stop in (2, 9, 13, STEPS):  # before the network shrinks, and after
+        with pytest.raises(StoppedError):
+            run(name, tmp_path, stop, interval_s=1e9, **recipe_of)
+    again = run(name, tmp_path, **recipe_of)
     assert same(again, undisturbed)
     assert entries(again) == entries(undisturbed)
