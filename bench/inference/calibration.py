@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import get_args
 
 import torch
 from greenprune.bench.energy import EnergyMeter
 from greenprune.bench.energy.reading import Kind
 from greenprune.bench.errors import UserError
+from greenprune.bench.inference.kept import Kept, kept
+from greenprune.bench.machine.machine import describe_machine
 from greenprune.bench.machine.precision import resolve_precision
+from greenprune.bench.models.definition import structure_hash
 from greenprune.bench.records.record import Calibration, Inference
 from greenprune.bench.suite.settings import Settings
 from greenprune.methods import CostTable, calibrate
 from torch import Tensor, nn
+
+FORMAT = 1
+"""Part of a calibration's conditions: raise it when the same network is to be measured in another way."""
 
 ENERGY_ROUNDS = 1
 MODELLED_WINDOW_S = 0.01  # CPU time is read to the nanosecond
@@ -23,8 +31,38 @@ MEASURED_STEPS = 4  # a coarser grid, because each of its points takes so long
 
 
 def calibration_batch(settings: Settings) -> int:
-    """The batch size that a budget of latency or energy is stated for: the largest one at which inference is measured."""
-    return max(settings.measurement.inference_batch_sizes)
+    """The batch size that a budget of latency or energy is stated for."""
+    return settings.budget_batch_size or max(settings.measurement.inference_batch_sizes)
+
+
+def calibrated(settings: Settings, model: nn.Module, example: Tensor, meter: EnergyMeter, suite: Path) -> Kept:
+    """The table of the dense `model`: what another run of the suite has measured on this machine, or measured here.
+
+    Args:
+        example: (B, C, H, W), as in training.
+        suite: its results folder, where the table is kept.
+
+    Raises:
+        UserError: nothing on this machine gives joules, or the folder cannot be written.
+    """
+    machine = describe_machine(example.device)
+    conditions = {
+        "kind": settings.cost,
+        "batch_size": calibration_batch(settings),
+        "network": structure_hash(copy.deepcopy(model)),
+        "input": "x".join(map(str, example.shape[1:])),
+        "channels_last": settings.training.channels_last,
+        "precision": resolve_precision(example.device, settings.training.precision),
+        "processor": machine.get("gpu") or machine["cpu"],
+        "cores": machine["cores"],
+        "threads": machine["threads"],
+        "torch": torch.__version__,
+        "greenprune": FORMAT,
+    }
+    try:
+        return kept(suite, conditions, lambda: measure(settings, model, example, meter))
+    except OSError as e:
+        raise UserError(f"{suite}: the calibration cannot be kept ({e.strerror or e})") from None
 
 
 def measure(settings: Settings, model: nn.Module, example: Tensor, meter: EnergyMeter) -> tuple[CostTable, Kind | None]:
@@ -84,11 +122,13 @@ def joules_per_call(meter: EnergyMeter, kind: Kind, window_s: float) -> Callable
     return measured
 
 
-def summary(table: CostTable, kind: Kind | None) -> Calibration:
-    """What the record keeps of `table`."""
+def summary(found: Kept) -> Calibration:
+    """What the record keeps of a calibration."""
+    table = found.table
     return Calibration(
+        made_at=found.made_at,
         unit=table.unit,
-        energy_kind=kind,
+        energy_kind=found.energy_kind,
         device=table.device,
         threads=table.threads,
         dtype=table.dtype,

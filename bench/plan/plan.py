@@ -101,6 +101,7 @@ def _of_pair(suite: Suite, pair: Pair, data: Dataset, device: str) -> list[Run]:
                     allowance=suite.allowance,
                     # A control that ignores the budget is the same run whatever the budget is stated in.
                     cost=suite.cost if prunes else "macs",
+                    budget_batch_size=suite.budget_batch_size if prunes else None,
                     round_to=suite.round_to if prunes else 1,
                 )
                 runs.append(Run(run_key(entry, budget, seed, pair), settings, pair=pair))
@@ -253,7 +254,9 @@ def estimate(suite: Suite, model_name: str, data: Dataset, device: str, timed_st
     step_s = min(durations_s[1:])  # the first one warms up
     images = {"train": len(data.train.labels), "holdout": len(data.holdout.labels), "test": len(data.test.labels)}
     shortest_s, longest_s = inference_s(suite, device)
-    rest_s = epochs_of(suite, images) * step_s + CALIBRATION_S.get(suite.cost, 0.0) + STARTUP_S
+    rest_s = epochs_of(suite, images) * step_s + STARTUP_S
+    pruned = sum(find(entry.name).prunes for entry in suite.methods) * len(suite.budgets) * len(suite.seeds)
+    rest_s += CALIBRATION_S.get(suite.cost, 0.0) / max(1, pruned)  # one run calibrates, the others reuse it
     rest_s += IDLE_S if target.type == "cuda" else 0.0
     return Estimate(
         step_s=step_s,

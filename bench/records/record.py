@@ -45,6 +45,7 @@ class Calibration(Stored):
 
     unit: Literal["s", "J"]
     energy_kind: Kind | None = None  # of the joules
+    made_at: str = ""  # ISO 8601, UTC; all runs of a suite on one machine share a calibration
     device: str
     threads: int
     dtype: str
@@ -53,7 +54,7 @@ class Calibration(Stored):
     torch_version: str
     rounds: int
     points: int  # (shape, widths) that were measured
-    duration_s: float  # that it took, before the training; the same for every method, so not part of the ledger
+    duration_s: float  # that it took, before a training; the same for every method, so not part of the ledger
     whole: float  # the dense network
     layers_sum: float  # all its layers, measured alone
     scale: float  # whole / layers_sum

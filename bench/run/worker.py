@@ -160,7 +160,7 @@ def run(job: Job, emit: Emit) -> Record:
     keeper = keeper_of(job, identity)
     with metered(s) as (meter, caught):
         training = train_once(s, data, meter, emit, keeper)
-        method, trained, table = training.method, training.trained, training.table
+        method, trained = training.method, training.trained
         emit("evaluating")
         with meter.window("evaluation") as window:
             tested = outputs_on(trained.model, data.test, data, device)
@@ -183,7 +183,7 @@ def run(job: Job, emit: Emit) -> Record:
         if trained.redone is not None:
             energy["redone"] = trained.redone
         energy_sources = meter.describe()
-    summary = None if table is None else calibration.summary(table, training.energy_kind)
+    summary = None if training.calibration is None else calibration.summary(training.calibration)
     cost = cost.model_copy(
         update=calibration.achieved(inference, summary) | {"predicted": method.predicted_cost, "calibration": summary}
     )

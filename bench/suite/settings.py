@@ -26,6 +26,7 @@ class Settings(BaseModel):
     device: str
     allowance: Allowance | None = None
     cost: CostKind = "macs"
+    budget_batch_size: int | None = None  # that a budget of time or energy is stated for; None: the largest measured
     round_to: int = 1
     steps: int | None = None  # optimizer steps; None: those of the recipe's epochs
     view: View = "samples"  # what the run was made equal to dense in

@@ -16,7 +16,7 @@ from greenprune.bench.suite.recipe import Allowance, Part, Running, Training, re
 from greenprune.bench.suite.validation import REPEATED, shown
 from greenprune.bench.suite.views import View
 from greenprune.methods.catalogue import card, cards
-from greenprune.methods.cost.kinds import CostKind
+from greenprune.methods.cost.kinds import COST_NAMES, MEASURED, CostKind
 from greenprune.methods.options.base import Card, MethodOptions
 from greenprune.methods.plugins import REFERENCE, MethodError, UnknownMethodError
 from pydantic import (
@@ -227,7 +227,12 @@ class Suite(Part):
     cost: CostKind = Field(
         "macs",
         description="what budgets are stated in: multiply-accumulates, parameters, or time or energy of inference, which "
-        "each run measures layer by layer before it trains",
+        "the first run measures layer by layer before it trains",
+    )
+    budget_batch_size: BatchSize | None = Field(
+        None,
+        description="images per forward pass that a budget of time or energy is stated for, one of "
+        "measurement.inference_batch_sizes; by default the largest of them",
     )
     round_to: int = Field(
         1, ge=1, le=1024, description="groups of channels keep a multiple of so many, or stay as they are"
@@ -264,6 +269,23 @@ class Suite(Part):
             told = next(iter(unable.values()))
             raise refused(f'{told}; allowed: cost = "macs", or a suite without {", ".join(unable)}')
         return entries
+
+    @model_validator(mode="after")
+    def _budget_is_measured_there(self) -> Suite:
+        size, sizes = self.budget_batch_size, self.measurement.inference_batch_sizes
+        if size is None:
+            return self
+        if self.cost not in MEASURED:
+            raise refused(
+                f"budget_batch_size = {size}: a budget of {COST_NAMES[self.cost]} holds at every batch size; "
+                'allowed: with cost = "latency" or "energy"'
+            )
+        if size not in sizes:
+            raise refused(
+                f"budget_batch_size = {size}: is not among measurement.inference_batch_sizes; "
+                f"allowed: {', '.join(map(str, sizes))}"
+            )
+        return self
 
     @model_validator(mode="after")
     def _views_have_a_basis(self) -> Suite:

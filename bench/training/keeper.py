@@ -32,13 +32,14 @@ class Keeper:
         started_at: of this process, ISO 8601.
 
     Attributes:
+        folder: of the run.
         found: checkpoints to go on from, the newest first.
         said: in a sentence each, what a reader has to know of how it was kept.
     """
 
     def __init__(self, folder: Path, identity: Identity, *, interval_s: float, started_at: str) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self._folder, self._identity, self._interval_s = folder, dict(identity), interval_s
+        self.folder, self._identity, self._interval_s = folder, dict(identity), interval_s
         self.found, self.said = checkpoint.newest(folder, identity)
         if not self.found and self.said:
             self.said.append("it began anew")
@@ -127,7 +128,7 @@ class Keeper:
                 "checkpoint_s": self.checkpoint_s,
             }
             try:
-                checkpoint.write(self._folder, state() | counts, check=not self._wrote)
+                checkpoint.write(self.folder, state() | counts, check=not self._wrote)
             except StateError as e:
                 self.unable = f"it cannot be saved in the middle, and begins anew when it is interrupted: {e}"
                 self.said.append(self.unable)
@@ -147,4 +148,4 @@ class Keeper:
 
     def clear(self) -> None:
         """The run is finished: delete what it kept."""
-        files.clear(self._folder)
+        files.clear(self.folder)

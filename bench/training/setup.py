@@ -16,14 +16,14 @@ from greenprune.bench.data.batches import Batches, evaluation_batches
 from greenprune.bench.data.data import Dataset, Split
 from greenprune.bench.energy import EnergyMeter
 from greenprune.bench.energy.crosscheck import CrossCheck, crosschecked
-from greenprune.bench.energy.reading import Kind
 from greenprune.bench.inference import calibration
+from greenprune.bench.inference.kept import Kept
 from greenprune.bench.machine.contention import contention, usage
 from greenprune.bench.suite.settings import Settings
 from greenprune.bench.training.identity import place
 from greenprune.bench.training.keeper import Keeper
 from greenprune.bench.training.loop import Trained, train
-from greenprune.methods import CostTable, Method, find
+from greenprune.methods import Method, find
 from greenprune.methods.cost.kinds import MEASURED
 from greenprune.methods.structure.plain import StateError
 from torch import Tensor, nn
@@ -36,16 +36,14 @@ class Training:
     """A finished training, and what it was made with.
 
     Attributes:
-        table: the calibration of every layer, where the budget is one of time or energy.
-        energy_kind: of the table's joules.
+        calibration: of every layer, where the budget is one of time or energy.
         checks: what other meters say of the training, where the suite asks for them.
         notes: what a reader has to know of how it went.
     """
 
     method: Method
     trained: Trained
-    table: CostTable | None
-    energy_kind: Kind | None
+    calibration: Kept | None
     checks: tuple[CrossCheck, ...]
     notes: tuple[str, ...]
 
@@ -100,10 +98,10 @@ def _train_from(
     method_class = find(s.method.name)
     model = fresh_model(s, data.classes, device)
     earlier = Earlier(state, device)
-    table, energy_kind = earlier.table, earlier.energy_kind
-    if method_class.prunes and s.cost in MEASURED and table is None:
+    found = earlier.calibration
+    if method_class.prunes and s.cost in MEASURED and found is None:
         emit("calibrating")
-        table, energy_kind = calibration.measure(s, model, next(batches.epoch(0))[0][:1], meter)
+        found = calibration.calibrated(s, model, next(batches.epoch(0))[0][:1], meter, keeper.folder.parent)
     method = method_class(
         s.method.options,
         keep=s.budget,
@@ -111,7 +109,7 @@ def _train_from(
         tolerance=s.tolerance,
         seed=s.seed,
         cost=s.cost,
-        table=table,
+        table=None if found is None else found.table,
         round_to=s.round_to,
     )
     before = usage()
@@ -121,8 +119,7 @@ def _train_from(
 
     def others() -> dict[str, Any]:
         return {
-            "table": None if table is None else table.model_dump(mode="json"),
-            "energy_kind": energy_kind,
+            "calibration": None if found is None else found.model_dump(mode="json"),
             "notes": [*earlier.notes, *notes()],
             "place": place(device),
             "power": packed(meter.power_log.columns()),
@@ -142,7 +139,7 @@ def _train_from(
     said = [*earlier.notes, *notes(), *keeper.said]
     if state is not None and checks:
         said.append("the other energy meters saw the training after its last interruption alone")
-    return Training(method, trained, table, energy_kind, tuple(checks), (*data.notes, *dict.fromkeys(said)))
+    return Training(method, trained, found, tuple(checks), (*data.notes, *dict.fromkeys(said)))
 
 
 class Earlier:
@@ -150,9 +147,8 @@ class Earlier:
 
     def __init__(self, state: dict[str, Any] | None, device: torch.device) -> None:
         stored = {} if state is None else state["others"]
-        table = stored.get("table")
-        self.table = None if table is None else CostTable.model_validate(table)
-        self.energy_kind: Kind | None = stored.get("energy_kind")
+        found = stored.get("calibration")
+        self.calibration = None if found is None else Kept.model_validate(found)
         self.notes: list[str] = list(stored.get("notes", []))
         was, now = stored.get("place"), place(device)
         if was is not None and was != now:

@@ -17,6 +17,9 @@ from greenprune.plots.frame.frame import Results
 MAY_DIFFER = ("method", "measurement", "device", "steps")
 """Settings: the method's options are told apart; a run of another view has the steps that its pilot allowed."""
 
+OF_A_RUN = ("budget", "seed", "cost", "budget_batch_size", "round_to", "view", "allowance")
+"""Settings in which runs of one comparison differ."""
+
 SHOWN = 3
 
 
@@ -82,9 +85,7 @@ def mixed(records: tuple[Record, ...]) -> str | None:
     """What differs among runs that are shown as one comparison, as a sentence without its full stop; None: nothing."""
     first = records[0]
     for record in records[1:]:
-        kept = {
-            name for name in _settings(first) if name not in ("budget", "seed", "cost", "round_to", "view", "allowance")
-        }
+        kept = {name for name in _settings(first) if name not in OF_A_RUN}
         ours, theirs = ({name: r.settings.get(name) for name in kept} for r in (first, record))
         other = differences(ours, theirs) + _known(first.identity, record.identity, ("data", "network"))
         if other:

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from greenprune.bench.cli.main import main
 from greenprune.bench.data.data import load
 from greenprune.bench.energy import EnergyMeter
+from greenprune.bench.errors import UserError
 from greenprune.bench.inference.calibration import achieved, energy_kind, joules_per_call
 from greenprune.bench.inference.cost import broken_budget
+from greenprune.bench.inference.kept import FOLDER, kept, named
 from greenprune.bench.plan.plan import plan, state
 from greenprune.bench.records.load import read_record
 from greenprune.bench.records.record import Calibration, Cost, Record, write_record
 from greenprune.bench.suite.file import load_suite
+from greenprune.methods import CostTable
 
 from tests.conftest import SUITE
 from tests.plots.records import inference
@@ -76,12 +80,16 @@ def test_a_measured_budget_comes_with_its_calibration(
     text = WITHOUT_GATED.replace('[[methods]]\nname = "dense"\n', "").replace(
         "tiny_networks:tiny", "wide_networks:wide"
     )
-    text = text.replace("epochs = 2", "epochs = 1")
-    found = run_tiny(tmp_path, text.replace("budgets = [0.5]", f'cost = "{cost}"\nbudgets = [0.8]'))
+    text = text.replace("epochs = 2", "epochs = 1").replace("[16]", "[1, 16]")
+    text = text.replace("[[methods]]", '[[methods]]\nname = "uniform"\n[[methods]]')
+    asked = f'cost = "{cost}"\nbudget_batch_size = 16\nbudgets = [0.8]'
+    found = run_tiny(tmp_path, text.replace("budgets = [0.5]", asked))
     record = found["magnitude-0.8-s0"]
+    assert found["uniform-0.8-s0"].cost.calibration == record.cost.calibration  # measured by whichever ran first
+    assert len(list((tmp_path / "tiny" / "calibrations").glob("*.json"))) == 1
     assert record.cost.kind == cost
     assert 0.72 <= record.cost.predicted <= 0.8
-    assert record.cost.kept_latency == record.inference[0].latency_ratio
+    assert record.cost.kept_latency == record.inference[1].latency_ratio
     calibration = record.cost.calibration
     assert (calibration.unit, calibration.batch_size) == ("s" if cost == "latency" else "J", 16)
     assert (calibration.energy_kind is None) == (cost == "latency")
@@ -89,6 +97,44 @@ def test_a_measured_budget_comes_with_its_calibration(
     assert calibration.scale == pytest.approx(calibration.whole / calibration.layers_sum)
     if record.cost.kept is not None:
         assert record.valid == (0.72 <= record.cost.kept <= 0.88)
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        (
+            'cost = "latency"\nbudget_batch_size = 2',
+            "budget_batch_size = 2: is not among measurement.inference_batch_sizes",
+        ),
+        (
+            "budget_batch_size = 16",
+            "budget_batch_size = 16: a budget of MACs holds at every batch size; allowed: with cost",
+        ),
+    ],
+)
+def test_a_batch_size_that_says_nothing_is_refused(at_work: Path, tmp_path: Path, lines: str, said: str) -> None:
+    suite = tmp_path / "suite.toml"
+    suite.write_text(SUITE.replace("budgets", f"{lines}\nbudgets"))
+    with pytest.raises(UserError, match=said):
+        load_suite(str(suite))
+
+
+def test_a_calibration_is_measured_once_for_the_same_conditions(tmp_path: Path) -> None:
+    made = []
+
+    def make() -> tuple[CostTable, Literal["modelled"]]:
+        made.append(1)
+        return TABLE, "modelled"
+
+    first = kept(tmp_path, {"kind": "latency", "batch_size": 1}, make)
+    assert kept(tmp_path, {"kind": "latency", "batch_size": 1}, make) == first
+    assert (len(made), first.table, first.energy_kind) == (1, TABLE, "modelled")
+    kept(tmp_path, {"kind": "latency", "batch_size": 2}, make)
+    assert len(made) == 2
+    path = tmp_path / FOLDER / f"{named(first.conditions)}.json"
+    path.write_text(path.read_text().replace('"threads": 1', '"threads": 2'))
+    kept(tmp_path, {"kind": "latency", "batch_size": 1}, make)  # a damaged one is measured again
+    assert len(made) == 3
 
 
 def test_channels_in_multiples(at_work: Path, tmp_path: Path) -> None:
@@ -129,6 +175,11 @@ def test_the_plan_names_the_cost(at_work: Path, tmp_path: Path, capsys: pytest.C
     assert "latency" in out
     assert "multiples of 8" in out
 
+
+TABLE = CostTable(
+    kind="latency", unit="s", device="cpu", threads=1, dtype="float32", memory_format="contiguous", batch_size=1,
+    torch_version="2", seed=0, rounds=1, duration_s=1.0, whole=1.0, layers_sum=1.0, shapes=(), layers={},
+)  # fmt: skip
 
 COST = Cost(budget=0.5, tolerance=0.02, macs=49, macs_dense=100, params=60, params_dense=100)
 
