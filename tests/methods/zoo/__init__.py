@@ -1,0 +1,1 @@
+"""Networks that people prune, tiny; what gating and Torch-Pruning make of each, in a table. See `table`."""

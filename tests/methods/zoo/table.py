@@ -1,0 +1,100 @@
+"""The table of networks: what gating and Torch-Pruning make of each.
+
+    python -m tests.methods.zoo.table --out results/networks
+    python -m tests.methods.zoo.table --out results/networks --only timm/ oto/carn
+
+writes a record for each network, as soon as it is measured, and table.md from all records in the folder. Each measurement
+runs in a process of its own, on one thread, with a limit of time and memory. `--only` measures those whose names contain
+one of the words, `--none` nothing: it makes table.md again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import os
+import re
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+PACKAGES = ("torch", "torchvision", "timm", "transformers", "torch-pruning")
+LIMIT_S, PRUNER_LIMIT_S, LIMIT_BYTES = 180.0, 60.0, 8 * 2**30
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True, help="folder of the records")
+    parser.add_argument("--only", nargs="+", default=[""], metavar="WORD", help="measure networks with such a name")
+    parser.add_argument("--none", action="store_true", help="measure nothing, write the table")
+    parser.add_argument("--ours", action="store_true", help="keep what the records say of Torch-Pruning")
+    arguments = parser.parse_args(argv)
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    if not arguments.none:
+        measure(arguments.out, arguments.only, ours=arguments.ours)
+    from tests.methods.zoo import page
+
+    (arguments.out / "table.md").write_text(page.text(page.records(arguments.out)), encoding="utf-8")
+
+
+def measure(out: Path, only: Sequence[str], *, ours: bool) -> None:
+    """Measure the networks and write their records.
+
+    Args:
+        ours: keep what a record already says of Torch-Pruning.
+    """
+    os.environ["OMP_NUM_THREADS"] = "1"
+    from tests.methods.zoo import child, depgraph, gated
+    from tests.methods.zoo.catalogue import ALL, LISTED
+
+    for package in ("timm", "transformers", "torchvision", "torch_pruning"):
+        importlib.import_module(package)
+    listed = {entry.name for entry in LISTED}
+    about = {"machine": machine(), "versions": {name: version(name) for name in PACKAGES}}
+    for entry in ALL.values():
+        if not any(word in entry.name for word in only):
+            continue
+        place = out / f"{file_name(entry.name)}.json"
+        found = child.run(gated.measure, entry, LIMIT_S, LIMIT_BYTES)
+        trace = found.pop("traceback", None)
+        if trace is not None:
+            print(trace, file=sys.stderr)
+        before = json.loads(place.read_text(encoding="utf-8")) if place.is_file() else {}
+        if ours and "torch_pruning" in before:
+            other = before["torch_pruning"]
+        else:
+            other = child.run(depgraph.measure, entry, PRUNER_LIMIT_S, LIMIT_BYTES)
+            other.pop("traceback", None)
+        record = {
+            "network": entry.name,
+            "listed": entry.name in listed,
+            "greenprune": found,
+            "torch_pruning": other,
+            "made_by": f"python -m tests.methods.zoo.table --out results/networks --only '{entry.name}'",
+            "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+            **about,
+        }
+        place.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        print(
+            entry.name, json.dumps({k: v for k, v in found.items() if k != "not_gated"}), json.dumps(other), flush=True
+        )
+
+
+def file_name(network: str) -> str:
+    """Of a network's record, without the extension."""
+    return re.sub(r"[^A-Za-z0-9_]+", "-", network).strip("-")
+
+
+def machine() -> dict[str, Any]:
+    import torch
+    from greenprune.bench.machine.machine import cpu_name
+
+    return {"cpu": cpu_name(), "threads": 1, "torch_capability": torch.backends.cpu.get_cpu_capability()}
+
+
+if __name__ == "__main__":
+    main()
