@@ -12,7 +12,7 @@ from typing import Any
 import torch
 import torch.fx
 from greenprune.methods.structure.passes import Call, Other, Seen
-from greenprune.methods.structure.units import Silence
+from greenprune.methods.structure.units import Silence, channel_counts, channel_dim, is_packed_attention, is_writer
 from torch import nn
 
 
@@ -86,7 +86,7 @@ def silent(module: nn.Module, silence: Silence) -> torch.fx.GraphModule:
         if isinstance(template, tuple):
             return tuple(zeros(t) for t in template)
         if template == "input":
-            return graph.call_function(torch.zeros_like, (source,))
+            return _like(graph, source, module)
         return graph.call_method("new_zeros", (source, (1,) * template))
 
     graph.output(zeros(silence.output))
@@ -97,6 +97,17 @@ def silent(module: nn.Module, silence: Silence) -> torch.fx.GraphModule:
     for name in module._parameters:
         setattr(replacement, name, None)
     return replacement.train(module.training)
+
+
+def _like(graph: torch.fx.Graph, source: torch.fx.Node, module: nn.Module) -> torch.fx.Node:
+    """Zeros of the shape of the input, but as many channels as `module` gives by now: the code around it counts on them."""
+    if is_writer(module) and not is_packed_attention(module):
+        out, into = channel_counts(module)
+        if out != into:
+            one = graph.call_function(torch.narrow, (source, channel_dim(module), 0, 1))
+            zeros = graph.call_function(torch.zeros_like, (one,))
+            return graph.call_function(torch.repeat_interleave, (zeros, out, channel_dim(module)))
+    return graph.call_function(torch.zeros_like, (source,))
 
 
 def without_fast_path(model: nn.Module) -> None:

@@ -87,6 +87,12 @@ def verify(model: nn.Module, structure: Structure, candidates: Sequence[Candidat
         for some in (ends, ends[::2], ends[1::2]):  # with their neighbours and without
             left = [end for end in some if end not in bad_branches]
             bad_branches |= _failing(left, lambda these: trial.difference(trial.without_branches(these)))
+        # What the code of a closed branch says of sizes still follows its channels.
+        some = [n for n in names if n not in bad_groups]
+        left = [end for end in ends if end not in bad_branches]
+        bad_branches |= _failing(
+            left, lambda these: trial.difference(trial.without_branches(these) & trial.without_groups(some))
+        )
     return Verdict(leaky, bad_groups, bad_branches, ways)
 
 

@@ -121,7 +121,8 @@ def differences(dense: nn.Module, structure: Structure, keep: Tensor, inputs: An
 
 @torch.no_grad()
 def enliven(network: nn.Module) -> None:
-    """Other values for what starts at a constant: statistics, scales and shifts, which would hide what goes wrong."""
+    """Other values for what starts at a constant (statistics, scales, shifts) or too small, which would hide what goes
+    wrong."""
     generator = torch.Generator().manual_seed(0)
 
     def uniform(tensor: Tensor, low: float, high: float) -> None:
@@ -134,3 +135,7 @@ def enliven(network: nn.Module) -> None:
     for parameter in network.parameters():
         if parameter.numel() > 1 and bool((parameter == parameter.flatten()[0]).all()):
             uniform(parameter, 0.5, 1.0)
+        if parameter.ndim >= 2:
+            wanted, size = parameter[0].numel() ** -0.5, float(parameter.std(unbiased=False))
+            if 0.0 < size < wanted:
+                parameter.mul_(wanted / size)
