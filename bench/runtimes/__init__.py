@@ -1,0 +1,1 @@
+"""What runs a finished network: eager PyTorch and other runtimes, one file each behind a small interface."""

@@ -1,0 +1,43 @@
+"""PyTorch's own compiler, `torch.compile` with its default backend."""
+
+from __future__ import annotations
+
+import copy
+import shutil
+from collections.abc import Sequence
+from typing import ClassVar
+
+import torch
+from greenprune.bench.errors import UserError
+from greenprune.bench.export.program import quiet
+from greenprune.bench.foreign import shortened
+from greenprune.bench.runtimes.eager import ModuleSession
+from greenprune.bench.runtimes.runtime import Runtime, Session
+from torch import Tensor, nn
+
+
+class Compiled(Runtime):
+    """Code that TorchInductor makes for each shape of the batch; `threads` are those of the process."""
+
+    name = "compile"
+    devices: ClassVar = ("cpu", "cuda")
+
+    def lacks(self) -> str | None:
+        if any(shutil.which(name) for name in ("c++", "g++", "clang++")):
+            return None
+        return "there is no C++ compiler; install g++"
+
+    def describe(self) -> dict[str, str]:
+        return {"torch": str(torch.__version__)}
+
+    def prepare(
+        self, network: nn.Module, example: Tensor, *, threads: int, calibration: Sequence[Tensor] = ()
+    ) -> Session:
+        torch._dynamo.reset()  # each network would count as one more shape of the last one, and there is a limit of these
+        session = ModuleSession(torch.compile(copy.deepcopy(network).eval(), dynamic=False))  # type: ignore[arg-type]
+        with quiet():
+            try:
+                session.run(example)
+            except Exception as e:  # of the compiler, or of the C++ compiler that it calls
+                raise UserError(f"torch.compile cannot compile this network ({shortened(str(e))})") from None
+        return session

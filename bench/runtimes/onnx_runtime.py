@@ -1,0 +1,66 @@
+"""ONNX Runtime on the CPU."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, ClassVar
+
+import torch
+from greenprune.bench.errors import UserError
+from greenprune.bench.export.onnx_model import PACKAGES, onnx_of, quantised
+from greenprune.bench.export.packages import lacking, version
+from greenprune.bench.foreign import shortened
+from greenprune.bench.runtimes.runtime import Runtime, Session
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    import onnx
+
+
+class OnnxRuntime(Runtime):
+    """All graph optimisations, operators one after the other."""
+
+    name = "onnxruntime"
+    quantises: ClassVar = True
+
+    def lacks(self) -> str | None:
+        return lacking("onnxruntime", *PACKAGES)
+
+    def describe(self) -> dict[str, str]:
+        return {name: version(name) for name in ("onnxruntime", "onnx", "onnxscript", "torch")}
+
+    def prepare(
+        self, network: nn.Module, example: Tensor, *, threads: int, calibration: Sequence[Tensor] = ()
+    ) -> Session:
+        model, dynamic = onnx_of(network, example)
+        if calibration:
+            model = quantised(model, calibration)
+        return OnnxSession(model, threads=threads, dynamic=dynamic)
+
+
+class OnnxSession(Session):
+    """An ONNX model in ONNX Runtime.
+
+    Args:
+        dynamic: whether the model takes batches of any size.
+
+    Raises:
+        UserError: ONNX Runtime does not take it.
+    """
+
+    def __init__(self, model: onnx.ModelProto, *, threads: int, dynamic: bool = True) -> None:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+        options.log_severity_level = 3
+        try:
+            self._session = onnxruntime.InferenceSession(
+                model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as e:
+            raise UserError(f"ONNX Runtime does not take this network ({shortened(str(e))})") from None
+        self._input, self._output = model.graph.input[0].name, [model.graph.output[0].name]
+
+    def run(self, batch: Tensor) -> Tensor:
+        return torch.from_numpy(self._session.run(self._output, {self._input: batch.numpy()})[0])

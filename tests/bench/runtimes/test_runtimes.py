@@ -1,0 +1,101 @@
+"""Every runtime computes what eager PyTorch computes; nothing here depends on how long anything takes."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from greenprune.bench.errors import UserError
+from greenprune.bench.export.program import relative_difference
+from greenprune.bench.runtimes.catalogue import find, made
+from greenprune.bench.runtimes.names import RUNTIMES
+from greenprune.bench.runtimes.runtime import Runtime, Session
+from torch import nn
+
+TOLERANCE = 1e-3
+
+
+def small() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 3, padding=1, bias=False),
+        nn.BatchNorm2d(8),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(8, 5),
+    )
+
+
+class Doubled(Runtime):
+    """Of a third party; wrong on purpose."""
+
+    name = "doubled"
+
+    def describe(self):
+        return {"doubled": "1"}
+
+    def prepare(self, network, example, *, threads, calibration=()):
+        class Twice(Session):
+            def run(self, batch):
+                with torch.no_grad():
+                    return 2 * network(batch)
+
+        return Twice()
+
+
+def usable(name: str) -> Runtime:
+    runtime = made(name)
+    if wrong := runtime.lacks():
+        pytest.skip(wrong)
+    return runtime
+
+
+@pytest.mark.parametrize("name", list(RUNTIMES))
+def test_a_runtime_computes_what_eager_computes_at_every_batch_size(name: str) -> None:
+    network, images = small().train(), torch.randn(4, 3, 8, 8)
+    before = {key: value.clone() for key, value in network.state_dict().items()}
+    session = usable(name).prepare(network, images[:2], threads=1)
+    assert network.training
+    assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
+    with torch.no_grad():
+        expected = network.eval()(images)
+    for count in (1, 4):
+        assert relative_difference(session.run(images[:count]), expected[:count]) < TOLERANCE
+    network[-1].weight.data.zero_()  # the session has weights of its own
+    assert relative_difference(session.run(images), expected) < TOLERANCE
+    assert torch.__version__.startswith(usable(name).describe()["torch"].partition("+")[0])
+
+
+@pytest.mark.parametrize("name", ["onnxruntime", "openvino"])
+def test_with_8_bit_integers_results_are_near_and_not_the_same(name: str) -> None:
+    network, images = small().eval(), torch.randn(16, 3, 8, 8)
+    runtime = usable(name)
+    assert runtime.quantises
+    session = runtime.prepare(network, images[:2], threads=1, calibration=[images[:8], images[8:]])
+    with torch.no_grad():
+        difference = relative_difference(session.run(images), network(images))
+    assert TOLERANCE < difference < 0.2
+
+
+def test_a_runtime_of_a_third_party_is_named_by_its_class() -> None:
+    session = find(f"{__name__}:Doubled").prepare(small().eval(), torch.zeros(1, 3, 8, 8), threads=1)
+    assert session.run(torch.zeros(2, 3, 8, 8)).shape == (2, 5)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("onnxruntme", r'runtime "onnxruntme": is unknown; allowed: .*module:Class \(did you mean "onnxruntime"\?\)'),
+        ("nowhere:Runtime", r'runtime "nowhere:Runtime": cannot be imported'),
+        (f"{__name__}:small", "is no subclass of"),
+    ],
+)
+def test_what_is_no_runtime_is_told(name: str, said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        find(name)
+
+
+def test_what_is_not_installed_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(UserError, match=r"runtime openvino: openvino, onnx, onnxscript are not installed; .*runtimes"):
+        find("openvino")
