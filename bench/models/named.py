@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 TORCHVISION = "torchvision/"
 
 RESNETS = {f"resnet{depth}": depth for depth in (20, 32, 44, 56, 110)}
-OWN = (*RESNETS, "vgg16_bn")
+OWN = (*RESNETS, "vgg16_bn", "vit_tiny_cifar")
 
 _TORCHVISION_OPTIONS: dict[str, dict[str, bool]] = {
     "googlenet": {"aux_logits": False, "init_weights": True},  # otherwise it returns three outputs while training
@@ -48,8 +48,11 @@ def factory_of(name: str) -> Callable[[int], nn.Module]:
     if name in OWN:
         from greenprune.bench.models.resnet import resnet
         from greenprune.bench.models.vgg import vgg16_bn
+        from greenprune.bench.models.vit import vit_tiny_cifar
 
-        return partial(resnet, RESNETS[name]) if name in RESNETS else vgg16_bn
+        if name in RESNETS:
+            return partial(resnet, RESNETS[name])
+        return vgg16_bn if name == "vgg16_bn" else vit_tiny_cifar
     if name.startswith(TORCHVISION):
         return _torchvision_factory(name.removeprefix(TORCHVISION))
     module_name, _, attribute = name.partition(":")
