@@ -1,0 +1,68 @@
+"""The example of a language model, tiny: it trains both networks alike, keeps the budget, and writes what it prints."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+pytest.importorskip("transformers", reason="transformers is not installed")
+
+ROOT = Path(__file__).parents[2]
+STEPS, BATCH, LENGTH = 30, 4, 16
+
+
+@pytest.fixture(scope="module")
+def example() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("language_model", ROOT / "examples" / "language_model.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_both_networks_learn_and_the_gated_one_keeps_its_budget(
+    example: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "record.json"
+    options = (
+        f"--steps {STEPS} --batch {BATCH} --length {LENGTH} --width 32 --files 20 --tested-bytes 1000 --measure-s 0.4"
+    )
+    example.main([*options.split(), "--record", str(file)])
+    record = json.loads(file.read_text(encoding="utf-8"))
+    dense, gated = record["results"]["dense"], record["results"]["gated"]
+    assert dense["kept_macs"] == 1.0
+    assert 0.48 <= gated["kept_macs"] <= 0.5
+    assert gated["parameters"] < dense["parameters"]
+    assert gated["masked_max_abs_diff"] < 1e-4
+    for found in (dense, gated):
+        assert found["perplexity"] < record["untrained_perplexity"]
+        assert found["training"]["tokens"] == STEPS * BATCH * LENGTH
+    assert dense["reading"]["kind"] == gated["reading"]["kind"]
+    assert record["versions"]["torch"]
+    printed = capsys.readouterr().out
+    for found in (dense, gated):
+        assert f"{found['perplexity']:.3f}" in printed
+
+
+def test_held_out_files_are_not_trained_on(example: ModuleType) -> None:
+    second, first = (bytes(text.tolist()) for text in example.sources(2))  # of two files the first is held out
+    trained, held_out = (bytes(text.tolist()) for text in example.sources(20))
+    assert first in held_out
+    assert first not in trained
+    assert second in trained
+    assert second not in held_out
+
+
+def test_the_committed_record_is_what_the_example_writes(example: ModuleType) -> None:
+    record = json.loads((ROOT / "results" / "language-model" / "record.json").read_text(encoding="utf-8"))
+    assert record["command"].startswith("python examples/language_model.py")
+    told = set(vars(example.arguments().parse_args([]))) - {"record"}
+    assert set(record["settings"]) == told
+    printed = example.table(record["results"])
+    assert all(kind in printed for kind in ("measured", "sampled", "modelled") if kind in json.dumps(record["results"]))
+    assert record["results"]["gated"]["kept_macs"] <= record["settings"]["keep"]
