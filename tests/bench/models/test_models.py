@@ -16,7 +16,9 @@ from greenprune.bench import models
 from greenprune.bench.errors import UserError
 from greenprune.bench.models.resnet import Block, resnet
 from greenprune.bench.models.traps import Subsample, avoid_cpu_trap
-from greenprune.methods import logits_of
+from greenprune.methods import count_macs, logits_of
+from greenprune.methods.structure.surgery import remove_checked
+from greenprune.methods.structure.trace import trace
 from torch import nn
 
 IMAGES = torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
@@ -61,7 +63,31 @@ def test_networks_have_the_published_size(name, macs, parameters):
 
 
 def test_every_name_listed_here_can_be_built():
-    assert models.names() == ["resnet20", "resnet32", "resnet44", "resnet56", "resnet110", "vgg16_bn"]
+    resnets = ["resnet20", "resnet32", "resnet44", "resnet56", "resnet110"]
+    assert models.names() == [*resnets, "vgg16_bn", "vit_tiny_cifar"]
+
+
+def test_the_vision_transformer_has_the_size_that_it_says_and_can_be_gated_by_heads_widths_and_branches():
+    model, example = models.build("vit_tiny_cifar", 10, seed=0), torch.randn(2, 3, 32, 32)
+    length, dim, hidden, depth = 64, 96, 192, 4
+    layers = 4 * dim * dim + 2 * dim * hidden
+    assert count_macs(model, example) == (
+        length * 3 * 16 * dim + depth * length * (layers + 2 * length * dim) + dim * 10
+    )
+    assert sum(p.numel() for p in model.parameters()) == 312_298
+    structure = trace(model, example)
+    widths = {group.name: group.width for group in structure.groups}
+    assert {widths[f"blocks.{i}.attention.qkv"] for i in range(depth)} == {3}  # heads
+    assert {widths[f"blocks.{i}.mlp.fc1"] for i in range(depth)} == {hidden}
+    assert len(structure.branches) == 2 * depth
+    keep = torch.ones(structure.units, dtype=torch.bool)
+    keep[structure.branches[3].unit] = False
+    for group in structure.groups:
+        if group.name != "patches":
+            keep[group.units[:1]] = False
+    smaller, off = remove_checked(model, structure, keep, example)
+    assert off < 1e-4
+    assert sum(p.numel() for p in smaller.parameters()) < 312_298 - 2 * dim * hidden
 
 
 @pytest.mark.parametrize("depth", [2, 21])
@@ -103,7 +129,7 @@ def test_convolutions_start_with_the_deviation_of_he_et_al():
     assert conv.weight.std().item() == pytest.approx((2 / (64 * 9)) ** 0.5, rel=0.02)
 
 
-@pytest.mark.parametrize("name", ["resnet20", "vgg16_bn"])
+@pytest.mark.parametrize("name", ["resnet20", "vgg16_bn", "vit_tiny_cifar"])
 def test_networks_can_be_traced_by_torch_fx(name):
     model = models.build(name, 10, seed=0).eval()
     torch.testing.assert_close(torch.fx.symbolic_trace(model)(IMAGES), model(IMAGES))
