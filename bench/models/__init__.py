@@ -1,4 +1,4 @@
-"""Networks by name: CIFAR ResNets, VGG-16-BN, a small vision transformer, any torchvision classification model, or a user's own factory.
+"""Networks by name: CIFAR ResNets, VGG-16-BN, a small vision transformer, torchvision's classifiers, a user's own factory.
 
 What a suite asks of them, whether a name is known, needs no torch.
 """
