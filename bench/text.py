@@ -25,9 +25,14 @@ def bounded(value: float, low: float, high: float, write: Callable[[float], str]
 
 
 def signed_points(points: float) -> str:
-    """`+0.12` or `−1.30`, with a real minus sign; what rounds to zero has no sign."""
-    text = f"{points:+.2f}".replace("-", "−")
-    return "0.00" if text[1:] == "0.00" else text
+    """`+0.12` or `−1.30`: points of per cent."""
+    return signed(points, 2)
+
+
+def signed(value: float, decimals: int) -> str:
+    """With a real minus sign; what rounds to zero has no sign."""
+    text = f"{value:+.{decimals}f}".replace("-", "−")
+    return text[1:] if float(text[1:]) == 0 else text
 
 
 def listed(items: list[str]) -> str:

@@ -21,8 +21,8 @@ FOLDERS = {
 ROOMS = {
     "methods": ("structure", "cost", "options", "budget", "base", "gating", "skipping", "*"),
     "bench": (
-        "errors", "foreign", "text", "terminal", "energy", "command", "machine", "data", "models", "records", "export",
-        "runtimes", "suite", "inference", "training", "verify", "plan", "run", "tune", "cli",
+        "errors", "foreign", "text", "terminal", "energy", "command", "machine", "data", "models", "records", "tasks",
+        "export", "runtimes", "suite", "inference", "training", "verify", "plan", "run", "tune", "cli",
     ),
     "plots": ("frame", "tables", "figures", "report"),
     "integrations": ("*",),

@@ -16,7 +16,8 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
         "--tolerance",
         type=_share,
         metavar="SHARE",
-        help="how much worse is no regression yet; 0.02 (the default): two points of accuracy, 2 %% of time and energy",
+        help="how much worse is no regression yet; 0.02 (the default): two points of a score in per cent, 2 %% of "
+        "another score, of time and of energy",
     )
 
 

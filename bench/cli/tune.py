@@ -12,6 +12,7 @@ from greenprune.bench import terminal
 from greenprune.bench.cli.arguments import data_of, jobs_argument, resolve_device, suite_arguments, suite_of
 from greenprune.bench.cli.place import at_place, place_arguments
 from greenprune.bench.errors import UserError, did_you_mean
+from greenprune.bench.records.score import figure_text
 from greenprune.bench.records.tuning import TUNE_FILE, Tuning
 from greenprune.bench.run.stop import stoppable
 from rich.console import Console
@@ -167,21 +168,22 @@ def show(tuning: Tuning, console: Console, candidates: int) -> None:
     table.add_column("#", justify="right")
     for name in tuning.space:
         table.add_column(name, justify="right")
-    for column in ("held-out\naccuracy, %", "kept, %"):
+    score = tuning.score
+    for column in (f"held-out\n{score.label}", "kept, %"):
         table.add_column(column, justify="right")
     table.add_column("")
-    for trial in sorted(tuning.trials, key=lambda t: (not t.eligible, -(t.holdout_accuracy or 0.0), t.number)):
+    for trial in tuning.ranked:
         note = "best" if trial is best else ("" if trial.eligible else f"{trial.status}: {trial.reason}")
         figures = (
-            "–" if value is None else f"{value * 100:.{decimals}f}"
-            for value, decimals in ((trial.holdout_accuracy, 2), (trial.kept, 1))
+            "–" if trial.holdout_score is None else figure_text(score.shown(trial.holdout_score), score.label),
+            "–" if trial.kept is None else f"{trial.kept * 100:.1f}",
         )
         values = (f"{trial.options.get(name, '–')}" for name in tuning.space)
         table.add_row(str(trial.number), *values, *figures, note)
     console.print(table)
     console.print(f"{len(tuning.trials)} of {candidates} choices tried. {spent(tuning)}", highlight=False)
-    if best is not None and best.holdout_accuracy is not None:
-        p, n = best.holdout_accuracy, tuning.holdout_images
+    if best is not None and best.holdout_score is not None and score.name == "accuracy" and score.share:
+        p, n = best.holdout_score, tuning.holdout_images
         error = 100 * math.sqrt(p * (1 - p) / n)
         console.print(
             f"{n:,} held-out images tell accuracies apart to about ±{error:.2f} points (one standard error); smaller "

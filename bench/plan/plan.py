@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from greenprune.bench import models
+from greenprune.bench.data.batches import evaluation_batches
 from greenprune.bench.data.data import Dataset
 from greenprune.bench.errors import UserError
 from greenprune.bench.foreign import shortened
@@ -24,8 +24,9 @@ from greenprune.bench.suite.recipe import Allowance
 from greenprune.bench.suite.settings import Settings
 from greenprune.bench.suite.suite import MethodEntry, Pair, Suite, for_folder
 from greenprune.bench.suite.views import View, is_equal, share_of_dense, steps_for
+from greenprune.bench.tasks.catalogue import make_task
 from greenprune.bench.training.ledger import refuse_small_allowances
-from greenprune.methods import count_macs, find, logits_of
+from greenprune.methods import count_macs, find
 from greenprune.methods.structure.macs import COUNTED
 
 ORDER_SEED = 0
@@ -91,6 +92,7 @@ def _of_pair(suite: Suite, pair: Pair, data: Dataset, device: str) -> list[Run]:
                     dataset=pair.dataset,
                     images=images,
                     model=pair.model,
+                    task=suite.task,
                     method=entry,
                     budget=budget,
                     tolerance=suite.tolerance,
@@ -202,7 +204,8 @@ def state(run: Run, folder: Path) -> State:
 
 def completed(settings: dict[str, Any]) -> dict[str, Any]:
     """Stored settings with what was added to `Settings` later, at its default: older records stay those of the same run."""
-    added = {name: field.default for name, field in Settings.model_fields.items() if not field.is_required()}
+    fields = Settings.model_fields.items()
+    added = {name: field.get_default() for name, field in fields if not field.is_required()}
     return added | settings
 
 
@@ -232,21 +235,22 @@ def estimate(suite: Suite, model_name: str, data: Dataset, device: str, timed_st
     target = torch.device(device)
     recipe = suite.training
     model = models.build(model_name, data.classes, seed=0).to(target)
-    batch = torch.randn(recipe.batch_size, *data.train.images.shape[1:], device=target)
+    task = make_task(suite.task.name, suite.task.options)
+    task.begin(target, data.classes)
+    batch, targets = next(
+        evaluation_batches(data.train, batch_size=recipe.batch_size, mean=data.mean, std=data.std, device=target)
+    )
     macs = count_macs(model, batch[:1])
     if recipe.channels_last:
         model, batch = (
             model.to(memory_format=torch.channels_last),
             batch.contiguous(memory_format=torch.channels_last),
         )  # type: ignore[call-overload]
-    labels = torch.zeros(recipe.batch_size, dtype=torch.long, device=target)
     autocast = autocast_for(target, recipe.precision)
     durations_s, busy_s = [], []
     for _ in range(timed_steps + 1):
         started_s, busy_before_s = time.perf_counter(), time.process_time()
-        with autocast():
-            logits = logits_of(model(batch))
-        F.cross_entropy(logits.float(), labels).backward()
+        task.step(model, batch, targets, recipe.label_smoothing, autocast)[0].backward()
         if target.type == "cuda":
             torch.cuda.synchronize()
         durations_s.append(time.perf_counter() - started_s)

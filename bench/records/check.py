@@ -1,6 +1,6 @@
 """What no run gives: figures of a finished record that contradict each other, or what they are figures of.
 
-    impossible(record)  # ["test_accuracy = 1.2: allowed is 0 to 1", ...]
+    impossible(record)  # ["test_score = 1.2: allowed is 0 to 1", ...]
 
 Each rule holds for every honest run, whatever the method, the machine and the network.
 """
@@ -40,14 +40,17 @@ def impossible(record: Record) -> list[str]:
 
 def _shares(record: Record) -> Iterator[str]:
     images = _table(record.settings, "images")
-    for name, part in (("train_accuracy", "train"), ("holdout_accuracy", "holdout"), ("test_accuracy", "test")):
-        value = getattr(record, name)
-        if value is None:
+    score = _known(record.score)
+    for part in ("train", "holdout", "test"):
+        name = f"{part}_score"
+        value, count = getattr(record, name), images.get(part)
+        if value is None or not score.share:
             continue
         yield from _between(name, value, 0, 1)
-        count = images.get(part)
-        if isinstance(count, int) and abs(value * count - round(value * count)) > EXACT * count:
+        if record.task == "classification" and isinstance(count, int) and abs(value * count - round(value * count)) > EXACT * count:
             yield f"{name} = {value}: is no number of {count} images"
+    if record.test_scores and record.test_scores.get(score.name) != record.test_score:
+        yield f"test_score = {record.test_score}: test_scores.{score.name} = {record.test_scores.get(score.name)}"
     if record.masked_max_abs_diff is not None:
         yield from _between("masked_max_abs_diff", record.masked_max_abs_diff, 0)
 
@@ -98,21 +101,21 @@ def _epochs(record: Record) -> Iterator[str]:
         where = f"epochs.{i}"
         if epoch.epoch != i + 1:
             yield f"{where}.epoch = {epoch.epoch}: it is the {i + 1}. of the list"
-        yield from _epoch(where, epoch)
+        yield from _epoch(where, epoch, _known(record.score).share)
     steps = _steps(record.settings)
     if steps is not None:
         expected = math.ceil(steps[0] / steps[1])
         if len(record.epochs) != expected:
             yield f"epochs: are {len(record.epochs)}, and its settings say {expected}"
-    if record.epochs and record.holdout_accuracy not in (None, record.epochs[-1].holdout_accuracy):
-        last = record.epochs[-1].holdout_accuracy
-        yield f"holdout_accuracy = {record.holdout_accuracy}: its last epoch says {last}"
+    if record.epochs and record.holdout_score not in (None, record.epochs[-1].holdout_score):
+        last = record.epochs[-1].holdout_score
+        yield f"holdout_score = {record.holdout_score}: its last epoch says {last}"
 
 
-def _epoch(where: str, epoch: Epoch) -> Iterator[str]:
-    for name in ("train_accuracy", "holdout_accuracy"):
+def _epoch(where: str, epoch: Epoch, share: bool) -> Iterator[str]:
+    for name in ("train_score", "holdout_score"):
         value = getattr(epoch, name)
-        if value is not None:
+        if value is not None and share:
             yield from _between(f"{where}.{name}", value, 0, 1)
     for name in ("loss", "learning_rate", "duration_s", "kept_macs"):
         yield from _between(f"{where}.{name}", getattr(epoch, name), 0)
@@ -157,7 +160,7 @@ def _ledger(record: Record) -> Iterator[str]:
             f"ledger: its phases took {ledger.forward_macs} forward multiply-accumulates, and the allowance is "
             f"{ledger.allowance_forward_macs}"
         )
-    dense = ledger.samples * cost.macs_dense
+    dense = ledger.samples * (cost.macs_dense + record.extra_macs)
     if record.method_name == "dense" and not _near(ledger.forward_macs, dense, 0.01):
         yield f"ledger: {ledger.forward_macs} forward multiply-accumulates are not those of {ledger.samples} samples"
     elif ledger.forward_macs > MOST_MACS * dense + MOST_BESIDE * cost.macs_dense:

@@ -10,6 +10,7 @@ from typing import Any, Literal, Self
 
 from greenprune.bench.energy.reading import Kind, Reading
 from greenprune.bench.records.identity import Identity
+from greenprune.bench.records.score import Score
 from greenprune.bench.records.stored import write_atomically as write_atomically  # where others look for it
 from greenprune.bench.records.stored import write_stored
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -18,8 +19,8 @@ SCHEMA_VERSION = 1
 RECORD_FILE = "record.json"
 MODEL_FILE = "model.safetensors"  # the network, beside it
 
-NEEDED_WHEN_DONE = ("valid", "cost", "ledger", "test_accuracy")
-"""What everything that reads a finished run relies on."""
+NEEDED_WHEN_DONE = ("valid", "cost", "ledger", "score", "test_score")
+"""What everything that reads a finished run relies on. An invalid one may be so because it has no score."""
 
 
 class Stored(BaseModel):
@@ -115,8 +116,8 @@ class Epoch(Stored):
     epoch: int  # from 1
     phase: str  # the method's name for what it was doing, e.g. "search", "train", "fine-tune"
     loss: float
-    train_accuracy: float  # fraction, on the augmented batches as they were trained
-    holdout_accuracy: float | None  # fraction, on the held-out tenth
+    train_score: float | None  # on the augmented batches as they were trained; None: not a finite number
+    holdout_score: float | None  # on the held-out tenth
     kept_macs: (
         float  # fraction of the dense MACs the network costs at the end of the epoch (expected, while gates are open)
     )
@@ -253,9 +254,12 @@ class Record(Stored):
     cost: Cost | None = None
     ledger: Ledger | None = None
     epochs: tuple[Epoch, ...] = ()
-    train_accuracy: float | None = None  # fractions; the last epoch counts
-    holdout_accuracy: float | None = None
-    test_accuracy: float | None = None  # evaluated once, after training
+    score: Score | None = None  # what the three below are, with their unit and direction
+    train_score: float | None = None  # the last epoch counts; None: not a finite number
+    holdout_score: float | None = None
+    test_score: float | None = None  # evaluated once, after training
+    test_scores: dict[str, float | None] = {}  # all scores of the task, the one above among them
+    extra_macs: int = Field(0, ge=0)  # that the task executes for each training image beside the network: a teacher's
     masked_max_abs_diff: float | None = None  # masked against removed network, max |delta logit| when it was removed
     energy: dict[str, Reading] = {}  # by phase: "training", "evaluation"; "redone" where it was interrupted
     interruptions: int = Field(0, ge=0)  # how often the run was ended and went on
@@ -275,9 +279,17 @@ class Record(Stored):
         """The data set and the network; runs of others are not compared with this one."""
         return str(self.settings.get("dataset", "")), str(self.settings.get("model", ""))
 
+    @property
+    def task(self) -> str:
+        """Its name."""
+        found = self.settings.get("task")
+        return str(found.get("name", "")) if isinstance(found, dict) else ""
+
     @model_validator(mode="after")
     def _done_is_complete(self) -> Self:
         missing = [name for name in NEEDED_WHEN_DONE if getattr(self, name) is None]
+        if self.valid is False and "test_score" in missing:
+            missing.remove("test_score")
         if self.status == "done" and missing:
             raise ValueError(f'status is "done", but {missing[0]} is missing')
         return self

@@ -5,6 +5,7 @@ Plain data: importable without torch, so that `plots/` can read it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
@@ -12,6 +13,7 @@ from typing import Any, Literal
 from greenprune.bench.energy.reading import Kind, Reading
 from greenprune.bench.errors import UserError
 from greenprune.bench.records.record import Ledger, Stored, write_atomically
+from greenprune.bench.records.score import Score
 from greenprune.bench.records.stored import read_json, why_broken
 from pydantic import ValidationError
 
@@ -33,7 +35,7 @@ class Trial(Stored):
     options: dict[str, Any]  # those that the search chooses
     status: Literal["done", "failed"]
     reason: str | None = None  # why it failed, or why its result is invalid
-    holdout_accuracy: float | None = None  # fraction, of the finished network on the held-out images
+    holdout_score: float | None = None  # of the finished network on the held-out images
     kept: float | None = (
         None  # achieved fraction of what the budget counts, on held-out images where it depends on them
     )
@@ -58,6 +60,7 @@ class Tuning(Stored):
     budget: float
     seed: int
     settings: dict[str, Any]  # of the trials, as in a record; options: the suite's own, kept by all trials
+    score: Score  # that decides
     holdout_images: int
     space: dict[str, tuple[Any, ...]]  # the values that options were chosen from
     machine: dict[str, Any]
@@ -71,9 +74,19 @@ class Tuning(Stored):
 
     @property
     def best(self) -> Trial | None:
-        """The eligible trial of highest accuracy on the held-out images, the earlier one of equals."""
-        found = [trial for trial in self.trials if trial.eligible and trial.holdout_accuracy is not None]
-        return max(found, key=lambda t: (t.holdout_accuracy or 0.0, -t.number), default=None)
+        """The eligible trial of the best score on the held-out images, the earlier one of equals."""
+        return next((trial for trial in self.ranked if trial.eligible and trial.holdout_score is not None), None)
+
+    @property
+    def ranked(self) -> list[Trial]:
+        """The eligible trials first, the best of them first; the earlier one of equals."""
+        sign = -1.0 if self.score.higher_is_better else 1.0
+
+        def place(trial: Trial) -> tuple[bool, float, int]:
+            score = math.inf if trial.holdout_score is None else sign * trial.holdout_score
+            return not trial.eligible, score, trial.number
+
+        return sorted(self.trials, key=place)
 
     @property
     def ledgers(self) -> list[Ledger]:

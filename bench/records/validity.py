@@ -40,7 +40,7 @@ def broken_rule(record: Record) -> str | None:
         (broken_budget(record.cost) if pruned else None)
         or unequal(record.masked_max_abs_diff)
         or (slower(record) if pruned else None)
-        or guessing(record.epochs, CLASSES.get(record.pair[0]))
+        or (guessing(record.epochs, CLASSES.get(record.pair[0])) if record.task == "classification" else None)
     )
 
 

@@ -7,6 +7,7 @@ from typing import Any
 from greenprune.bench.foreign import visible
 from greenprune.bench.plan.plan import Run
 from greenprune.bench.records.record import Record
+from greenprune.bench.records.score import Score
 from greenprune.bench.text import duration
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
@@ -83,15 +84,17 @@ class Bars:
 
 
 def describe(event: dict[str, Any]) -> str:
-    """A progress event in words: epoch, phase, loss, accuracy, kept cost, power, time left."""
+    """A progress event in words: epoch, phase, loss, score, kept cost, power, time left."""
+    score = Score.model_validate(event["score"])
     parts = [
         f"epoch {event['epoch']}/{event['epochs']}",
         event["phase"],
         f"loss {event['loss']:.3f}",
-        f"train {event['train_accuracy']:.1%}",
     ]
-    if event["holdout_accuracy"] is not None:
-        parts.append(f"held-out {event['holdout_accuracy']:.1%}")
+    for name in ("train", "held-out"):
+        value = event["train_score" if name == "train" else "holdout_score"]
+        if value is not None:
+            parts.append(f"{name} {score.text(value, 1 if score.share else None)}")
     parts.append(f"MACs {event['kept_macs']:.1%}")
     if event["power_w"] is not None:
         parts.append(f"{event['power_w']:.0f} W")
@@ -104,9 +107,10 @@ def verdict(record: Record) -> str:
     if record.failure is not None:
         return f"failed: {visible(record.failure.reason)}; the last output is in its record.json"
     assert record.cost is not None
-    assert record.test_accuracy is not None
+    assert record.score is not None
     valid = "" if record.valid else f"  INVALID: {record.invalid_reason}"
     redone = ""
     if record.interruptions and record.ledger is not None:
         redone = f"  redone: {record.ledger.redone_share:.1%} of the training"
-    return f"test accuracy {record.test_accuracy:.2%} at {record.cost.kept_macs:.1%} of the MACs{redone}{valid}"
+    figure = "unknown" if record.test_score is None else record.score.text(record.test_score)
+    return f"test {record.score.name} {figure} at {record.cost.kept_macs:.1%} of the MACs{redone}{valid}"

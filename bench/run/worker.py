@@ -160,11 +160,11 @@ def run(job: Job, emit: Emit) -> Record:
     keeper = keeper_of(job, identity)
     with metered(s) as (meter, caught):
         training = train_once(s, data, meter, emit, keeper)
-        method, trained = training.method, training.trained
+        method, task, trained = training.method, training.task, training.trained
         emit("evaluating")
         with meter.window("evaluation") as window:
-            tested = outputs_on(trained.model, data.test, data, device)
-            train_accuracy = evaluate(trained.model, data.train, data, device)
+            tested = outputs_on(trained.model, data.test, data, device, task)
+            train_score = evaluate(trained.model, data.train, data, device, task)
         dense = fresh_model(s, data.classes, device)
         images = next(images_of(data.test, data, s, 256))
         cost = measure_cost(s, method, trained.model, dense, images[:2], images_of(data.test, data, s, 1))
@@ -210,13 +210,17 @@ def run(job: Job, emit: Emit) -> Record:
         overrides=job.overrides,
         started_at=keeper.log.first_started_at,
         finished_at=datetime.now(UTC).isoformat(timespec="seconds"),
-        valid=True,  # as far as is known yet
+        valid=tested.problem is None,  # as far as is known yet
+        invalid_reason=tested.problem,
         cost=cost,
         ledger=trained.ledger.stored(),
         epochs=trained.epochs,
-        train_accuracy=train_accuracy,
-        holdout_accuracy=trained.epochs[-1].holdout_accuracy,
-        test_accuracy=tested.accuracy,
+        score=task.score,
+        train_score=train_score,
+        holdout_score=trained.epochs[-1].holdout_score,
+        test_score=tested.score,
+        test_scores=tested.scores,
+        extra_macs=task.extra_macs(images[:2]),
         masked_max_abs_diff=method.masked_max_abs_diff,
         energy=energy,
         interruptions=keeper.interruptions,
@@ -242,11 +246,11 @@ def run(job: Job, emit: Emit) -> Record:
         history=method.history(),
         warnings=(*beside(job), *training.notes, *shared, *dict.fromkeys(str(w.message) for w in caught)),
     )
-    if broken := tested.problem or broken_rule(record):
+    if record.valid and (broken := broken_rule(record)):
         record = record.model_copy(update={"valid": False, "invalid_reason": broken})
     write_record(record, folder)  # last: a complete record means that everything is there
     keeper.clear()
-    emit("done", test_accuracy=tested.accuracy, kept_macs=cost.kept_macs)
+    emit("done", test_score=tested.score, kept_macs=cost.kept_macs)
     return record
 
 
@@ -259,16 +263,16 @@ def trial(job: Job, emit: Emit) -> None:
     with metered(s) as (meter, _):
         training = train_once(s, data, meter, emit, keeper_of(job, identity))
         method, trained = training.method, training.trained
-        accuracy = evaluate(trained.model, data.holdout, data, device)
+        found = outputs_on(trained.model, data.holdout, data, device, training.task)
         example = next(images_of(data.holdout, data, s, 2))
         dense = fresh_model(s, data.classes, device)
         cost = measure_cost(s, method, trained.model, dense, example, images_of(data.holdout, data, s, 1))
     spent = Spent(ledger=trained.ledger.stored(), energy=trained.energy)
     emit(
         "trial",
-        holdout_accuracy=accuracy,
+        holdout_score=found.score,
         kept=method.predicted_cost if s.cost in MEASURED else cost.kept,  # a trial measures no inference
-        invalid_reason=None if s.cost in MEASURED else why_invalid(method, cost),
+        invalid_reason=found.problem or (None if s.cost in MEASURED else why_invalid(method, cost)),
         spent=spent.model_dump(mode="json"),
         warnings=[*beside(job), *training.notes],
     )

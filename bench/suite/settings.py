@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from greenprune.bench.suite.recipe import Allowance, Training
 from greenprune.bench.suite.suite import Measurement, MethodEntry
+from greenprune.bench.suite.task import TaskEntry
 from greenprune.bench.suite.views import View
 from greenprune.methods.cost.kinds import CostKind
 from pydantic import BaseModel, ConfigDict
@@ -17,6 +18,7 @@ class Settings(BaseModel):
     dataset: str
     images: dict[str, int]  # number of images in train, holdout, test
     model: str
+    task: TaskEntry = TaskEntry()
     method: MethodEntry
     budget: float
     tolerance: float

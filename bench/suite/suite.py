@@ -13,6 +13,7 @@ from greenprune.bench.data.names import DATASETS
 from greenprune.bench.energy.carbon import GridIntensity, check_country, grid_intensity
 from greenprune.bench.errors import UserError
 from greenprune.bench.suite.recipe import Allowance, Part, Running, Training, refused
+from greenprune.bench.suite.task import TaskEntry, TaskOfSuite, describe_in
 from greenprune.bench.suite.validation import REPEATED, shown
 from greenprune.bench.suite.views import View
 from greenprune.methods.catalogue import card, cards
@@ -223,6 +224,9 @@ class Suite(Part):
     model: Annotated[EachOnce[Annotated[str, AfterValidator(_model_is_known)]], WrapValidator(_alone)] = Field(
         description="network to prune, or several: resnet20, vgg16_bn, torchvision/<name>, or package.module:factory"
     )
+    task: TaskOfSuite = Field(
+        TaskEntry(), description="what is trained for: its loss, its scores, and how a batch is fed to the network"
+    )
     budgets: EachOnce[Budget] = Field(description="fractions of the dense network's cost to keep")
     cost: CostKind = Field(
         "macs",
@@ -382,6 +386,7 @@ def schema(references: Iterable[str] = ()) -> dict[str, Any]:
             "description": described["description"],
             "title": described["title"],
         }
+    describe_in(result)
     entry = definitions["MethodEntry"]
     described = entry["properties"]["name"].pop("description")
     entry["properties"]["name"] = {

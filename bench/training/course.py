@@ -6,6 +6,7 @@ number of its batches that are done. A source that draws otherwise has to add th
 
 from __future__ import annotations
 
+import math
 import random
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from greenprune.bench.records.record import Epoch
+from greenprune.bench.tasks.meter import Meter
 from greenprune.methods.structure.plain import StateError
 from torch import Tensor, nn
 
@@ -25,13 +27,14 @@ class Course:
         step: optimizer steps that are done.
         epoch: that is running, from 1.
         batch: of its batches so many are done.
-        loss_sum, correct: over these batches; scalars on the device.
+        loss_sum: over these batches, a scalar on the device.
+        meter: of the score on these batches, as they were trained on.
         epoch_s: seconds that these batches took before this process.
         history: of the epochs that are over.
     """
 
     loss_sum: Tensor
-    correct: Tensor
+    meter: Meter
     step: int = 0
     epoch: int = 1
     batch: int = 0
@@ -39,12 +42,19 @@ class Course:
     history: list[Epoch] = field(default_factory=list)
 
     @classmethod
-    def start(cls, device: torch.device) -> Course:
-        return cls(torch.zeros((), device=device), torch.zeros((), device=device))
+    def start(cls, device: torch.device, meter: Meter) -> Course:
+        return cls(torch.zeros((), device=device), meter)
+
+    @property
+    def score(self) -> float | None:
+        """On the batches of the running epoch; None where it is no finite number."""
+        value = self.meter.main()
+        return value if math.isfinite(value) else None
 
     def next_epoch(self) -> None:
         self.epoch, self.batch, self.epoch_s = self.epoch + 1, 0, 0.0
-        self.loss_sum, self.correct = torch.zeros_like(self.loss_sum), torch.zeros_like(self.correct)
+        self.loss_sum = torch.zeros_like(self.loss_sum)
+        self.meter.reset()
 
     def state(self, epoch_s: float) -> dict[str, Any]:
         """`epoch_s`: seconds that the batches of the running epoch took so far."""
@@ -53,14 +63,15 @@ class Course:
             "epoch": self.epoch,
             "batch": self.batch,
             "loss_sum": self.loss_sum,
-            "correct": self.correct,
+            "meter": self.meter.state(),
             "epoch_s": epoch_s,
             "history": [entry.model_dump(mode="json") for entry in self.history],
         }
 
     @classmethod
-    def restored(cls, state: dict[str, Any]) -> Course:
-        return cls(**state | {"history": [Epoch.model_validate(entry) for entry in state["history"]]})
+    def restored(cls, state: dict[str, Any], meter: Meter) -> Course:
+        meter.restore(state["meter"])
+        return cls(**state | {"meter": meter, "history": [Epoch.model_validate(entry) for entry in state["history"]]})
 
 
 def random_state(device: torch.device) -> dict[str, Any]:

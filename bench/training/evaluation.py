@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
 from greenprune.bench.data.batches import evaluation_batches
 from greenprune.bench.data.data import Dataset, Split
-from greenprune.methods import logits_of
+from greenprune.bench.tasks.task import Task
 from greenprune.methods.structure.modes import evaluating
 from torch import nn
 
@@ -16,35 +17,42 @@ EVALUATION_BATCH = 500
 
 @dataclass(frozen=True)
 class Outputs:
-    """Attributes: accuracy (fraction); problem: why the outputs are no logits of these classes, None where they are."""
+    """What was found on a split.
 
-    accuracy: float
+    Attributes:
+        scores: by name, in the order of the task's; None where one is not finite.
+        score: the main one.
+        problem: why the outputs are none of the task, or the main score is no number; None where all is well.
+    """
+
+    scores: dict[str, float | None]
+    score: float | None
     problem: str | None
 
 
-def evaluate(model: nn.Module, split: Split, data: Dataset, device: torch.device) -> float:
-    """Accuracy (fraction) on `split`; see `outputs_on`."""
-    return outputs_on(model, split, data, device).accuracy
-
-
 @torch.no_grad()
-def outputs_on(model: nn.Module, split: Split, data: Dataset, device: torch.device) -> Outputs:
+def outputs_on(model: nn.Module, split: Split, data: Dataset, device: torch.device, task: Task) -> Outputs:
     """Look at all images of `split` in float32 and eval mode, so that anybody who loads the model finds the same.
 
     The modules are left in the mode they were in.
     """
-    correct, bad = torch.zeros((), dtype=torch.long, device=device), torch.zeros((), dtype=torch.long, device=device)
-    problem = None
+    bad = torch.zeros((), dtype=torch.long, device=device)
+    meter = task.meter(data.classes, device)
     with evaluating(model):
         for x, y in evaluation_batches(split, batch_size=EVALUATION_BATCH, mean=data.mean, std=data.std, device=device):
-            logits = logits_of(model(x))
-            if tuple(logits.shape) != (len(x), data.classes):
-                problem = (
-                    f"its outputs are of the shape {tuple(logits.shape)} for {len(x)} images of {data.classes} classes"
-                )
-                break
-            bad += (~logits.isfinite()).any(1).sum()
-            correct += (logits.argmax(1) == y).sum()
-    if problem is None and int(bad):
-        problem = f"its outputs for {int(bad):,} of {len(split):,} images are not finite"
-    return Outputs(int(correct) / len(split.labels), problem)
+            outputs = task.outputs(task.feed(model, x))
+            if wrong := task.wrong_outputs(outputs, x, data.classes):
+                return Outputs({}, None, f"its outputs {wrong}")
+            bad += (~outputs.isfinite()).flatten(1).any(1).sum()
+            meter.update(outputs, y)
+    if int(bad):
+        return Outputs({}, None, f"its outputs for {int(bad):,} of {len(split):,} images are not finite")
+    found = {name: value if math.isfinite(value) else None for name, value in meter.scores().items()}
+    score = found[task.score.name]
+    problem = None if score is not None else f"its {task.score.name} on {len(split):,} images is not a finite number"
+    return Outputs(found, score, problem)
+
+
+def evaluate(model: nn.Module, split: Split, data: Dataset, device: torch.device, task: Task) -> float | None:
+    """The task's main score on `split`; None where it is no finite number, see `outputs_on`."""
+    return outputs_on(model, split, data, device, task).score

@@ -27,7 +27,7 @@ _ONE_AT_A_TIME = threading.Lock()
 """A launcher of several runs asks from several threads: torch.fx changes how modules of all threads are called, and Python
 3.11 does not parse files in two threads at once (`SystemError: AST constructor recursion depth mismatch`)."""
 
-ROOMS = ("data", "models", "suite", "training")
+ROOMS = ("data", "models", "suite", "tasks", "training")
 """Those of `bench` that a training is made in."""
 
 

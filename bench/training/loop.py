@@ -11,7 +11,6 @@ from itertools import islice
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from greenprune.bench.data.batches import Batches, evaluation_batches
 from greenprune.bench.data.data import Dataset
 from greenprune.bench.energy import EnergyMeter, Reading
@@ -19,6 +18,8 @@ from greenprune.bench.energy.total import add_readings
 from greenprune.bench.machine.precision import autocast_for
 from greenprune.bench.records.record import Epoch
 from greenprune.bench.suite.recipe import Allowance, Training
+from greenprune.bench.tasks.meter import Meter
+from greenprune.bench.tasks.task import Task
 from greenprune.bench.training.course import (
     Course,
     network_state,
@@ -34,7 +35,7 @@ from greenprune.bench.training.keeper import Keeper
 from greenprune.bench.training.ledger import Ledger
 from greenprune.bench.training.optimizers import make_optimizer
 from greenprune.bench.training.schedule import cycles, phase_at, rate_at
-from greenprune.methods import MacMeter, Method, count_macs, logits_of
+from greenprune.methods import MacMeter, Method, count_macs
 from greenprune.methods.structure.plain import StateError
 from torch import Tensor, nn
 
@@ -54,8 +55,8 @@ class Progress:
     steps: int
     phase: str
     loss: float
-    train_accuracy: float
-    holdout_accuracy: float | None
+    train_score: float | None
+    holdout_score: float | None
     kept_macs: float
     power_w: float | None
     seconds_left: float
@@ -77,6 +78,7 @@ def train(
     model: nn.Module,
     data: Dataset,
     batches: Batches,
+    task: Task,
     recipe: Training,
     device: torch.device,
     meter: EnergyMeter,
@@ -95,6 +97,7 @@ def train(
         method: whose hooks are called. Its last epoch may be a part of one.
         model: the dense network, on `device`, in its memory format.
         batches: the training batches; the same for every method at equal seed.
+        task: what is trained for; it has begun.
         report: called about twice a second and at the end of each epoch.
         allowance: what the training may spend; by default the images of its steps.
         keeper: saves the training now and then.
@@ -114,14 +117,16 @@ def train(
     images, _ = next(batches.epoch(0))
     example = images[:2]
     dense_macs = count_macs(model, example)
+    extra_macs = task.extra_macs(example)
     steps_per_epoch, steps = len(batches), method.steps
     epochs = math.ceil(steps / steps_per_epoch)
     phases = method.phases(method.options)
     rates = cycles(phases, steps, recipe.learning_rate, round(recipe.warmup_epochs * steps_per_epoch))
     autocast = autocast_for(device, recipe.precision)
-    ledger = open_ledger(allowance, steps, recipe.epochs * steps_per_epoch, batches.batch_size, dense_macs)
+    ledger = open_ledger(allowance, steps, recipe.epochs * steps_per_epoch, batches.batch_size, dense_macs + extra_macs)
     random_at_start = random_state(device) if state is None else state["random_at_start"]
     energies = Energies(state)
+    scored = task.meter(data.classes, device, training=True)
 
     def kept_macs() -> float:
         kept = method.kept_cost()
@@ -161,11 +166,11 @@ def train(
         lost = keeper.goes_on_from(state)
         with meter.window("redone") as again, MacMeter() as macs:
             network = method.prepare(model, example)
-            course, optimizer = take_on(state, method, network, recipe)
+            course, optimizer = take_on(state, method, network, recipe, scored)
         set_random_state(state["random"], device)
         ledger.restore(state["ledger"])
     else:
-        course = Course.start(device)
+        course = Course.start(device, scored)
         lost = [] if keeper is None else keeper.goes_on_from(None)
     with meter.window("training") as window:
         ledger.resume_clock()
@@ -203,9 +208,7 @@ def train(
                     group["lr"] = rate * group["learning_rate_scale"]
 
                 with MacMeter() as macs:  # of the whole step: a method may execute something in any of its hooks
-                    with autocast():
-                        logits = logits_of(network(x))
-                    task_loss = F.cross_entropy(logits.float(), y, label_smoothing=recipe.label_smoothing)
+                    task_loss, outputs = task.step(network, x, y, recipe.label_smoothing, autocast)
                     loss = task_loss + method.penalty()
                     loss.backward()
                     method.after_backward()
@@ -217,7 +220,7 @@ def train(
                 course.step += 1
                 course.batch += 1
                 course.loss_sum += task_loss.detach()
-                course.correct += (logits.detach().argmax(1) == y).sum()
+                course.meter.update(outputs, y)
                 if keeper is not None and (keeper.due() or course.step == steps):
                     ledger.charge_energy(phase, stretch.end())
                     with paused():
@@ -232,9 +235,8 @@ def train(
                 now_s = time.perf_counter()
                 if now_s - reported_s > 0.5:
                     reported_s = now_s
-                    seen = course.batch * batches.batch_size
-                    last = course.history[-1].holdout_accuracy if course.history else None
-                    means = (float(course.loss_sum) / course.batch, float(course.correct) / seen, last)
+                    last = course.history[-1].holdout_score if course.history else None
+                    means = (float(course.loss_sum) / course.batch, course.score, last)
                     numbers = (*means, kept, meter.power_w(), seconds_left())
                     report(Progress(False, course.epoch, epochs, course.step, steps, phase, *numbers))
 
@@ -245,13 +247,13 @@ def train(
             epoch_s = time.perf_counter() - epoch_started_s + course.epoch_s
             with paused():
                 kept = kept_macs()
-                accuracy = evaluate(network, data.holdout, data, device)
+                score = evaluate(network, data.holdout, data, device, task)
                 entry = Epoch(
                     epoch=course.epoch,
                     phase=phase,
                     loss=float(course.loss_sum) / in_epoch,
-                    train_accuracy=float(course.correct) / (in_epoch * batches.batch_size),
-                    holdout_accuracy=accuracy,
+                    train_score=course.score,
+                    holdout_score=score,
                     kept_macs=kept,
                     learning_rate=rate_at(rates, course.step - 1, recipe.schedule),
                     duration_s=round(epoch_s, 3),
@@ -259,7 +261,7 @@ def train(
                 if not math.isfinite(entry.loss):
                     raise DivergedError(f"the loss of epoch {course.epoch} is {entry.loss}: lower the learning rate")
                 course.history.append(entry)
-                numbers = (entry.loss, entry.train_accuracy, accuracy, kept, meter.power_w(), seconds_left())
+                numbers = (entry.loss, entry.train_score, score, kept, meter.power_w(), seconds_left())
                 report(Progress(True, course.epoch, epochs, course.step, steps, phase, *numbers))
             course.next_epoch()
             ledger.resume_clock()
@@ -272,7 +274,7 @@ def train(
 
 
 def take_on(
-    state: dict[str, Any], method: Method, network: nn.Module, recipe: Training
+    state: dict[str, Any], method: Method, network: nn.Module, recipe: Training, meter: Meter
 ) -> tuple[Course, torch.optim.Optimizer]:
     """Bring a prepared method and its network to where a checkpoint was taken.
 
@@ -284,7 +286,7 @@ def take_on(
         restore_network(network, state["network"])
         optimizer = make_optimizer(restored_groups(state["optimizer"], network), recipe)
         restore_optimizer(optimizer, state["optimizer"], network)
-        return Course.restored(state["course"]), optimizer
+        return Course.restored(state["course"], meter), optimizer
     except (AttributeError, KeyError, TypeError, ValueError) as e:
         raise StateError(f"it does not fit ({type(e).__name__}: {str(e).splitlines()[0] if str(e) else ''})") from None
 

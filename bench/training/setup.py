@@ -20,6 +20,8 @@ from greenprune.bench.inference import calibration
 from greenprune.bench.inference.kept import Kept
 from greenprune.bench.machine.contention import contention, usage
 from greenprune.bench.suite.settings import Settings
+from greenprune.bench.tasks.catalogue import make_task
+from greenprune.bench.tasks.task import Task
 from greenprune.bench.training.identity import place
 from greenprune.bench.training.keeper import Keeper
 from greenprune.bench.training.loop import Trained, train
@@ -42,6 +44,7 @@ class Training:
     """
 
     method: Method
+    task: Task
     trained: Trained
     calibration: Kept | None
     checks: tuple[CrossCheck, ...]
@@ -71,12 +74,14 @@ def train_once(s: Settings, data: Dataset, meter: EnergyMeter, emit: Emit, keepe
     )
     if device.type == "cuda":
         meter.measure_idle()
+    task = make_task(s.task.name, s.task.options)
+    task.begin(device, data.classes)
     for state in keeper.found:
         try:
-            return _train_from(state, s, data, batches, meter, emit, keeper)
+            return _train_from(state, s, data, batches, task, meter, emit, keeper)
         except StateError as e:
             keeper.said.append(f"checkpoint {state['number']} is not used: {e}")
-    return _train_from(None, s, data, batches, meter, emit, keeper)
+    return _train_from(None, s, data, batches, task, meter, emit, keeper)
 
 
 def _train_from(
@@ -84,6 +89,7 @@ def _train_from(
     s: Settings,
     data: Dataset,
     batches: Batches,
+    task: Task,
     meter: EnergyMeter,
     emit: Emit,
     keeper: Keeper,
@@ -132,14 +138,14 @@ def _train_from(
     country, gpus = s.measurement.country, device.type == "cuda"
     with crosschecked(s.measurement.crosscheck, meter, country=country, gpus=gpus) as checks:
         trained = train(
-            method, model, data, batches, s.training, device, meter,
-            report=lambda progress: emit("progress", **dataclasses.asdict(progress)),
+            method, model, data, batches, task, s.training, device, meter,
+            report=lambda progress: emit("progress", score=task.score.model_dump(), **dataclasses.asdict(progress)),
             allowance=s.allowance, keeper=keeper, state=state, others=others,
         )  # fmt: skip
     said = [*earlier.notes, *notes(), *keeper.said]
     if state is not None and checks:
         said.append("the other energy meters saw the training after its last interruption alone")
-    return Training(method, trained, found, tuple(checks), (*data.notes, *dict.fromkeys(said)))
+    return Training(method, task, trained, found, tuple(checks), (*data.notes, *dict.fromkeys(said)))
 
 
 class Earlier:

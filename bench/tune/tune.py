@@ -23,6 +23,7 @@ from greenprune.bench.machine.machine import describe_machine
 from greenprune.bench.plan.plan import Run, completed
 from greenprune.bench.records.folder import make_writable
 from greenprune.bench.records.identity import differences
+from greenprune.bench.records.score import Score
 from greenprune.bench.records.tuning import TUNE_FILE, Trial, Tuning, read_tuning, write_tuning
 from greenprune.bench.run.job import Job
 from greenprune.bench.run.launch import Display, full_disk
@@ -30,6 +31,7 @@ from greenprune.bench.run.process import Workers, exit_reason, in_parallel
 from greenprune.bench.suite.recipe import Running
 from greenprune.bench.suite.settings import Settings
 from greenprune.bench.suite.suite import MethodEntry, Suite
+from greenprune.bench.tasks.catalogue import make_task
 from greenprune.bench.training.ledger import refuse_small_allowances
 from greenprune.methods import find
 from pydantic import ValidationError
@@ -114,6 +116,7 @@ def start(suite: str, entry: MethodEntry, settings: Settings, folder: Path, comm
         budget=settings.budget,
         seed=settings.seed,
         settings=wanted,
+        score=make_task(settings.task.name, settings.task.options).score,
         holdout_images=settings.images["holdout"],
         space=space,
         machine=describe_machine(torch.device(settings.device)),
@@ -163,7 +166,7 @@ def tune(
         run = Run(f"trial {number}", settings.model_copy(update={"method": with_choice(entry, choice)}))
         display.start(run, place + 1, len(todo))
         trial = run_trial(run, number, choice, folder, workers, data_root, display, cores, len(shares), running)
-        display.finish(run, said(trial))
+        display.finish(run, said(trial, tuning.score))
         with lock:
             trials = sorted((*tuning.trials, trial), key=lambda t: t.number)
             tuning = tuning.model_copy(update={"trials": tuple(trials)})
@@ -203,7 +206,7 @@ def run_trial(
             options=choice,
             status="done",
             reason=result["invalid_reason"],
-            holdout_accuracy=result["holdout_accuracy"],
+            holdout_score=result["holdout_score"],
             kept=result["kept"],
             spent=result["spent"],
             duration_s=duration_s,
@@ -220,13 +223,13 @@ def run_trial(
     )
 
 
-def said(trial: Trial) -> str:
+def said(trial: Trial, score: Score) -> str:
     """One line on a trial."""
     if trial.status == "failed":
         return f"failed: {trial.reason}"
-    assert trial.holdout_accuracy is not None
+    figure = "no number" if trial.holdout_score is None else score.text(trial.holdout_score)
     valid = f"  INVALID: {trial.reason}" if trial.reason else ""
-    return f"held-out accuracy {trial.holdout_accuracy:.2%} with {toml_table(trial.options)}{valid}"
+    return f"held-out {score.name} {figure} with {toml_table(trial.options)}{valid}"
 
 
 def toml_table(options: Choice) -> str:

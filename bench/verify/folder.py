@@ -19,7 +19,7 @@ from greenprune.bench.records.record import MODEL_FILE, RECORD_FILE, Record
 from greenprune.bench.verify.row import Cell, Row
 from greenprune.bench.verify.run import Means, check_run
 
-SHARED = ("images", "tolerance", "training", "measurement", "device")
+SHARED = ("task", "images", "tolerance", "training", "measurement", "device")
 """Settings in which all runs of a data set and network in one folder agree."""
 
 
@@ -167,7 +167,7 @@ def _together(suite: Path, records: dict[str, Record]) -> list[Row]:
     rows = []
     for path in joint_files(suite):
         row = Row(
-            f"{suite.name}/{path.name}", dict.fromkeys(("weights", "MACs", "parameters", "accuracy"), Cell("absent"))
+            f"{suite.name}/{path.name}", dict.fromkeys(("weights", "MACs", "parameters", "score"), Cell("absent"))
         )
         rows.append(row)
         try:

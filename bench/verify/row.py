@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-COLUMNS = ("record", "checksum", "weights", "MACs", "parameters", "accuracy", "identity")
+COLUMNS = ("record", "checksum", "weights", "MACs", "parameters", "score", "identity")
 
 State = Literal["ok", "wrong", "absent"]
 

@@ -20,10 +20,13 @@ from greenprune.bench.records.check import impossible
 from greenprune.bench.records.identity import Identity, differing, read_begun
 from greenprune.bench.records.load import changed_files
 from greenprune.bench.records.record import MODEL_FILE, RECORD_FILE, SCHEMA_VERSION, Cost, Record
+from greenprune.bench.records.score import Score
 from greenprune.bench.records.store import load_model
 from greenprune.bench.records.stored import read_unbelieved
 from greenprune.bench.records.validity import broken_rule
-from greenprune.bench.training.evaluation import outputs_on
+from greenprune.bench.tasks import catalogue
+from greenprune.bench.tasks.task import Task
+from greenprune.bench.training.evaluation import Outputs, outputs_on
 from greenprune.bench.training.identity import method_hash_of, network_hashes, processor_of
 from greenprune.bench.verify.reload import logits_from
 from greenprune.bench.verify.row import Cell, Row
@@ -35,8 +38,8 @@ CPU = torch.device("cpu")
 NO_NETWORK = "no network is stored"
 NOT_LOADED = "no network to look at"
 
-ACCURACY_TOLERANCE = 5e-4
-"""Fraction of the test images, of which another processor may classify some otherwise; one image in any case."""
+SCORE_TOLERANCE = 5e-4
+"""Share of a score by which another processor may compute it otherwise; of a share itself, and one image in any case."""
 
 UNTRUSTED = "needs code of its own, {name}: where you know it, say --trust"
 
@@ -56,6 +59,17 @@ class Means:
     def refuses(self, name: str) -> str | None:
         """Why what a record calls `name` is not looked at, or None."""
         return UNTRUSTED.format(name=shortened(name)) if is_users_own(name) and not self.trust else None
+
+    def task_of(self, record: Record) -> Task | str:
+        """The task of a record, or why it cannot be had."""
+        stated = record.settings.get("task")
+        options = stated.get("options") if isinstance(stated, dict) else None
+        if catalogue.is_users_own(record.task) and not self.trust:
+            return UNTRUSTED.format(name=shortened(record.task))
+        try:
+            return catalogue.make_task(record.task, options)
+        except UserError as e:
+            return str(e)
 
 
 def check_run(folder: Path, name: str, means: Means) -> tuple[Row, Record | None]:
@@ -79,7 +93,7 @@ def check_run(folder: Path, name: str, means: Means) -> tuple[Row, Record | None
     _files(row, record, folder)
     network = _network(row, record, folder, means)
     _counts(row, record, network, means)
-    _accuracy(row, record, network, means)
+    _score(row, record, network, means)
     _identity(row, record, folder, means)
     return row, record
 
@@ -165,24 +179,42 @@ def _unequal(what: str, found: int, stated: int) -> list[str]:
     return [] if found == stated else [f"{what} {found:,}, and the record says {stated:,}"]
 
 
-def _accuracy(row: Row, record: Record, network: nn.Module | None, means: Means) -> None:
+def _score(row: Row, record: Record, network: nn.Module | None, means: Means) -> None:
     if network is None:
-        row.put("accuracy", [], Cell("absent", NOT_LOADED))
+        row.put("score", [], Cell("absent", NOT_LOADED))
         return
+    task = means.task_of(record)
     data = means.data_of(record)
-    if isinstance(data, str):
-        row.put("accuracy", [], Cell("absent", data))
-        return
+    for absent in (data, task):
+        if isinstance(absent, str):
+            row.put("score", [], Cell("absent", absent))
+            return
+    assert not isinstance(data, str)
+    assert not isinstance(task, str)
     try:
-        found = outputs_on(network, data.test, data, CPU)
+        found = outputs_on(network, data.test, data, CPU, task)
     except (RuntimeError, ValueError) as e:  # a stranger's network
-        row.put("accuracy", [" ".join(str(e).split())], Cell("ok"))
+        row.put("score", [" ".join(str(e).split())], Cell("ok"))
         return
-    stated, count = record.test_accuracy or 0.0, len(data.test)
-    wrong = [found.problem] if found.problem else []
-    if abs(found.accuracy - stated) * count > max(1.0, ACCURACY_TOLERANCE * count) + 1e-6:
-        wrong.append(f"on the test images it has {found.accuracy:.4f}, and the record says {stated:.4f}")
-    row.put("accuracy", wrong, Cell("ok", f"{found.accuracy:.4f} on {count:,} images"))
+    row.put("score", _differing(record, found, task.score, len(data.test)), Cell("ok", _said(found, len(data.test))))
+
+
+def _differing(record: Record, found: Outputs, score: Score, count: int) -> list[str]:
+    """What is wrong with the record's score on `count` test images, of which `found` is what they give here."""
+    if record.score != score:
+        return [f"its task is judged by {score.label}, and the record says {record.score and record.score.label}"]
+    stated = record.test_score
+    if found.score is None or stated is None:
+        agree = found.score is None and stated is None and not record.valid
+        return [] if agree else [found.problem or "it has a score, and the record has none"]
+    allowed = max(1.0 / count, SCORE_TOLERANCE) if score.share else SCORE_TOLERANCE * max(abs(stated), abs(found.score))
+    if abs(found.score - stated) > allowed + 1e-6 / count:
+        return [f"on the test images it has {found.score:.4f}, and the record says {stated:.4f}"]
+    return []
+
+
+def _said(found: Outputs, count: int) -> str:
+    return "no score" if found.score is None else f"{found.score:.4f} on {count:,} images"
 
 
 def _identity(row: Row, record: Record, folder: Path, means: Means) -> None:

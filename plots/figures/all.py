@@ -12,16 +12,6 @@ from io import BytesIO
 from typing import Literal
 
 import matplotlib as mpl
-from greenprune.plots.figures.accuracy import (
-    accuracy_against_inference_energy,
-    accuracy_against_macs,
-    accuracy_against_training_energy,
-    accuracy_in_words,
-    inference_energy_in_words,
-    inference_kinds,
-    training_energy_in_words,
-    training_kinds,
-)
 from greenprune.plots.figures.breakeven import break_even_in_words, energy_break_even, has_break_even
 from greenprune.plots.figures.budget import (
     budget_achieved,
@@ -49,6 +39,16 @@ from greenprune.plots.figures.histograms import (
     scales_in_words,
 )
 from greenprune.plots.figures.power import has_power, power_in_words, power_over_time
+from greenprune.plots.figures.score import (
+    inference_energy_in_words,
+    inference_kinds,
+    score_against_inference_energy,
+    score_against_macs,
+    score_against_training_energy,
+    score_in_words,
+    training_energy_in_words,
+    training_kinds,
+)
 from greenprune.plots.figures.style import RC
 from greenprune.plots.frame.frame import Results
 from matplotlib.figure import Figure
@@ -81,18 +81,19 @@ class FigureSpec:
 
 FIGURES = (
     FigureSpec(
-        "accuracy_against_macs",
-        "Accuracy against kept MACs",
-        accuracy_against_macs,
-        accuracy_in_words,
+        "score_against_macs",
+        "Score against kept MACs",
+        score_against_macs,
+        score_in_words,
         "Small points are runs, large ones the mean over seeds with its standard deviation; lines connect the budgets "
-        "of a method. The dashed line is the dense network, the band its standard deviation. Up and to the left "
-        "is better; networks on the yellow band (the Pareto front) are beaten by no other one in both.",
+        "of a method. The dashed line is the dense network, the band its standard deviation. Left is cheaper; "
+        "up is better, or down where the axis says so; networks on the yellow band (the Pareto front) are beaten by no "
+        "other one in both.",
     ),
     FigureSpec(
-        "accuracy_against_inference_energy",
-        "Accuracy against the energy of inference",
-        accuracy_against_inference_energy,
+        "score_against_inference_energy",
+        "Score against the energy of inference",
+        score_against_inference_energy,
         inference_energy_in_words,
         "As above, against the joules of inference as a multiple of the dense network's, which took turns with each "
         "pruned network in one process. Error bars: standard deviation over seeds; for a single run the 95 % interval "
@@ -100,9 +101,9 @@ FIGURES = (
         lambda results: bool(inference_kinds(results)),
     ),
     FigureSpec(
-        "accuracy_against_training_energy",
-        "Accuracy against the energy of training",
-        accuracy_against_training_energy,
+        "score_against_training_energy",
+        "Score against the energy of training",
+        score_against_training_energy,
         training_energy_in_words,
         "As above, against the joules of the whole training, all phases together. Error bars are the spread over "
         "seeds; the bounds of the figures themselves are in the table and in the next figure.",

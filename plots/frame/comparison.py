@@ -37,8 +37,11 @@ def comparison(results: Results) -> pd.DataFrame:
     `x_low` and `x_high` are the means of them. A figure that a run of the row lacks is NaN for the whole row: a mean
     over some of the runs would look like a mean over all of them.
 
-    `difference_to_dense_points_*` and `*_ratio_*` are taken seed by seed against the valid dense run of the same seed
-    (`pairs` of them); `difference_to_dense_points_low` and `_high` are the 95 % interval of the paired mean
+    `test_score_*` and `difference_to_dense_*` are in the unit of the column `score` (of per cent the difference is in
+    points), and better in the direction of `higher_is_better`.
+
+    `difference_to_dense_*` and `*_ratio_*` are taken seed by seed against the valid dense run of the same seed
+    (`pairs` of them); `difference_to_dense_low` and `_high` are the 95 % interval of the paired mean
     difference (Student's t). Inference ratios come from the side-by-side measurement within each run, and so do the
     joules of the dense network beside it (`*_dense_energy_*`): joules of different runs were measured at different
     times, on a machine that may have been differently busy.
@@ -96,7 +99,8 @@ def _rows(part: Results) -> Iterator[dict[str, Any]]:
         row |= _over_seeds("kept_percent", by_seed["kept"] * 100)
         row |= _over_seeds("kept_macs_percent", by_seed["kept_macs"] * 100)
         row |= _over_seeds("kept_params_percent", by_seed["kept_params"] * 100)
-        row |= _over_seeds("test_accuracy_percent", by_seed["test_accuracy"] * 100)
+        row |= {"higher_is_better": bool(group["higher_is_better"].iloc[0])}
+        row |= _over_seeds("test_score", by_seed["test_score"])
         row |= _against_dense(by_seed, dense)
         for kind in KINDS:
             name = f"train_energy_{kind}_j"
@@ -110,11 +114,11 @@ def _rows(part: Results) -> Iterator[dict[str, Any]]:
 
 
 def _against_dense(by_seed: pd.DataFrame, dense: pd.DataFrame) -> dict[str, Any]:
-    """Accuracy difference and training ratios to the dense runs of the same seeds; both frames indexed by seed."""
+    """Difference of the score and training ratios to the dense runs of the same seeds; both frames indexed by seed."""
     pairs = by_seed.index.intersection(dense.index)
     ours, reference = by_seed.loc[pairs], dense.loc[pairs]
-    name = "difference_to_dense_points"
-    difference = (ours["test_accuracy"] - reference["test_accuracy"]) * 100
+    name = "difference_to_dense"
+    difference = ours["test_score"] - reference["test_score"]
     row = {"pairs": len(pairs), **_over_seeds(name, difference)}
     half_width = UNKNOWN
     if len(pairs) > 1:

@@ -29,7 +29,7 @@ from greenprune.plots.frame.views import Found, in_views, view_of
 LONGEST_NAME = 200
 """Of a suite, a run or a method in a record; a suite allows less."""
 
-GROUP_COLUMNS = ("folder", "suite", "dataset", "model", "machine", "view")
+GROUP_COLUMNS = ("folder", "suite", "dataset", "model", "machine", "view", "score")
 """Runs are compared with one another only where all of these agree."""
 
 
@@ -51,6 +51,7 @@ RUN_COLUMNS: dict[str, str] = {
     "model": "the dense network",
     "machine": "label of the machine: GPU if used, CPU, cores, threads",
     "view": "what all trainings have in common: equal images, equal training MACs or equal training energy",
+    "score": "what networks are judged by, with its unit: accuracy, %",
     "comparison": "what to call it: the suite, and of data set, network and view what tells it from its others",
     "key": "name of the run's folder within the suite",
     "method": "the method's label within the suite",
@@ -66,9 +67,10 @@ RUN_COLUMNS: dict[str, str] = {
     "params": "number of parameters",
     "macs_dense": "macs of the dense network",
     "params_dense": "params of the dense network",
-    "train_accuracy": "fraction, last epoch, on the augmented training images",
-    "holdout_accuracy": "fraction, last epoch, on the held-out part of the training set",
-    "test_accuracy": "fraction, evaluated once, after training",
+    "higher_is_better": "of the score",
+    "train_score": "in the unit of the score, last epoch, on the training images",
+    "holdout_score": "the same, on the held-out part of the training set",
+    "test_score": "the same, evaluated once, after training",
     "allowance_samples": "training samples the run was allowed, all phases together",
     "train_samples": "training samples seen in all phases together",
     "train_forward_macs": "multiply-accumulates of all forward passes in training",
@@ -307,6 +309,6 @@ def _frame(rows: list[dict[str, Any]], columns: dict[str, str]) -> pd.DataFrame:
         "torch_version",
     }
     for name in frame.columns:
-        if name not in text and name not in ("valid", "together"):
+        if name not in text and name not in ("valid", "together", "higher_is_better"):
             frame[name] = pd.to_numeric(frame[name])
     return frame

@@ -22,9 +22,10 @@ def machine_label(machine: dict[str, Any]) -> str:
 
 
 def run_row(folder: str, record: Record) -> dict[str, Any]:
-    cost, ledger = record.cost, record.ledger
-    assert cost is not None  # a Record that is done has both; for the type checker
+    cost, ledger, score = record.cost, record.ledger, record.score
+    assert cost is not None  # a Record that is done has all three; for the type checker
     assert ledger is not None
+    assert score is not None
     row: dict[str, Any] = {
         "folder": folder,
         "suite": record.suite,
@@ -45,9 +46,12 @@ def run_row(folder: str, record: Record) -> dict[str, Any]:
         "params": cost.params,
         "macs_dense": cost.macs_dense,
         "params_dense": cost.params_dense,
-        "train_accuracy": record.train_accuracy,
-        "holdout_accuracy": record.holdout_accuracy,
-        "test_accuracy": record.test_accuracy,
+        "score": score.label,
+        "higher_is_better": score.higher_is_better,
+        **{
+            name: None if (value := getattr(record, name)) is None else score.shown(value)
+            for name in ("train_score", "holdout_score", "test_score")
+        },
         "allowance_samples": ledger.allowance_samples,
         "train_samples": ledger.samples,
         "train_forward_macs": ledger.forward_macs,

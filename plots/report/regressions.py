@@ -3,7 +3,7 @@
 Runs belong together when suite, data set, network, method, budget and seed agree. Of each method and budget the pairs
 are taken together:
 
-- accuracy: mean difference in points, with its 95 % interval over seeds (Student's t, two seeds or more);
+- the score: mean difference, with its 95 % interval over seeds (Student's t, two seeds or more);
 - training time and training energy: ratio new / base, geometric mean and 95 % interval over seeds;
 - inference time and energy: ratio of the ratios to dense, each measured side by side within its run, so that a machine that
   is slower today is no regression; with one seed the interval comes from those of the two runs.
@@ -22,8 +22,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from greenprune.bench.errors import UserError
+from greenprune.bench.records.score import decimals_of, in_percent
 from greenprune.bench.suite.views import VIEW_NAMES
-from greenprune.bench.text import bounded, listed, signed_points
+from greenprune.bench.text import bounded, listed, signed
 from greenprune.plots.frame.comparable import refuse_incomparable
 from greenprune.plots.frame.frame import GROUP_COLUMNS, Results, load
 from greenprune.plots.frame.rows import KINDS
@@ -33,7 +34,7 @@ from rich.table import Table
 from scipy import stats
 
 TOLERANCE = 0.02
-"""How much worse is no regression yet: two points of accuracy, 2 % of time and energy."""
+"""How much worse is no regression yet: two points of a score in per cent, 2 % of another score, of time and of energy."""
 
 Z_95 = 1.959964
 IDENTITY = ["suite", "dataset", "model", "method", "budget", "seed"]
@@ -45,7 +46,7 @@ class Change:
 
     Attributes:
         name: of the figure, for people.
-        value: accuracy: difference in points; else the ratio new / base.
+        value: of the score the difference, in its unit or in points; else the ratio new / base.
         low, high: 95 % interval, NaN where it is unknown.
         pairs: how many runs of each side it is over.
         worse: beyond the tolerance and not within noise.
@@ -60,9 +61,11 @@ class Change:
     high: float
     pairs: int
     worse: bool
+    decimals: int | None = None  # of a difference; None: it is a ratio
 
     def text(self) -> str:
-        write = signed_points if self.name == "accuracy, points" else lambda ratio: f"{ratio:.3f}"
+        decimals = self.decimals
+        write = (lambda ratio: f"{ratio:.3f}") if decimals is None else (lambda value: signed(value, decimals))
         return bounded(self.value, self.low, self.high, write)
 
 
@@ -210,10 +213,7 @@ def _name(pairs: pd.DataFrame) -> str:
 
 
 def _changes(suite: str, method: str, budget: float, pairs: pd.DataFrame, tolerance: float) -> list[Change]:
-    points = (pairs["test_accuracy_new"] - pairs["test_accuracy_base"]).to_numpy() * 100
-    value, low, high = _mean_interval(points)
-    worse = value < -100 * tolerance and not (high >= 0)  # an unknown bound excuses nothing
-    changes = [Change(suite, method, budget, "accuracy, points", value, low, high, len(pairs), worse)]
+    changes = [_score(suite, method, budget, pairs, tolerance)]
     names = [("training time, ×", "train_duration_s"), ("inference time, ×", "latency_ratio")]
     names += [(f"training energy ({kind}), ×", f"train_energy_{kind}_j") for kind in KINDS]
     names += [(f"inference energy ({kind}), ×", f"energy_ratio_{kind}") for kind in KINDS]
@@ -229,6 +229,19 @@ def _changes(suite: str, method: str, budget: float, pairs: pd.DataFrame, tolera
         worse = value > 1 + tolerance and not (low <= 1)
         changes.append(Change(suite, method, budget, name, value, low, high, len(pairs), worse))
     return changes
+
+
+def _score(suite: str, method: str, budget: float, pairs: pd.DataFrame, tolerance: float) -> Change:
+    """Worse is to the other side than the one that is better, by more than so many points, or so much of base's score."""
+    label, higher = str(pairs["score_base"].iloc[0]), bool(pairs["higher_is_better_base"].iloc[0])
+    base = pairs["test_score_base"].to_numpy(dtype=float)
+    value, low, high = _mean_interval(pairs["test_score_new"].to_numpy(dtype=float) - base)
+    name, _, _ = label.partition(", ")
+    name, allowed = (f"{name}, points", 100.0) if in_percent(label) else (f"{label}, difference", float(abs(base).mean()))
+    loss, excused = (-value, high >= 0) if higher else (value, low <= 0)  # an unknown bound excuses nothing
+    worse = loss > allowed * tolerance and not excused
+    decimals = decimals_of(float(base.mean()), label)
+    return Change(suite, method, budget, name, value, low, high, len(pairs), worse, decimals)
 
 
 def _half_log(pairs: pd.DataFrame, column: str, side: str) -> float:

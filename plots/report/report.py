@@ -260,7 +260,7 @@ def redone(record: Record) -> str:
 
 def _published(part: Results) -> list[list[str]]:
     """What papers print for the data set of this comparison: rows of text, one for each figure."""
-    datasets = {_plain(str(record.settings.get("dataset", ""))) for record in part.records}
+    datasets = {_plain(str(r.settings.get("dataset", ""))) for r in part.records if r.task == "classification"}
     table = load_published()
     return [
         [

@@ -6,15 +6,16 @@ from typing import Any
 
 import pandas as pd
 from greenprune.bench.records.record import Record
+from greenprune.bench.records.score import decimals_of, in_percent
 from greenprune.bench.records.tuning import Tuning
-from greenprune.bench.text import listed, mean_sd, plural, signed_points, three_digits
+from greenprune.bench.text import listed, mean_sd, plural, signed, three_digits
 from greenprune.plots.frame.comparison import COUNTED, REFERENCE, batch_label, rows_of
 from greenprune.plots.frame.frame import Results
 from greenprune.plots.frame.rows import KINDS
 
 
 def sentences(part: Results, table: pd.DataFrame) -> list[str]:
-    """What was run, then for each budget the most accurate pruned network: its accuracy and what it costs.
+    """What was run, then for each budget the pruned network of the best score, and what it costs.
 
     Args:
         table: the `comparison` of `part`.
@@ -25,8 +26,9 @@ def sentences(part: Results, table: pd.DataFrame) -> list[str]:
     pruned = table[table["valid"] & (table["method_name"] != REFERENCE)]
     place = pruned["budget_cost"].map(list(COUNTED).index)
     for (_, _, kind), rows in pruned.groupby([place.rename("place"), "budget", "budget_cost"], sort=True):
-        best = rows_of(rows.nlargest(1, "test_accuracy_percent_mean"))[0]
-        found.append(_accuracy(best, len(rows), COUNTED[str(kind)]) + _cost(best, batch_label("large_batch", table)))
+        chosen = rows.nlargest if rows["higher_is_better"].all() else rows.nsmallest
+        best = rows_of(chosen(1, "test_score_mean"))[0]
+        found.append(_score(best, len(rows), COUNTED[str(kind)]) + _cost(best, batch_label("large_batch", table)))
     found += [
         _spread(record) for record in part.records if record.cost is not None and record.cost.sample_macs is not None
     ]
@@ -58,18 +60,23 @@ def _tuned(tuning: Tuning) -> str:
     )
 
 
-def _accuracy(row: dict[str, Any], compared: int, cost: str) -> str:
-    most = "is the most accurate pruned network: it" if compared > 1 else "is the only pruned network: it"
-    accuracy = mean_sd(row["test_accuracy_percent_mean"], row["test_accuracy_percent_sd"], 2)
-    text = f"At {row['budget'] * 100:g} % of the {cost}, {row['method']} {most} reaches {accuracy} % on the test set"
-    mean, low, high = (row[f"difference_to_dense_points_{end}"] for end in ("mean", "low", "high"))
+def _score(row: dict[str, Any], compared: int, cost: str) -> str:
+    name, _, unit = str(row["score"]).partition(", ")
+    decimals = decimals_of(row["test_score_mean"], row["score"])
+    most = f"has the best {name} of the pruned networks: it" if compared > 1 else "is the only pruned network: it"
+    figure = f"{mean_sd(row['test_score_mean'], row['test_score_sd'], decimals)} {unit}".rstrip()
+    reached = f"{figure}" if in_percent(row["score"]) else f"{name} {figure}"
+    lower = "" if row["higher_is_better"] else " (lower is better)"
+    text = f"At {row['budget'] * 100:g} % of the {cost}, {row['method']} {most} reaches {reached} on the test set{lower}"
+    mean, low, high = (row[f"difference_to_dense_{end}"] for end in ("mean", "low", "high"))
+    points = "points" if in_percent(row["score"]) else unit
     if row["pairs"] == 0:
         return f"{text}."
-    text += f", {signed_points(mean)} points against dense"
+    text += f", {signed(mean, decimals)} {points}".rstrip() + " against dense"
     if row["pairs"] == 1:
         return f"{text} (one seed: this may be chance)."
     verdict = "; it includes 0, so no difference is shown" if low <= 0 <= high else ""
-    return f"{text} (95 % interval {signed_points(low)} to {signed_points(high)}{verdict})."
+    return f"{text} (95 % interval {signed(low, decimals)} to {signed(high, decimals)}{verdict})."
 
 
 def _cost(row: dict[str, Any], at: str) -> str:

@@ -8,13 +8,14 @@ from enum import IntEnum
 from typing import Any
 
 import pandas as pd
-from greenprune.bench.text import bounded, listed, mean_sd, signed_points, three_digits
+from greenprune.bench.records.score import decimals_of, in_percent
+from greenprune.bench.text import bounded, listed, mean_sd, signed, three_digits
 from greenprune.plots.frame.comparison import BATCHES, COUNTED, REFERENCE, batch_label
 from greenprune.plots.frame.frame import GROUP_COLUMNS
 from greenprune.plots.frame.rows import KINDS
 
 UNKNOWN = float("nan")
-GROUPS = ("Accuracy and size", "Training", "Inference", "Inference, absolute")
+GROUPS = ("Score and size", "Training", "Inference", "Inference, absolute")
 
 
 class Detail(IntEnum):
@@ -63,8 +64,7 @@ def readable(table: pd.DataFrame) -> list[Column]:
         Column("Runs", lambda row, _: str(row["runs"]), "runs", "Runs"),
         _mean("MACs kept, %", "kept_macs_percent", 1, result, "MACs\nkept %", spread_from=Detail.INTERVALS),
         _mean("Params kept, %", "kept_params_percent", 1, result),
-        _mean("Test accuracy, %", "test_accuracy_percent", 2, result, "Test\nacc. %"),
-        Column("Against dense, points", _difference, "difference_to_dense_points_mean", "vs\ndense\npoints", result),
+        *_scores(table, result),
         _mean("Training samples, × dense", "train_samples_ratio", 2, training),
         _mean("Training MACs, × dense", "train_forward_macs_ratio", 2, training),
         Column("Tuning MACs, × one dense training", _tuning, "tuning_macs_ratio", group=training),
@@ -88,6 +88,28 @@ def readable(table: pd.DataFrame) -> list[Column]:
             heading = f"Inference energy, J per 1,000 images, {at}, {kind}"
             columns.append(Column(heading, _joules_beside_dense(batch, name), number, group=absolute, first=False))
     return [column for column in columns if column.number is None or table[column.number].notna().any()]
+
+
+def _scores(table: pd.DataFrame, group: str) -> list[Column]:
+    """The score on the test set, and its difference to dense, under what the score is called where all rows have the same."""
+    labels = list(table["score"].unique())
+    if len(labels) > 1:
+        names = ("Test score", "Test\nscore", "Against dense, in the unit of the score", "vs\ndense")
+    else:
+        short = "acc. %" if labels[0] == "accuracy, %" else str(labels[0]).replace(", ", " ")
+        lower = "" if table["higher_is_better"].all() else " (lower is better)"
+        unit = "points" if in_percent(labels[0]) else labels[0]
+        against = "vs\ndense\npoints" if in_percent(labels[0]) else "vs\ndense"
+        names = (f"Test {labels[0]}{lower}", f"Test\n{short}", f"Against dense, {unit}{lower}", against)
+    return [
+        Column(names[0], _score, "test_score_mean", names[1], group),
+        Column(names[2], _difference, "difference_to_dense_mean", names[3], group),
+    ]
+
+
+def _score(row: dict[str, Any], detail: Detail) -> str:
+    mean, sd = row["test_score_mean"], row["test_score_sd"] if detail >= Detail.SPREAD else UNKNOWN
+    return mean_sd(mean, sd, decimals_of(mean, row["score"]))
 
 
 def _mean(
@@ -153,8 +175,9 @@ def _joules_beside_dense(batch: str, name: str) -> Callable[[dict[str, Any], Det
 def _difference(row: dict[str, Any], detail: Detail) -> str:
     if row["method_name"] == REFERENCE:
         return "ref."
-    mean, low, high = (row[f"difference_to_dense_points_{end}"] for end in ("mean", "low", "high"))
-    return bounded(mean, low, high if detail >= Detail.INTERVALS else UNKNOWN, signed_points)
+    mean, low, high = (row[f"difference_to_dense_{end}"] for end in ("mean", "low", "high"))
+    decimals = decimals_of(row["test_score_mean"], row["score"])
+    return bounded(mean, low, high if detail >= Detail.INTERVALS else UNKNOWN, lambda value: signed(value, decimals))
 
 
 def legend(table: pd.DataFrame, write: Callable[[str], str] = str) -> str:

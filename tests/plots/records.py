@@ -21,7 +21,10 @@ from greenprune.bench.records.record import (
     SampleMacs,
     write_record,
 )
+from greenprune.bench.records.score import Score
 from greenprune.plots.figures.power_samples import POWER_COLUMNS, POWER_FILE
+
+ACCURACY = Score(name="accuracy", unit="fraction")
 
 DENSE_MACS, DENSE_PARAMS = 40_800_000, 272_474
 SAMPLES = 8 * 45_000
@@ -105,7 +108,7 @@ def record(
         "method_name": method,
         "budget": budget,
         "seed": seed,
-        "settings": {"dataset": "cifar10", "model": "resnet20", "epochs": 8},
+        "settings": {"dataset": "cifar10", "model": "resnet20", "task": {"name": "classification"}, "epochs": 8},
         "machine": {"cpu": "Example CPU 9000", "cores": 4, "memory_gib": 16.0, "os": "Linux 6.1"},
         "versions": {"greenprune": "0.1.0", "torch": "2.13.0", "python": "3.11.7"},
         "command": "greenprune run cifar10-cpu --data data",
@@ -124,9 +127,10 @@ def record(
             allowance_samples=SAMPLES,
             entries=(LedgerEntry(phase="train", samples=SAMPLES, forward_macs=training_macs, duration_s=seconds),),
         ),
-        "train_accuracy": accuracy + 0.02,
-        "holdout_accuracy": accuracy + 0.002,
-        "test_accuracy": accuracy,
+        "score": ACCURACY,
+        "train_score": accuracy + 0.02,
+        "holdout_score": accuracy + 0.002,
+        "test_score": accuracy,
         "energy": {"training": reading(*(source(22.0 * seconds, kind) for kind in kinds), duration_s=seconds)},
         "inference": tuple(inference(batch, ratio if batch > 1 else ratio + 0.1, kinds=kinds) for batch in batches),
         "emissions": Emissions(

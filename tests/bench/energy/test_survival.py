@@ -35,7 +35,7 @@ def trained(folder, meter, at_step, happens):
     record = read_record(Path(folder) / "record.json")
     assert len(steps) > at_step
     sources = {s.name: s for s in record.energy["training"].sources}
-    say(status=record.status, accuracy=record.test_accuracy, sources={n: s.model_dump() for n, s in sources.items()},
+    say(status=record.status, accuracy=record.test_score, sources={n: s.model_dump() for n, s in sources.items()},
         measured=record.energy["training"].energy_j("measured"), modelled=record.energy["training"].energy_j("modelled"),
         batches=[i.energy_ratio for i in record.inference], duration_s=record.energy["training"].duration_s)
 """

@@ -149,13 +149,14 @@ def test_records_from_before_there_were_other_costs_go_on(at_work: Path, tmp_pat
     run = next(r for r in runs if r.settings.method.name == "magnitude")
     settings = run.settings.model_dump(mode="json")
     old = {k: v for k, v in settings.items() if k not in ("cost", "round_to")}
-    epoch = {"phase": "train", "loss": 1.0, "train_accuracy": 0.5, "holdout_accuracy": None, "kept_macs": 0.5}
+    epoch = {"phase": "train", "loss": 1.0, "train_score": 0.5, "holdout_score": None, "kept_macs": 0.5}
     epoch |= {"learning_rate": 0.1, "duration_s": 1.0}
     samples = 2 * (settings["images"]["train"] // 64) * 64
     entry = {"phase": "train", "samples": samples, "forward_macs": samples, "duration_s": 2.0}
     stored = {
         "status": "done", "suite": "tiny", "key": run.key, "method": "magnitude", "method_name": "magnitude",
-        "budget": 0.5, "seed": 0, "settings": old, "valid": True, "test_accuracy": 0.0,
+        "budget": 0.5, "seed": 0, "settings": old, "valid": True, "test_score": 0.0,
+        "score": {"name": "accuracy", "unit": "fraction", "higher_is_better": True},
         "cost": {"budget": 0.5, "tolerance": 0.02, "macs": 1, "macs_dense": 2, "params": 1, "params_dense": 2},
         "ledger": {"allowance_samples": samples, "entries": [entry]}, "epochs": [{"epoch": 1} | epoch, {"epoch": 2} | epoch],
     }  # fmt: skip

@@ -48,11 +48,11 @@ def test_honest_records_are_possible_and_valid(path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"test_accuracy": 1.2}, "test_accuracy = 1.2: allowed is 0 to 1"),
-        ({"test_accuracy": -0.1}, "test_accuracy = -0.1: allowed is 0 to 1"),
-        ({"test_accuracy": 0.84995}, "is no number of 10000 images"),
-        ({"holdout_accuracy": 0.9}, "its last epoch says"),
-        ({"epochs__3__train_accuracy": 1.5}, "epochs.3.train_accuracy = 1.5"),
+        ({"test_score": 1.2}, "test_score = 1.2: allowed is 0 to 1"),
+        ({"test_score": -0.1}, "test_score = -0.1: allowed is 0 to 1"),
+        ({"test_score": 0.84995}, "is no number of 10000 images"),
+        ({"holdout_score": 0.9}, "its last epoch says"),
+        ({"epochs__3__train_score": 1.5}, "epochs.3.train_score = 1.5"),
         ({"epochs__3__loss": -1.0}, "epochs.3.loss = -1.0"),
         ({"epochs__3__epoch": 9}, "epochs.3.epoch = 9"),
         ({"epochs": []}, "epochs: are 0, and its settings say 8"),
@@ -135,7 +135,7 @@ SLOW = {"": 3.0, "_low": 2.9, "_high": 3.1}
 def test_a_training_that_diverged_and_ends_with_guessing_is_invalid(losses: tuple[float, ...], diverged: bool) -> None:
     epochs = tuple(
         Epoch(
-            epoch=i + 1, phase="train", loss=loss, train_accuracy=0.1, holdout_accuracy=0.1, kept_macs=1.0,
+            epoch=i + 1, phase="train", loss=loss, train_score=0.1, holdout_score=0.1, kept_macs=1.0,
             learning_rate=0.1, duration_s=1.0,
         )
         for i, loss in enumerate(losses)

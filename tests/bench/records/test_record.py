@@ -83,11 +83,11 @@ def test_an_unknown_kind_of_energy_ratio_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf])
 def test_figures_that_are_not_finite_are_neither_written_nor_read(tmp_path: Path, number: float) -> None:
     epoch = Epoch(
-        epoch=1, phase="train", loss=number, train_accuracy=0.1, holdout_accuracy=None, kept_macs=1.0,
+        epoch=1, phase="train", loss=number, train_score=0.1, holdout_score=None, kept_macs=1.0,
         learning_rate=0.1, duration_s=1.0,
     )  # fmt: skip
     wrong: list[tuple[str, dict[str, Any]]] = [
-        ("test_accuracy", {"test_accuracy": number}),
+        ("test_score", {"test_score": number}),
         ("epochs.0.loss", {"epochs": (epoch,)}),
         ("history.gates.0.1", {"history": {"gates": [[0.5, number]]}}),
         ("energy.training.sources.0.energy_j", {"energy": {"training": reading(source(number))}}),
@@ -96,4 +96,4 @@ def test_figures_that_are_not_finite_are_neither_written_nor_read(tmp_path: Path
         with pytest.raises(ValueError, match=f"{RECORD_FILE}: not written, {where} is {number}"):
             write_record(record(**changes), tmp_path)
         assert list(tmp_path.iterdir()) == []
-    assert _refusal(tmp_path, test_accuracy=number) == f"test_accuracy is {number}; run it again"
+    assert _refusal(tmp_path, test_score=number) == f"test_score is {number}; run it again"

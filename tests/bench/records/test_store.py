@@ -27,7 +27,7 @@ def test_a_stored_network_has_the_test_accuracy_of_its_record(story: Story, at_w
         for image, label in zip(data.test.images, data.test.labels, strict=True):
             logits = model(((image / 255 - mean) / std)[None])
             correct += int(logits.argmax() == label)
-    assert correct / len(data.test.labels) == read_record(story.folder / key / "record.json").test_accuracy
+    assert correct / len(data.test.labels) == read_record(story.folder / key / "record.json").test_score
 
 
 @pytest.mark.parametrize("key", ["gated-0.5-s0", "magnitude-0.5-s0"])

@@ -141,14 +141,14 @@ def test_nothing_is_written_to_where_a_folders_links_lead(
         (mine / name).write_text("precious")
         (folder / name).unlink(missing_ok=True)
         (folder / name).symlink_to(mine / name)
-    (mine / "accuracy_against_macs.png").write_text("precious")
+    (mine / "score_against_macs.png").write_text("precious")
     (folder / "figures").symlink_to(mine)
     assert main(["measure", str(folder), "--trust", "--seconds", "0.01"]) == 2
     assert "lock" in capfd.readouterr().err
     assert main(["report", str(folder)]) == 2
     assert "figures: is a link" in capfd.readouterr().err
     assert {path.name: path.read_text() for path in mine.iterdir()} == dict.fromkeys(
-        (".lock", "report.html", "table.csv", "accuracy_against_macs.png"), "precious"
+        (".lock", "report.html", "table.csv", "score_against_macs.png"), "precious"
     )
 
 

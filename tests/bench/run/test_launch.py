@@ -134,7 +134,7 @@ def test_a_finished_suite_has_records_networks_tables_figures_and_a_page(story: 
         assert (record.status, record.valid, record.invalid_reason) == ("done", True, None)
         assert record.command == "greenprune run tiny.toml"
         assert (story.folder / key / "model.safetensors").stat().st_size > 0
-    figures = {f"figures/{name}" for name in ("accuracy_against_macs", "energy_per_method")}
+    figures = {f"figures/{name}" for name in ("score_against_macs", "energy_per_method")}
     expected = {"table.csv", "table.md", "report.html", *(f"{f}.{end}" for f in figures for end in ("png", "svg"))}
     assert {name for name in expected if (story.folder / name).stat().st_size > 0} == expected
     assert [word in story.output for word in ("dense", "gated", "magnitude", "wrote ")] == [True] * 4

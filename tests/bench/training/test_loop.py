@@ -16,6 +16,7 @@ from greenprune.bench.data.batches import Batches
 from greenprune.bench.data.data import Dataset, Split
 from greenprune.bench.energy import Reading
 from greenprune.bench.suite.recipe import Training
+from greenprune.bench.tasks.catalogue import make_task
 from greenprune.bench.training.loop import DivergedError, Progress, Trained, train
 from greenprune.methods import MethodOptions, Phase, count_macs, registry
 from greenprune.methods.dense import Dense
@@ -118,7 +119,7 @@ def run(name: str, meter: Any = None, spy: Spy | None = None, steps: int = EPOCH
     )
     method = registry()[name](keep=0.5, steps=steps, tolerance=0.1, seed=1)
     cpu = torch.device("cpu")
-    trained = train(method, network(spy), data, batches, training, cpu, meter, reports.append)
+    trained = train(method, network(spy), data, batches, make_task("classification"), training, cpu, meter, reports.append)
     return Done(trained, spy.seen, reports, batches)
 
 
@@ -142,7 +143,7 @@ def test_there_is_a_row_and_a_report_for_every_epoch(done: Done) -> None:
     assert [entry.epoch for entry in done.trained.epochs] == [1, 2, 3]
     ended = [report for report in done.reports if report.epoch_ended]
     assert [(r.epoch, r.step, r.steps) for r in ended] == [(1, 5, 15), (2, 10, 15), (3, 15, 15)]
-    assert [r.holdout_accuracy for r in ended] == [entry.holdout_accuracy for entry in done.trained.epochs]
+    assert [r.holdout_score for r in ended] == [entry.holdout_score for entry in done.trained.epochs]
 
 
 def test_dense_is_charged_the_macs_of_the_dense_network_for_every_sample() -> None:
@@ -222,7 +223,7 @@ def test_a_training_may_end_within_an_epoch() -> None:
     assert seen.trained.ledger.samples == (BATCHES + 4) * BATCH_SIZE == seen.trained.ledger.allowance_samples
     assert seen.reports[-1].step == seen.reports[-1].steps == BATCHES + 4
     assert seen.trained.epochs[-1].learning_rate < 0.05 / 5
-    assert seen.trained.epochs[-1].train_accuracy <= 1.0
+    assert seen.trained.epochs[-1].train_score <= 1.0
 
 
 def test_validation_costs_neither_time_nor_energy(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,7 @@ from greenprune.bench.data.batches import Batches
 from greenprune.bench.energy import Reading
 from greenprune.bench.energy.reading import SourceReading
 from greenprune.bench.suite.recipe import Training
+from greenprune.bench.tasks.catalogue import make_task
 from greenprune.bench.training.keeper import Keeper, StoppedError
 from greenprune.bench.training.loop import Trained, train
 from greenprune.methods import Method, registry
@@ -101,7 +102,7 @@ def run(
     method = Stopped(keep=0.6, steps=STEPS, tolerance=0.1, seed=1)
     state = next(iter(keeper.found), None) if keeper else None
     meter: Any = Meter()
-    return train(method, network(), data, batches, recipe, cpu, meter, keeper=keeper, state=state)
+    return train(method, network(), data, batches, make_task("classification"), recipe, cpu, meter, keeper=keeper, state=state)
 
 
 def same(a: Trained, b: Trained) -> bool:

@@ -20,7 +20,7 @@ from greenprune.methods.slimming import Slimming
 from pydantic import ValidationError
 
 from tests.conftest import SUITE
-from tests.plots.records import reading, source
+from tests.plots.records import ACCURACY, reading, source
 
 
 def trial(number: int, accuracy: float | None = 0.5, **changes: Any) -> Trial:
@@ -32,7 +32,7 @@ def trial(number: int, accuracy: float | None = 0.5, **changes: Any) -> Trial:
         "number": number,
         "options": {"drift": float(number)},
         "status": "done",
-        "holdout_accuracy": accuracy,
+        "holdout_score": accuracy,
         "spent": Spent(ledger=ledger, energy=reading(source(3.0))),
         "duration_s": 5.0,
     }
@@ -47,6 +47,7 @@ def tuning(*trials: Trial, **changes: Any) -> Tuning:
         "budget": 0.5,
         "seed": 0,
         "settings": {},
+        "score": ACCURACY,
         "holdout_images": 100,
         "space": {"drift": (0.0, 1.0)},
         "machine": {},
@@ -147,7 +148,7 @@ def test_a_search_stores_its_trials_and_goes_on(search: SimpleNamespace) -> None
 
 
 def test_the_test_set_has_no_part_in_it(search: SimpleNamespace) -> None:
-    assert "test_accuracy" not in search.path.read_text()
+    assert "test_score" not in search.path.read_text()
     assert not list(search.folder.glob("**/record.json"))
     assert not list(search.folder.glob("**/model.safetensors"))
 
@@ -175,7 +176,7 @@ def test_a_trial_does_not_look_at_the_test_images(
         suite="", key="", settings=settings, data_root=None, folder=str(tmp_path), command="", trial=True
     )  # fmt: skip
     worker.trial(job, lambda event, **values: told.update({event: values}))
-    assert 0 <= told["trial"]["holdout_accuracy"] <= 1
+    assert 0 <= told["trial"]["holdout_score"] <= 1
 
 
 def test_a_search_of_other_settings_is_refused_and_left_alone(

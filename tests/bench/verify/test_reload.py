@@ -11,6 +11,7 @@ from greenprune.bench import models
 from greenprune.bench.data.data import Split, load
 from greenprune.bench.errors import UserError
 from greenprune.bench.records.store import save_model
+from greenprune.bench.tasks.catalogue import make_task
 from greenprune.bench.training.evaluation import outputs_on
 from greenprune.bench.verify.reload import refuse_changed_by_storing
 from torch import Tensor, nn
@@ -55,4 +56,4 @@ class Odd(nn.Module):
 def test_outputs_that_are_no_logits_are_named(classes: int, bad: float, problem: str | None) -> None:
     data = load("digits")
     data = replace(data, test=Split(data.test.images[:20], data.test.labels[:20]))
-    assert outputs_on(Odd(classes, bad), data.test, data, CPU).problem == problem
+    assert outputs_on(Odd(classes, bad), data.test, data, CPU, make_task("classification")).problem == problem

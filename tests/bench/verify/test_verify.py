@@ -67,10 +67,10 @@ def test_an_edited_accuracy_is_found(results: Path, knowing: bool) -> None:
 
     def better(data: dict[str, Any]) -> None:
         images = data["settings"]["images"]["test"]
-        data["test_accuracy"] = (round(data["test_accuracy"] * images) + 20) / images
+        data["test_score"] = (round(data["test_score"] * images) + 20) / images
 
     edit(run, better, knowing=knowing)
-    assert wrong(rows(run)[run.name]) == ({"accuracy"} if knowing else {"accuracy", "checksum"})
+    assert wrong(rows(run)[run.name]) == ({"score"} if knowing else {"score", "checksum"})
 
 
 @pytest.mark.parametrize("knowing", [False, True])
@@ -84,7 +84,7 @@ def test_swapped_weights_are_found(results: Path, knowing: bool) -> None:
         edit(other, lambda data: None, knowing=True)
     found = rows(one, other)
     for run in (one, other):
-        assert "accuracy" in wrong(found[run.name])
+        assert "score" in wrong(found[run.name])
         assert ("checksum" in wrong(found[run.name])) == (not knowing)
 
 
@@ -132,7 +132,7 @@ def test_a_network_of_nan_is_found(results: Path, knowing: bool) -> None:
     if knowing:
         edit(run, lambda data: None, knowing=True)
     found = wrong(rows(run)[run.name])
-    assert {"weights", "accuracy"} <= found
+    assert {"weights", "score"} <= found
     assert ("checksum" in found) == (not knowing)
 
 
@@ -141,7 +141,7 @@ def test_one_network_for_two_runs_is_found(results: Path) -> None:
     shutil.copy(one / MODEL, other / MODEL)
     edit(
         other,
-        lambda data: data.update(test_accuracy=json.loads((one / RECORD).read_text())["test_accuracy"]),
+        lambda data: data.update(test_score=json.loads((one / RECORD).read_text())["test_score"]),
         knowing=True,
     )
     assert rows(results)[other.name].cells["weights"].text == "its network is that of gated-0.5-s0"
@@ -184,9 +184,9 @@ def test_without_networks_the_rest_is_checked_and_that_is_said(
     out = capsys.readouterr().out
     assert "Not checked in 3 of 4: weights: no network is stored." in out
     assert all(key in out for key in KEYS)
-    edit(results / KEYS[0], lambda data: data.update(holdout_accuracy=1.5), knowing=True)
+    edit(results / KEYS[0], lambda data: data.update(holdout_score=1.5), knowing=True)
     assert main(["verify", str(results), "--trust"]) == 1
-    assert f"WRONG: tiny/{KEYS[0]}, record: holdout_accuracy = 1.5: allowed is 0 to 1" in capsys.readouterr().out
+    assert f"WRONG: tiny/{KEYS[0]}, record: holdout_score = 1.5: allowed is 0 to 1" in capsys.readouterr().out
 
 
 def test_code_that_a_record_names_is_not_run_without_trust(

@@ -9,7 +9,7 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
-from greenprune.plots.figures.accuracy import accuracy_against_macs
+from greenprune.plots.figures.score import score_against_macs
 from greenprune.plots.figures.all import FIGURES, render
 from greenprune.plots.figures.energy import INVALID_HATCH, energy_per_method
 from greenprune.plots.figures.style import LOOKS, SPARE_LOOKS, looks
@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 
 from tests.plots.records import NINE, grid, inference, reading, record, rich, source, store
 
-FIRST_FIGURES = ("accuracy_against_macs", "energy_per_method")
+FIRST_FIGURES = ("score_against_macs", "energy_per_method")
 
 
 def _load(folder: Path, *records) -> Results:
@@ -34,13 +34,13 @@ def _line(figure: Figure, label: str):
 
 def test_accuracy_shows_the_means_of_the_table(tmp_path: Path) -> None:
     results = _load(tmp_path, *grid(("dense", "gated", "magnitude"), (0.3, 0.5, 0.7), 3))
-    figure = accuracy_against_macs(results)
+    figure = score_against_macs(results)
     table = comparison(results)
     for method in ("gated", "magnitude", "dense"):
         rows = table[table["method"] == method].sort_values("kept_macs_percent_mean")
         line = _line(figure, method)
         np.testing.assert_allclose(line.get_xdata(), rows["kept_macs_percent_mean"])
-        np.testing.assert_allclose(line.get_ydata(), rows["test_accuracy_percent_mean"])
+        np.testing.assert_allclose(line.get_ydata(), rows["test_score_mean"])
         assert (line.get_color(), line.get_marker()) == (LOOKS[method].color, LOOKS[method].marker)
         assert line.get_linestyle() == ("--" if method == "dense" else "-")
     (axes,) = figure.axes
@@ -51,7 +51,7 @@ def test_accuracy_shows_the_means_of_the_table(tmp_path: Path) -> None:
 
 def test_accuracy_has_error_bars_of_one_sd_a_point_per_run_and_dense_as_a_line(tmp_path: Path) -> None:
     results = _load(tmp_path, *grid(("dense", "gated"), (0.5,), 3))
-    (axes,) = accuracy_against_macs(results).axes
+    (axes,) = score_against_macs(results).axes
     table = comparison(results).set_index("method")
     gated = table.loc["gated"]
     ends = [
@@ -61,18 +61,18 @@ def test_accuracy_has_error_bars_of_one_sd_a_point_per_run_and_dense_as_a_line(t
         for segment in collection.get_segments()
         if np.allclose(segment[:, 0], gated["kept_macs_percent_mean"])
     ]
-    mean, sd = gated["test_accuracy_percent_mean"], gated["test_accuracy_percent_sd"]
+    mean, sd = gated["test_score_mean"], gated["test_score_sd"]
     np.testing.assert_allclose(ends, [[mean - sd, mean + sd]])
     small = [line for line in axes.lines if line.get_markersize() == 4 and line.get_color() == LOOKS["gated"].color]
     runs = results.runs[results.runs["method"] == "gated"]
-    np.testing.assert_allclose([line.get_ydata() for line in small], [runs["test_accuracy"] * 100])
+    np.testing.assert_allclose([line.get_ydata() for line in small], [runs["test_score"]])
     heights = [line.get_ydata() for line in axes.lines if list(line.get_xdata()) == [0, 1]]
-    np.testing.assert_allclose(heights, [[table.loc["dense", "test_accuracy_percent_mean"]] * 2])
+    np.testing.assert_allclose(heights, [[table.loc["dense", "test_score_mean"]] * 2])
 
 
 def test_accuracy_axes_are_never_zoomed_into_noise(tmp_path: Path) -> None:
-    results = _load(tmp_path, record(test_accuracy=0.9), record("gated", test_accuracy=0.9001))
-    (axes,) = accuracy_against_macs(results).axes
+    results = _load(tmp_path, record(test_score=0.9), record("gated", test_score=0.9001))
+    (axes,) = score_against_macs(results).axes
     low, high = axes.get_ylim()
     assert high - low == pytest.approx(2.0)
     smallest = min(results.runs["kept_macs"]) * 100
@@ -82,8 +82,8 @@ def test_accuracy_axes_are_never_zoomed_into_noise(tmp_path: Path) -> None:
 
 
 def test_accuracy_marks_invalid_runs_and_leaves_them_out_of_the_line(tmp_path: Path) -> None:
-    invalid = record("gated", seed=1, valid=False, invalid_reason="kept too much", test_accuracy=0.99)
-    figure = accuracy_against_macs(_load(tmp_path, record(), record("gated", test_accuracy=0.8), invalid))
+    invalid = record("gated", seed=1, valid=False, invalid_reason="kept too much", test_score=0.99)
+    figure = score_against_macs(_load(tmp_path, record(), record("gated", test_score=0.8), invalid))
     np.testing.assert_allclose(_line(figure, "gated").get_ydata(), [80])
     (marked,) = [c for c in figure.axes[0].collections if c.get_label() == "invalid run"]
     np.testing.assert_allclose(marked.get_offsets()[:, 1], [99])
@@ -173,8 +173,8 @@ def test_energy_of_training_only(tmp_path: Path) -> None:
 def test_figures_in_words(tmp_path: Path) -> None:
     training = {"training": reading(source(1234.0))}
     runs = [
-        record(energy=training, test_accuracy=0.9),
-        record("gated", energy=training, test_accuracy=0.85, inference=_side_by_side(0.5, 0.4, 0.6)),
+        record(energy=training, test_score=0.9),
+        record("gated", energy=training, test_score=0.85, inference=_side_by_side(0.5, 0.4, 0.6)),
     ]
     results = _load(tmp_path, *runs)
     accuracy, energy = (spec.describe(results) for spec in FIGURES if spec.name in FIRST_FIGURES)

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from greenprune.bench.records.record import SampleMacs
-from greenprune.plots.figures.accuracy import accuracy_against_inference_energy, accuracy_against_training_energy
+from greenprune.plots.figures.score import score_against_inference_energy, score_against_training_energy
 from greenprune.plots.figures.breakeven import break_even_in_words, energy_break_even, inferences_text
 from greenprune.plots.figures.budget import budget_achieved, saving_in_words, saving_predicted_and_measured
 from greenprune.plots.figures.gates import (
@@ -52,29 +52,29 @@ def test_pareto_front() -> None:
     assert pareto_front([], []) == []
 
 
-def test_accuracy_against_energy_shows_the_table(tmp_path: Path) -> None:
+def test_score_against_energy_shows_the_table(tmp_path: Path) -> None:
     results = load(rich(tmp_path, *grid(("dense", "gated", "magnitude"), (0.3, 0.5), 3)))
     table = comparison(results)
     gated = table[table["method"] == "gated"]
-    (axes,) = accuracy_against_training_energy(results).axes
+    (axes,) = score_against_training_energy(results).axes
     order = gated.sort_values("train_energy_modelled_j_mean")
     np.testing.assert_allclose(_line(axes, "gated").get_xdata(), order["train_energy_modelled_j_mean"] / 1000)
-    np.testing.assert_allclose(_line(axes, "gated").get_ydata(), order["test_accuracy_percent_mean"])
+    np.testing.assert_allclose(_line(axes, "gated").get_ydata(), order["test_score_mean"])
     assert axes.get_xlabel() == "Training energy, kJ (modelled)"
-    (axes,) = accuracy_against_inference_energy(results).axes
+    (axes,) = score_against_inference_energy(results).axes
     np.testing.assert_allclose(_line(axes, "gated").get_xdata(), gated["large_batch_energy_ratio_modelled_mean"])
     assert _line(axes, "gated").get_color() == LOOKS["gated"].color
     assert axes.get_xlabel() == "Inference energy, × dense (modelled, batch 250)"
     front = _line(axes, "Pareto front")
-    x, y = table["large_batch_energy_ratio_modelled_mean"], table["test_accuracy_percent_mean"]
+    x, y = table["large_batch_energy_ratio_modelled_mean"], table["test_score_mean"]
     expected = pareto_front(list(x), list(y))
     np.testing.assert_allclose(front.get_xdata(), x.iloc[expected])
     assert list(front.get_ydata()) == sorted(front.get_ydata())
 
 
 def test_an_invalid_network_is_never_on_the_front(tmp_path: Path) -> None:
-    cheat = record("magnitude", valid=False, invalid_reason="kept too much", test_accuracy=0.99)
-    (axes,) = accuracy_against_inference_energy(load(store(tmp_path, *grid(("dense", "gated")), cheat))).axes
+    cheat = record("magnitude", valid=False, invalid_reason="kept too much", test_score=0.99)
+    (axes,) = score_against_inference_energy(load(store(tmp_path, *grid(("dense", "gated")), cheat))).axes
     assert max(_line(axes, "Pareto front").get_ydata()) < 99
     (marked,) = [c for c in axes.collections if c.get_label() == "invalid run"]
     np.testing.assert_allclose(marked.get_offsets()[:, 1], [99])
@@ -82,7 +82,7 @@ def test_an_invalid_network_is_never_on_the_front(tmp_path: Path) -> None:
 
 def test_each_kind_of_energy_has_a_panel(tmp_path: Path) -> None:
     results = load(store(tmp_path, *grid(kinds=("measured", "modelled"))))
-    for draw in (accuracy_against_training_energy, accuracy_against_inference_energy):
+    for draw in (score_against_training_energy, score_against_inference_energy):
         labels = [axes.get_xlabel() for axes in draw(results).axes]
         assert [("measured" in label, "modelled" in label) for label in labels] == [(True, False), (False, True)]
 

@@ -33,12 +33,12 @@ def test_a_row_holds_the_figures_of_its_record(tmp_path: Path) -> None:
         source(30.0, "modelled", "cpu", 0.5, 2.0),
         source(10.0, "modelled", "ram", 0.5, 2.0),
     )
-    run = record("gated", seed=7, energy={"training": training}, test_accuracy=0.9123)
+    run = record("gated", seed=7, energy={"training": training}, test_score=0.9123)
     row = load(store(tmp_path, run)).runs.iloc[0]
     assert run.cost is not None
     who = [row[name] for name in ("suite", "key", "method", "budget", "seed")]
     assert who == ["cifar10-cpu", run.key, "gated", 0.5, 7]
-    assert row["test_accuracy"] == 0.9123
+    assert row["test_score"] == pytest.approx(91.23)
     assert row["kept_macs"] == run.cost.macs / 40_800_000
     assert row["train_samples"] == 360_000
     kinds = ("train_energy_measured_j", "train_energy_modelled_j")
@@ -179,7 +179,7 @@ def test_an_invalid_source_and_warnings_are_problems(tmp_path: Path) -> None:
 @pytest.mark.parametrize("later", ["a", "b"])
 def test_of_two_runs_of_the_same_the_later_counts(tmp_path: Path, later: str) -> None:
     runs = [
-        record("gated", key=key, finished_at=f"2026-01-0{2 if key == later else 1}T00:00:00Z", test_accuracy=accuracy)
+        record("gated", key=key, finished_at=f"2026-01-0{2 if key == later else 1}T00:00:00Z", test_score=accuracy)
         for key, accuracy in (("a", 0.80), ("b", 0.90))
     ]
     results = load(store(tmp_path, *runs))

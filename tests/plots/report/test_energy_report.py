@@ -142,7 +142,7 @@ def test_columns_are_codecarbons() -> None:
 
 
 def test_latex_is_rectangular_bold_and_marks_what_is_invalid(tmp_path: Path) -> None:
-    invalid = record("uniform", valid=False, invalid_reason="kept too much", test_accuracy=0.99)
+    invalid = record("uniform", valid=False, invalid_reason="kept too much", test_score=0.99)
     text = latex_text(comparison(load(store(tmp_path, *grid(seeds=3), invalid))))
     for table in text.split("\\begin{table}")[1:]:
         (columns,) = re.findall(r"\\begin\{tabular\}\{([lr]+)\}", table)
@@ -178,14 +178,14 @@ def test_latex_shows_text_literally() -> None:
 
 def test_best_of_each_budget_needs_an_opponent_and_validity(tmp_path: Path) -> None:
     runs = [
-        record(test_accuracy=0.99),
-        record("gated", budget=0.3, test_accuracy=0.80),
-        record("gated", budget=0.5, test_accuracy=0.85),
-        record("magnitude", budget=0.5, test_accuracy=0.86),
-        record("uniform", budget=0.5, test_accuracy=0.95, valid=False, invalid_reason="kept too much"),
+        record(test_score=0.99),
+        record("gated", budget=0.3, test_score=0.80),
+        record("gated", budget=0.5, test_score=0.85),
+        record("magnitude", budget=0.5, test_score=0.86),
+        record("uniform", budget=0.5, test_score=0.95, valid=False, invalid_reason="kept too much"),
     ]
     table = comparison(load(store(tmp_path, *runs)))
-    names = [(table["method"].iloc[i], table["budget"].iloc[i]) for i in best_rows(table, "test_accuracy_percent_mean")]
+    names = [(table["method"].iloc[i], table["budget"].iloc[i]) for i in best_rows(table, "test_score_mean")]
     assert names == [("magnitude", 0.5)]
     assert best_rows(table, "kept_macs_percent_mean") == set()
     assert best_rows(table, None) == set()

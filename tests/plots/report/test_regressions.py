@@ -35,7 +35,7 @@ def test_accuracy_beyond_the_tolerance_is_named(
     monkeypatch.setenv("COLUMNS", "160")
     runs = grid(seeds=3)
     worse = [
-        run.model_copy(update={"test_accuracy": run.test_accuracy - 0.05}) if run.method == "gated" else run
+        run.model_copy(update={"test_score": run.test_score - 0.05}) if run.method == "gated" else run
         for run in runs
     ]
     assert _answer(tmp_path, runs, worse) == 1

@@ -22,7 +22,7 @@ from greenprune.plots.report.summary import sentences
 from tests.plots.records import NINE, failed, grid, reading, record, rich, source, store
 
 FIGURES_OF_PLAIN_RECORDS = (
-    "accuracy_against_macs", "accuracy_against_inference_energy", "accuracy_against_training_energy",
+    "score_against_macs", "score_against_inference_energy", "score_against_training_energy",
     "energy_per_method", "energy_break_even", "saving_predicted_and_measured", "budget_achieved",
 )  # fmt: skip
 """The others need widths, gates or power."""
@@ -88,7 +88,7 @@ def test_page_is_self_contained(tmp_path: Path) -> None:
 
 
 def test_page_says_what_was_found_and_how(tmp_path: Path) -> None:
-    _, page = _report(tmp_path, record(test_accuracy=0.9), record("gated", test_accuracy=0.88))
+    _, page = _report(tmp_path, record(test_score=0.9), record("gated", test_score=0.88))
     for text in (
         "At 50 % of the MACs, gated is the only pruned network: it reaches 88.00 % on the test set, "
         "−2.00 points against dense (one seed: this may be chance).",
@@ -136,7 +136,7 @@ def test_comparisons_have_sections_and_figures_of_their_own(tmp_path: Path) -> N
     prefixes = ("cifar10-cpu", "cifar10-cpu.2", "a-b")
     whole = {f"cifar10-cpu-{name}.svg" for name in FIGURES_OF_PLAIN_RECORDS}
     alone = {
-        f"{prefix}-{name}.svg" for prefix in prefixes[1:] for name in ("accuracy_against_macs", "energy_per_method")
+        f"{prefix}-{name}.svg" for prefix in prefixes[1:] for name in ("score_against_macs", "energy_per_method")
     }
     assert whole | alone <= pictures
     assert all(name.startswith(prefixes) for name in pictures)
@@ -279,10 +279,10 @@ def test_equal_problems_are_told_once() -> None:
 
 
 def test_summary_names_the_most_accurate_network_and_its_interval(tmp_path: Path) -> None:
-    runs = [record(seed=seed, test_accuracy=0.9) for seed in range(3)]
+    runs = [record(seed=seed, test_score=0.9) for seed in range(3)]
     for seed, loss in enumerate((0.00, 0.01, -0.01)):
-        runs.append(record("gated", seed=seed, test_accuracy=0.9 - loss))
-        runs.append(record("magnitude", seed=seed, test_accuracy=0.85))
+        runs.append(record("gated", seed=seed, test_score=0.9 - loss))
+        runs.append(record("magnitude", seed=seed, test_score=0.85))
     (part,) = load(store(tmp_path, *runs)).comparisons()
     first, second = sentences(part, comparison(part))
     assert first == "9 runs of 3 methods with 3 seeds on Example CPU 9000, 4 cores."
@@ -295,8 +295,8 @@ def test_summary_names_the_most_accurate_network_and_its_interval(tmp_path: Path
 
 
 def test_summary_leaves_out_what_is_unknown_and_invalid(tmp_path: Path) -> None:
-    invalid = record("magnitude", valid=False, invalid_reason="kept too much", test_accuracy=0.99)
-    gated = record("gated", test_accuracy=0.88, inference=(), energy={"training": reading(source(None))})
+    invalid = record("magnitude", valid=False, invalid_reason="kept too much", test_score=0.99)
+    gated = record("gated", test_score=0.88, inference=(), energy={"training": reading(source(None))})
     (part,) = load(store(tmp_path, gated, invalid)).comparisons()
     assert sentences(part, comparison(part))[1:] == [
         "At 50 % of the MACs, gated is the only pruned network: it reaches 88.00 % on the test set."

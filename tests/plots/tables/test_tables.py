@@ -48,34 +48,34 @@ def _training(samples: int, macs: int, seconds: float) -> Ledger:
 
 
 def test_mean_sd_and_paired_difference_over_three_seeds(tmp_path: Path) -> None:
-    runs = [record(seed=seed, test_accuracy=0.90 + seed / 100) for seed in range(3)]
+    runs = [record(seed=seed, test_score=0.90 + seed / 100) for seed in range(3)]
     for seed, loss in enumerate((0.01, 0.02, 0.03)):
-        runs.append(record("gated", seed=seed, test_accuracy=0.90 + seed / 100 - loss))
+        runs.append(record("gated", seed=seed, test_score=0.90 + seed / 100 - loss))
     row = _row(_load(tmp_path, *runs), "gated")
     assert (row["runs"], row["seeds"], row["pairs"]) == (3, "0 1 2", 3)
-    assert _figures(row, "test_accuracy_percent", "mean", "sd") == pytest.approx([89, 0], abs=1e-9)
+    assert _figures(row, "test_score", "mean", "sd") == pytest.approx([89, 0], abs=1e-9)
     # differences -1, -2, -3: mean -2, sd 1, and t(0.975, 2 degrees of freedom) = 4.302653
     half_width = 4.302653 / math.sqrt(3)
-    found = _figures(row, "difference_to_dense_points", "mean", "sd", "low", "high")
+    found = _figures(row, "difference_to_dense", "mean", "sd", "low", "high")
     assert found == pytest.approx([-2, 1, -2 - half_width, -2 + half_width], rel=1e-6)
 
 
 def test_pairs_are_made_by_seed(tmp_path: Path) -> None:
     """Dense has seeds 1 and 2, gated 0, 1 and 2: what has no partner counts in the mean alone."""
-    dense = [record(seed=seed, test_accuracy=accuracy) for seed, accuracy in ((1, 0.90), (2, 0.80))]
-    gated = [record("gated", seed=seed, test_accuracy=a) for seed, a in ((0, 0.50), (1, 0.89), (2, 0.77))]
+    dense = [record(seed=seed, test_score=accuracy) for seed, accuracy in ((1, 0.90), (2, 0.80))]
+    gated = [record("gated", seed=seed, test_score=a) for seed, a in ((0, 0.50), (1, 0.89), (2, 0.77))]
     row = _row(_load(tmp_path, *dense, *gated), "gated")
     assert (row["runs"], row["pairs"]) == (3, 2)
-    assert row["test_accuracy_percent_mean"] == pytest.approx(72)
-    assert _figures(row, "difference_to_dense_points", "mean", "sd") == pytest.approx([-2, math.sqrt(2)])
+    assert row["test_score_mean"] == pytest.approx(72)
+    assert _figures(row, "difference_to_dense", "mean", "sd") == pytest.approx([-2, math.sqrt(2)])
 
 
 def test_one_seed_has_no_spread_and_says_so(tmp_path: Path) -> None:
     results = _load(tmp_path, *grid(seeds=1))
     row = _row(results, "gated")
     assert row["runs"] == 1
-    assert all(math.isnan(row[f"{name}_sd"]) for name in ("test_accuracy_percent", "difference_to_dense_points"))
-    assert math.isnan(row["difference_to_dense_points_low"])
+    assert all(math.isnan(row[f"{name}_sd"]) for name in ("test_score", "difference_to_dense"))
+    assert math.isnan(row["difference_to_dense_low"])
     text = markdown_text(comparison(results))
     assert "±" not in text
     assert "| Runs |" in text
@@ -144,7 +144,7 @@ def test_without_dense_nothing_is_relative(tmp_path: Path) -> None:
     results = _load(tmp_path, record("gated"), record("magnitude"))
     row = _row(results, "gated")
     assert row["pairs"] == 0
-    assert math.isnan(row["difference_to_dense_points_mean"])
+    assert math.isnan(row["difference_to_dense_mean"])
     assert math.isnan(row["train_duration_ratio_mean"])
     headings = [column.heading for column in readable(comparison(results))]
     assert "Test accuracy, %" in headings
@@ -152,11 +152,11 @@ def test_without_dense_nothing_is_relative(tmp_path: Path) -> None:
 
 
 def test_invalid_runs_have_rows_of_their_own(tmp_path: Path) -> None:
-    runs = [record("gated", seed=seed, test_accuracy=accuracy) for seed, accuracy in ((0, 0.8), (1, 0.9))]
-    invalid = record("gated", seed=2, valid=False, invalid_reason="overdrew its ledger", test_accuracy=0.99)
+    runs = [record("gated", seed=seed, test_score=accuracy) for seed, accuracy in ((0, 0.8), (1, 0.9))]
+    invalid = record("gated", seed=2, valid=False, invalid_reason="overdrew its ledger", test_score=0.99)
     results = _load(tmp_path, record(), *runs, invalid)
-    assert _row(results, "gated")["test_accuracy_percent_mean"] == pytest.approx(85)
-    assert _row(results, "gated", valid=False)["test_accuracy_percent_mean"] == pytest.approx(99)
+    assert _row(results, "gated")["test_score_mean"] == pytest.approx(85)
+    assert _row(results, "gated", valid=False)["test_score_mean"] == pytest.approx(99)
     assert "| gated (invalid) | 50 | 1 |" in markdown_text(comparison(results))
 
 
@@ -191,13 +191,13 @@ def test_people_read_budget_by_budget(tmp_path: Path) -> None:
 
 
 def test_half_of_the_connections_is_another_budget_than_half_of_the_macs(tmp_path: Path) -> None:
-    runs = [record("gated", test_accuracy=0.80), record("uniform", test_accuracy=0.79)]
-    masked = record("magnitude_unstructured", test_accuracy=0.85)
+    runs = [record("gated", test_score=0.80), record("uniform", test_score=0.79)]
+    masked = record("magnitude_unstructured", test_score=0.85)
     assert masked.cost is not None
     cost = masked.cost.model_copy(
         update={"macs": masked.cost.macs_dense, "connections": 490, "connections_dense": 1000}
     )
-    results = _load(tmp_path, record(test_accuracy=0.86), *runs, masked.model_copy(update={"cost": cost}))
+    results = _load(tmp_path, record(test_score=0.86), *runs, masked.model_copy(update={"cost": cost}))
     text = markdown_text(comparison(results))
     assert "| magnitude_unstructured | 50 (connections) | 1 | 100.0 |" in text
     assert "| gated | 50 | 1 |" in text
@@ -265,16 +265,16 @@ def test_terminal_table_never_breaks_a_number(tmp_path: Path, width: int, seeds:
     text = "\n".join(_printed(results, width))
     assert "…" not in text
     for row in comparison(results).to_dict("records"):
-        assert f"{row['test_accuracy_percent_mean']:.2f}" in text
+        assert f"{row['test_score_mean']:.2f}" in text
         assert f"{row['large_batch_latency_ratio_mean']:.2f}" in text
-        assert signed_points(row["difference_to_dense_points_mean"]) in text or row["method"] == "dense"
+        assert signed_points(row["difference_to_dense_mean"]) in text or row["method"] == "dense"
     assert "Problems: 1 failed." in text
 
 
 def test_a_terminal_shows_as_much_as_fits_on_one_line_and_says_what_it_leaves_out(tmp_path: Path) -> None:
     measured = (inference(250, 0.7),)
-    runs = [record(seed=seed, test_accuracy=0.9, inference=measured) for seed in range(3)]
-    runs += [record("gated", seed=s, test_accuracy=0.89 - s / 100, inference=measured) for s in range(3)]
+    runs = [record(seed=seed, test_score=0.9, inference=measured) for seed in range(3)]
+    runs += [record("gated", seed=s, test_score=0.89 - s / 100, inference=measured) for s in range(3)]
     results = _load(tmp_path, *runs)
     said = {}
     for width in (120, 80, 70):
@@ -346,7 +346,7 @@ def test_the_price_of_tuning_stands_beside_the_training(tmp_path: Path) -> None:
     )
     spent = Spent(ledger=ledger, energy=reading(source(2000.0)))
     trials = [
-        Trial(number=n, options={}, status="done", holdout_accuracy=0.5, spent=spent, duration_s=9.0) for n in (0, 1, 2)
+        Trial(number=n, options={}, status="done", holdout_score=0.5, spent=spent, duration_s=9.0) for n in (0, 1, 2)
     ]
     tuning = Tuning(
         suite="cifar10-cpu", method="gated", method_name="gated", budget=0.5, seed=0, settings={}, holdout_images=10,

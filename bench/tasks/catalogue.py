@@ -1,0 +1,105 @@
+"""The tasks by name: those here, and any class as `module:Class`. The class is imported when a run needs it."""
+
+from __future__ import annotations
+
+import importlib
+import re
+from typing import TYPE_CHECKING, Any
+
+from greenprune.bench.errors import UserError, did_you_mean
+from greenprune.bench.tasks.options import TaskCard, TaskOptions
+from greenprune.methods.plugins import REFERENCE, importable_working_directory
+from pydantic import ValidationError
+
+if TYPE_CHECKING:
+    from greenprune.bench.tasks.task import Task
+
+DEFAULT = "classification"
+
+TASKS: dict[str, TaskCard] = {
+    card.name: card
+    for card in (TaskCard("classification", "greenprune.bench.tasks.classification:Classification"),)
+}
+"""A card says what its class says; a test compares them."""
+
+
+def options_of(name: str) -> type[TaskOptions]:
+    """The options of the task called `name`; of `module:Class` this imports the module.
+
+    Raises:
+        UserError: there is no such task, or it cannot be used.
+    """
+    return TASKS[name].Options if name in TASKS else _class_of(name).Options
+
+
+def make_task(name: str, options: Any = None) -> Task:
+    """The task called `name`, or of the class `module:Class`.
+
+    Args:
+        options: an instance of its options, or a table of them; None for the defaults.
+
+    Raises:
+        UserError: there is none, it cannot be used, or it does not take these options.
+    """
+    kind = _class_of(TASKS[name].reference if name in TASKS else name)
+    if isinstance(options, TaskOptions):
+        options = options.model_dump()
+    try:
+        return kind(kind.Options.model_validate(options or {}))
+    except ValidationError as e:
+        first = e.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise UserError(f"task {name}: options.{where}: {first['msg']}") from None
+
+
+def is_users_own(name: str) -> bool:
+    """Whether making this task imports a module that its name names."""
+    return name not in TASKS
+
+
+def _class_of(name: str) -> type[Task]:
+    from greenprune.bench.tasks.task import Task  # late: it imports torch
+
+    if not re.match(REFERENCE, name):
+        raise UserError(
+            f'task = "{name}" is unknown{did_you_mean(name, list(TASKS))}; allowed: {", ".join(TASKS)}, or '
+            "package.module:Task"
+        )
+    module_name, _, attribute = name.partition(":")
+    with importable_working_directory():
+        try:
+            module = importlib.import_module(module_name)
+        except ModuleNotFoundError as e:
+            raise UserError(
+                f'task = "{name}": there is no module "{e.name or module_name}" in the working directory or among the '
+                "installed packages"
+            ) from e
+        except KeyboardInterrupt:
+            raise
+        except BaseException as e:  # importing runs the user's code, which may also call sys.exit
+            first_line = (str(e).strip().splitlines() or [""])[0]
+            raise UserError(
+                f'task = "{name}": importing "{module_name}" failed with {type(e).__name__}: {first_line}'
+            ) from e
+    found = getattr(module, attribute, None)
+    if found is None:
+        public = [known for known in vars(module) if not known.startswith("_")]
+        raise UserError(
+            f'task = "{name}": module "{module_name}" has no "{attribute}"{did_you_mean(attribute, public)}'
+        )
+    problem = _what_lacks(found, Task)
+    if problem is not None:
+        raise UserError(f'task = "{name}": {problem}')
+    return found
+
+
+def _what_lacks(candidate: object, base: type[Task]) -> str | None:
+    """What is missing in `candidate` for a task; None when it is complete."""
+    if not isinstance(candidate, type) or not issubclass(candidate, base):
+        parts = ", ".join(sorted(base.__abstractmethods__))
+        return f"is not a subclass of greenprune.bench.tasks.task.Task; it lacks {parts}"
+    if missing := sorted(candidate.__abstractmethods__):
+        return f"lacks {', '.join(missing)}"
+    if not isinstance(candidate.Options, type) or not issubclass(candidate.Options, TaskOptions):
+        return "has Options that are not a subclass of greenprune.bench.tasks.options.TaskOptions"
+    return None

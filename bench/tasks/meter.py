@@ -1,0 +1,68 @@
+"""Scores over a pass of a split, batch by batch, from torchmetrics."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from torchmetrics import Metric
+
+Prepare = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+
+
+class Meter:
+    """Takes in outputs and targets batch by batch, and gives the scores of all of them.
+
+    Args:
+        metrics: a torchmetrics metric for each score, by the score's name.
+        prepare: makes of outputs and targets what the metrics take; by default they stay as they are.
+    """
+
+    def __init__(self, metrics: Mapping[str, Metric], device: torch.device, prepare: Prepare | None = None) -> None:
+        self.metrics = {name: metric.to(device) for name, metric in metrics.items()}
+        self.prepare = prepare
+
+    def update(self, outputs: Tensor, targets: Tensor) -> None:
+        """Args: as of `Task.loss`, outputs in any precision."""
+        outputs = outputs.detach().float()
+        if self.prepare is not None:
+            outputs, targets = self.prepare(outputs, targets)
+        for metric in self.metrics.values():
+            metric.update(outputs, targets)
+
+    def scores(self) -> dict[str, float]:
+        """Every score by its name; NaN where it is not defined for what was seen."""
+        return {name: _figure(metric) for name, metric in self.metrics.items()}
+
+    def main(self) -> float:
+        """The first score."""
+        return _figure(next(iter(self.metrics.values())))
+
+    def reset(self) -> None:
+        for metric in self.metrics.values():
+            metric.reset()
+
+    def state(self) -> dict[str, Any]:
+        """What was seen so far, as plain data."""
+        return {
+            name: {"updates": metric._update_count, "state": dict(metric.metric_state)}
+            for name, metric in self.metrics.items()
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take on what `state` gave. Raises KeyError, TypeError: it is that of another meter."""
+        for name, metric in self.metrics.items():
+            kept = state[name]
+            for key in metric.metric_state:
+                setattr(metric, key, kept["state"][key])
+            metric._update_count = kept["updates"]
+            metric._computed = None
+
+
+def _figure(metric: Metric) -> float:
+    """Seven digits: torchmetrics divides in float32, of which the rest is noise."""
+    return float(f"{float(metric.compute()):.7g}")
