@@ -117,13 +117,12 @@ def train(
     images, _ = next(batches.epoch(0))
     example = images[:2]
     dense_macs = count_macs(model, example)
-    extra_macs = task.extra_macs(example)
     steps_per_epoch, steps = len(batches), method.steps
     epochs = math.ceil(steps / steps_per_epoch)
     phases = method.phases(method.options)
     rates = cycles(phases, steps, recipe.learning_rate, round(recipe.warmup_epochs * steps_per_epoch))
     autocast = autocast_for(device, recipe.precision)
-    ledger = open_ledger(allowance, steps, recipe.epochs * steps_per_epoch, batches.batch_size, dense_macs + extra_macs)
+    ledger = open_ledger(allowance, steps, recipe.epochs * steps_per_epoch, batches.batch_size, dense_macs + task.extra_macs(example))
     random_at_start = random_state(device) if state is None else state["random_at_start"]
     energies = Energies(state)
     scored = task.meter(data.classes, device, training=True)
