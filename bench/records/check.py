@@ -47,7 +47,11 @@ def _shares(record: Record) -> Iterator[str]:
         if value is None or not score.share:
             continue
         yield from _between(name, value, 0, 1)
-        if record.task == "classification" and isinstance(count, int) and abs(value * count - round(value * count)) > EXACT * count:
+        if (
+            record.task == "classification"
+            and isinstance(count, int)
+            and abs(value * count - round(value * count)) > EXACT * count
+        ):
             yield f"{name} = {value}: is no number of {count} images"
     if record.test_scores and record.test_scores.get(score.name) != record.test_score:
         yield f"test_score = {record.test_score}: test_scores.{score.name} = {record.test_scores.get(score.name)}"

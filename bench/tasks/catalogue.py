@@ -17,8 +17,7 @@ if TYPE_CHECKING:
 DEFAULT = "classification"
 
 TASKS: dict[str, TaskCard] = {
-    card.name: card
-    for card in (TaskCard("classification", "greenprune.bench.tasks.classification:Classification"),)
+    card.name: card for card in (TaskCard("classification", "greenprune.bench.tasks.classification:Classification"),)
 }
 """A card says what its class says; a test compares them."""
 
@@ -58,8 +57,6 @@ def is_users_own(name: str) -> bool:
 
 
 def _class_of(name: str) -> type[Task]:
-    from greenprune.bench.tasks.task import Task  # late: it imports torch
-
     if not re.match(REFERENCE, name):
         raise UserError(
             f'task = "{name}" is unknown{did_you_mean(name, list(TASKS))}; allowed: {", ".join(TASKS)}, or '
@@ -87,16 +84,18 @@ def _class_of(name: str) -> type[Task]:
         raise UserError(
             f'task = "{name}": module "{module_name}" has no "{attribute}"{did_you_mean(attribute, public)}'
         )
-    problem = _what_lacks(found, Task)
+    problem = _what_lacks(found)
     if problem is not None:
         raise UserError(f'task = "{name}": {problem}')
     return found
 
 
-def _what_lacks(candidate: object, base: type[Task]) -> str | None:
+def _what_lacks(candidate: object) -> str | None:
     """What is missing in `candidate` for a task; None when it is complete."""
-    if not isinstance(candidate, type) or not issubclass(candidate, base):
-        parts = ", ".join(sorted(base.__abstractmethods__))
+    from greenprune.bench.tasks.task import Task  # late: it imports torch
+
+    if not isinstance(candidate, type) or not issubclass(candidate, Task):
+        parts = ", ".join(sorted(Task.__abstractmethods__))
         return f"is not a subclass of greenprune.bench.tasks.task.Task; it lacks {parts}"
     if missing := sorted(candidate.__abstractmethods__):
         return f"lacks {', '.join(missing)}"

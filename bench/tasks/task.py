@@ -1,12 +1,12 @@
 """The interface of a task: what the training loop and the evaluation ask of it.
 
-    task = make_task("classification")
-    task.begin(device, classes)
-    loss, outputs = task.step(network, images, targets, label_smoothing, autocast)
-    loss.backward()
-    meter = task.meter(classes, device)      # over a pass of a split
-    meter.update(outputs, targets)
-    meter.scores()                           # {"accuracy": 0.93, "top-5 accuracy": 0.99}
+task = make_task("classification")
+task.begin(device, classes)
+loss, outputs = task.step(network, images, targets, label_smoothing, autocast)
+loss.backward()
+meter = task.meter(classes, device)      # over a pass of a split
+meter.update(outputs, targets)
+meter.scores()                           # {"accuracy": 0.93, "top-5 accuracy": 0.99}
 """
 
 from __future__ import annotations

@@ -122,7 +122,9 @@ def train(
     phases = method.phases(method.options)
     rates = cycles(phases, steps, recipe.learning_rate, round(recipe.warmup_epochs * steps_per_epoch))
     autocast = autocast_for(device, recipe.precision)
-    ledger = open_ledger(allowance, steps, recipe.epochs * steps_per_epoch, batches.batch_size, dense_macs + task.extra_macs(example))
+    ledger = open_ledger(
+        allowance, steps, recipe.epochs * steps_per_epoch, batches.batch_size, dense_macs + task.extra_macs(example)
+    )
     random_at_start = random_state(device) if state is None else state["random_at_start"]
     energies = Energies(state)
     scored = task.meter(data.classes, device, training=True)

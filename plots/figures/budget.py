@@ -6,8 +6,8 @@ import matplotlib as mpl
 import pandas as pd
 from greenprune.bench.energy.reading import Kind
 from greenprune.bench.text import listed
-from greenprune.plots.figures.score import inference_kinds
 from greenprune.plots.figures.canvas import comparison_of_one, new_figure, one_legend, title
+from greenprune.plots.figures.score import inference_kinds
 from greenprune.plots.figures.style import RC, looks
 from greenprune.plots.frame.comparison import COUNTED, REFERENCE, batch_label, comparison, rows_of
 from greenprune.plots.frame.frame import Results

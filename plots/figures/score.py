@@ -169,7 +169,8 @@ def _until_dense(axes: Axes, smallest: float) -> None:
 def score_in_words(results: Results) -> str:
     table = comparison(results)
     points = [
-        f"{row_label(row)}: {_figure(row)} at {row['kept_macs_percent_mean']:.1f} % of the MACs" for row in rows_of(table)
+        f"{row_label(row)}: {_figure(row)} at {row['kept_macs_percent_mean']:.1f} % of the MACs"
+        for row in rows_of(table)
     ]
     return f"{_what(table)} against kept MACs. {'; '.join(points)}."
 

@@ -237,7 +237,9 @@ def _score(suite: str, method: str, budget: float, pairs: pd.DataFrame, toleranc
     base = pairs["test_score_base"].to_numpy(dtype=float)
     value, low, high = _mean_interval(pairs["test_score_new"].to_numpy(dtype=float) - base)
     name, _, _ = label.partition(", ")
-    name, allowed = (f"{name}, points", 100.0) if in_percent(label) else (f"{label}, difference", float(abs(base).mean()))
+    name, allowed = (
+        (f"{name}, points", 100.0) if in_percent(label) else (f"{label}, difference", float(abs(base).mean()))
+    )
     loss, excused = (-value, high >= 0) if higher else (value, low <= 0)  # an unknown bound excuses nothing
     worse = loss > allowed * tolerance and not excused
     decimals = decimals_of(float(base.mean()), label)

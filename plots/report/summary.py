@@ -67,7 +67,9 @@ def _score(row: dict[str, Any], compared: int, cost: str) -> str:
     figure = f"{mean_sd(row['test_score_mean'], row['test_score_sd'], decimals)} {unit}".rstrip()
     reached = f"{figure}" if in_percent(row["score"]) else f"{name} {figure}"
     lower = "" if row["higher_is_better"] else " (lower is better)"
-    text = f"At {row['budget'] * 100:g} % of the {cost}, {row['method']} {most} reaches {reached} on the test set{lower}"
+    text = (
+        f"At {row['budget'] * 100:g} % of the {cost}, {row['method']} {most} reaches {reached} on the test set{lower}"
+    )
     mean, low, high = (row[f"difference_to_dense_{end}"] for end in ("mean", "low", "high"))
     points = "points" if in_percent(row["score"]) else unit
     if row["pairs"] == 0:

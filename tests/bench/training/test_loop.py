@@ -119,7 +119,9 @@ def run(name: str, meter: Any = None, spy: Spy | None = None, steps: int = EPOCH
     )
     method = registry()[name](keep=0.5, steps=steps, tolerance=0.1, seed=1)
     cpu = torch.device("cpu")
-    trained = train(method, network(spy), data, batches, make_task("classification"), training, cpu, meter, reports.append)
+    trained = train(
+        method, network(spy), data, batches, make_task("classification"), training, cpu, meter, reports.append
+    )
     return Done(trained, spy.seen, reports, batches)
 
 

@@ -102,7 +102,9 @@ def run(
     method = Stopped(keep=0.6, steps=STEPS, tolerance=0.1, seed=1)
     state = next(iter(keeper.found), None) if keeper else None
     meter: Any = Meter()
-    return train(method, network(), data, batches, make_task("classification"), recipe, cpu, meter, keeper=keeper, state=state)
+    return train(
+        method, network(), data, batches, make_task("classification"), recipe, cpu, meter, keeper=keeper, state=state
+    )
 
 
 def same(a: Trained, b: Trained) -> bool:

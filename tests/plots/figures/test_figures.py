@@ -9,9 +9,9 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
-from greenprune.plots.figures.score import score_against_macs
 from greenprune.plots.figures.all import FIGURES, render
 from greenprune.plots.figures.energy import INVALID_HATCH, energy_per_method
+from greenprune.plots.figures.score import score_against_macs
 from greenprune.plots.figures.style import LOOKS, SPARE_LOOKS, looks
 from greenprune.plots.frame.comparison import comparison
 from greenprune.plots.frame.frame import Results, load

@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 import pytest
 from greenprune.bench.records.record import SampleMacs
-from greenprune.plots.figures.score import score_against_inference_energy, score_against_training_energy
 from greenprune.plots.figures.breakeven import break_even_in_words, energy_break_even, inferences_text
 from greenprune.plots.figures.budget import budget_achieved, saving_in_words, saving_predicted_and_measured
 from greenprune.plots.figures.gates import (
@@ -31,6 +30,7 @@ from greenprune.plots.figures.histograms import (
 from greenprune.plots.figures.pareto import pareto_front
 from greenprune.plots.figures.power import has_power, power_in_words, power_over_time
 from greenprune.plots.figures.power_samples import POWER_COLUMNS, POWER_FILE, read_power, stretches, thinned
+from greenprune.plots.figures.score import score_against_inference_energy, score_against_training_energy
 from greenprune.plots.figures.style import LOOKS
 from greenprune.plots.frame.breakeven import break_even, inferences_until
 from greenprune.plots.frame.comparison import comparison

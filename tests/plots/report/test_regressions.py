@@ -35,8 +35,7 @@ def test_accuracy_beyond_the_tolerance_is_named(
     monkeypatch.setenv("COLUMNS", "160")
     runs = grid(seeds=3)
     worse = [
-        run.model_copy(update={"test_score": run.test_score - 0.05}) if run.method == "gated" else run
-        for run in runs
+        run.model_copy(update={"test_score": run.test_score - 0.05}) if run.method == "gated" else run for run in runs
     ]
     assert _answer(tmp_path, runs, worse) == 1
     table = capsys.readouterr().out.split("Got worse by more than 0.02:")[1]

@@ -135,9 +135,7 @@ def test_comparisons_have_sections_and_figures_of_their_own(tmp_path: Path) -> N
     pictures = {path.name for path in written if path.suffix == ".svg"}
     prefixes = ("cifar10-cpu", "cifar10-cpu.2", "a-b")
     whole = {f"cifar10-cpu-{name}.svg" for name in FIGURES_OF_PLAIN_RECORDS}
-    alone = {
-        f"{prefix}-{name}.svg" for prefix in prefixes[1:] for name in ("score_against_macs", "energy_per_method")
-    }
+    alone = {f"{prefix}-{name}.svg" for prefix in prefixes[1:] for name in ("score_against_macs", "energy_per_method")}
     assert whole | alone <= pictures
     assert all(name.startswith(prefixes) for name in pictures)
     html = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
@@ -288,7 +286,7 @@ def test_summary_names_the_most_accurate_network_and_its_interval(tmp_path: Path
     assert first == "9 runs of 3 methods with 3 seeds on Example CPU 9000, 4 cores."
     # differences 0, -1, +1: mean 0, sd 1, half-width 4.302653 / sqrt(3) = 2.48
     assert second.startswith(
-        "At 50 % of the MACs, gated is the most accurate pruned network: it reaches 90.00 ± 1.00 % on the test set, "
+        "At 50 % of the MACs, gated has the best accuracy of the pruned networks: it reaches 90.00 ± 1.00 % on the test set, "
         "0.00 points against dense (95 % interval −2.48 to +2.48; it includes 0, so no difference is shown). "
         "Relative to dense it takes "
     )

@@ -22,7 +22,7 @@ from greenprune.plots.tables.columns import readable
 from greenprune.plots.tables.tables import csv_text, markdown_text, terminal_table, write_tables
 from rich.console import Console
 
-from tests.plots.records import DENSE_MACS, NINE, failed, grid, inference, reading, record, source, store
+from tests.plots.records import ACCURACY, DENSE_MACS, NINE, failed, grid, inference, reading, record, source, store
 
 NAN = float("nan")
 
@@ -205,7 +205,7 @@ def test_half_of_the_connections_is_another_budget_than_half_of_the_macs(tmp_pat
     assert "**80.00**" in text  # best of those that keep half of the MACs
     assert "**85.00**" not in text
     said = " ".join(sentences(results, comparison(results)))
-    assert "At 50 % of the MACs, gated is the most accurate pruned network" in said
+    assert "At 50 % of the MACs, gated has the best accuracy of the pruned networks" in said
     assert "At 50 % of the connections, magnitude_unstructured is the only pruned network" in said
     assert "magnitude_unstructured: 49.0 % for 50 % of the connections" in budget_in_words(results)
     (axes,) = budget_achieved(results).axes
@@ -350,7 +350,7 @@ def test_the_price_of_tuning_stands_beside_the_training(tmp_path: Path) -> None:
     ]
     tuning = Tuning(
         suite="cifar10-cpu", method="gated", method_name="gated", budget=0.5, seed=0, settings={}, holdout_images=10,
-        space={}, machine={}, command="", trials=tuple(trials),
+        space={}, machine={}, command="", trials=tuple(trials), score=ACCURACY,
     )  # fmt: skip
     write_tuning(tuning, tmp_path / "cifar10-cpu" / "tune-gated-0.5-s0")
     results = load(tmp_path)
