@@ -7,7 +7,13 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from greenprune.bench.errors import UserError, did_you_mean
-from greenprune.bench.tasks.options import TaskCard, TaskOptions
+from greenprune.bench.tasks.options import (
+    DistillationOptions,
+    RegressionOptions,
+    SegmentationOptions,
+    TaskCard,
+    TaskOptions,
+)
 from greenprune.methods.plugins import REFERENCE, importable_working_directory
 from pydantic import ValidationError
 
@@ -17,7 +23,14 @@ if TYPE_CHECKING:
 DEFAULT = "classification"
 
 TASKS: dict[str, TaskCard] = {
-    card.name: card for card in (TaskCard("classification", "greenprune.bench.tasks.classification:Classification"),)
+    card.name: card
+    for card in (
+        TaskCard("classification", "greenprune.bench.tasks.classification:Classification"),
+        TaskCard("multilabel", "greenprune.bench.tasks.multilabel:Multilabel"),
+        TaskCard("segmentation", "greenprune.bench.tasks.segmentation:Segmentation", SegmentationOptions),
+        TaskCard("regression", "greenprune.bench.tasks.regression:Regression", RegressionOptions),
+        TaskCard("distillation", "greenprune.bench.tasks.distillation:Distillation", DistillationOptions),
+    )
 }
 """A card says what its class says; a test compares them."""
 
@@ -44,11 +57,31 @@ def make_task(name: str, options: Any = None) -> Task:
     if isinstance(options, TaskOptions):
         options = options.model_dump()
     try:
-        return kind(kind.Options.model_validate(options or {}))
+        chosen: Any = kind.Options.model_validate(options or {})
     except ValidationError as e:
         first = e.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         raise UserError(f"task {name}: options.{where}: {first['msg']}") from None
+    parts = [make_task(chosen.of, chosen.of_options)] if name == "distillation" else []
+    return _made(kind, name, chosen, *parts)
+
+
+def _made(kind: type[Task], name: str, *arguments: Any) -> Task:
+    """Of a user's own, with what its constructor says and leaves as a sentence."""
+    from greenprune.bench.records.score import Score
+
+    if name in TASKS:
+        return kind(*arguments)
+    try:
+        task = kind(*arguments)
+        scores = task.scores
+    except KeyboardInterrupt:
+        raise
+    except BaseException as e:  # somebody else's constructor
+        raise UserError(f'task = "{name}": making it failed with {type(e).__name__}: {str(e).splitlines()[:1]}') from e
+    if not (isinstance(scores, tuple) and scores and all(isinstance(score, Score) for score in scores)):
+        raise UserError(f'task = "{name}": its scores are {scores!r:.80}; allowed is a tuple of Score, the main one first')
+    return task
 
 
 def is_users_own(name: str) -> bool:

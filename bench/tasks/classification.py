@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from greenprune.bench.records.score import SHARE, Score
 from greenprune.bench.tasks.meter import Meter
-from greenprune.bench.tasks.task import Task
+from greenprune.bench.tasks.task import Task, described, imitated_classes
 from torch import Tensor
 
 FEW = 5
@@ -25,6 +25,9 @@ class Classification(Task):
     def loss(self, outputs: Tensor, targets: Tensor, label_smoothing: float) -> Tensor:
         return F.cross_entropy(outputs, targets, label_smoothing=label_smoothing)
 
+    def imitation(self, outputs: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+        return imitated_classes(outputs, teacher, temperature)
+
     def meter(self, classes: int, device: torch.device, *, training: bool = False) -> Meter:
         from torchmetrics.classification import MulticlassAccuracy  # late: its import takes two seconds
 
@@ -39,11 +42,11 @@ class Classification(Task):
             if tuple(targets.shape) == (len(images), classes):
                 return None
             return (
-                f"are {_described(targets)}; allowed are class indices ({len(images)},) of type int64, or probabilities "
+                f"are {described(targets)}; allowed are class indices ({len(images)},) of type int64, or probabilities "
                 f"of the shape ({len(images)}, {classes})"
             )
         if tuple(targets.shape) != (len(images),) or targets.dtype != torch.int64:
-            return f"are {_described(targets)}; allowed are class indices ({len(images)},) of type int64"
+            return f"are {described(targets)}; allowed are class indices ({len(images)},) of type int64"
         low, high = int(targets.min()), int(targets.max())
         if low < 0 or high >= classes:
             return f"lie from {low} to {high}; allowed are class indices from 0 to {classes - 1}"
@@ -52,7 +55,3 @@ class Classification(Task):
 
 def _with_indices(outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     return outputs, targets.argmax(1) if targets.is_floating_point() else targets
-
-
-def _described(targets: Tensor) -> str:
-    return f"of the shape {tuple(targets.shape)} and type {str(targets.dtype).removeprefix('torch.')}"

@@ -17,6 +17,8 @@ from contextlib import AbstractContextManager
 from typing import Any, ClassVar
 
 import torch
+import torch.nn.functional as F
+from greenprune.bench.errors import UserError
 from greenprune.bench.records.score import Score
 from greenprune.bench.tasks.meter import Meter
 from greenprune.bench.tasks.options import TaskOptions
@@ -34,10 +36,12 @@ class Task(ABC):
 
     Attributes:
         scores: what is measured, the main score first; it decides in `tune`, and tables, figures and `compare` show it.
+        smooths_labels: whether the loss knows what label smoothing is.
     """
 
     Options: ClassVar[type[TaskOptions]] = TaskOptions
     scores: tuple[Score, ...]
+    smooths_labels: bool = True
 
     def __init__(self, options: TaskOptions | None = None) -> None:
         self.options: Any = self.Options() if options is None else options
@@ -54,7 +58,7 @@ class Task(ABC):
         Args:
             outputs: what `outputs` picked, in float32.
             targets: as the data set gives them, on the same device.
-            label_smoothing: of the recipe; a task without classes refuses one above 0 in `check`.
+            label_smoothing: of the recipe; 0 where `smooths_labels` is False.
         """
 
     @abstractmethod
@@ -74,6 +78,10 @@ class Task(ABC):
         if tuple(outputs.shape) == (len(images), classes):
             return None
         return f"are of the shape {tuple(outputs.shape)} for {len(images)} images of {classes} classes"
+
+    def imitation(self, outputs: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+        """How far the outputs are from those of a teacher, a scalar; for `distillation`. Both as `loss` sees them."""
+        raise UserError("this task does not say how a teacher is imitated; allowed: a task that has `imitation`")
 
     def begin(self, device: torch.device, classes: int) -> None:
         """Called once before `step`: load what the task needs besides the network.
@@ -110,3 +118,18 @@ class Task(ABC):
     def content(self) -> str | None:
         """SHA-256 of what the task loads (weights of a teacher); None where it loads nothing."""
         return None
+
+
+def imitated_classes(outputs: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+    """Mean divergence of the teacher's classes from the outputs', per image or pixel, times the temperature squared.
+
+    Args:
+        outputs, teacher: logits (B, K, ...).
+    """
+    ours, theirs = (F.log_softmax(logits / temperature, dim=1) for logits in (outputs, teacher))
+    return F.kl_div(ours, theirs, reduction="none", log_target=True).sum(1).mean() * temperature**2
+
+
+def described(targets: Tensor) -> str:
+    """Shape and type, for a sentence."""
+    return f"of the shape {tuple(targets.shape)} and type {str(targets.dtype).removeprefix('torch.')}"
