@@ -80,7 +80,9 @@ def _made(kind: type[Task], name: str, *arguments: Any) -> Task:
     except BaseException as e:  # somebody else's constructor
         raise UserError(f'task = "{name}": making it failed with {type(e).__name__}: {str(e).splitlines()[:1]}') from e
     if not (isinstance(scores, tuple) and scores and all(isinstance(score, Score) for score in scores)):
-        raise UserError(f'task = "{name}": its scores are {scores!r:.80}; allowed is a tuple of Score, the main one first')
+        raise UserError(
+            f'task = "{name}": its scores are {scores!r:.80}; allowed is a tuple of Score, the main one first'
+        )
     return task
 
 

@@ -53,4 +53,6 @@ class DistillationOptions(TaskOptions):
     of: str = Field("classification", description="the task that teacher and network share, by name")
     of_options: dict[str, Any] = Field({}, description="its options")
     weight: float = Field(0.9, ge=0, le=1, description="share of the loss that asks for the teacher's outputs")
-    temperature: float = Field(4.0, gt=0, le=100, description="by which the outputs of both are divided before they meet")
+    temperature: float = Field(
+        4.0, gt=0, le=100, description="by which the outputs of both are divided before they meet"
+    )
