@@ -67,6 +67,12 @@ class Dataset:
     padding: int = 4
     notes: tuple[str, ...] = ()
 
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of an image."""
+        channels, height, width = self.train.images.shape[1:]
+        return channels, height, width
+
 
 @dataclass(frozen=True)
 class _Published:

@@ -1,4 +1,4 @@
-"""Networks by name: CIFAR ResNets, VGG-16-BN, a small vision transformer, torchvision's classifiers, a user's own factory.
+"""Networks by name: those defined here, classifiers of torchvision, timm and transformers, a user's own factory.
 
 What a suite asks of them, whether a name is known, needs no torch.
 """

@@ -3,44 +3,55 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import torch
 from greenprune.bench.errors import UserError
-from greenprune.bench.models.named import OWN, brief, factory_of
+from greenprune.bench.models.kinds.kind import SMALL, Shape, brief
+from greenprune.bench.models.kinds.own import OWN
+from greenprune.bench.models.named import kind_of
 from greenprune.bench.models.traps import avoid_cpu_trap
 from greenprune.methods import logits_of
 from torch import nn
 
 
-def build(name: str, classes: int, seed: int | None = None) -> nn.Module:
-    """A freshly initialised network, on the CPU, in training mode, that maps (B, 3, 32, 32) to (B, classes).
+def build(name: str, classes: int, seed: int | None = None, shape: Shape = SMALL) -> nn.Module:
+    """A freshly initialised network, on the CPU, in training mode, that maps (B, *shape) to (B, classes).
 
     Strided 1×1 convolutions in networks from elsewhere are rewritten, on every device alike; see bench/models/traps.py.
 
     Args:
-        name: one of `names()`, `torchvision/<name>` (never downloads weights), or `package.module:factory`; the factory
-            is called with `classes` and looked up in the current working directory as well.
+        name: one of `names()`, `torchvision/<name>`, `timm/<name>`, `hf/<id or folder>`, or `package.module:factory`; the
+            factory is called with `classes` and looked up in the current working directory as well. No weights are loaded.
         classes: number of outputs.
         seed: of the initial weights; the global random number generators are left as they are. None draws from them.
+        shape: channels, height and width of an image. Networks whose constructor takes them are made for them.
 
     Raises:
         UserError: the name is unknown, or the network does not fit: not a module, or no (B, classes) result.
     """
-    factory = factory_of(name)
+    kind = kind_of(name)
+    kind.check(name)
     with _seeded(seed):
         try:
-            model = factory(classes)
-        except KeyboardInterrupt:
+            model = kind.make(name, classes, shape)
+        except (KeyboardInterrupt, UserError):
             raise
         except BaseException as error:  # a user's factory may raise anything
-            raise UserError(f"{name}: building it for {classes} classes failed with {brief(error)}") from error
+            raise UserError(
+                f"{name}: building it for {classes} classes{_of(shape)} failed with {brief(error)}"
+            ) from error
     if not isinstance(model, nn.Module):
         raise UserError(f"{name}: returned a {type(model).__name__}; allowed is a torch.nn.Module")
     if name not in OWN:
         model = avoid_cpu_trap(model)
-        _check_output(name, model, classes)
+        _check_output(name, model, classes, shape)
     return model
+
+
+def _of(shape: Shape) -> str:
+    channels, height, width = shape
+    return "" if shape == SMALL else f" of {height}×{width} images with {channels} channels"
 
 
 @contextlib.contextmanager
@@ -54,24 +65,31 @@ def _seeded(seed: int | None) -> Iterator[None]:
 
 
 @torch.no_grad()
-def _check_output(name: str, model: nn.Module, classes: int) -> None:
-    """Refuse a foreign network that cannot classify our images before hours are spent on it."""
+def _check_output(name: str, model: nn.Module, classes: int, shape: Shape) -> None:
+    """Refuse a foreign network that gives no such outputs for our images before hours are spent on it."""
     training = model.training
-    example = torch.zeros(1, 3, 32, 32, device=next((p.device for p in model.parameters()), None))
+    channels, height, width = shape
+    example = torch.zeros(1, *shape, device=next((p.device for p in model.parameters()), None))
     try:
         output = model.eval()(example)
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # somebody else's forward
-        raise UserError(f"{name}: does not run on 32×32 images with three channels: {brief(error)}") from error
+        count = {1: "one channel", 3: "three channels"}.get(channels, f"{channels} channels")
+        raise UserError(f"{name}: does not run on {height}×{width} images with {count}: {brief(error)}") from error
     finally:
         model.train(training)
     try:
-        shape: object = tuple(logits_of(output).shape)
+        found: object = tuple((output["out"] if _is_map(output) else logits_of(output)).shape)
     except ValueError:
-        shape = type(output).__name__
-    if shape != (1, classes):
+        found = type(output).__name__
+    if not isinstance(found, tuple) or found[:2] != (1, classes):
         raise UserError(
-            f"{name}: gives {shape} for one image; allowed are logits of shape (1, {classes}), "
-            "alone or first or under the name logits in what it returns"
+            f"{name}: gives {found} for one image; allowed are logits of shape (1, {classes}), "
+            "alone or first or under the name logits in what it returns; of each pixel also under the name out"
         )
+
+
+def _is_map(output: object) -> bool:
+    """Whether it is what networks for segmentation return."""
+    return isinstance(output, Mapping) and isinstance(output.get("out"), torch.Tensor)

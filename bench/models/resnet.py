@@ -43,12 +43,12 @@ class Block(nn.Module):
 class ResNet(nn.Module):
     """Stem, three stages of `blocks` basic blocks with 16, 32 and 64 channels, global average, one linear layer.
 
-    Maps (B, 3, H, W) to (B, classes). Convolutions start as in He et al. 2015 ("Delving Deep into Rectifiers").
+    Maps (B, C, H, W) to (B, classes). Convolutions start as in He et al. 2015 ("Delving Deep into Rectifiers").
     """
 
-    def __init__(self, blocks: int, classes: int) -> None:
+    def __init__(self, blocks: int, classes: int, channels: int = 3) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(3, WIDTHS[0], 3, padding=1, bias=False)
+        self.conv1 = nn.Conv2d(channels, WIDTHS[0], 3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(WIDTHS[0])
         self.layer1 = _stage(WIDTHS[0], WIDTHS[0], blocks, stride=1)
         self.layer2 = _stage(WIDTHS[0], WIDTHS[1], blocks, stride=2)
@@ -69,8 +69,8 @@ def _stage(in_channels: int, out_channels: int, blocks: int, stride: int) -> nn.
     return nn.Sequential(first, *(Block(out_channels, out_channels) for _ in range(blocks - 1)))
 
 
-def resnet(depth: int, classes: int) -> ResNet:
-    """The ResNet with `depth` = 6n + 2 weighted layers (20, 32, 44, 56, 110 in the paper).
+def resnet(depth: int, classes: int, channels: int = 3) -> ResNet:
+    """The ResNet with `depth` = 6n + 2 weighted layers (20, 32, 44, 56, 110 in the paper), for images of `channels`.
 
     Raises:
         ValueError: no such depth.
@@ -78,4 +78,4 @@ def resnet(depth: int, classes: int) -> ResNet:
     blocks, rest = divmod(depth - 2, 6)
     if blocks < 1 or rest:
         raise ValueError(f"depth = {depth}: allowed is 6n + 2 with n of at least 1")
-    return ResNet(blocks, classes)
+    return ResNet(blocks, classes, channels)

@@ -15,12 +15,12 @@ STAGES = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512
 
 
 class VGG(nn.Module):
-    """Thirteen 3×3 convolutions, each with norm and ReLU, and one linear layer: (B, 3, 32, 32) to (B, classes)."""
+    """Thirteen 3×3 convolutions, each with norm and ReLU, and one linear layer: (B, *shape) to (B, classes)."""
 
-    def __init__(self, classes: int) -> None:
+    def __init__(self, classes: int, shape: tuple[int, int, int] = (3, 32, 32)) -> None:
         super().__init__()
         layers: list[nn.Module] = []
-        channels = 3
+        channels, height, width = shape
         for stage in STAGES:
             for in_channels, out_channels in pairwise((channels, *stage)):
                 layers += [
@@ -31,7 +31,8 @@ class VGG(nn.Module):
             layers.append(nn.MaxPool2d(2))
             channels = stage[-1]
         self.features = nn.Sequential(*layers)
-        self.classifier = nn.Linear(channels, classes)
+        halved = 2 ** len(STAGES)
+        self.classifier = nn.Linear(channels * (height // halved) * (width // halved), classes)
         for module in self.features:
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
@@ -40,6 +41,15 @@ class VGG(nn.Module):
         return self.classifier(self.features(x).flatten(1))
 
 
-def vgg16_bn(classes: int) -> VGG:
-    """VGG-16-BN for `classes` classes: 14.7 M parameters, 313 M multiply-accumulates at 32×32."""
-    return VGG(classes)
+def vgg16_bn(classes: int, shape: tuple[int, int, int] = (3, 32, 32)) -> VGG:
+    """VGG-16-BN for `classes` classes: 14.7 M parameters, 313 M multiply-accumulates at 32×32.
+
+    Args:
+        shape: channels, height and width of an image, at least 32×32.
+
+    Raises:
+        ValueError: the images are smaller.
+    """
+    if min(shape[1:]) < 2 ** len(STAGES):
+        raise ValueError(f"images of {shape[1]}×{shape[2]}: allowed is at least 32×32")
+    return VGG(classes, shape)

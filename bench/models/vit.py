@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-IMAGE, PATCH = 32, 4
+PATCH = 4
 
 
 class Attention(nn.Module):
@@ -52,17 +52,21 @@ class Block(nn.Module):
 
 
 class ViT(nn.Module):
-    """Maps (B, 3, 32, 32) to (B, classes).
+    """Maps (B, *shape) to (B, classes).
 
     Args:
+        shape: channels, height and width of an image.
         dim: width of the residual stream, a multiple of `heads`.
         hidden: width of the MLPs.
     """
 
-    def __init__(self, dim: int, depth: int, heads: int, hidden: int, classes: int) -> None:
+    def __init__(
+        self, dim: int, depth: int, heads: int, hidden: int, classes: int, shape: tuple[int, int, int]
+    ) -> None:
         super().__init__()
-        self.patches = nn.Conv2d(3, dim, PATCH, stride=PATCH)
-        self.positions = nn.Parameter(torch.zeros(1, (IMAGE // PATCH) ** 2, dim))
+        channels, height, width = shape
+        self.patches = nn.Conv2d(channels, dim, PATCH, stride=PATCH)
+        self.positions = nn.Parameter(torch.zeros(1, (height // PATCH) * (width // PATCH), dim))
         self.blocks = nn.Sequential(*(Block(dim, heads, hidden) for _ in range(depth)))
         self.norm, self.head = nn.LayerNorm(dim), nn.Linear(dim, classes)
         nn.init.trunc_normal_(self.positions, std=0.02)
@@ -76,6 +80,6 @@ class ViT(nn.Module):
         return self.head(self.norm(self.blocks(x)).mean(1))
 
 
-def vit_tiny_cifar(classes: int) -> ViT:
+def vit_tiny_cifar(classes: int, shape: tuple[int, int, int] = (3, 32, 32)) -> ViT:
     """Four blocks of width 96, three heads, MLPs of width 192: 0.3 M parameters, 22.3 M multiply-accumulates at 32×32."""
-    return ViT(dim=96, depth=4, heads=3, hidden=192, classes=classes)
+    return ViT(dim=96, depth=4, heads=3, hidden=192, classes=classes, shape=shape)

@@ -13,7 +13,7 @@ from typing import Any
 
 from greenprune.bench.data.data import Dataset, content_hash
 from greenprune.bench.errors import UserError
-from greenprune.bench.plan.plan import Run, completed
+from greenprune.bench.plan.plan import Run, comparable, completed
 from greenprune.bench.records.identity import MADE_OF, NOTED, Identity, differences, differing
 from greenprune.bench.records.load import read_record
 from greenprune.bench.records.record import RECORD_FILE, Record
@@ -88,7 +88,8 @@ def difference(record: Record, key: str, runs: Sequence[Run], identities: Identi
         left_out = ("steps",) if run.pilot and run.settings.steps is None else ()
     else:
         left_out = OF_A_RUN if same_method else OF_A_METHOD
-    settings = differences(_without(completed(record.settings), left_out), _without(_plain(run.settings), left_out))
+    stored, wanted = comparable(completed(record.settings)), comparable(_plain(run.settings))
+    settings = differences(_without(stored, left_out), _without(wanted, left_out))
     if settings:
         return settings
     parts = tuple(name for name in MADE_OF if same_method or name != "method")

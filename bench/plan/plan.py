@@ -26,6 +26,7 @@ from greenprune.bench.suite.suite import MethodEntry, Pair, Suite, for_folder
 from greenprune.bench.suite.views import View, is_equal, share_of_dense, steps_for
 from greenprune.bench.tasks.catalogue import make_task
 from greenprune.bench.training.ledger import refuse_small_allowances
+from greenprune.bench.training.start import refuse_unfit
 from greenprune.methods import count_macs, find
 from greenprune.methods.structure.macs import COUNTED
 
@@ -58,8 +59,11 @@ def plan(suite: Suite, data: Mapping[str, Dataset], device: str) -> list[Run]:
         data: by name, every data set of the suite.
 
     Raises:
-        UserError: the allowance cannot suffice for a method, or two runs would have the same folder.
+        UserError: the allowance cannot suffice for a method, two runs would have the same folder, or the weights to start
+            from are not there or do not fit.
     """
+    for pair in suite.pairs:
+        refuse_unfit(pair.model, suite.weights, data[pair.dataset].classes, data[pair.dataset].shape)
     runs = [run for pair in suite.pairs for run in _of_pair(suite, pair, data[pair.dataset], device)]
     before: set[str] = set()
     longest = max((run.key for run in runs), key=len)
@@ -93,6 +97,7 @@ def _of_pair(suite: Suite, pair: Pair, data: Dataset, device: str) -> list[Run]:
                     images=images,
                     model=pair.model,
                     task=suite.task,
+                    weights=suite.weights,
                     method=entry,
                     budget=budget,
                     tolerance=suite.tolerance,
@@ -197,8 +202,8 @@ def state(run: Run, folder: Path) -> State:
     if not path.exists():
         return State(None)
     record = read_record(path)
-    wanted = run.settings.model_dump(mode="json")
-    changed = differences(completed(record.settings), wanted) if record.status == "done" else ()
+    wanted = comparable(run.settings.model_dump(mode="json"))
+    changed = differences(comparable(completed(record.settings)), wanted) if record.status == "done" else ()
     return State(record, changed)
 
 
@@ -207,6 +212,11 @@ def completed(settings: dict[str, Any]) -> dict[str, Any]:
     fields = Settings.model_fields.items()
     added = {name: field.get_default() for name, field in fields if not field.is_required()}
     return added | settings
+
+
+def comparable(settings: dict[str, Any]) -> dict[str, Any]:
+    """Without where the weights lie to start from: which ones they are is part of a run's identity."""
+    return {name: value for name, value in settings.items() if name != "weights"}
 
 
 @dataclass(frozen=True)
@@ -234,7 +244,7 @@ def estimate(suite: Suite, model_name: str, data: Dataset, device: str, timed_st
     """Time `timed_steps` dense training steps and extrapolate. Methods that shrink their network early take less."""
     target = torch.device(device)
     recipe = suite.training
-    model = models.build(model_name, data.classes, seed=0).to(target)
+    model = models.build(model_name, data.classes, seed=0, shape=data.shape).to(target)
     task = make_task(suite.task.name, suite.task.options)
     task.begin(target, data.classes)
     batch, targets = next(

@@ -11,6 +11,7 @@ import torch
 from greenprune.bench import models
 from greenprune.bench.errors import UserError
 from greenprune.bench.foreign import shortened
+from greenprune.bench.models.kinds.kind import Preprocessing, Shape
 from greenprune.bench.models.named import is_users_own
 from greenprune.bench.records.record import MODEL_FILE
 from greenprune.methods.skipping.skip import SkippingNetwork, rebuild
@@ -22,16 +23,27 @@ from safetensors.torch import save_file
 from torch import nn
 
 
-def save_model(model: nn.Module, folder: Path, *, name: str, classes: int, input_shape: tuple[int, int, int]) -> Path:
+def save_model(
+    model: nn.Module,
+    folder: Path,
+    *,
+    name: str,
+    classes: int,
+    input_shape: Shape,
+    preprocessing: Preprocessing | None = None,
+) -> Path:
     """Write `folder/model.safetensors`: the tensors, and in its metadata what is needed to rebuild the network.
 
     Args:
         name: of the dense model, as in a suite.
         input_shape: (channels, height, width) of one image.
+        preprocessing: of the images that it was trained on.
     """
     path = folder / MODEL_FILE
     tensors = {key: tensor.detach().cpu().contiguous().clone() for key, tensor in model.state_dict().items()}
     about = {"model": name, "classes": str(classes), "input_shape": json.dumps(input_shape)}
+    if preprocessing is not None:
+        about |= {"mean": json.dumps(preprocessing.mean), "std": json.dumps(preprocessing.std)}
     if isinstance(model, SkippingNetwork):
         about["gates"] = model.layout.model_dump_json()  # it keeps its gates
     temporary = path.with_suffix(".tmp")
@@ -41,10 +53,13 @@ def save_model(model: nn.Module, folder: Path, *, name: str, classes: int, input
     return path
 
 
+Channels = Annotated[tuple[float, ...], Field(min_length=1, max_length=64)]
+
+
 class About(BaseModel):
     """What stands beside the tensors: of which network they are. From a stranger, so bounded."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
 
     model: str = Field(max_length=200)
     classes: int = Field(ge=1, le=100_000)
@@ -52,6 +67,8 @@ class About(BaseModel):
         Annotated[int, Field(ge=1, le=64)], Annotated[int, Field(ge=1, le=4096)], Annotated[int, Field(ge=1, le=4096)]
     ]
     gates: str | None = None
+    mean: Channels | None = None
+    std: Channels | None = None
 
 
 def load_model(folder: str | Path, *, trust: bool | Collection[str] = False) -> nn.Module:
@@ -75,13 +92,21 @@ def load_model(folder: str | Path, *, trust: bool | Collection[str] = False) -> 
             f"{path}: its network is {shortened(about.model)}, for which the module {shortened(module)} would be imported "
             "and run; where you know that module, allow it with --trust, in Python with trust=True"
         )
-    model = models.build(about.model, about.classes, seed=0)
+    model = models.build(about.model, about.classes, seed=0, shape=about.input_shape)
     try:
         if about.gates is not None:
             return rebuild(model, about.gates, tensors).eval()
         return resize(model, trace(model, torch.zeros(2, *about.input_shape)), tensors).eval()
     except (ValueError, RuntimeError, RecursionError) as e:
         raise UserError(f"{path}: {shortened(' '.join(str(e).split()), 300)}") from None
+
+
+def preprocessing_of(path: Path) -> Preprocessing | None:
+    """Of the images that a stored network was trained on; None where it does not say. Raises UserError: as `load_model`."""
+    about, _ = _read(path)
+    if about.mean is None or about.std is None:
+        return None
+    return Preprocessing(about.mean, about.std, about.input_shape[1:])
 
 
 def _read(path: Path) -> tuple[About, dict[str, torch.Tensor]]:
@@ -96,11 +121,11 @@ def _read(path: Path) -> tuple[About, dict[str, torch.Tensor]]:
     if missing := {"model", "classes", "input_shape"} - about.keys():
         raise UserError(f"{path}: its metadata lacks {', '.join(sorted(missing))}; greenprune did not write it")
     try:
-        shape = json.loads(about["input_shape"])
-        return About.model_validate({**about, "input_shape": shape}), tensors
+        lists = {key: json.loads(about[key]) for key in ("input_shape", "mean", "std") if key in about}
+        return About.model_validate({**about, **lists}), tensors
     except ValidationError as e:
         first = e.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         raise UserError(f"{path}: {where}: {first['msg']}; greenprune did not write it") from None
     except (ValueError, RecursionError):
-        raise UserError(f"{path}: its input_shape is no list; greenprune did not write it") from None
+        raise UserError(f"{path}: its input_shape, mean or std is no list; greenprune did not write it") from None

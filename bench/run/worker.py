@@ -30,6 +30,7 @@ from greenprune.bench.inference.cost import measure_cost, why_invalid
 from greenprune.bench.inference.pair import compare
 from greenprune.bench.machine.contention import contention, usage
 from greenprune.bench.machine.machine import describe_machine, describe_versions
+from greenprune.bench.models.kinds.kind import Preprocessing
 from greenprune.bench.records.identity import Identity, differing
 from greenprune.bench.records.record import MODEL_FILE, CrossCheck, Emissions, Inference, Record, write_record
 from greenprune.bench.records.store import save_model
@@ -43,6 +44,7 @@ from greenprune.bench.training.keeper import Keeper, StoppedError
 from greenprune.bench.training.ledger import OverdrawnError
 from greenprune.bench.training.loop import DivergedError
 from greenprune.bench.training.setup import Emit, fresh_model, images_of, metered, train_once
+from greenprune.bench.training.start import prepared, start_of
 from greenprune.bench.verify.reload import refuse_changed_by_storing
 from greenprune.methods import BudgetError, MethodError, Skip
 from greenprune.methods.cost.kinds import MEASURED
@@ -157,6 +159,7 @@ def run(job: Job, emit: Emit) -> Record:
     data = limited(load(s.dataset, job.data_root), s.images["train"])
     intensity, pue = s.measurement.grid(), s.measurement.pue
     identity = identity_here(job, data)
+    data = prepared(data, start_of(s.model, s.weights, data.shape))
     keeper = keeper_of(job, identity)
     with metered(s) as (meter, caught):
         training = train_once(s, data, meter, emit, keeper)
@@ -165,7 +168,7 @@ def run(job: Job, emit: Emit) -> Record:
         with meter.window("evaluation") as window:
             tested = outputs_on(trained.model, data.test, data, device, task)
             train_score = evaluate(trained.model, data.train, data, device, task)
-        dense = fresh_model(s, data.classes, device)
+        dense, _ = fresh_model(s, data, device)
         images = next(images_of(data.test, data, s, 256))
         cost = measure_cost(s, method, trained.model, dense, images[:2], images_of(data.test, data, s, 1))
         emit("measuring")
@@ -189,8 +192,8 @@ def run(job: Job, emit: Emit) -> Record:
     )
     folder = Path(job.folder)
     folder.mkdir(parents=True, exist_ok=True)
-    shape = (int(images.shape[1]), int(images.shape[2]), int(images.shape[3]))
-    save_model(trained.model, folder, name=s.model, classes=data.classes, input_shape=shape)
+    about = {"name": s.model, "classes": data.classes, "input_shape": data.shape}
+    save_model(trained.model, folder, **about, preprocessing=Preprocessing(data.mean, data.std))
     refuse_changed_by_storing(trained.model, folder, images)
     meter.power_log.write(folder / POWER_FILE)
     record = Record(
@@ -260,12 +263,13 @@ def trial(job: Job, emit: Emit) -> None:
     device = torch.device(s.device)
     data = limited(load(s.dataset, job.data_root), s.images["train"])
     identity = identity_of(s, data, content_hash(data, ("train", "holdout")))
+    data = prepared(data, start_of(s.model, s.weights, data.shape))
     with metered(s) as (meter, _):
         training = train_once(s, data, meter, emit, keeper_of(job, identity))
         method, trained = training.method, training.trained
         found = outputs_on(trained.model, data.holdout, data, device, training.task)
         example = next(images_of(data.holdout, data, s, 2))
-        dense = fresh_model(s, data.classes, device)
+        dense, _ = fresh_model(s, data, device)
         cost = measure_cost(s, method, trained.model, dense, example, images_of(data.holdout, data, s, 1))
     spent = Spent(ledger=trained.ledger.stored(), energy=trained.energy)
     emit(

@@ -12,6 +12,7 @@ from typing import Any
 
 from greenprune.bench.errors import UserError, did_you_mean
 from greenprune.bench.foreign import shortened
+from greenprune.bench.models.kinds.kind import SUFFIXES
 from greenprune.bench.suite.overrides import Override, changed
 from greenprune.bench.suite.suite import Suite, schema
 from greenprune.bench.suite.validation import sentences
@@ -41,6 +42,10 @@ def load_suite(name_or_path: str, overrides: Sequence[Override] = ()) -> Suite:
             once, one line each, after the option that it comes from, or the file.
     """
     data, typed = changed(read_toml(name_or_path), overrides)
+    if isinstance(data.get("weights"), str):
+        given = typed.get("weights")
+        beside = None if given or name_or_path in shipped() else Path(name_or_path).parent
+        data["weights"] = located(data["weights"], beside, given or name_or_path)
     try:
         return Suite.model_validate(data)
     except ValidationError as e:
@@ -51,6 +56,30 @@ def load_suite(name_or_path: str, overrides: Sequence[Override] = ()) -> Suite:
         if len(lines) > MOST_LINES:
             told.append(f"{name_or_path}: and {len(lines) - MOST_LINES:,} more that are wrong")
         raise UserError("\n".join(told)) from None
+
+
+def located(weights: str, beside: Path | None, source: str) -> str:
+    """Where the weights lie, as a path from the working directory; a name of published ones as it is.
+
+    Args:
+        beside: the folder that is looked in first.
+        source: where they were named, to begin a sentence with.
+
+    Raises:
+        UserError: there is no such file or folder.
+    """
+    places = [*([] if beside is None else [beside / weights]), Path(weights).expanduser()]
+    found = next((place for place in places if place.exists()), None)
+    if found is None:
+        if "/" not in weights and not weights.endswith(SUFFIXES):
+            return weights
+        looked = " or ".join(dict.fromkeys(str(place.absolute().parent) for place in places))
+        raise UserError(
+            f'{source}: weights = "{weights}": there is no such file or folder in {looked}; allowed: a file of tensors '
+            f"({', '.join(SUFFIXES)}), the folder of a finished run, DEFAULT, or a name of published weights"
+        )
+    here = found.absolute()
+    return str(here.relative_to(Path.cwd())) if here.is_relative_to(Path.cwd()) else str(here)
 
 
 def _source(line: str, typed: Mapping[str, str], name: str) -> str:

@@ -31,4 +31,5 @@ class Settings(BaseModel):
     budget_batch_size: int | None = None  # that a budget of time or energy is stated for; None: the largest measured
     round_to: int = 1
     steps: int | None = None  # optimizer steps; None: those of the recipe's epochs
+    weights: str | None = None  # where those lie, or what they are called, that it starts from; None: drawn at the seed
     view: View = "samples"  # what the run was made equal to dense in

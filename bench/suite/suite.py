@@ -12,6 +12,7 @@ from greenprune.bench import models
 from greenprune.bench.data.names import DATASETS
 from greenprune.bench.energy.carbon import GridIntensity, check_country, grid_intensity
 from greenprune.bench.errors import UserError
+from greenprune.bench.models.kinds.kind import SUFFIXES
 from greenprune.bench.suite.recipe import Allowance, Part, Running, Training, refused
 from greenprune.bench.suite.task import TaskEntry, TaskOfSuite, describe_in
 from greenprune.bench.suite.validation import REPEATED, shown
@@ -222,7 +223,15 @@ class Suite(Part):
         None, ge=1, description="how many of the training images to use, every class alike; by default all"
     )
     model: Annotated[EachOnce[Annotated[str, AfterValidator(_model_is_known)]], WrapValidator(_alone)] = Field(
-        description="network to prune, or several: resnet20, vgg16_bn, torchvision/<name>, or package.module:factory"
+        description="network to prune, or several: resnet20, vgg16_bn, torchvision/<name>, timm/<name>, hf/<id or folder>, or "
+        "package.module:factory"
+    )
+    weights: str | None = Field(
+        None,
+        min_length=1,
+        max_length=4000,
+        description="to start from: DEFAULT or a name of published weights, a file (.safetensors, .pt, .pth), or the folder of "
+        "a finished run, looked for beside the suite file, then in the working directory; by default drawn at the seed",
     )
     task: TaskOfSuite = Field(
         TaskEntry(), description="what is trained for: its loss, its scores, and how a batch is fed to the network"
@@ -302,6 +311,16 @@ class Suite(Part):
             raise refused(f'{given}: needs a method with name = "dense" to be equal to; allowed: ["samples"]')
         if self.allowance is not None:
             raise refused(f'{given}: sets the allowance itself; allowed: ["samples"], or a suite without [allowance]')
+        return self
+
+    @model_validator(mode="after")
+    def _weights_are_of_one_network(self) -> Suite:
+        given = self.weights
+        if given is not None and len(self.model) > 1 and ("/" in given or given.endswith(SUFFIXES)):
+            raise refused(
+                f"weights = {shown(given)}: are of one network, and the suite has {len(self.model)}; allowed: a suite with one "
+                "model, or DEFAULT"
+            )
         return self
 
     @field_validator("budgets", "model")

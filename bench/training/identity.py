@@ -18,9 +18,11 @@ from greenprune.bench.data.data import Dataset, content_hash
 from greenprune.bench.machine.machine import cpu_name
 from greenprune.bench.machine.precision import resolve_precision
 from greenprune.bench.models.definition import structure_hash, weights_hash
+from greenprune.bench.models.kinds.kind import SMALL, Pretrained, Shape
 from greenprune.bench.records.identity import Identity
 from greenprune.bench.suite.settings import Settings
 from greenprune.bench.training.sources import method_hash
+from greenprune.bench.training.start import begin, start_of
 from greenprune.methods import find
 
 _ONE_AT_A_TIME = threading.Lock()
@@ -39,10 +41,11 @@ def identity_of(settings: Settings, data: Dataset, contents: str | None = None) 
         contents: its `content_hash`, where that is known.
 
     Raises:
-        UserError, MethodError: the network or the method cannot be made.
+        UserError, MethodError: the network or the method cannot be made, or the weights to start from do not fit.
     """
     device = torch.device(settings.device)
-    network, weights = network_hashes(settings.model, data.classes, settings.seed)
+    start = start_of(settings.model, settings.weights, data.shape)
+    network, weights = network_hashes(settings.model, data.classes, settings.seed, data.shape, start)
     return Identity(
         data=content_hash(data) if contents is None else contents,
         network=network,
@@ -55,10 +58,13 @@ def identity_of(settings: Settings, data: Dataset, contents: str | None = None) 
 
 
 @lru_cache(maxsize=1024)
-def network_hashes(name: str, classes: int, seed: int) -> tuple[str, str]:
+def network_hashes(
+    name: str, classes: int, seed: int, shape: Shape = SMALL, start: Pretrained | None = None
+) -> tuple[str, str]:
     """Of the structure and of the initial weights of a dense network. Raises UserError."""
     with _ONE_AT_A_TIME:
-        model = models.build(name, classes, seed=seed)
+        model = models.build(name, classes, seed=seed, shape=shape)
+        begin(model, start, classes)
         weights = weights_hash(model)
         return structure_hash(model), weights
 
@@ -74,7 +80,7 @@ def for_checkpoint(settings: Settings, identity: Identity) -> dict[str, str]:
     """By name, for sentences such as "it was made with other data": what a checkpoint must have in common with the run
     that goes on from it. Of the processor, and the number of threads, see `place`."""
     return {
-        "settings": hashlib.sha256(settings.model_dump_json().encode()).hexdigest(),
+        "settings": hashlib.sha256(settings.model_dump_json(exclude={"weights"}).encode()).hexdigest(),
         "data": str(identity.data),
         "network": str(identity.network),
         "initial weights": str(identity.weights),

@@ -19,12 +19,14 @@ from greenprune.bench.energy.crosscheck import CrossCheck, crosschecked
 from greenprune.bench.inference import calibration
 from greenprune.bench.inference.kept import Kept
 from greenprune.bench.machine.contention import contention, usage
+from greenprune.bench.models.kinds.kind import Pretrained
 from greenprune.bench.suite.settings import Settings
 from greenprune.bench.tasks.catalogue import make_task
 from greenprune.bench.tasks.task import Task
 from greenprune.bench.training.identity import place
 from greenprune.bench.training.keeper import Keeper
 from greenprune.bench.training.loop import Trained, train
+from greenprune.bench.training.start import begin, start_of
 from greenprune.methods import Method, find
 from greenprune.methods.cost.kinds import MEASURED
 from greenprune.methods.structure.plain import StateError
@@ -102,7 +104,8 @@ def _train_from(
     device = torch.device(s.device)
     torch.manual_seed(s.seed)
     method_class = find(s.method.name)
-    model = fresh_model(s, data.classes, device)
+    start = start_of(s.model, s.weights, data.shape)
+    model, started = fresh_model(s, data, device, start)
     earlier = Earlier(state, device)
     found = earlier.calibration
     if method_class.prunes and s.cost in MEASURED and found is None:
@@ -145,7 +148,7 @@ def _train_from(
     said = [*earlier.notes, *notes(), *keeper.said]
     if state is not None and checks:
         said.append("the other energy meters saw the training after its last interruption alone")
-    return Training(method, task, trained, found, tuple(checks), (*data.notes, *dict.fromkeys(said)))
+    return Training(method, task, trained, found, tuple(checks), (*started, *data.notes, *dict.fromkeys(said)))
 
 
 class Earlier:
@@ -187,10 +190,18 @@ def unpacked(stored: dict[str, Any]) -> dict[str, list[Any]]:
     }
 
 
-def fresh_model(settings: Settings, classes: int, device: torch.device) -> nn.Module:
-    """The dense network as every method starts from it at this seed."""
-    model = models.build(settings.model, classes, seed=settings.seed).to(device)
-    return model.to(memory_format=torch.channels_last) if settings.training.channels_last else model
+def fresh_model(
+    settings: Settings, data: Dataset, device: torch.device, start: Pretrained | None = None
+) -> tuple[nn.Module, tuple[str, ...]]:
+    """The dense network as every method starts from it at this seed; what a reader has to know of its weights.
+
+    Args:
+        start: what it starts from instead of its initial weights.
+    """
+    model = models.build(settings.model, data.classes, seed=settings.seed, shape=data.shape)
+    notes = begin(model, start, data.classes)
+    model = model.to(device)
+    return model.to(memory_format=torch.channels_last) if settings.training.channels_last else model, notes
 
 
 def images_of(split: Split, data: Dataset, settings: Settings, batch_size: int) -> Iterator[Tensor]:

@@ -15,19 +15,21 @@ from greenprune.bench.data.names import CLASSES
 from greenprune.bench.errors import UserError
 from greenprune.bench.foreign import shortened
 from greenprune.bench.inference.cost import SAMPLED_IMAGES, count_connections, sample_macs
+from greenprune.bench.models.kinds.kind import Pretrained
 from greenprune.bench.models.named import is_users_own
 from greenprune.bench.records.check import impossible
 from greenprune.bench.records.identity import Identity, differing, read_begun
 from greenprune.bench.records.load import changed_files
 from greenprune.bench.records.record import MODEL_FILE, RECORD_FILE, SCHEMA_VERSION, Cost, Record
 from greenprune.bench.records.score import Score
-from greenprune.bench.records.store import load_model
+from greenprune.bench.records.store import load_model, preprocessing_of
 from greenprune.bench.records.stored import read_unbelieved
 from greenprune.bench.records.validity import broken_rule
 from greenprune.bench.tasks import catalogue
 from greenprune.bench.tasks.task import Task
 from greenprune.bench.training.evaluation import Outputs, outputs_on
 from greenprune.bench.training.identity import method_hash_of, network_hashes, processor_of
+from greenprune.bench.training.start import prepared, start_of
 from greenprune.bench.verify.reload import logits_from
 from greenprune.bench.verify.row import Cell, Row
 from greenprune.methods import MethodError, count_macs, count_params
@@ -93,7 +95,7 @@ def check_run(folder: Path, name: str, means: Means) -> tuple[Row, Record | None
     _files(row, record, folder)
     network = _network(row, record, folder, means)
     _counts(row, record, network, means)
-    _score(row, record, network, means)
+    _score(row, record, network, folder, means)
     _identity(row, record, folder, means)
     return row, record
 
@@ -179,7 +181,14 @@ def _unequal(what: str, found: int, stated: int) -> list[str]:
     return [] if found == stated else [f"{what} {found:,}, and the record says {stated:,}"]
 
 
-def _score(row: Row, record: Record, network: nn.Module | None, means: Means) -> None:
+def _normalised(data: Dataset, record: Record, folder: Path) -> Dataset:
+    """The data as the network was given it: normalised as the weights say that it started from."""
+    if record.settings.get("weights") is None:
+        return data
+    return prepared(data, Pretrained({}, "", preprocessing_of(folder / MODEL_FILE)))
+
+
+def _score(row: Row, record: Record, network: nn.Module | None, folder: Path, means: Means) -> None:
     if network is None:
         row.put("score", [], Cell("absent", NOT_LOADED))
         return
@@ -192,7 +201,7 @@ def _score(row: Row, record: Record, network: nn.Module | None, means: Means) ->
     assert not isinstance(data, str)
     assert not isinstance(task, str)
     try:
-        found = outputs_on(network, data.test, data, CPU, task)
+        found = outputs_on(network, data.test, _normalised(data, record, folder), CPU, task)
     except (RuntimeError, ValueError) as e:  # a stranger's network
         row.put("score", [" ".join(str(e).split())], Cell("ok"))
         return
@@ -250,14 +259,17 @@ def _here(record: Record, means: Means) -> tuple[Identity, dict[str, str]]:
         reasons["network"] = reasons["weights"] = why
     elif stated.network is not None:
         try:
-            network, weights = network_hashes(record.pair[1], CLASSES.get(record.pair[0], 10), record.seed)
-            found["network"] = network
+            classes = CLASSES.get(record.pair[0], 10)
+            shape = IMAGE if isinstance(data, str) else data.shape
+            found["network"], _ = network_hashes(record.pair[1], classes, record.seed, shape)
+            start = start_of(record.pair[1], record.settings.get("weights"), shape)
+            _, weights = network_hashes(record.pair[1], classes, record.seed, shape, start)
             if (stated.torch, stated.processor) == (str(torch.__version__), processor_of(CPU)):
                 found["weights"] = weights
             else:
                 reasons["weights"] = "drawn with another version of torch or on another processor"
         except UserError as e:
-            reasons["network"] = reasons["weights"] = str(e)
+            reasons |= {name: str(e) for name in ("network", "weights") if name not in found}
     if why := means.refuses(record.method_name):
         reasons["method"] = why
     elif stated.method is not None:

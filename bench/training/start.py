@@ -1,0 +1,95 @@
+"""What a run starts from: weights drawn at its seed, published ones, those of a file, or those of a finished run."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+
+from greenprune.bench import models
+from greenprune.bench.data.data import Dataset
+from greenprune.bench.errors import UserError
+from greenprune.bench.models.kinds.kind import SMALL, SUFFIXES, Pretrained, Shape
+from greenprune.bench.models.named import kind_of
+from greenprune.bench.models.weights import fit, read_tensors
+from greenprune.bench.records.load import changed_files, read_record
+from greenprune.bench.records.record import MODEL_FILE, RECORD_FILE
+from greenprune.bench.records.store import preprocessing_of
+from torch import nn
+
+
+def start_of(model: str, weights: str | None, shape: Shape = SMALL) -> Pretrained | None:
+    """The weights that a suite names; None where they are drawn.
+
+    Args:
+        model: of the suite.
+        weights: path of a file of tensors or of the folder of a finished run, else a name of published weights.
+        shape: channels, height and width of an image.
+
+    Raises:
+        UserError: they are not there, cannot be read or had, or were altered; names the key and the value.
+    """
+    if weights is None:
+        return None
+    return _start(model, weights, shape, _stamp(Path(weights)))
+
+
+def _stamp(path: Path) -> tuple[float, ...]:
+    """Of the file that is read: another one is another start."""
+    place = path / MODEL_FILE if path.is_dir() else path
+    return (place.stat().st_mtime, place.stat().st_size) if place.is_file() else ()
+
+
+@lru_cache(maxsize=4)
+def _start(model: str, weights: str, shape: Shape, _: tuple[float, ...]) -> Pretrained:
+    path, wanted = Path(weights), f'weights = "{weights}"'
+    if path.is_dir():
+        return _of_run(path, wanted)
+    if path.suffix in SUFFIXES:
+        return Pretrained(read_tensors(path, wanted), weights)
+    return kind_of(model).pretrained(model, weights, shape)
+
+
+def _of_run(folder: Path, wanted: str) -> Pretrained:
+    """Those of a finished run, as they were stored: its record and its network have the check sums that they had."""
+    if not (folder / RECORD_FILE).is_file():
+        raise UserError(
+            f"{wanted}: the folder has no {RECORD_FILE}; allowed is that of a finished run, or a file of tensors"
+        )
+    record = read_record(folder / RECORD_FILE)
+    if record.status != "done":
+        raise UserError(f"{wanted}: the run has no result; allowed is a finished one")
+    if not (folder / MODEL_FILE).is_file():
+        raise UserError(f"{wanted}: its network is not there; run its suite again with --remake to make one")
+    if changed := changed_files(record, folder):
+        raise UserError(f"{wanted}: {changed[0]}; run it again")
+    path = folder / MODEL_FILE
+    return Pretrained(read_tensors(path, wanted), weights_name(folder), preprocessing_of(path))
+
+
+def weights_name(folder: Path) -> str:
+    """A run for a sentence: the names of its suite and its own."""
+    return "/".join(folder.absolute().parts[-2:])
+
+
+def begin(model: nn.Module, start: Pretrained | None, classes: int) -> tuple[str, ...]:
+    """Give a fresh network the weights to start from, in place; what a reader has to know of it.
+
+    Raises:
+        UserError: they do not fit.
+    """
+    return () if start is None else (f"pretrained: starts from {start.source}", *fit(model, start, classes))
+
+
+def prepared(data: Dataset, start: Pretrained | None) -> Dataset:
+    """The data with its images normalised as those that the weights were trained on, where that is known."""
+    known = None if start is None else start.preprocessing
+    if known is None or len(known.mean) != data.shape[0]:
+        return data
+    return replace(data, mean=known.mean, std=known.std)
+
+
+def refuse_unfit(model: str, weights: str | None, classes: int, shape: Shape) -> None:
+    """See that the weights are there and fit, before anything is spent. Raises UserError."""
+    if (start := start_of(model, weights, shape)) is not None:
+        begin(models.build(model, classes, seed=0, shape=shape), start, classes)
