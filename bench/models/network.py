@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 import torch
 from greenprune.bench.errors import UserError
@@ -80,7 +80,7 @@ def _check_output(name: str, model: nn.Module, classes: int, shape: Shape) -> No
     finally:
         model.train(training)
     try:
-        found: object = tuple((output["out"] if _is_map(output) else logits_of(output)).shape)
+        found: object = tuple(logits_of(output).shape)
     except ValueError:
         found = type(output).__name__
     if not isinstance(found, tuple) or found[:2] != (1, classes):
@@ -88,8 +88,3 @@ def _check_output(name: str, model: nn.Module, classes: int, shape: Shape) -> No
             f"{name}: gives {found} for one image; allowed are logits of shape (1, {classes}), "
             "alone or first or under the name logits in what it returns; of each pixel also under the name out"
         )
-
-
-def _is_map(output: object) -> bool:
-    """Whether it is what networks for segmentation return."""
-    return isinstance(output, Mapping) and isinstance(output.get("out"), torch.Tensor)
