@@ -36,6 +36,9 @@ def suite_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--data", type=Path, metavar="DIR", help="data folder (default: GREENPRUNE_DATA, else a cache)"
     )
+    command.add_argument(
+        "--skip-unreadable", action="store_true", help="leave out pictures that cannot be read, and say which"
+    )
     command.add_argument("--out", type=Path, metavar="DIR", default=Path("results"), help="results folder (./results)")
     command.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
 
@@ -61,7 +64,12 @@ def suite_of(arguments: argparse.Namespace) -> Suite:
     """The suite that was named, with the changes that were asked for. Raises UserError."""
     from greenprune.bench.suite.file import load_suite
 
-    return load_suite(arguments.suite, overrides_of(arguments))
+    suite = load_suite(arguments.suite, overrides_of(arguments))
+    if not getattr(arguments, "skip_unreadable", False):
+        return suite
+    from greenprune.bench.data.options import skipping_unreadable
+
+    return suite.model_copy(update={"dataset": tuple(map(skipping_unreadable, suite.dataset))})
 
 
 def overrides_of(arguments: argparse.Namespace) -> tuple[Override, ...]:
@@ -133,9 +141,11 @@ def each_suite(call: Callable[[argparse.Namespace], int]) -> Callable[[argparse.
 
 def data_of(suite: Suite, root: Path | None) -> dict[str, Dataset]:
     """The data sets of a suite by name, with as many training images as it asks for. Raises UserError."""
-    from greenprune.bench.data.data import limited, load
+    from greenprune.bench.data.data import limited
+    from greenprune.bench.data.load import load
+    from greenprune.bench.data.options import label_of
 
-    data = {name: load(name, root) for name in suite.dataset}
+    data = {label_of(entry): load(entry, root) for entry in suite.dataset}
     count = suite.train_images
     return data if count is None else {name: limited(each, count) for name, each in data.items()}
 

@@ -97,7 +97,16 @@ def _run(arguments: argparse.Namespace) -> int:
     measured = True
     if not outcome.failed and not arguments.skip_measure and is_due(folder):
         console.print("measuring all networks side by side", highlight=False)
-        measured = measure_in_child(folder, data_root=data_root, trust=prepared.suite.model) == 0
+        tables = [entry for entry in prepared.suite.dataset if not isinstance(entry, str)]
+        measured = (
+            measure_in_child(
+                folder,
+                data_root=data_root,
+                data_folders={entry.label: entry.folder for entry in tables if entry.folder},
+                trust=(*prepared.suite.model, *(entry.factory for entry in tables if entry.factory)),
+            )
+            == 0
+        )
     if outcome.finished or outcome.skipped or outcome.failed:  # also of failures alone there is something to tell
         results = load(folder)
         console.print(terminal_table(results))

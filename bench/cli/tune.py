@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from greenprune.bench import terminal
 from greenprune.bench.cli.arguments import data_of, jobs_argument, resolve_device, suite_arguments, suite_of
 from greenprune.bench.cli.place import at_place, place_arguments
+from greenprune.bench.data.options import label_of
 from greenprune.bench.errors import UserError, did_you_mean
 from greenprune.bench.records.score import figure_text
 from greenprune.bench.records.tuning import TUNE_FILE, Tuning
@@ -76,6 +77,7 @@ def _tune(arguments: argparse.Namespace) -> int:
                 choices[: arguments.trials],
                 folder,
                 data_root=None if arguments.data is None else str(arguments.data),
+                pair=pair,
                 display=display,
                 shares=shares,
                 running=suite.run,
@@ -116,14 +118,15 @@ def entry_of(suite: Suite, name: str) -> MethodEntry:
 
 def pair_of(suite: Suite, arguments: argparse.Namespace) -> Pair:
     """The data set and the network to search with. Raises UserError: the suite does not have it."""
-    for option, known in (("dataset", suite.dataset), ("model", suite.model)):
+    names = tuple(label_of(entry) for entry in suite.dataset)
+    for option, known in (("dataset", names), ("model", suite.model)):
         value = getattr(arguments, option)
         if value is not None and value not in known:
             raise UserError(
                 f"--{option} {value}: suite {suite.name} does not have it; allowed: {', '.join(known)}"
                 f"{did_you_mean(value, known)}"
             )
-    chosen = (arguments.dataset or suite.dataset[0], arguments.model or suite.model[0])
+    chosen = (arguments.dataset or names[0], arguments.model or suite.model[0])
     return next(pair for pair in suite.pairs if (pair.dataset, pair.model) == chosen)
 
 
@@ -150,7 +153,7 @@ def narrowed(suite: Suite, entry: MethodEntry, pair: Pair, arguments: argparse.N
             raise UserError(f"--epochs {arguments.epochs}: allowed is at least {least}, the warm-up")
         training = training.model_copy(update={"epochs": arguments.epochs})
     changes = {
-        "dataset": (pair.dataset,),
+        "dataset": (pair.entry,),
         "model": (pair.model,),
         "methods": (entry,),
         "budgets": (budget,),

@@ -1,20 +1,28 @@
-"""Batches from a dataset that lies on the device as a whole: no loader processes, no copies per step.
+"""Batches of a part of a data set: all of it on the device, without loader processes and copies per step, or read ahead.
 
 Shuffling, cropping and flipping are a few tensor operations for a whole batch, and everything random in them is drawn
-on the CPU from (seed, epoch): every method, on every device, sees the same batches. The scheme is that of
-cifar10-airbench (Jordan 2024), with separate seeds for order and augmentation.
+on the CPU from (seed, epoch): every method, on every device, sees the same batches, wherever the images come from. The
+scheme is that of cifar10-airbench (Jordan 2024), with separate seeds for order and augmentation.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
-import numpy as np
 import torch
-from greenprune.bench.data.data import RGB, Split
+from greenprune.bench.data.augment import CROP_FLIP, Mix, PerImage
+from greenprune.bench.data.data import Channels
+from greenprune.bench.data.draw import generator
+from greenprune.bench.data.loader import Loader, Shown
+from greenprune.bench.data.pixels import Normalise, all_crops, as_batch, flip_where, pad
+from greenprune.bench.data.splits import LazySplit, Part, Split
 from greenprune.bench.errors import UserError
 from torch import Tensor
+
+VOID = 255
+"""In a mask: what lies outside of the picture, and counts for nothing."""
 
 
 @dataclass(frozen=True)
@@ -35,161 +43,211 @@ class EpochPlan:
 
 def plan_epoch(count: int, *, seed: int, number: int, padding: int, flip: bool) -> EpochPlan:
     """Draw the plan of epoch `number` for `count` images; it depends on the arguments alone."""
-    augmentation = _generator(seed, number, stream=1)
+    augmentation = generator(seed, number, 1)
     top, left = torch.randint(0, 2 * padding + 1, (2, count), generator=augmentation)
     coin = torch.rand(count, generator=augmentation)
     return EpochPlan(
-        order=torch.randperm(count, generator=_generator(seed, number, stream=0)),
+        order=torch.randperm(count, generator=generator(seed, number, 0)),
         top=top,
         left=left,
         flipped=coin < (0.5 if flip else 0.0),
     )
 
 
-def _generator(seed: int, number: int, stream: int) -> torch.Generator:
-    # A hash, since neighbouring seeds must not share streams, as e.g. seed + epoch would.
-    state = np.random.SeedSequence([seed, number, stream]).generate_state(1)
-    return torch.Generator().manual_seed(int(state[0]))
+class _Feed(Protocol):
+    """Where the pixels of a batch come from: (B, H, W, C) uint8 on the device, cropped and flipped, with their targets.
+
+    Or images (B, C, H, W) in float32, which are left as they are.
+    """
+
+    @property
+    def waited_s(self) -> float: ...
+
+    def epoch(self, plan: EpochPlan, number: int, first: int) -> Iterator[tuple[Tensor, Tensor]]: ...
 
 
 class Batches:
     """Training batches, in a new random order every epoch.
 
     Args:
-        split: the images; they are copied to `device` as uint8, padded, once.
+        split: the images; those in memory are copied to `device` as uint8, padded, once.
         batch_size: images per batch.
         mean, std: per channel, of images scaled to 0..1.
         seed: of order and augmentation, at least 0.
-        augment: whether to crop and flip at random; otherwise images come as they are.
-        padding: in pixels on each side; crops have the size of the image.
-        flip: whether crops are mirrored with probability one half.
+        augment: names of what is done to the images, see `greenprune.bench.data.augment`.
+        padding: in pixels on each side, for crops of the size of the image.
+        flip: whether images are mirrored with probability one half where they are cropped.
+        classes: outputs of a network, for targets that are mixed.
         channels_last: memory format of the batches.
         drop_last: leave out the smaller last batch, so that every step sees as many images.
 
     Raises:
-        UserError: there is not one full batch.
+        UserError: there is not one full batch, or the images cannot be augmented in this way.
     """
 
     def __init__(
         self,
-        split: Split,
+        split: Part,
         *,
         batch_size: int,
-        mean: RGB,
-        std: RGB,
+        mean: Channels,
+        std: Channels,
         device: torch.device | str,
         seed: int,
-        augment: bool,
+        augment: Sequence[str] = (CROP_FLIP,),
         padding: int = 4,
         flip: bool = True,
+        classes: int | None = None,
         channels_last: bool = True,
         drop_last: bool = True,
     ) -> None:
-        count = len(split.labels)
+        self._count = count = len(split)
         if not 1 <= batch_size <= count:
             raise UserError(f"batch_size = {batch_size}: allowed is 1 to {count}, the number of training images")
         self.batch_size, self.seed, self.channels_last = batch_size, seed, channels_last
-        self.padding = padding if augment else 0
-        self.flip = flip and augment
+        crops = CROP_FLIP in augment
+        self.padding = padding if crops else 0
+        self.flip = flip and crops
         self.images_per_epoch = count - count % batch_size if drop_last else count
         self.device = torch.device(device)
-        self._labels = split.labels.to(self.device)
-        self._padded = _pad(split.images.to(self.device), self.padding, mean)
-        self._crops = _all_crops(self._padded, self.padding)
-        self._normalise = _Normalise(split.images.shape[1:], mean, std, self.device)
+        self._mix = Mix.of(augment, classes, split, seed)
+        each = PerImage.of(augment, split, flip=flip)
+        self._feed: _Feed
+        if isinstance(split, Split) and each is None:
+            self._feed = _OnDevice(self, split, mean)
+        else:
+            self._feed = _ReadAhead(self, split, each, mean)
+        self._normalise = Normalise(split.shape, mean, std, self.device)
+
+    @property
+    def waited_s(self) -> float:
+        """Seconds that the training has waited for images so far; 0 where they lie on the device."""
+        return self._feed.waited_s
 
     def __len__(self) -> int:
         """Batches per epoch."""
         return -(-self.images_per_epoch // self.batch_size)
 
     def epoch(self, number: int, first: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
-        """The batches of epoch `number`: normalised float32 images (B, C, H, W) and labels (B,), on the device.
+        """The batches of epoch `number`: normalised float32 images (B, C, H, W) and targets (B, ...), on the device.
+
+        Of mixed images the targets are the shares of the classes, (B, classes) float32.
 
         Args:
             first: the number, from 0, of the batch to begin with.
         """
-        count = len(self._labels)
-        plan = plan_epoch(count, seed=self.seed, number=number, padding=self.padding, flip=self.flip)
+        plan = plan_epoch(self._count, seed=self.seed, number=number, padding=self.padding, flip=self.flip)
+        for batch, (pixels, targets) in enumerate(self._feed.epoch(plan, number, first), start=first):
+            images = _images(pixels, self._normalise, self.channels_last)
+            yield (images, targets) if self._mix is None else self._mix(images, targets, number, batch)
+
+
+class _OnDevice:
+    """All images lie on the device."""
+
+    waited_s = 0.0
+
+    def __init__(self, batches: Batches, split: Split, mean: Channels) -> None:
+        self._batches = batches
+        self._targets = split.targets.to(batches.device)
+        self._padded = pad(split.images.to(batches.device), batches.padding, _border(mean))
+        self._crops = all_crops(self._padded, batches.padding)
+
+    def epoch(self, plan: EpochPlan, number: int, first: int) -> Iterator[tuple[Tensor, Tensor]]:
+        of = self._batches
         _, height, width, _ = self._padded.shape
-        crops = ((plan.order * height + plan.top) * width + plan.left).to(self.device)
-        labels = self._labels[plan.order.to(self.device)]
-        flipped = plan.flipped.to(self.device)
-        for start in range(first * self.batch_size, self.images_per_epoch, self.batch_size):
-            batch = slice(start, start + self.batch_size)
-            pixels = _flip(self._crops.index_select(0, crops[batch]), flipped[batch])
-            yield _as_batch(self._normalise(pixels), self.channels_last), labels[batch]
+        crops = ((plan.order * height + plan.top) * width + plan.left).to(of.device)
+        targets = self._targets[plan.order.to(of.device)]
+        flipped = plan.flipped.to(of.device)
+        masks = _are_masks(targets, (height - 2 * of.padding, width - 2 * of.padding))
+        for start in range(first * of.batch_size, of.images_per_epoch, of.batch_size):
+            batch = slice(start, start + of.batch_size)
+            own = targets[batch]
+            if masks:
+                own = _cropped(own[:, None], plan, batch, of.padding, [VOID])[..., 0]
+            yield flip_where(self._crops.index_select(0, crops[batch]), flipped[batch]), own
+
+
+class _ReadAhead:
+    """Worker processes decode, and augment each image on its own; crops and flips are made here, as of images in memory."""
+
+    def __init__(self, batches: Batches, split: Part, each: PerImage | None, mean: Channels) -> None:
+        self._batches, self._border = batches, _border(mean)
+        self._loader = Loader(
+            Shown.of(split, each, batches.seed), workers=_workers(split), device=batches.device, stays=True
+        )
+
+    @property
+    def waited_s(self) -> float:
+        return self._loader.waited_s
+
+    def epoch(self, plan: EpochPlan, number: int, first: int) -> Iterator[tuple[Tensor, Tensor]]:
+        of = self._batches
+        starts = range(first * of.batch_size, of.images_per_epoch, of.batch_size)
+        wanted = [plan.order[start : start + of.batch_size].tolist() for start in starts]
+        for start, (images, targets) in zip(starts, self._loader.batches(number, wanted, first), strict=True):
+            batch = slice(start, start + of.batch_size)
+            if images.dtype != torch.uint8:
+                yield images, targets
+                continue
+            if _are_masks(targets, images.shape[2:]):
+                targets = _cropped(targets[:, None], plan, batch, of.padding, [VOID])[..., 0]
+            yield _cropped(images, plan, batch, of.padding, self._border), targets
+
+
+def _workers(split: Part) -> int:
+    return split.workers if isinstance(split, LazySplit) else 1
+
+
+def _cropped(images: Tensor, plan: EpochPlan, batch: slice, padding: int, border: Sequence[int]) -> Tensor:
+    """(B, C, H, W) to the crops of these places of the plan, flipped: (B, H, W, C)."""
+    padded = pad(images, padding, border)
+    _, height, width, _ = padded.shape
+    number = torch.arange(len(images))
+    crops = (number * height + plan.top[batch]) * width + plan.left[batch]
+    pixels = all_crops(padded, padding).index_select(0, crops.to(images.device))
+    return flip_where(pixels, plan.flipped[batch].to(images.device))
+
+
+def _are_masks(targets: Tensor, size: Sequence[int]) -> bool:
+    return targets.ndim == 3 and tuple(targets.shape[1:]) == tuple(size) and targets.dtype == torch.int64
+
+
+def _border(mean: Channels) -> list[int]:
+    return [round(255 * m) for m in mean]
+
+
+def _images(pixels: Tensor, normalise: Normalise, channels_last: bool) -> Tensor:
+    if pixels.dtype == torch.uint8:
+        return as_batch(normalise(pixels), channels_last)
+    return pixels.contiguous(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
 
 
 def evaluation_batches(
-    split: Split,
+    split: Part,
     *,
     batch_size: int,
-    mean: RGB,
-    std: RGB,
+    mean: Channels,
+    std: Channels,
     device: torch.device | str,
     channels_last: bool = True,
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """All images in order and as they are, the last and smaller batch included; shapes as in `Batches.epoch`."""
-    normalise = _Normalise(split.images.shape[1:], mean, std, torch.device(device))
-    images, labels = split.images.to(device), split.labels.to(device)
-    for start in range(0, len(labels), batch_size):
-        batch = slice(start, start + batch_size)
-        pixels = images[batch].permute(0, 2, 3, 1)
-        yield _as_batch(normalise(pixels), channels_last), labels[batch].clone()  # the caller may change it
+    normalise = Normalise(split.shape, mean, std, torch.device(device))
+    for pixels, targets in _in_order(split, batch_size, torch.device(device)):
+        yield _images(pixels, normalise, channels_last), targets
 
 
-def _pad(images: Tensor, padding: int, mean: RGB) -> Tensor:
-    """uint8 (N, C, H, W) to (N, H + 2 * padding, W + 2 * padding, C).
-
-    The border has the mean colour, which normalisation turns into 0 (to half a grey level): what a convolution's own
-    padding adds, and what the CIFAR recipe of He et al. pads with.
-    """
-    count, _, height, width = images.shape
-    border = torch.tensor([round(255 * m) for m in mean], dtype=torch.uint8, device=images.device)
-    padded = border.repeat(count, height + 2 * padding, width + 2 * padding, 1)
-    padded[:, padding : padding + height, padding : padding + width] = images.permute(0, 2, 3, 1)
-    return padded
-
-
-def _all_crops(padded: Tensor, padding: int) -> Tensor:
-    """A view of `padded` (N, H', W', C) whose row `(image * H' + top) * W' + left` is that crop, (H, W, C).
-
-    So a batch of crops is one `index_select`, which copies row by row; indexing with (image, top, left) would go byte
-    by byte, three times slower on a CPU. Rows that are no crop of one image exist in the view and are never asked for.
-    """
-    count, full_height, full_width, channels = padded.shape
-    height, width = full_height - 2 * padding, full_width - 2 * padding
-    last = (count * full_height - height) * full_width + full_width - width
-    return padded.as_strided((last + 1, height, width, channels), (channels, full_width * channels, channels, 1))
-
-
-def _flip(pixels: Tensor, flipped: Tensor) -> Tensor:
-    """Mirror the images (B, H, W, C) where `flipped` (B,).
-
-    A selection from both versions: on a GPU a boolean mask would make every step wait for the device, and on a CPU
-    `torch.where` is slower.
-    """
-    rows = torch.arange(len(pixels), device=pixels.device) + len(pixels) * flipped
-    return torch.cat((pixels, pixels.flip(2))).index_select(0, rows)
-
-
-class _Normalise:
-    """uint8 pixels (B, H, W, C) to `(pixels / 255 - mean) / std` in float32."""
-
-    def __init__(self, shape: torch.Size, mean: RGB, std: RGB, device: torch.device) -> None:
-        channels, height, width = shape
-        means, stds = torch.tensor(mean, dtype=torch.float64), torch.tensor(std, dtype=torch.float64)
-        # Of a whole image's size: broadcasting over three channels alone would leave the CPU with loops of length 3.
-        self.scale, self.shift = (
-            t.float().expand(height, width, channels).contiguous().to(device) for t in (1 / (255 * stds), -means / stds)
-        )
-
-    def __call__(self, pixels: Tensor) -> Tensor:
-        values = pixels.to(torch.float32, memory_format=torch.contiguous_format)
-        return torch.addcmul(self.shift, values, self.scale, out=values)
-
-
-def _as_batch(values: Tensor, channels_last: bool) -> Tensor:
-    """(B, H, W, C) to (B, C, H, W); as it lies in memory, that is channels_last already."""
-    images = values.permute(0, 3, 1, 2)
-    return images if channels_last else images.contiguous()
+def _in_order(split: Part, batch_size: int, device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
+    """Pixels (B, H, W, C) in uint8, or images (B, C, H, W) in float32, and targets."""
+    starts = range(0, len(split), batch_size)
+    if isinstance(split, Split):
+        images, targets = split.images.to(device), split.targets.to(device)
+        for start in starts:
+            batch = slice(start, start + batch_size)
+            yield images[batch].permute(0, 2, 3, 1), targets[batch].clone()  # the caller may change it
+        return
+    loader = Loader(Shown.of(split, None, 0), workers=_workers(split), device=device, stays=False)
+    wanted = [list(range(start, min(start + batch_size, len(split)))) for start in starts]
+    for images, targets in loader.batches(0, wanted, 0):
+        yield images.permute(0, 2, 3, 1) if images.dtype == torch.uint8 else images, targets

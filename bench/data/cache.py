@@ -8,11 +8,10 @@ import os
 import tempfile
 import warnings
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from greenprune.bench.data.content import file_hash
 
 FORMAT = 2
 """Part of every key: raise it when the same sources are to give other arrays."""
@@ -27,17 +26,16 @@ def cache_folder() -> Path:
     return (Path(base) if Path(base).is_absolute() else Path.home() / ".cache") / "greenprune"
 
 
-def cached(name: str, sources: Mapping[str, Sequence[Path]], make: Callable[[], Arrays]) -> Arrays:
-    """What `make()` returns, from the cache folder if it was made from these `sources` before.
+def cached(name: str, made_of: object, make: Callable[[], Arrays]) -> Arrays:
+    """What `make()` returns, from the cache folder if it was made of the same before.
 
-    Sources are known by what they hold, for which purpose and in which order, not by their names or times: all of them are
-    read and hashed each time, 150 MB in a quarter of a second. A damaged cache file is made again. When the cache folder
-    cannot be written, a warning says so.
+    A damaged cache file is made again. When the cache folder cannot be written, a warning says so.
 
-    Raises:
-        OSError: a source cannot be read.
+    Args:
+        made_of: whatever the arrays follow from, as JSON takes it: hashes of contents, for which purpose and in which order,
+            and what is done to them; neither names nor times of files.
     """
-    path = cache_folder() / "decoded" / f"{name}-{_fingerprint(sources)}.npz"
+    path = cache_folder() / "decoded" / f"{name}-{_fingerprint(made_of)}.npz"
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
             return {key: stored[key] for key in stored.files}  # the zip format's checksums are verified on the way
@@ -50,9 +48,8 @@ def cached(name: str, sources: Mapping[str, Sequence[Path]], make: Callable[[], 
     return arrays
 
 
-def _fingerprint(sources: Mapping[str, Sequence[Path]]) -> str:
-    contents = {purpose: [file_hash(path) for path in paths] for purpose, paths in sources.items()}
-    return hashlib.sha256(json.dumps([FORMAT, contents]).encode()).hexdigest()[:32]
+def _fingerprint(made_of: object) -> str:
+    return hashlib.sha256(json.dumps([FORMAT, made_of]).encode()).hexdigest()[:32]
 
 
 def _write(path: Path, arrays: Arrays) -> None:

@@ -9,6 +9,7 @@ measured at the same time.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,7 +20,8 @@ from typing import Annotated, Literal
 
 import torch
 from greenprune.bench.data.batches import evaluation_batches
-from greenprune.bench.data.data import load
+from greenprune.bench.data.load import load_again
+from greenprune.bench.data.options import DataOptions
 from greenprune.bench.energy import EnergyMeter
 from greenprune.bench.errors import UserError
 from greenprune.bench.foreign import shortened, visible
@@ -56,6 +58,7 @@ class JointJob(BaseModel):
     folder: str  # results/<suite>
     command: str  # that the user typed
     data_root: str | None = None
+    data_folders: dict[str, str] = {}  # where the images of tables with a folder lie, by data set
     device: str | None = None
     threads: int | None = None
     seconds: float | None = None
@@ -69,6 +72,7 @@ class Settings(BaseModel):
     """What of the settings in a dense run's record decides how networks are measured."""
 
     dataset: str
+    data: DataOptions | None
     model: str
     device: Literal["cpu", "cuda"]
     precision: Literal["auto", "float32", "bfloat16"]
@@ -85,6 +89,7 @@ class Settings(BaseModel):
         try:
             return cls.model_validate({
                 "dataset": record.settings.get("dataset"),
+                "data": _data_options(record),
                 "model": record.settings.get("model"),
                 "device": (job.device or str(record.settings.get("device"))).partition(":")[0],
                 "precision": training.get("precision"),
@@ -98,6 +103,12 @@ class Settings(BaseModel):
             raise UserError(
                 f"{folder / record.key}: its settings have no usable {first['loc'][0]} ({first['msg']}); run it again"
             ) from None
+
+
+def _data_options(record: Record) -> DataOptions | None:
+    """Raises ValidationError."""
+    stored = record.settings.get("data")
+    return None if stored is None else DataOptions.model_validate_json(json.dumps(stored))
 
 
 @dataclass(frozen=True)
@@ -178,7 +189,11 @@ def _measure_pair(
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     torch.set_num_threads(min(settings.threads or torch.get_num_threads(), cores))
     torch.use_deterministic_algorithms(device.type == "cpu")  # as in a run
-    data = load(settings.dataset, job.data_root)
+    options, trusted = settings.data, job.trust
+    known = (
+        options is None or not options.factory or (trusted if isinstance(trusted, bool) else options.factory in trusted)
+    )
+    data = load_again(settings.dataset, options, job.data_root, job.data_folders.get(settings.dataset), trust=known)
     channels_last = settings.channels_last
     images = next(evaluation_batches(
         data.test, batch_size=IMAGES, mean=data.mean, std=data.std, device=device, channels_last=channels_last

@@ -13,6 +13,7 @@ import torch
 from greenprune.bench import models
 from greenprune.bench.data.batches import evaluation_batches
 from greenprune.bench.data.data import Dataset
+from greenprune.bench.data.options import DataOptions
 from greenprune.bench.errors import UserError
 from greenprune.bench.foreign import shortened
 from greenprune.bench.inference.pair import CPU_BLOCK_S, GPU_BLOCK_S, LONGER, MIN_BLOCKS
@@ -49,6 +50,12 @@ class Run:
     dense: str = ""  # key of the dense run that it is to be equal to
     pair: Pair | None = None  # the data set and the network; None: what the settings say
 
+    @property
+    def data_folder(self) -> str | None:
+        """Where the images lie, where a table of the suite says so."""
+        entry = None if self.pair is None else self.pair.entry
+        return entry.folder or None if isinstance(entry, DataOptions) else None
+
 
 def plan(suite: Suite, data: Mapping[str, Dataset], device: str) -> list[Run]:
     """Every run of `suite`, shuffled by a fixed seed so that no method always runs first (or on the warmest machine).
@@ -84,8 +91,8 @@ def plan(suite: Suite, data: Mapping[str, Dataset], device: str) -> list[Run]:
 
 
 def _of_pair(suite: Suite, pair: Pair, data: Dataset, device: str) -> list[Run]:
-    images = {"train": len(data.train.labels), "holdout": len(data.holdout.labels), "test": len(data.test.labels)}
-    refuse_small_allowances(suite, steps_per_epoch=len(data.train.labels) // suite.training.batch_size)
+    images = data.images
+    refuse_small_allowances(suite, steps_per_epoch=images["train"] // suite.training.batch_size)
     _refuse_batches(suite, pair, images)
     runs = []
     for entry in suite.methods:
@@ -110,6 +117,7 @@ def _of_pair(suite: Suite, pair: Pair, data: Dataset, device: str) -> list[Run]:
                     cost=suite.cost if prunes else "macs",
                     budget_batch_size=suite.budget_batch_size if prunes else None,
                     round_to=suite.round_to if prunes else 1,
+                    data=None if isinstance(pair.entry, str) else pair.entry.without_place(),
                 )
                 runs.append(Run(run_key(entry, budget, seed, pair), settings, pair=pair))
     return runs
@@ -266,7 +274,7 @@ def estimate(suite: Suite, model_name: str, data: Dataset, device: str, timed_st
         durations_s.append(time.perf_counter() - started_s)
         busy_s.append(time.process_time() - busy_before_s)
     step_s = min(durations_s[1:])  # the first one warms up
-    images = {"train": len(data.train.labels), "holdout": len(data.holdout.labels), "test": len(data.test.labels)}
+    images = data.images
     shortest_s, longest_s = inference_s(suite, device)
     rest_s = epochs_of(suite, images) * step_s + STARTUP_S
     pruned = sum(find(entry.name).prunes for entry in suite.methods) * len(suite.budgets) * len(suite.seeds)

@@ -109,6 +109,11 @@ def preprocessing_of(path: Path) -> Preprocessing | None:
     return Preprocessing(about.mean, about.std, about.input_shape[1:])
 
 
+def about_stored(folder: str | Path) -> About:
+    """Of which network the one is that a run's folder holds. Raises UserError: there is none that can be read."""
+    return _read(Path(folder) / MODEL_FILE)[0]
+
+
 def _read(path: Path) -> tuple[About, dict[str, torch.Tensor]]:
     if not path.is_file():
         raise UserError(f"{path}: there is no stored network; run the suite again with --remake to make one")

@@ -19,6 +19,7 @@ class Job(BaseModel):
     key: str
     settings: Settings
     data_root: str | None
+    data_folder: str | None = None  # where the images of a table with a folder lie
     folder: str  # where record.json and model.safetensors go
     command: str  # that the user typed
     overrides: tuple[str, ...] = ()  # what of it changed the suite

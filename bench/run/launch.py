@@ -95,6 +95,7 @@ def launch(
                     key=run.key,
                     settings=run.settings,
                     data_root=data_root,
+                    data_folder=run.data_folder,
                     folder=str(folder / run.key),
                     command=command,
                     overrides=overrides,

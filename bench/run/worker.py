@@ -19,7 +19,8 @@ from typing import Any
 
 import torch
 from greenprune.bench.data.content import file_hash
-from greenprune.bench.data.data import Dataset, content_hash, limited, load
+from greenprune.bench.data.data import Dataset, content_hash, limited
+from greenprune.bench.data.load import load_again
 from greenprune.bench.energy import Reading
 from greenprune.bench.energy.carbon import gco2e
 from greenprune.bench.energy.power_log import POWER_FILE
@@ -156,7 +157,7 @@ def run(job: Job, emit: Emit) -> Record:
     """
     s = job.settings
     device = torch.device(s.device)
-    data = limited(load(s.dataset, job.data_root), s.images["train"])
+    data = limited(load_again(s.dataset, s.data, job.data_root, job.data_folder), s.images["train"])
     intensity, pue = s.measurement.grid(), s.measurement.pue
     identity = identity_here(job, data)
     data = prepared(data, start_of(s.model, s.weights, data.shape))
@@ -192,8 +193,10 @@ def run(job: Job, emit: Emit) -> Record:
     )
     folder = Path(job.folder)
     folder.mkdir(parents=True, exist_ok=True)
-    about = {"name": s.model, "classes": data.classes, "input_shape": data.shape}
-    save_model(trained.model, folder, **about, preprocessing=Preprocessing(data.mean, data.std))
+    preprocessing = Preprocessing(data.mean, data.std)
+    save_model(
+        trained.model, folder, name=s.model, classes=data.classes, input_shape=data.shape, preprocessing=preprocessing
+    )
     refuse_changed_by_storing(trained.model, folder, images)
     meter.power_log.write(folder / POWER_FILE)
     record = Record(
@@ -261,7 +264,7 @@ def trial(job: Job, emit: Emit) -> None:
     """Train for `tune`, and emit what the held-out images say and what it took. Nobody looks at the test set here."""
     s = job.settings
     device = torch.device(s.device)
-    data = limited(load(s.dataset, job.data_root), s.images["train"])
+    data = limited(load_again(s.dataset, s.data, job.data_root, job.data_folder), s.images["train"])
     identity = identity_of(s, data, content_hash(data, ("train", "holdout")))
     data = prepared(data, start_of(s.model, s.weights, data.shape))
     with metered(s) as (meter, _):

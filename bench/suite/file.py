@@ -10,6 +10,7 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
 
+from greenprune.bench.data.options import DataOptions
 from greenprune.bench.errors import UserError, did_you_mean
 from greenprune.bench.foreign import shortened
 from greenprune.bench.models.kinds.kind import SUFFIXES
@@ -47,7 +48,8 @@ def load_suite(name_or_path: str, overrides: Sequence[Override] = ()) -> Suite:
         beside = None if given or name_or_path in shipped() else Path(name_or_path).parent
         data["weights"] = located(data["weights"], beside, given or name_or_path)
     try:
-        return Suite.model_validate(data)
+        suite = Suite.model_validate(data)
+        return suite if name_or_path in shipped() else _beside(suite, Path(name_or_path).parent)
     except ValidationError as e:
         entries = data.get("methods")
         names = [m.get("name") for m in entries if isinstance(m, dict)] if isinstance(entries, list) else []
@@ -80,6 +82,17 @@ def located(weights: str, beside: Path | None, source: str) -> str:
         )
     here = found.absolute()
     return str(here.relative_to(Path.cwd())) if here.is_relative_to(Path.cwd()) else str(here)
+
+
+def _beside(suite: Suite, folder: Path) -> Suite:
+    """The suite with relative folders of images as they lie from `folder`, that of its file."""
+    entries = tuple(
+        entry.model_copy(update={"folder": str(folder / Path(entry.folder).expanduser())})
+        if isinstance(entry, DataOptions) and entry.folder
+        else entry
+        for entry in suite.dataset
+    )
+    return suite.model_copy(update={"dataset": entries})
 
 
 def _source(line: str, typed: Mapping[str, str], name: str) -> str:

@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal
 
+from greenprune.bench.data.names import AUGMENTATIONS, CROP_FLIP, NO_AUGMENTATION
+from greenprune.bench.data.options import REFERENCE
+from greenprune.bench.errors import did_you_mean
 from greenprune.bench.suite.validation import REFUSED, shown
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 
@@ -28,6 +41,31 @@ OF_OPTIMIZER: dict[str, dict[str, Any]] = {
 """What each optimizer takes besides a weight decay, with its defaults. What it does not take is None in a recipe."""
 
 Beta = Annotated[float, Field(ge=0, lt=1)]
+
+
+def _augmentations(value: Any) -> tuple[str, ...]:
+    """One name stands for a list of one."""
+    names = [value] if isinstance(value, str) else value
+    allowed = f"{', '.join(AUGMENTATIONS)}, package.module:factory, or a list of such, each once"
+    if not isinstance(names, list | tuple) or not names or not all(isinstance(name, str) for name in names):
+        raise refused(f"augment = {shown(value)}: is no name and no list of names; allowed: {allowed}")
+    for name in names:
+        if name not in AUGMENTATIONS and not re.match(REFERENCE, name):
+            raise refused(f"augment = {shown(name)}: is unknown; allowed: {allowed}{did_you_mean(name, AUGMENTATIONS)}")
+    if len(set(names)) < len(names):
+        raise refused(f"augment = {shown(value)}: has a name twice; allowed: {allowed}")
+    if NO_AUGMENTATION in names and len(names) > 1:
+        raise refused(f'augment = {shown(value)}: has "none" beside others; allowed: "none" alone, or the others')
+    return tuple(names)
+
+
+_NAME = {"anyOf": [{"type": "string", "enum": list(AUGMENTATIONS)}, {"type": "string", "pattern": REFERENCE}]}
+Augment = Annotated[
+    tuple[str, ...],
+    Field(strict=False),
+    BeforeValidator(_augmentations),
+    WithJsonSchema({"anyOf": [*_NAME["anyOf"], {"type": "array", "items": _NAME, "minItems": 1, "uniqueItems": True}]}),
+]
 
 
 class Training(Part):
@@ -64,7 +102,11 @@ class Training(Part):
     schedule: Literal["linear", "cosine"] = Field("cosine", description="how the learning rate decays to 0")
     warmup_epochs: float = Field(1.0, ge=0, description="epochs over which the learning rate rises from 0")
     label_smoothing: float = Field(0.0, ge=0, lt=1, description="share of the target that is spread over all classes")
-    augment: bool = Field(True, description="crop at random after padding, and flip where the data set allows it")
+    augment: Augment = Field(
+        (CROP_FLIP,),
+        description="what is done to training images: none, crop-flip (crop at random after padding, and mirror where the "
+        "data set allows it), resized-crop, trivial-augment, mixup, cutmix, package.module:factory, or a list of such",
+    )
     crop_padding: int | None = Field(
         None, ge=0, le=16, description="pixels around the image for random crops; by default the data set's"
     )

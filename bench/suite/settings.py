@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from greenprune.bench.data.options import DataOptions
 from greenprune.bench.suite.recipe import Allowance, Training
 from greenprune.bench.suite.suite import Measurement, MethodEntry
 from greenprune.bench.suite.task import TaskEntry
@@ -33,3 +34,6 @@ class Settings(BaseModel):
     steps: int | None = None  # optimizer steps; None: those of the recipe's epochs
     weights: str | None = None  # where those lie, or what they are called, that it starts from; None: drawn at the seed
     view: View = "samples"  # what the run was made equal to dense in
+    data: DataOptions | None = (
+        None  # what the suite says of the data set beside its name; a folder without where it lies
+    )

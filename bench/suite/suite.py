@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal, TypeVar
 
 from greenprune.bench import models
-from greenprune.bench.data.names import DATASETS
+from greenprune.bench.data.options import Entry, label_of
 from greenprune.bench.energy.carbon import GridIntensity, check_country, grid_intensity
 from greenprune.bench.errors import UserError
 from greenprune.bench.models.kinds.kind import SUFFIXES
+from greenprune.bench.suite.images import Entries, schema_of_entries
 from greenprune.bench.suite.recipe import Allowance, Part, Running, Training, refused
 from greenprune.bench.suite.task import TaskEntry, TaskOfSuite, describe_in
 from greenprune.bench.suite.validation import REPEATED, shown
@@ -83,12 +84,6 @@ def _alone(value: Any, inner: ValidatorFunctionWrapHandler) -> Any:
             for d in e.errors()
         ]
         raise ValidationError.from_exception_data("text", details) from None
-
-
-def _dataset_is_known(dataset: str) -> str:
-    if dataset not in DATASETS:
-        raise PydanticCustomError("unknown_name", "is unknown")
-    return dataset
 
 
 def _model_is_known(model: str) -> str:
@@ -216,8 +211,8 @@ class Suite(Part):
         pattern=r"^[a-z0-9][a-z0-9-]*$", max_length=100, description="name of the folder with the results"
     )
     description: str = Field("", description="what the suite is for")
-    dataset: Annotated[EachOnce[Annotated[str, AfterValidator(_dataset_is_known)]], WrapValidator(_alone)] = Field(
-        description="images to learn; of several, each with each network"
+    dataset: Entries = Field(
+        description="images to learn: a name, package.module:factory, or a table; of several, each with each network"
     )
     train_images: int | None = Field(
         None, ge=1, description="how many of the training images to use, every class alike; by default all"
@@ -342,21 +337,22 @@ class Suite(Part):
         """Each data set with each network."""
         return tuple(
             Pair(
-                dataset,
+                label_of(entry),
                 model,
                 "".join([
-                    f"{dataset}-" if len(self.dataset) > 1 else "",
+                    f"{for_folder(label_of(entry))}-" if len(self.dataset) > 1 else "",
                     f"{for_folder(model)}-" if len(self.model) > 1 else "",
                 ]),
+                entry,
             )
-            for dataset in self.dataset
+            for entry in self.dataset
             for model in self.model
         )  # fmt: skip
 
     @property
     def about(self) -> str:
         """Data sets and networks, in words."""
-        return f"{', '.join(self.dataset)} on {', '.join(self.model)}"
+        return f"{', '.join(map(label_of, self.dataset))} on {', '.join(self.model)}"
 
 
 @dataclass(frozen=True)
@@ -364,12 +360,15 @@ class Pair:
     """A data set and a network of a suite.
 
     Attributes:
+        dataset: as tables and figures call it.
         prefix: of the keys of its runs: what of it the suite has several of.
+        entry: what the suite says of the data set.
     """
 
     dataset: str
     model: str
     prefix: str = ""
+    entry: Entry = ""
 
 
 def for_folder(value: float | str) -> str:
@@ -396,15 +395,11 @@ def schema(references: Iterable[str] = ()) -> dict[str, Any]:
     """
     result = Suite.model_json_schema()
     definitions = result["$defs"]
-    for key in ("dataset", "model"):
-        described = result["properties"][key]
-        one = {"type": "string"} | ({"enum": list(DATASETS)} if key == "dataset" else {})
-        several = {"type": "array", "items": one, "minItems": 1, "uniqueItems": True}
-        result["properties"][key] = {
-            "anyOf": [one, several],
-            "description": described["description"],
-            "title": described["title"],
-        }
+    one = {"type": "string"}
+    several = {"type": "array", "items": one, "minItems": 1, "uniqueItems": True}
+    for key, may_be in (("dataset", schema_of_entries(definitions)), ("model", {"anyOf": [one, several]})):
+        about = result["properties"][key]
+        result["properties"][key] = {**may_be, "description": about["description"], "title": about["title"]}
     describe_in(result)
     entry = definitions["MethodEntry"]
     described = entry["properties"]["name"].pop("description")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 from greenprune.bench.data.batches import evaluation_batches
-from greenprune.bench.data.data import Dataset, Split
+from greenprune.bench.data.data import Dataset, Part
 from greenprune.bench.tasks.task import Task
 from greenprune.methods.structure.modes import evaluating
 from torch import nn
@@ -31,7 +31,7 @@ class Outputs:
 
 
 @torch.no_grad()
-def outputs_on(model: nn.Module, split: Split, data: Dataset, device: torch.device, task: Task) -> Outputs:
+def outputs_on(model: nn.Module, split: Part, data: Dataset, device: torch.device, task: Task) -> Outputs:
     """Look at all images of `split` in float32 and eval mode, so that anybody who loads the model finds the same.
 
     The modules are left in the mode they were in.
@@ -53,6 +53,6 @@ def outputs_on(model: nn.Module, split: Split, data: Dataset, device: torch.devi
     return Outputs(found, score, problem)
 
 
-def evaluate(model: nn.Module, split: Split, data: Dataset, device: torch.device, task: Task) -> float | None:
+def evaluate(model: nn.Module, split: Part, data: Dataset, device: torch.device, task: Task) -> float | None:
     """The task's main score on `split`; None where it is no finite number, see `outputs_on`."""
     return outputs_on(model, split, data, device, task).score

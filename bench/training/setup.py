@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from greenprune.bench import models
 from greenprune.bench.data.batches import Batches, evaluation_batches
-from greenprune.bench.data.data import Dataset, Split
+from greenprune.bench.data.data import Dataset, Part
 from greenprune.bench.energy import EnergyMeter
 from greenprune.bench.energy.crosscheck import CrossCheck, crosschecked
 from greenprune.bench.inference import calibration
@@ -70,6 +70,7 @@ def train_once(s: Settings, data: Dataset, meter: EnergyMeter, emit: Emit, keepe
         device=device,
         seed=s.seed,
         augment=s.training.augment,
+        classes=data.classes,
         padding=data.padding if s.training.crop_padding is None else s.training.crop_padding,
         flip=data.flip,
         channels_last=s.training.channels_last,
@@ -204,7 +205,7 @@ def fresh_model(
     return model.to(memory_format=torch.channels_last) if settings.training.channels_last else model, notes
 
 
-def images_of(split: Split, data: Dataset, settings: Settings, batch_size: int) -> Iterator[Tensor]:
+def images_of(split: Part, data: Dataset, settings: Settings, batch_size: int) -> Iterator[Tensor]:
     """The images of `split` in batches, (B, C, H, W), as a network is given them."""
     for images, _ in evaluation_batches(
         split, batch_size=batch_size, mean=data.mean, std=data.std, device=torch.device(settings.device),

@@ -82,9 +82,11 @@ def begin(model: nn.Module, start: Pretrained | None, classes: int) -> tuple[str
 
 
 def prepared(data: Dataset, start: Pretrained | None) -> Dataset:
-    """The data with its images normalised as those that the weights were trained on, where that is known."""
+    """The data with its images normalised as those that the weights were trained on, where that is known and the suite
+    does not say how.
+    """
     known = None if start is None else start.preprocessing
-    if known is None or len(known.mean) != data.shape[0]:
+    if known is None or data.given or len(known.mean) != data.shape[0]:
         return data
     return replace(data, mean=known.mean, std=known.std)
 

@@ -30,7 +30,7 @@ from greenprune.bench.run.launch import Display, full_disk
 from greenprune.bench.run.process import Workers, exit_reason, in_parallel
 from greenprune.bench.suite.recipe import Running
 from greenprune.bench.suite.settings import Settings
-from greenprune.bench.suite.suite import MethodEntry, Suite
+from greenprune.bench.suite.suite import MethodEntry, Pair, Suite
 from greenprune.bench.tasks.catalogue import make_task
 from greenprune.bench.training.ledger import refuse_small_allowances
 from greenprune.methods import find
@@ -142,6 +142,7 @@ def tune(
     folder: Path,
     *,
     data_root: str | None,
+    pair: Pair | None = None,
     display: Display,
     shares: Sequence[tuple[int, ...]] = ((),),
     running: Running | None = None,
@@ -163,7 +164,7 @@ def tune(
         nonlocal tuning
         place, choice = numbered
         number = free[place]
-        run = Run(f"trial {number}", settings.model_copy(update={"method": with_choice(entry, choice)}))
+        run = Run(f"trial {number}", settings.model_copy(update={"method": with_choice(entry, choice)}), pair=pair)
         display.start(run, place + 1, len(todo))
         trial = run_trial(run, number, choice, folder, workers, data_root, display, cores, len(shares), running)
         display.finish(run, said(trial, tuning.score))
@@ -183,8 +184,8 @@ def run_trial(
     """One training with these options, in a fresh process."""
     place = folder / f"trial-{number}"
     job = Job(
-        suite="", key=run.key, settings=run.settings, data_root=data_root, folder=str(place), command="", cores=cores,
-        jobs=jobs, checkpoint_minutes=running.checkpoint_minutes, trial=True,
+        suite="", key=run.key, settings=run.settings, data_root=data_root, data_folder=run.data_folder, folder=str(place),
+        command="", cores=cores, jobs=jobs, checkpoint_minutes=running.checkpoint_minutes, trial=True,
     )  # fmt: skip
     result: dict[str, Any] = {}
 

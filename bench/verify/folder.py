@@ -9,15 +9,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from greenprune.bench.data.data import Dataset, is_there, limited, load
+from greenprune.bench.data.data import Dataset, limited
+from greenprune.bench.data.load import is_there_again, load_again
 from greenprune.bench.data.names import DATASETS
+from greenprune.bench.data.options import DataOptions
 from greenprune.bench.errors import UserError
+from greenprune.bench.foreign import shortened
 from greenprune.bench.records.check import measurement
 from greenprune.bench.records.identity import IDENTITY_FILE
 from greenprune.bench.records.joint import joint_files, read_joint
 from greenprune.bench.records.record import MODEL_FILE, RECORD_FILE, Record
 from greenprune.bench.verify.row import Cell, Row
 from greenprune.bench.verify.run import Means, check_run
+from pydantic import ValidationError
 
 SHARED = ("task", "images", "tolerance", "training", "measurement", "device")
 """Settings in which all runs of a data set and network in one folder agree."""
@@ -65,7 +69,7 @@ def verify(
         raise UserError(
             "\n".join(f"{note}; allowed: results folders, such as results/quickstart" for note in found.notes)
         )
-    means = Means(_Data(root), trust)
+    means = Means(_Data(root, trust), trust)
     for suite, places in runs.items():
         records: dict[str, tuple[Row, Record]] = {}
         for place in places:
@@ -93,25 +97,29 @@ def _run_folders(path: Path) -> list[Path]:
 class _Data:
     """The data of records, each set loaded once."""
 
-    def __init__(self, root: Path | None) -> None:
-        self._root = root
-        self._found: dict[tuple[str, int | None], Dataset | str] = {}
+    def __init__(self, root: Path | None, trust: bool) -> None:
+        self._root, self._trust = root, trust
+        self._found: dict[tuple[str, str, int | None], Dataset | str] = {}
 
     def __call__(self, record: Record) -> Dataset | str:
         images = record.settings.get("images")
         count = images.get("train") if isinstance(images, dict) else None
-        key = (record.pair[0], count if isinstance(count, int) else None)
+        key = (record.pair[0], json.dumps(record.settings.get("data")), count if isinstance(count, int) else None)
         if key not in self._found:
             self._found[key] = self._load(*key)
         return self._found[key]
 
-    def _load(self, name: str, count: int | None) -> Dataset | str:
-        if name not in DATASETS:
-            return f"{name} is no data set that greenprune has"
+    def _load(self, name: str, table: str, count: int | None) -> Dataset | str:
         try:
-            if not is_there(name, self._root):
-                return f"{name} is not there: say where with --data"
-            data = load(name, self._root)
+            options = None if table == "null" else DataOptions.model_validate_json(table)
+        except ValidationError as e:
+            return f"what its settings say of {shortened(name)} is no table of images ({e.errors()[0]['msg']})"
+        if options is None and name not in DATASETS:
+            return f"{shortened(name)} is no data set that greenprune has"
+        try:
+            if not is_there_again(name, options, self._root):
+                return f"{shortened(name)} is not there: say where with --data"
+            data = load_again(name, options, self._root, trust=self._trust)
             return data if count is None else limited(data, count)
         except UserError as e:
             return str(e)

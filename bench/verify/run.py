@@ -11,10 +11,11 @@ import torch
 from greenprune.bench import models
 from greenprune.bench.data.batches import evaluation_batches
 from greenprune.bench.data.data import Dataset, content_hash
-from greenprune.bench.data.names import CLASSES
+from greenprune.bench.data.names import CLASSES, PUBLISHED
 from greenprune.bench.errors import UserError
 from greenprune.bench.foreign import shortened
 from greenprune.bench.inference.cost import SAMPLED_IMAGES, count_connections, sample_macs
+from greenprune.bench.models.kinds.kind import SMALL as IMAGE
 from greenprune.bench.models.kinds.kind import Pretrained
 from greenprune.bench.models.named import is_users_own
 from greenprune.bench.records.check import impossible
@@ -22,7 +23,7 @@ from greenprune.bench.records.identity import Identity, differing, read_begun
 from greenprune.bench.records.load import changed_files
 from greenprune.bench.records.record import MODEL_FILE, RECORD_FILE, SCHEMA_VERSION, Cost, Record
 from greenprune.bench.records.score import Score
-from greenprune.bench.records.store import load_model, preprocessing_of
+from greenprune.bench.records.store import about_stored, load_model, preprocessing_of
 from greenprune.bench.records.stored import read_unbelieved
 from greenprune.bench.records.validity import broken_rule
 from greenprune.bench.tasks import catalogue
@@ -33,9 +34,8 @@ from greenprune.bench.training.start import prepared, start_of
 from greenprune.bench.verify.reload import logits_from
 from greenprune.bench.verify.row import Cell, Row
 from greenprune.methods import MethodError, count_macs, count_params
-from torch import nn
+from torch import Tensor, nn
 
-IMAGE = (3, 32, 32)
 CPU = torch.device("cpu")
 NO_NETWORK = "no network is stored"
 NOT_LOADED = "no network to look at"
@@ -93,10 +93,11 @@ def check_run(folder: Path, name: str, means: Means) -> tuple[Row, Record | None
         return row, None
     _record(row, record)
     _files(row, record, folder)
-    network = _network(row, record, folder, means)
-    _counts(row, record, network, means)
+    form = _form(record, folder, means)
+    network = _network(row, record, folder, form, means)
+    _counts(row, record, network, form, means)
     _score(row, record, network, folder, means)
-    _identity(row, record, folder, means)
+    _identity(row, record, folder, form, means)
     return row, record
 
 
@@ -115,7 +116,7 @@ def _files(row: Row, record: Record, folder: Path) -> None:
     )
 
 
-def _network(row: Row, record: Record, folder: Path, means: Means) -> nn.Module | None:
+def _network(row: Row, record: Record, folder: Path, form: Form | None, means: Means) -> nn.Module | None:
     if not (folder / MODEL_FILE).is_file():
         row.put("weights", [], Cell("absent", NO_NETWORK))
         return None
@@ -124,33 +125,56 @@ def _network(row: Row, record: Record, folder: Path, means: Means) -> nn.Module 
         return None
     try:
         model = load_model(folder, trust=means.trust)
-        logits = logits_from(model, torch.randn(4, *IMAGE, generator=torch.Generator().manual_seed(0)))
+        shape = IMAGE if form is None else form.shape
+        logits = logits_from(model, torch.randn(4, *shape, generator=torch.Generator().manual_seed(0)))
     except (UserError, RuntimeError, ValueError) as e:
         row.put("weights", [" ".join(str(e).removeprefix(f"{folder / MODEL_FILE}: ").split())], Cell("ok"))
         return None
     wrong = []
-    classes = CLASSES.get(record.pair[0])
     if not all(tensor.isfinite().all() for tensor in model.state_dict().values()) or not logits.isfinite().all():
         wrong.append("its weights or its outputs are not finite")
-    if classes is not None and tuple(logits.shape) != (4, classes):
-        wrong.append(f"its outputs are of the shape {tuple(logits.shape)} for 4 images of {classes} classes")
+    if form is not None and tuple(logits.shape) != (4, form.classes):
+        wrong.append(f"its outputs are of the shape {tuple(logits.shape)} for 4 images of {form.classes} classes")
     row.put("weights", wrong, Cell("ok"))
     return model
 
 
-def _counts(row: Row, record: Record, network: nn.Module | None, means: Means) -> None:
+@dataclass(frozen=True)
+class Form:
+    """Of the images that a run's network takes, and of what it gives."""
+
+    shape: tuple[int, int, int]
+    classes: int
+
+
+def _form(record: Record, folder: Path, means: Means) -> Form | None:
+    """As the data set says that the record names; else as is stored with the network; None where neither is there."""
+    name = record.pair[0]
+    if record.settings.get("data") is None and name in PUBLISHED:
+        return Form(IMAGE, CLASSES[name])
+    data = means.data_of(record)
+    if not isinstance(data, str):
+        return Form(data.shape, data.classes)
+    try:
+        about = about_stored(folder)
+    except UserError:
+        return None
+    return Form(about.input_shape, about.classes)
+
+
+def _counts(row: Row, record: Record, network: nn.Module | None, form: Form | None, means: Means) -> None:
     cost = _cost(record)
     absent = Cell("absent", NOT_LOADED)
-    example = torch.zeros(2, *IMAGE)
+    example = torch.zeros(2, *(IMAGE if form is None else form.shape))
     wrong_macs, wrong_params, dense = [], [], None
     with contextlib.suppress(UserError):  # an unknown name: said of the identity
-        if not means.refuses(record.pair[1]):
-            dense = models.build(record.pair[1], CLASSES.get(record.pair[0], 10), seed=record.seed)
+        if form is not None and not means.refuses(record.pair[1]):
+            dense = models.build(record.pair[1], form.classes, seed=record.seed, shape=form.shape)
     if dense is not None:
         wrong_macs += _unequal("the dense network has", count_macs(dense, example), cost.macs_dense)
         wrong_params += _unequal("the dense network has", count_params(dense), cost.params_dense)
     if network is not None:
-        wrong_macs += _macs(record, network, means)
+        wrong_macs += _macs(record, network, example, means)
         wrong_params += _unequal("the network has", count_params(network), cost.params)
         if cost.connections is not None:
             wrong_params += _unequal("its nonzero weights are", count_connections(network), cost.connections)
@@ -164,10 +188,10 @@ def _how_counted(record: Record, means: Means) -> Cell:
     return Cell("ok")
 
 
-def _macs(record: Record, network: nn.Module, means: Means) -> list[str]:
+def _macs(record: Record, network: nn.Module, example: Tensor, means: Means) -> list[str]:
     cost = _cost(record)
     if cost.sample_macs is None:
-        return _unequal("the network has", count_macs(network, torch.zeros(2, *IMAGE)), cost.macs)
+        return _unequal("the network has", count_macs(network, example), cost.macs)
     data = means.data_of(record)
     if isinstance(data, str):
         return []
@@ -226,7 +250,7 @@ def _said(found: Outputs, count: int) -> str:
     return "no score" if found.score is None else f"{found.score:.4f} on {count:,} images"
 
 
-def _identity(row: Row, record: Record, folder: Path, means: Means) -> None:
+def _identity(row: Row, record: Record, folder: Path, form: Form | None, means: Means) -> None:
     stated, wrong, unknown = record.identity, [], []
     try:
         begun = read_begun(folder)
@@ -235,7 +259,7 @@ def _identity(row: Row, record: Record, folder: Path, means: Means) -> None:
         wrong.append(str(e))
     if begun is not None:
         wrong += [f"identity.json says {line}" for line in differing(stated, begun.identity)]
-    here, reasons = _here(record, means)
+    here, reasons = _here(record, form, means)
     for name in ("data", "network", "weights", "method"):
         if getattr(stated, name) is None:
             unknown.append(f"{name} was not recorded")
@@ -246,7 +270,7 @@ def _identity(row: Row, record: Record, folder: Path, means: Means) -> None:
     row.put("identity", wrong, Cell("absent" if unknown else "ok", "; ".join(unknown)))
 
 
-def _here(record: Record, means: Means) -> tuple[Identity, dict[str, str]]:
+def _here(record: Record, form: Form | None, means: Means) -> tuple[Identity, dict[str, str]]:
     """What the run would be made of here; and, of what cannot be said, why."""
     stated, reasons = record.identity, {}
     found: dict[str, str] = {}
@@ -257,13 +281,13 @@ def _here(record: Record, means: Means) -> tuple[Identity, dict[str, str]]:
         found["data"] = content_hash(data)
     if why := means.refuses(record.pair[1]):
         reasons["network"] = reasons["weights"] = why
+    elif form is None:
+        reasons["network"] = reasons["weights"] = "nobody knows for which images it is"
     elif stated.network is not None:
         try:
-            classes = CLASSES.get(record.pair[0], 10)
-            shape = IMAGE if isinstance(data, str) else data.shape
-            found["network"], _ = network_hashes(record.pair[1], classes, record.seed, shape)
-            start = start_of(record.pair[1], record.settings.get("weights"), shape)
-            _, weights = network_hashes(record.pair[1], classes, record.seed, shape, start)
+            found["network"], _ = network_hashes(record.pair[1], form.classes, record.seed, form.shape)
+            start = start_of(record.pair[1], record.settings.get("weights"), form.shape)
+            _, weights = network_hashes(record.pair[1], form.classes, record.seed, form.shape, start)
             if (stated.torch, stated.processor) == (str(torch.__version__), processor_of(CPU)):
                 found["weights"] = weights
             else:

@@ -11,7 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from greenprune.bench.data.data import load as load_data
+    from greenprune.bench.data.load import load as load_data
     from greenprune.bench.energy import EnergyMeter
     from greenprune.bench.errors import UserError
     from greenprune.bench.records.store import load_model
@@ -37,7 +37,7 @@ _PLACES = {
     "Inputs": ("greenprune.methods", "Inputs"),
     "UserError": ("greenprune.bench.errors", "UserError"),
     "describe": ("greenprune.methods", "describe"),
-    "load_data": ("greenprune.bench.data.data", "load"),
+    "load_data": ("greenprune.bench.data.load", "load"),
     "load_model": ("greenprune.bench.records.store", "load_model"),
     "read_records": ("greenprune.plots.frame.frame", "load"),
     "ungateable": ("greenprune.methods", "ungateable"),

@@ -22,7 +22,7 @@ def test_data_pipeline(side_by_side: SideBySide) -> None:
         std=(0.25, 0.25, 0.25),
         device="cpu",
         seed=0,
-        augment=True,
+        augment=("crop-flip",),
     )
 
     def epochs() -> None:

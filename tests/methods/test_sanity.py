@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from greenprune.bench.data.data import load
+from greenprune.bench.data.load import load
 from greenprune.methods import count_macs
 from greenprune.methods.structure.surgery import evaluate
 

@@ -8,8 +8,9 @@ import greenprune.bench.data.batches
 import numpy as np
 import pytest
 import torch
-from greenprune.bench.data.batches import Batches, _generator, evaluation_batches, plan_epoch
-from greenprune.bench.data.data import Split
+from greenprune.bench.data.batches import Batches, evaluation_batches, plan_epoch
+from greenprune.bench.data.draw import generator as made
+from greenprune.bench.data.splits import Split
 from greenprune.bench.errors import UserError
 
 MEAN, STD = (0.49, 0.48, 0.45), (0.25, 0.24, 0.26)
@@ -24,7 +25,15 @@ def split_of(count: int, height: int = 32, width: int = 32) -> Split:
 
 
 def batches_of(split: Split, **options) -> Batches:
-    settings = {"batch_size": 8, "mean": MEAN, "std": STD, "device": "cpu", "seed": 0, "augment": True, **options}
+    settings = {
+        "batch_size": 8,
+        "mean": MEAN,
+        "std": STD,
+        "device": "cpu",
+        "seed": 0,
+        "augment": ("crop-flip",),
+        **options,
+    }
     return Batches(split, **settings)
 
 
@@ -82,7 +91,7 @@ def test_every_image_shown_is_some_crop_of_the_image_with_its_label():
     assert (tops, lefts, flips) == (set(range(5)), set(range(5)), {False, True})
 
 
-@pytest.mark.parametrize("augment", [True, False])
+@pytest.mark.parametrize("augment", [("crop-flip",), ("none",)])
 def test_every_image_appears_once_in_an_epoch_and_the_order_changes(augment):
     batches = batches_of(split_of(24), augment=augment)
     orders = [[label for _, labels in batches.epoch(n) for label in labels.tolist()] for n in range(3)]
@@ -92,7 +101,7 @@ def test_every_image_appears_once_in_an_epoch_and_the_order_changes(augment):
 
 def test_without_augmentation_images_come_as_they_are():
     split = split_of(24)
-    for images, labels in batches_of(split, augment=False).epoch(0):
+    for images, labels in batches_of(split, augment=("none",)).epoch(0):
         expected = torch.stack([torch.tensor(normalise(split.images[i].numpy())) for i in labels.tolist()])
         torch.testing.assert_close(images.double(), expected, rtol=0, atol=1e-5)
 
@@ -132,18 +141,18 @@ def test_no_two_seeds_and_epochs_share_a_generator_nor_do_order_and_augmentation
     used = []
 
     def recording(*arguments, **options):
-        generator = _generator(*arguments, **options)
+        generator = made(*arguments, **options)
         used.append(generator.initial_seed())
         return generator
 
-    monkeypatch.setattr(greenprune.bench.data.batches, "_generator", recording)
+    monkeypatch.setattr(greenprune.bench.data.batches, "generator", recording)
     for seed, number in itertools.product(range(6), range(6)):
         plan_epoch(1, seed=seed, number=number, padding=4, flip=True)
     assert len(used) == len(set(used)) == 72
 
 
 def test_the_order_does_not_depend_on_the_augmentation():
-    assert torch.equal(epoch_of(1)[1], epoch_of(1, augment=False)[1])
+    assert torch.equal(epoch_of(1)[1], epoch_of(1, augment=("none",))[1])
     assert torch.equal(epoch_of(1)[1], epoch_of(1, padding=2, flip=False)[1])
 
 

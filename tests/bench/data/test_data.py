@@ -10,15 +10,18 @@ import urllib.error
 from collections import Counter
 from pathlib import Path
 
-import greenprune.bench.data.data
+import greenprune.bench.data.sources.cifar
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
 import torchvision
-from greenprune.bench.data import parquet
-from greenprune.bench.data.data import DATASETS, Dataset, Split, content_hash, data_root, is_there, limited, load
+from greenprune.bench.data.data import Dataset, Split, content_hash, limited
+from greenprune.bench.data.load import is_there, load
+from greenprune.bench.data.names import DATASETS
+from greenprune.bench.data.place import data_root
+from greenprune.bench.data.sources import shards
 from greenprune.bench.errors import UserError
 from PIL import Image
 from sklearn.datasets import load_digits
@@ -71,7 +74,7 @@ def slice_of_cifar(tmp_path) -> Path:
 def as_counter(*splits: Split) -> Counter[tuple[bytes, int]]:
     """Images with their labels, regardless of order."""
     return Counter(
-        (image.numpy().tobytes(), int(label)) for s in splits for image, label in zip(s.images, s.labels, strict=True)
+        (image.numpy().tobytes(), int(label)) for s in splits for image, label in zip(s.images, s.targets, strict=True)
     )
 
 
@@ -82,7 +85,7 @@ def expected_counter(pixels: np.ndarray, labels: list[int]) -> Counter[tuple[byt
 def check_form(data: Dataset) -> None:
     for split in (data.train, data.holdout, data.test):
         assert split.images.dtype == torch.uint8
-        assert split.labels.dtype == torch.int64
+        assert split.targets.dtype == torch.int64
         assert split.images.shape == (len(split), 3, 32, 32)
         assert split.images.is_contiguous()
 
@@ -104,17 +107,17 @@ def test_digits_are_the_bundled_ones_resized():
 
 def test_digits_splits_have_every_class_alike_and_never_change():
     data = load("digits")
-    everything = torch.bincount(torch.cat([data.train.labels, data.holdout.labels, data.test.labels]))
+    everything = torch.bincount(torch.cat([data.train.targets, data.holdout.targets, data.test.targets]))
     for split, share in ((data.train, 0.72), (data.holdout, 0.08), (data.test, 0.2)):
-        assert (torch.bincount(split.labels) - share * everything).abs().max() < 1
+        assert (torch.bincount(split.targets) - share * everything).abs().max() < 1
     torch.manual_seed(1)
     np.random.seed(1)
     again = load("digits")
     assert torch.equal(data.holdout.images, again.holdout.images)
     assert torch.equal(data.test.images, again.test.images)
     # A fixed split means fixed across versions too: a run's record is compared with runs made elsewhere.
-    assert data.holdout.labels[:12].tolist() == [4, 5, 0, 0, 8, 3, 3, 1, 7, 0, 1, 5]
-    assert data.test.labels[:12].tolist() == [3, 5, 7, 5, 0, 9, 4, 0, 2, 3, 3, 3]
+    assert data.holdout.targets[:12].tolist() == [4, 5, 0, 0, 8, 3, 3, 1, 7, 0, 1, 5]
+    assert data.test.targets[:12].tolist() == [3, 5, 7, 5, 0, 9, 4, 0, 2, 3, 3, 3]
 
 
 @pytest.mark.parametrize("name", DATASETS[:2])
@@ -139,7 +142,7 @@ def test_cifar10_is_read_from_parquet(tmp_path, image_format, image_column):
     check_form(data)
     assert as_counter(data.train, data.holdout) == expected_counter(pixels[:20], labels[:20])
     assert torch.equal(data.test.images, torch.from_numpy(pixels[20:]).permute(0, 3, 1, 2))
-    assert data.test.labels.tolist() == labels[20:]
+    assert data.test.targets.tolist() == labels[20:]
     assert (data.classes, data.flip, data.padding) == (10, True, 4)
 
 
@@ -159,7 +162,7 @@ def test_shards_are_read_in_order_and_a_tenth_of_each_class_is_held_out(slice_of
     pixels, labels = noise(50)
     assert as_counter(data.train, data.holdout) == expected_counter(pixels[:40], labels[:40])
     assert as_counter(data.test) == expected_counter(pixels[40:], labels[40:])
-    assert torch.bincount(data.holdout.labels).tolist() == [1] * 10  # a tenth of four, but at least one
+    assert torch.bincount(data.holdout.targets).tolist() == [1] * 10  # a tenth of four, but at least one
     order = {p.transpose(2, 0, 1).tobytes(): i for i, p in enumerate(pixels)}
     positions = [order[image.numpy().tobytes()] for image in data.train.images]
     assert positions == sorted(positions)
@@ -250,8 +253,8 @@ LARGE = encode(np.zeros((31, 33, 3), dtype=np.uint8))
         ([GOOD, GOOD], {"label": [9, 10]}, "row 1: label = 10; allowed is 0 to 9"),
         ([GOOD, GOOD], {"label": [-1, 3]}, "row 0: label = -1; allowed is 0 to 9"),
         ([GOOD, GOOD], {"label": [1, None]}, "row 1: label = None; allowed is 0 to 9"),
-        ([GOOD] * 1500 + [b"GIF?"], {"label": [0] * 1501}, "row 1500: the image cannot be decoded (cannot identify"),
-        ([GOOD, GOOD[:-900]], {"label": [0, 0]}, "row 1: the image cannot be decoded ("),
+        ([GOOD] * 1500 + [b"GIF?"], {"label": [0] * 1501}, "row 1500: the image cannot be decoded: cannot identify"),
+        ([GOOD, GOOD[:-900]], {"label": [0, 0]}, "row 1: the image cannot be decoded: "),
         ([GOOD, None], {"label": [0, 0]}, "row 1: holds no image bytes"),
         ([GOOD, LARGE], {"label": [0, 0]}, "row 1: the image has 33×31 pixels; allowed is 32×32"),
     ],
@@ -293,10 +296,10 @@ def test_files_without_rows_are_refused(slice_of_cifar):
 @pytest.fixture
 def small_publication(monkeypatch) -> None:
     """As if CIFAR-10 had 40 training and 10 test images of uniform noise."""
-    published = greenprune.bench.data.data._CIFAR["cifar10"]
+    published = greenprune.bench.data.sources.cifar._CIFAR["cifar10"]
     small = dataclasses.replace(published, train_images=40, test_images=10, mean=(0.5, 0.5, 0.5))
-    monkeypatch.setitem(greenprune.bench.data.data._CIFAR, "cifar10", small)
-    monkeypatch.setattr(greenprune.bench.data.data, "MEAN_TOLERANCE", 0.01)
+    monkeypatch.setitem(greenprune.bench.data.sources.cifar._CIFAR, "cifar10", small)
+    monkeypatch.setattr(greenprune.bench.data.sources.cifar, "MEAN_TOLERANCE", 0.01)
 
 
 def test_a_complete_set_has_no_note(slice_of_cifar, small_publication):
@@ -323,7 +326,7 @@ def test_the_real_cifar10_is_complete_and_has_the_published_statistics():
     data = load("cifar10", REAL)
     check_form(data)
     assert [len(s) for s in (data.train, data.holdout, data.test)] == [45_000, 5_000, 10_000]
-    assert torch.bincount(data.holdout.labels).tolist() == [500] * 10
+    assert torch.bincount(data.holdout.targets).tolist() == [500] * 10
     assert data.mean == pytest.approx((0.4914, 0.4822, 0.4465), abs=5e-5)
     assert data.std == pytest.approx((0.2470, 0.2435, 0.2616), abs=5e-5)
     assert data.notes == ()
@@ -336,19 +339,19 @@ def test_the_real_cifar10_is_complete_and_has_the_published_statistics():
 def decoded(monkeypatch) -> list[str]:
     """Names of the files that were decoded so far."""
     names: list[str] = []
-    read = parquet.read
+    read = shards.read
 
     def counting(paths, *arguments):
         names.extend(path.name for path in paths)
         return read(paths, *arguments)
 
-    monkeypatch.setattr(parquet, "read", counting)
+    monkeypatch.setattr(shards, "read", counting)
     return names
 
 
 def equal(a: Dataset, b: Dataset) -> bool:
     splits = [(getattr(a, s), getattr(b, s)) for s in ("train", "holdout", "test")]
-    return all(torch.equal(x.images, y.images) and torch.equal(x.labels, y.labels) for x, y in splits)
+    return all(torch.equal(x.images, y.images) and torch.equal(x.targets, y.targets) for x, y in splits)
 
 
 def test_images_are_decoded_once_and_the_data_folder_is_left_alone(slice_of_cifar, decoded, cache):
@@ -367,7 +370,7 @@ def test_a_changed_source_is_decoded_again_and_a_touched_one_is_not(slice_of_cif
     assert equal(load("cifar10", slice_of_cifar), first)
     assert len(decoded) == 3
     write(path, [GOOD], {"label": [3]})
-    assert load("cifar10", slice_of_cifar).test.labels.tolist() == [3]
+    assert load("cifar10", slice_of_cifar).test.targets.tolist() == [3]
     assert len(decoded) == 6
 
 
@@ -378,7 +381,7 @@ def test_other_contents_of_equal_names_sizes_and_times_are_other_data(slice_of_c
         write(path, [GOOD], {"label": [label]})
         os.utime(path, (0, 0))
         data = load("cifar10", slice_of_cifar)
-        found.append((path.stat().st_size, path.stat().st_mtime_ns, data.test.labels.tolist(), content_hash(data)))
+        found.append((path.stat().st_size, path.stat().st_mtime_ns, data.test.targets.tolist(), content_hash(data)))
     (size, time_ns, labels, contents), other = found
     assert other[:2] == (size, time_ns)
     assert (labels, other[2]) == ([3], [5])

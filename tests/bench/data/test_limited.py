@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from greenprune.bench.data.data import limited, load
+from greenprune.bench.data.data import limited
+from greenprune.bench.data.load import load
 from greenprune.bench.errors import UserError
 
 
@@ -12,7 +13,7 @@ def test_every_class_alike_and_always_the_same() -> None:
     data = load("digits")
     part = limited(data, 200)
     assert len(part.train) == 200
-    shares = torch.bincount(part.train.labels) / torch.bincount(data.train.labels)
+    shares = torch.bincount(part.train.targets) / torch.bincount(data.train.targets)
     assert float(shares.max() - shares.min()) < 0.02
     assert torch.equal(part.train.images, limited(data, 200).train.images)
     assert part.holdout is data.holdout

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from greenprune.bench.data.data import load, repeated
-from greenprune.bench.data.parquet import MODES, read, shards
+from greenprune.bench.data.load import load
+from greenprune.bench.data.pictures import MODES
+from greenprune.bench.data.sources.cifar import repeated
+from greenprune.bench.data.sources.shards import read, shards
 from greenprune.bench.errors import UserError
 from PIL import Image
 

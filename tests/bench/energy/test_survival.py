@@ -10,7 +10,7 @@ RUN = """
 import functools, threading
 from pathlib import Path
 import greenprune.bench.run.worker, greenprune.bench.inference.pair, greenprune.bench.training.setup
-from greenprune.bench.data.data import load
+from greenprune.bench.data.load import load
 from greenprune.bench.run.job import Job
 from greenprune.bench.plan.plan import plan
 from greenprune.bench.records.load import read_record

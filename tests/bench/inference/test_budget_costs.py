@@ -8,7 +8,7 @@ from typing import Literal
 
 import pytest
 from greenprune.bench.cli.main import main
-from greenprune.bench.data.data import load
+from greenprune.bench.data.load import load
 from greenprune.bench.energy import EnergyMeter
 from greenprune.bench.errors import UserError
 from greenprune.bench.inference.calibration import achieved, energy_kind, joules_per_call

@@ -12,7 +12,8 @@ from types import ModuleType
 import pytest
 import torch
 from greenprune.bench.cli.main import main
-from greenprune.bench.data.data import Dataset, Split, load
+from greenprune.bench.data.data import Dataset, Split
+from greenprune.bench.data.load import load
 from greenprune.bench.errors import UserError
 from greenprune.bench.plan.mixing import Identities, refuse_mixing
 from greenprune.bench.plan.plan import Run, plan
@@ -60,13 +61,13 @@ def test_the_same_experiment_goes_on(folder: Path, digits: Dataset) -> None:
 
 
 def test_other_data_of_equal_size_is_refused(folder: Path, digits: Dataset) -> None:
-    labels = digits.train.labels.clone()
+    labels = digits.train.targets.clone()
     labels[[0, 1]] = (labels[[0, 1]] + 1) % 10
     other = replace(digits, train=Split(digits.train.images, labels))
     assert ", other images or labels" in refusal(folder, other)
     images = digits.test.images.clone()
     images[0, 0, 0, 0] ^= 1
-    assert ", other images or labels" in refusal(folder, replace(digits, test=Split(images, digits.test.labels)))
+    assert ", other images or labels" in refusal(folder, replace(digits, test=Split(images, digits.test.targets)))
 
 
 def test_an_edited_factory_is_refused(folder: Path, digits: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from greenprune.bench.data.data import load
+from greenprune.bench.data.load import load
 from greenprune.bench.errors import UserError
 from greenprune.bench.records.load import read_record
 from greenprune.methods import count_params
@@ -24,10 +24,10 @@ def test_a_stored_network_has_the_test_accuracy_of_its_record(story: Story, at_w
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in (data.mean, data.std))
     correct = 0
     with torch.no_grad():
-        for image, label in zip(data.test.images, data.test.labels, strict=True):
+        for image, label in zip(data.test.images, data.test.targets, strict=True):
             logits = model(((image / 255 - mean) / std)[None])
             correct += int(logits.argmax() == label)
-    assert correct / len(data.test.labels) == read_record(story.folder / key / "record.json").test_score
+    assert correct / len(data.test.targets) == read_record(story.folder / key / "record.json").test_score
 
 
 @pytest.mark.parametrize("key", ["gated-0.5-s0", "magnitude-0.5-s0"])

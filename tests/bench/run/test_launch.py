@@ -17,7 +17,7 @@ from subprocess import PIPE
 import pytest
 import torch
 from greenprune.bench.cli.main import main
-from greenprune.bench.data.data import load
+from greenprune.bench.data.load import load
 from greenprune.bench.plan.plan import plan
 from greenprune.bench.records.folder import locked
 from greenprune.bench.records.load import read_record

@@ -190,8 +190,8 @@ TRAINING_KEYS = (
         (
             '"digits"',
             '"digit"',
-            'dataset = "digit": is unknown; allowed: "digits", "cifar10", "cifar100", or a list of such, each once '
-            '(did you mean "digits"?)',
+            'dataset = "digit": is unknown; allowed: digits, cifar10, cifar100, tiny-imagenet, imagenet, folder, '
+            'package.module:factory, a table with folder, or a list of such, each once (did you mean "digits"?)',
         ),
         (
             'norm = "l2"',
@@ -231,7 +231,14 @@ TRAINING_KEYS = (
         (
             "epochs = 2",
             "epochs = 2\naugment = 1",
-            "training.augment = 1: is not true or false; allowed: true or false",
+            "training.augment = 1: is no name and no list of names; allowed: none, crop-flip, resized-crop, "
+            "trivial-augment, mixup, cutmix, package.module:factory, or a list of such, each once",
+        ),
+        (
+            "epochs = 2",
+            'epochs = 2\naugment = ["crop-flip", "mixed"]',
+            'training.augment = "mixed": is unknown; allowed: none, crop-flip, resized-crop, trivial-augment, mixup, cutmix, '
+            'package.module:factory, or a list of such, each once (did you mean "mixup"?)',
         ),
         (
             '"mine"',

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from greenprune.bench.cli.main import main
-from greenprune.bench.data.data import load as load_data
+from greenprune.bench.data.load import load as load_data
 from greenprune.bench.energy.reading import Kind
 from greenprune.bench.errors import UserError
 from greenprune.bench.plan.plan import plan, resolved

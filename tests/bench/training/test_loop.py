@@ -115,7 +115,7 @@ def run(name: str, meter: Any = None, spy: Spy | None = None, steps: int = EPOCH
     options = {"epochs": EPOCHS, "batch_size": BATCH_SIZE, "learning_rate": 0.05, "precision": "float32"} | recipe
     training = Training(**options)
     batches = Batches(
-        data.train, batch_size=BATCH_SIZE, mean=data.mean, std=data.std, device="cpu", seed=1, augment=True
+        data.train, batch_size=BATCH_SIZE, mean=data.mean, std=data.std, device="cpu", seed=1, augment=("crop-flip",)
     )
     method = registry()[name](keep=0.5, steps=steps, tolerance=0.1, seed=1)
     cpu = torch.device("cpu")

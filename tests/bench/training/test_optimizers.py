@@ -76,7 +76,7 @@ def test_the_state_shrinks_with_the_gated_network(optimizer: str) -> None:
             assert all(id(p) in ids for p in optimizer.state), "the optimizer keeps what the network no longer has"
 
     data, cpu = dataset(), torch.device("cpu")
-    batches = Batches(data.train, batch_size=BATCH_SIZE, mean=data.mean, std=data.std, device=cpu, seed=1, augment=True)
+    batches = Batches(data.train, batch_size=BATCH_SIZE, mean=data.mean, std=data.std, device=cpu, seed=1)
     recipe = Training(
         epochs=epochs, batch_size=BATCH_SIZE, optimizer=optimizer, learning_rate=0.01, precision="float32"
     )

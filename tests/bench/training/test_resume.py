@@ -85,7 +85,7 @@ def run(
     random.seed(1)
     np.random.seed(1)
     data, cpu = dataset(), torch.device("cpu")
-    batches = Batches(data.train, batch_size=BATCH_SIZE, mean=data.mean, std=data.std, device=cpu, seed=1, augment=True)
+    batches = Batches(data.train, batch_size=BATCH_SIZE, mean=data.mean, std=data.std, device=cpu, seed=1)
     recipe_of = {"learning_rate": 0.05, **recipe_of}
     recipe = Training(epochs=EPOCHS, batch_size=BATCH_SIZE, precision="float32", **recipe_of)
     made = registry()[name] if isinstance(name, str) else name

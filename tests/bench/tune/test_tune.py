@@ -158,7 +158,7 @@ def test_a_trial_does_not_look_at_the_test_images(
 ) -> None:
     import dataclasses
 
-    from greenprune.bench.data.data import load
+    from greenprune.bench.data.load import load
     from greenprune.bench.plan.plan import plan
     from greenprune.bench.run import worker
     from greenprune.bench.run.job import Job

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 from greenprune.bench import models
-from greenprune.bench.data.data import Split, load
+from greenprune.bench.data.data import Split
+from greenprune.bench.data.load import load
 from greenprune.bench.errors import UserError
 from greenprune.bench.records.store import save_model
 from greenprune.bench.tasks.catalogue import make_task
@@ -55,5 +56,5 @@ class Odd(nn.Module):
 )
 def test_outputs_that_are_no_logits_are_named(classes: int, bad: float, problem: str | None) -> None:
     data = load("digits")
-    data = replace(data, test=Split(data.test.images[:20], data.test.labels[:20]))
+    data = replace(data, test=Split(data.test.images[:20], data.test.targets[:20]))
     assert outputs_on(Odd(classes, bad), data.test, data, CPU, make_task("classification")).problem == problem

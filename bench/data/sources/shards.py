@@ -1,4 +1,4 @@
-"""Labelled images from a folder of Parquet files in the Hugging Face layout.
+"""The shards of a published set of 32×32 images: Parquet files in the Hugging Face layout, and nothing else than is known.
 
 A folder holds `train-*.parquet` and `test-*.parquet`. Each file has a column of images (`img` or `image`: a struct with
 the encoded file in `bytes`) and one of integer labels.
@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from greenprune.bench.data.pictures import PictureError, decode, first_line
 from greenprune.bench.errors import UserError
 from PIL import Image
 
@@ -25,9 +26,6 @@ SIDE = 32
 IMAGE_COLUMNS = ("img", "image")
 FORMATS = ("PNG", "WEBP", "JPEG", "BMP", "GIF", "TIFF")  # naming them halves the time that Pillow takes to guess
 ROWS_AT_ONCE = 1000
-
-MODES = ("RGB", "L", "P", "1", "RGBA", "LA", "PA", "RGBX", "CMYK", "YCbCr", "HSV", "LAB")
-"""Pillow's names for 8 bits a channel; 16-bit and float pictures would be cut off at 255."""
 
 _SHARD = re.compile(r"-(\d+)-of-(\d+)")
 
@@ -99,7 +97,7 @@ def _read_file(path: Path, label_columns: Sequence[str], classes: int) -> Iterat
                 row += len(batch)
     except (pa.ArrowException, OSError) as error:
         raise UserError(
-            f"{path}: cannot be read as Parquet ({_first_line(error)}); allowed is a complete Parquet file"
+            f"{path}: cannot be read as Parquet ({first_line(error)}); allowed is a complete Parquet file"
         ) from error
 
 
@@ -137,21 +135,13 @@ def _decode(place: str, data: bytes | None) -> np.ndarray:
         raise UserError(f"{place}: holds no image bytes; allowed is an encoded image in every row")
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-            mode = image.mode
-            if image.size == (SIDE, SIDE) and mode in MODES:  # before decoding: a huge image is not worth its memory
-                return np.asarray(image.convert("RGB") if image.mode != "RGB" else image)
             width, height = image.size
+        if (width, height) == (SIDE, SIDE):  # before decoding: a huge image is not worth its memory
+            return decode(data, SIDE, 3, FORMATS)
+    except PictureError as error:
+        raise UserError(f"{place}: the image {error}; allowed is {', '.join(FORMATS)}") from error
     except Exception as error:  # on damaged bytes Pillow's plugins raise almost anything
         raise UserError(
-            f"{place}: the image cannot be decoded ({_first_line(error)}); allowed is {', '.join(FORMATS)}"
+            f"{place}: the image cannot be decoded: {first_line(error)}; allowed is {', '.join(FORMATS)}"
         ) from error
-    if mode not in MODES:
-        raise UserError(
-            f"{place}: the image has pixels of the kind {mode}, which would become black or white; allowed are 8 bits for "
-            f"each colour ({', '.join(MODES)})"
-        )
     raise UserError(f"{place}: the image has {width}×{height} pixels; allowed is {SIDE}×{SIDE}")
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")

@@ -1,0 +1,232 @@
+"""From what a source finds to a data set: pictures are looked at, parts that are missing are cut, and all is decoded or not."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from greenprune.bench.data.cache import Arrays, cached
+from greenprune.bench.data.data import HOLDOUT_SHARE, TEST_SHARE, Dataset, by_content
+from greenprune.bench.data.found import Decoded, Found, Listing
+from greenprune.bench.data.options import DataOptions
+from greenprune.bench.data.pictures import PictureError
+from greenprune.bench.data.splits import LazySplit, Part, Split, by_class
+from greenprune.bench.data.statistics import histograms, of_histograms
+from greenprune.bench.errors import UserError
+from greenprune.bench.text import plural
+
+MEMORY_BYTES = 2 * 2**30
+"""Of decoded images; more are decoded by workers."""
+
+AT_ONCE = 512
+
+NAMED = 3
+"""Of pictures that cannot be read."""
+
+SUFFIX_OF_REPEATED = "are among the training pictures too: the test score is no measure of what was learnt"
+
+
+@dataclass(frozen=True)
+class Examined:
+    """What a look at every picture of a part gave.
+
+    Attributes:
+        readable: (N,) bool.
+        reasons: why those that are not cannot be read, as text, by row.
+        counts: (C, 256) int64, histograms of those that can.
+        images: (M, C, size, size) uint8 of those that can; None where they were not kept.
+    """
+
+    readable: np.ndarray
+    reasons: dict[int, str]
+    counts: torch.Tensor
+    images: np.ndarray | None
+
+
+def assemble(name: str, found: Found, options: DataOptions) -> Dataset:
+    """The data set.
+
+    Raises:
+        UserError: pictures cannot be read, or there are too few of a class.
+    """
+    count = sum(len(listing) for listing in found.listings.values())
+    in_memory = fits(options, count)
+    listings, images, notes = {}, {}, list(found.notes)
+    unreadable: list[tuple[str, str]] = []
+    for part, listing in found.listings.items():
+        examined = examine(name, listing, options, keep=in_memory)
+        unreadable += [(listing.pictures.name(row), why) for row, why in examined.reasons.items()]
+        rows = np.flatnonzero(examined.readable)
+        listings[part] = listing if len(rows) == len(listing) else listing.chosen(rows)
+        images[part] = examined
+    if unreadable:
+        said = _unreadable(found.place, unreadable, count)
+        if not options.skip_unreadable:
+            raise UserError(f"{said}; allowed are whole pictures, or --skip-unreadable to leave these out")
+        notes.append(f"{said}: left out")
+    parts = {part: _part(listing, images[part], options, in_memory=in_memory) for part, listing in listings.items()}
+    parts = _complete(parts, found)
+    _refuse_missing(parts, found)
+    notes += _repeated(parts)
+    if options.mean is not None and options.std is not None:
+        mean, std, given = options.mean, options.std, True
+    else:
+        mean, std = of_histograms(images["train"].counts)
+        given = False
+        if min(std) <= 0:
+            raise UserError(
+                f"{found.place}: a channel has the same value in every pixel of every training picture; allowed are pictures "
+                "that differ"
+            )
+    return Dataset(
+        name=name,
+        classes=max(len(found.class_names), options.classes or 0),
+        train=parts["train"],
+        holdout=parts["holdout"],
+        test=parts["test"],
+        mean=mean,
+        std=std,
+        flip=options.flip,
+        padding=max(1, options.size // 8),
+        notes=tuple(notes),
+        class_names=found.class_names,
+        given=given,
+    )
+
+
+def fits(options: DataOptions, count: int) -> bool:
+    """Whether so many images are to be held in memory."""
+    if options.loading != "auto":
+        return options.loading == "memory"
+    return count * options.channels * options.size**2 <= MEMORY_BYTES
+
+
+def workers_of(options: DataOptions) -> int:
+    """Processes that decode: by default one for each core but one, which trains."""
+    if options.workers is not None:
+        return options.workers
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, cores - 1)
+
+
+def examine(name: str, listing: Listing, options: DataOptions, *, keep: bool) -> Examined:
+    """Decode every picture once; what is found is cached by what the pictures hold.
+
+    Args:
+        keep: whether the images are wanted, too.
+    """
+    items = Decoded(listing.pictures, listing.targets, options.size, options.channels)
+
+    def look() -> Arrays:
+        counts = torch.zeros(options.channels, 256, dtype=torch.int64)
+        images: list[np.ndarray] = []
+        readable = np.zeros(len(listing), dtype=bool)
+        reasons: dict[int, str] = {}
+        for row, image in enumerate(_each(items)):
+            if isinstance(image, str):
+                reasons[row] = image
+                continue
+            readable[row] = True
+            counts += histograms(image[None])
+            if keep:
+                images.append(image.numpy())
+        arrays = {
+            "readable": readable,
+            "rows": np.array(list(reasons), dtype=np.int64),
+            "reasons": np.array(list(reasons.values()), dtype=np.str_),
+            "counts": counts.numpy(),
+        }
+        if keep:
+            empty = np.zeros((0, options.channels, options.size, options.size), dtype=np.uint8)
+            arrays["images"] = np.stack(images) if images else empty
+        return arrays
+
+    made_of = [listing.digests.tolist(), options.size, options.channels, keep, _decoder()]
+    arrays = cached(_file_name(name), made_of, look)
+    return Examined(
+        readable=arrays["readable"],
+        reasons=dict(zip(arrays["rows"].tolist(), arrays["reasons"].tolist(), strict=True)),
+        counts=torch.from_numpy(arrays["counts"]),
+        images=arrays.get("images"),
+    )
+
+
+def _each(items: Decoded) -> Iterator[torch.Tensor | str]:
+    """Every image in turn, or why it cannot be read; decoded by threads, since Pillow lets others run meanwhile."""
+
+    def one(row: int) -> torch.Tensor | str:
+        try:
+            return items[row][0]
+        except PictureError as e:
+            return str(e)
+
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        for start in range(0, len(items), AT_ONCE):  # or all of them would be decoded before the first is looked at
+            yield from pool.map(one, range(start, min(start + AT_ONCE, len(items))))
+
+
+def _decoder() -> str:
+    """Of what decodes: another version may give other pixels of a JPEG."""
+    import PIL
+
+    return f"Pillow {PIL.__version__}"
+
+
+def _file_name(name: str) -> str:
+    return "".join(c if c.isalnum() or c in "-._" else "-" for c in name)[:60]
+
+
+def _part(listing: Listing, examined: Examined, options: DataOptions, *, in_memory: bool) -> Part:
+    if in_memory:
+        assert examined.images is not None
+        return Split(torch.from_numpy(examined.images), listing.targets, listing.digests)
+    items = Decoded(listing.pictures, listing.targets, options.size, options.channels)
+    shape = (options.channels, options.size, options.size)
+    rows = np.arange(len(listing))
+    return LazySplit(items, rows, shape, listing.targets, listing.digests, workers_of(options))
+
+
+def _complete(parts: dict[str, Part], found: Found) -> dict[str, Part]:
+    """With a held-out and a test part: where they are missing, a share of every class of the training part, by content."""
+    for part, share in (("test", TEST_SHARE), ("holdout", HOLDOUT_SHARE)):
+        if part in parts:
+            continue
+        train = parts["train"]
+        targets, digests = train.targets, train.digests  # type: ignore[attr-defined]
+        taken = by_content(digests, by_class(targets), share)
+        parts = parts | {part: train.chosen(np.flatnonzero(taken)), "train": train.chosen(np.flatnonzero(~taken))}
+    return parts
+
+
+def _refuse_missing(parts: dict[str, Part], found: Found) -> None:
+    """Raise UserError where a class has no picture in a part."""
+    for part, words in (("train", "train on"), ("test", "test with"), ("holdout", "hold out")):
+        targets = parts[part].targets
+        assert targets is not None
+        counts = torch.bincount(targets, minlength=len(found.class_names)).tolist()
+        for label, name in enumerate(found.class_names):
+            if not counts[label]:
+                everything = sum(int((p.targets == label).sum()) for p in parts.values() if p.targets is not None)
+                least = len(parts) - len(found.listings) + 1
+                raise UserError(
+                    f"{found.place}: the class {name} has {plural(everything, 'picture')}, and none is left to {words}; "
+                    f"allowed are at least {least} different pictures of each class to train on, and one in each other part"
+                )
+
+
+def _unreadable(place: str, which: Sequence[tuple[str, str]], count: int) -> str:
+    first = ", ".join(f"{name} ({why})" for name, why in which[:NAMED])
+    more = f" and {len(which) - NAMED:,} more" if len(which) > NAMED else ""
+    return f"{place}: {len(which):,} of {plural(count, 'picture')} cannot be read: {first}{more}"
+
+
+def _repeated(parts: dict[str, Part]) -> list[str]:
+    """What to say where pictures to test with are trained on."""
+    train = parts["train"].digests  # type: ignore[attr-defined]
+    test = parts["test"].digests  # type: ignore[attr-defined]
+    known = int(np.isin(test, train).sum())
+    return [f"{known:,} of {len(test):,} test pictures {SUFFIX_OF_REPEATED}"] if known else []
