@@ -54,7 +54,13 @@ def arguments() -> argparse.ArgumentParser:
         "--tested-bytes", type=int, default=200_000, metavar="N", help="held-out text that is read (200000)"
     )
     parser.add_argument("--measure-s", type=float, default=30.0, metavar="S", help="seconds of measuring at most (30)")
-    parser.add_argument("--record", type=Path, default=None, metavar="FILE", help="write everything there, as JSON")
+    parser.add_argument(
+        "--record",
+        type=Path,
+        default=None,
+        metavar="FILE",
+        help="write everything there, as JSON, and table.md beside it",
+    )
     return parser
 
 
@@ -229,19 +235,22 @@ def main(argv: list[str]) -> dict[str, Any]:
     }
     if args.record is not None:
         args.record.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        args.record.with_name("table.md").write_text(table(results), encoding="utf-8")
     return record
 
 
 def table(results: dict[str, Any]) -> str:
-    """What is printed at the end."""
-    lines = [f"{'':8}{'perplexity':>12}{'MACs kept':>12}{'J per token read':>24}{'J per token trained':>24}"]
+    """What is printed at the end, in Markdown."""
+    lines = [
+        "| | perplexity | MACs kept | parameters | J per token read | J per token trained |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
     for name, found in results.items():
         parts = [found[part] for part in ("reading", "training")]
         joules = [f"{part['j_per_token']:.3g} ({part['kind']})" if part["kind"] else "unknown" for part in parts]
-        lines.append(
-            f"{name:8}{found['perplexity']:>12.3f}{found['kept_macs']:>12.1%}" + "".join(f"{j:>24}" for j in joules)
-        )
-    return "\n".join(lines)
+        row = (name, f"{found['perplexity']:.3f}", f"{found['kept_macs']:.1%}", f"{found['parameters']:,}", *joules)
+        lines.append(f"| {' | '.join(row)} |")
+    return "\n".join(lines) + "\n"
 
 
 if __name__ == "__main__":

@@ -31,6 +31,7 @@ NOT_RUN = {
     "pytest --benchmark": "measures for a minute; tests/benchmarks has tests of its own",
     "sudo ": "changes the machine",
     "docker run ": "needs a container engine",
+    "python examples/language_model.py": "trains for minutes; tests/examples has a short run",
 }
 """Commands that are not run here, by how they begin, and why."""
 

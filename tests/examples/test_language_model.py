@@ -45,8 +45,10 @@ def test_both_networks_learn_and_the_gated_one_keeps_its_budget(
     assert dense["reading"]["kind"] == gated["reading"]["kind"]
     assert record["versions"]["torch"]
     printed = capsys.readouterr().out
+    assert example.table(record["results"]) in printed
+    assert file.with_name("table.md").read_text(encoding="utf-8") in printed
     for found in (dense, gated):
-        assert f"{found['perplexity']:.3f}" in printed
+        assert f"| {found['perplexity']:.3f} |" in printed
 
 
 def test_held_out_files_are_not_trained_on(example: ModuleType) -> None:
@@ -56,3 +58,12 @@ def test_held_out_files_are_not_trained_on(example: ModuleType) -> None:
     assert first not in trained
     assert second in trained
     assert second not in held_out
+
+
+def test_the_committed_record_and_its_table_are_what_the_example_writes(example: ModuleType) -> None:
+    folder = ROOT / "results" / "language-model"
+    record = json.loads((folder / "record.json").read_text(encoding="utf-8"))
+    assert record["command"].startswith("python examples/language_model.py")
+    assert set(record["settings"]) == set(vars(example.arguments().parse_args([]))) - {"record"}
+    assert (folder / "table.md").read_text(encoding="utf-8") == example.table(record["results"])
+    assert record["results"]["gated"]["kept_macs"] <= record["settings"]["keep"]
