@@ -1,6 +1,6 @@
 """A small language model that loses half of its cost while it trains, in a training loop of its own.
 
-    python examples/language_model.py --steps 600 --record record.json
+    python examples/language_model.py --steps 600 --record run.json
 
 A Llama with four layers (transformers) learns to predict the bytes of the standard library's sources, twice from the same
 weights and with the same batches: dense, and gated with half of the multiply-accumulates to keep. Both then read files
@@ -240,15 +240,25 @@ def main(argv: list[str]) -> dict[str, Any]:
 
 
 def table(results: dict[str, Any]) -> str:
-    """What is printed at the end, in Markdown."""
+    """What is printed at the end, in Markdown. Brackets: 95 % interval over pairs of blocks."""
     lines = [
-        "| | perplexity | MACs kept | parameters | J per token read | J per token trained |",
-        "| --- | --- | --- | --- | --- | --- |",
+        "| | Perplexity | MACs kept | Parameters | J per token read | × dense | J per token trained |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
     for name, found in results.items():
         parts = [found[part] for part in ("reading", "training")]
         joules = [f"{part['j_per_token']:.3g} ({part['kind']})" if part["kind"] else "unknown" for part in parts]
-        row = (name, f"{found['perplexity']:.3f}", f"{found['kept_macs']:.1%}", f"{found['parameters']:,}", *joules)
+        reading = found["reading"]
+        ratio = "{ratio_to_dense:.2f} [{low_ratio:.2f}, {high_ratio:.2f}]" if "ratio_to_dense" in reading else "ref."
+        row = (
+            name,
+            f"{found['perplexity']:.3f}",
+            f"{found['kept_macs']:.1%}",
+            f"{found['parameters']:,}",
+            joules[0],
+            ratio.format(**reading),
+            joules[1],
+        )
         lines.append(f"| {' | '.join(row)} |")
     return "\n".join(lines) + "\n"
 

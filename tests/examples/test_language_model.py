@@ -28,7 +28,7 @@ def example() -> ModuleType:
 def test_both_networks_learn_and_the_gated_one_keeps_its_budget(
     example: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    file = tmp_path / "record.json"
+    file = tmp_path / "run.json"
     options = (
         f"--steps {STEPS} --batch {BATCH} --length {LENGTH} --width 32 --files 20 --tested-bytes 1000 --measure-s 0.4"
     )
@@ -62,7 +62,7 @@ def test_held_out_files_are_not_trained_on(example: ModuleType) -> None:
 
 def test_the_committed_record_and_its_table_are_what_the_example_writes(example: ModuleType) -> None:
     folder = ROOT / "results" / "language-model"
-    record = json.loads((folder / "record.json").read_text(encoding="utf-8"))
+    record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
     assert record["command"].startswith("python examples/language_model.py")
     assert set(record["settings"]) == set(vars(example.arguments().parse_args([]))) - {"record"}
     assert (folder / "table.md").read_text(encoding="utf-8") == example.table(record["results"])
