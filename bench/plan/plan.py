@@ -26,6 +26,7 @@ from greenprune.bench.suite.settings import Settings
 from greenprune.bench.suite.suite import MethodEntry, Pair, Suite, for_folder
 from greenprune.bench.suite.views import View, is_equal, share_of_dense, steps_for
 from greenprune.bench.tasks.catalogue import make_task
+from greenprune.bench.tasks.fitting import refuse_data
 from greenprune.bench.training.ledger import refuse_small_allowances
 from greenprune.bench.training.start import refuse_unfit
 from greenprune.methods import count_macs, find
@@ -94,6 +95,8 @@ def _of_pair(suite: Suite, pair: Pair, data: Dataset, device: str) -> list[Run]:
     images = data.images
     refuse_small_allowances(suite, steps_per_epoch=images["train"] // suite.training.batch_size)
     _refuse_batches(suite, pair, images)
+    task = make_task(suite.task.name, suite.task.options)
+    refuse_data(suite.task.name, task, pair.dataset, data, suite.training.label_smoothing)
     runs = []
     for entry in suite.methods:
         prunes = find(entry.name).prunes
@@ -254,7 +257,7 @@ def estimate(suite: Suite, model_name: str, data: Dataset, device: str, timed_st
     recipe = suite.training
     model = models.build(model_name, data.classes, seed=0, shape=data.shape).to(target)
     task = make_task(suite.task.name, suite.task.options)
-    task.begin(target, data.classes)
+    task.begin(target, data.classes, data.shape)
     batch, targets = next(
         evaluation_batches(data.train, batch_size=recipe.batch_size, mean=data.mean, std=data.std, device=target)
     )

@@ -19,6 +19,7 @@ MADE_OF = {
     "network": "another definition of the network",
     "weights": "other initial weights",
     "method": "other files of the method",
+    "task": "another task or teacher",
     "precision": "another precision",
 }
 """Parts that two runs of one experiment must have in common, and what it means where they differ."""
@@ -38,6 +39,9 @@ class Identity(BaseModel):
     )
     weights: str | None = None  # SHA-256 of its initial weights at the run's seed
     method: str | None = None  # SHA-256 of the method's file, and of those in greenprune.methods that it stands on
+    task: str | None = (
+        None  # SHA-256 of a task's own file and of what it loads; None for tasks of greenprune that load nothing
+    )
     torch: str | None = None  # version
     processor: str | None = None  # that the training was computed on: GPU or CPU
     precision: str | None = None  # of the training: "float32" or "bfloat16"

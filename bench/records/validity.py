@@ -69,7 +69,7 @@ def unequal(masked_max_abs_diff: float | None) -> str | None:
     """That the removed network is not the masked one, or None."""
     if masked_max_abs_diff is None or masked_max_abs_diff <= MASKED_TOLERANCE:
         return None
-    return f"masked and removed network differ by {masked_max_abs_diff:.2e} in their logits, more than {MASKED_TOLERANCE:g}"
+    return f"masked and removed network differ by {masked_max_abs_diff:.2e} in their outputs, more than {MASKED_TOLERANCE:g}"
 
 
 def slower(record: Record) -> str | None:

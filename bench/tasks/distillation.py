@@ -10,6 +10,7 @@ import torch
 from greenprune.bench import models
 from greenprune.bench.errors import UserError
 from greenprune.bench.models.definition import weights_hash
+from greenprune.bench.models.kinds.kind import Shape
 from greenprune.bench.records.store import load_model
 from greenprune.bench.tasks.meter import Meter
 from greenprune.bench.tasks.options import DistillationOptions, TaskOptions
@@ -36,15 +37,15 @@ class Distillation(Task):
         self.smooths_labels = of.smooths_labels
         self._teacher: nn.Module | None = None
 
-    def begin(self, device: torch.device, classes: int) -> None:
-        self.of.begin(device, classes)
-        teacher = self._loaded(classes).to(device).eval()
+    def begin(self, device: torch.device, classes: int, shape: Shape) -> None:
+        self.of.begin(device, classes, shape)
+        teacher = self._loaded(classes, shape).to(device).eval()
         self._teacher = teacher.requires_grad_(False)
 
-    def _loaded(self, classes: int) -> nn.Module:
+    def _loaded(self, classes: int, shape: Shape) -> nn.Module:
         name = self.options.teacher
         if ":" in name and not Path(name).exists():
-            return models.build(name, classes, seed=0)
+            return models.build(name, classes, seed=0, shape=shape)
         try:
             return load_model(name, trust=True)  # the user's own suite names it
         except UserError as e:

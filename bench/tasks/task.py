@@ -1,7 +1,7 @@
 """The interface of a task: what the training loop and the evaluation ask of it.
 
 task = make_task("classification")
-task.begin(device, classes)
+task.begin(device, classes, shape)
 loss, outputs = task.step(network, images, targets, label_smoothing, autocast)
 loss.backward()
 meter = task.meter(classes, device)      # over a pass of a split
@@ -19,6 +19,7 @@ from typing import Any, ClassVar
 import torch
 import torch.nn.functional as F
 from greenprune.bench.errors import UserError
+from greenprune.bench.models.kinds.kind import Shape
 from greenprune.bench.records.score import Score
 from greenprune.bench.tasks.meter import Meter
 from greenprune.bench.tasks.options import TaskOptions
@@ -83,8 +84,11 @@ class Task(ABC):
         """How far the outputs are from those of a teacher, a scalar; for `distillation`. Both as `loss` sees them."""
         raise UserError("this task does not say how a teacher is imitated; allowed: a task that has `imitation`")
 
-    def begin(self, device: torch.device, classes: int) -> None:
+    def begin(self, device: torch.device, classes: int, shape: Shape) -> None:
         """Called once before `step`: load what the task needs besides the network.
+
+        Args:
+            shape: channels, height and width of an image.
 
         Raises:
             UserError: it cannot be had.

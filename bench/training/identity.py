@@ -7,6 +7,8 @@ Files of the harness are no part of it; a checkpoint, which is in the harness's 
 from __future__ import annotations
 
 import hashlib
+import inspect
+import json
 import threading
 from functools import lru_cache
 from pathlib import Path
@@ -21,6 +23,7 @@ from greenprune.bench.models.definition import structure_hash, weights_hash
 from greenprune.bench.models.kinds.kind import SMALL, Pretrained, Shape
 from greenprune.bench.records.identity import Identity
 from greenprune.bench.suite.settings import Settings
+from greenprune.bench.tasks.catalogue import is_users_own, make_task
 from greenprune.bench.training.sources import method_hash
 from greenprune.bench.training.start import begin, start_of
 from greenprune.methods import find
@@ -51,6 +54,7 @@ def identity_of(settings: Settings, data: Dataset, contents: str | None = None) 
         network=network,
         weights=weights,
         method=method_hash_of(settings.method.name),
+        task=task_hash(settings.task.name, settings.task.model_dump_json(), data.classes, data.shape),
         torch=str(torch.__version__),
         processor=processor_of(device),
         precision=resolve_precision(device, settings.training.precision),
@@ -76,6 +80,22 @@ def method_hash_of(name: str) -> str:
         return method_hash(find(name))
 
 
+@lru_cache
+def task_hash(name: str, entry: str, classes: int, shape: Shape) -> str | None:
+    """Of the file of a user's own task, and of what a task loads; None where there is neither. Raises UserError.
+
+    Args:
+        entry: the suite's `TaskEntry` as JSON.
+    """
+    task = make_task(name, json.loads(entry)["options"])
+    own = is_users_own(name)
+    with _ONE_AT_A_TIME:
+        files = [file_hash(Path(inspect.getfile(type(task))))] if own else []
+        task.begin(torch.device("cpu"), classes, shape)
+    loaded = task.content()
+    return hashlib.sha256(repr([*files, loaded]).encode()).hexdigest() if own or loaded else None
+
+
 def for_checkpoint(settings: Settings, identity: Identity) -> dict[str, str]:
     """By name, for sentences such as "it was made with other data": what a checkpoint must have in common with the run
     that goes on from it. Of the processor, and the number of threads, see `place`."""
@@ -85,6 +105,7 @@ def for_checkpoint(settings: Settings, identity: Identity) -> dict[str, str]:
         "network": str(identity.network),
         "initial weights": str(identity.weights),
         "files of the method": str(identity.method),
+        "task": str(identity.task),
         "files of the training": rooms_hash(),
         "versions of torch": str(identity.torch),
         "precision": str(identity.precision),

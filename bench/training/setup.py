@@ -22,6 +22,7 @@ from greenprune.bench.machine.contention import contention, usage
 from greenprune.bench.models.kinds.kind import Pretrained
 from greenprune.bench.suite.settings import Settings
 from greenprune.bench.tasks.catalogue import make_task
+from greenprune.bench.tasks.fitting import refuse_network
 from greenprune.bench.tasks.task import Task
 from greenprune.bench.training.identity import place
 from greenprune.bench.training.keeper import Keeper
@@ -78,7 +79,7 @@ def train_once(s: Settings, data: Dataset, meter: EnergyMeter, emit: Emit, keepe
     if device.type == "cuda":
         meter.measure_idle()
     task = make_task(s.task.name, s.task.options)
-    task.begin(device, data.classes)
+    task.begin(device, data.classes, data.shape)
     for state in keeper.found:
         try:
             return _train_from(state, s, data, batches, task, meter, emit, keeper)
@@ -107,6 +108,7 @@ def _train_from(
     method_class = find(s.method.name)
     start = start_of(s.model, s.weights, data.shape)
     model, started = fresh_model(s, data, device, start)
+    refuse_network(s.task.name, task, s.model, model, next(batches.epoch(0))[0][:2], data.classes)
     earlier = Earlier(state, device)
     found = earlier.calibration
     if method_class.prunes and s.cost in MEASURED and found is None:

@@ -1,4 +1,4 @@
-"""A stored network gives the logits that it gave when it was stored: asked in a process that has only the disk.
+"""A stored network gives the outputs that it gave when it was stored: asked in a process that has only the disk.
 
 A run calls `refuse_changed_by_storing` before it is done; `main` is what runs in the other process.
 """
@@ -14,14 +14,14 @@ from pathlib import Path
 import torch
 from greenprune.bench.errors import UserError
 from greenprune.bench.records.store import load_model
-from greenprune.methods import logits_of
+from greenprune.methods.structure.outputs import tensors as tensors_in
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 IMAGES = 64
 TOLERANCE = 1e-3
-"""Largest |delta logit| that counts as equal, as a fraction of the largest logit: kernels may add up in another order."""
+"""Largest difference that counts as equal, as a fraction of the largest output: kernels may add up in another order."""
 
 LIMIT_S = 900
 CHILD = (
@@ -38,13 +38,14 @@ def refuse_changed_by_storing(model: nn.Module, folder: Path, images: Tensor) ->
         images: (N, C, H, W), normalised; the first 64 are enough.
 
     Raises:
-        UserError: it cannot be loaded, or gives other logits.
+        UserError: it cannot be loaded, or gives other outputs.
     """
     images = images[:IMAGES]
     with tempfile.TemporaryDirectory() as place:
         probe = Path(place) / "probe.safetensors"
         channels_last = images.is_contiguous(memory_format=torch.channels_last)
-        tensors = {"images": images.cpu().contiguous(), "logits": logits_from(model, images).cpu().contiguous()}
+        outputs = enumerate(outputs_from(model, images))
+        tensors = {"images": images.cpu().contiguous()} | {f"outputs.{i}": x.cpu().contiguous() for i, x in outputs}
         save_file(tensors, probe, metadata={"channels_last": str(channels_last)})
         arguments = [json.dumps(sys.path), str(folder), str(probe), str(images.device)]
         try:
@@ -60,24 +61,24 @@ def refuse_changed_by_storing(model: nn.Module, folder: Path, images: Tensor) ->
     difference, allowed = json.loads(done.stdout.splitlines()[-1])
     if difference > allowed:
         raise UserError(
-            f"its network, loaded from disk again in a fresh process, gives other logits (max |delta logit| "
+            f"its network, loaded from disk again in a fresh process, gives other outputs (max |delta| "
             f"{difference:.2e}, allowed {allowed:.2e}): what it computes is not in its weights alone"
         )
 
 
 @torch.no_grad()
-def logits_from(model: nn.Module, images: Tensor) -> Tensor:
-    """In eval mode; the modules are left in the mode they were in."""
+def outputs_from(model: nn.Module, images: Tensor) -> list[Tensor]:
+    """All floating-point tensors that it returns, in eval mode; the modules are left in the mode they were in."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
-    logits = logits_of(model(images))
+    found = [tensor.float() for tensor in tensors_in(model(images)) if tensor.is_floating_point()]
     for module, mode in modes:
         module.training = mode
-    return logits.float()
+    return found
 
 
 def main(argv: list[str]) -> int:
-    """Print the largest difference of a logit, and what is allowed, as JSON."""
+    """Print the largest difference of an output, and what is allowed, as JSON."""
     folder, probe, device = argv
     tensors = load_file(probe, device=device)
     with safe_open(probe, framework="pt") as stored:
@@ -87,19 +88,30 @@ def main(argv: list[str]) -> int:
     except UserError as e:
         print(e, file=sys.stderr)
         return 2
-    images, expected = tensors["images"], tensors["logits"]
+    images = tensors.pop("images")
+    expected = [tensors[f"outputs.{i}"] for i in range(len(tensors))]
     if channels_last:
         model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         images = images.contiguous(memory_format=torch.channels_last)
-    logits = logits_from(model, images)
-    if logits.shape != expected.shape or not torch.equal(logits.isfinite(), expected.isfinite()):
-        print(json.dumps([1e9, 0.0]))
-        return 0
-    known = expected[expected.isfinite()]
-    difference = (logits[expected.isfinite()] - known).abs()
-    largest = float(known.abs().max()) if known.numel() else 0.0
-    print(json.dumps([float(difference.max()) if known.numel() else 0.0, TOLERANCE * max(1.0, largest)]))
+    print(json.dumps(_difference(outputs_from(model, images), expected)))
     return 0
+
+
+def _difference(found: list[Tensor], expected: list[Tensor]) -> tuple[float, float]:
+    """The largest difference of two lists of outputs, of the output where it is largest for what is allowed; and that."""
+    if [x.shape for x in found] != [x.shape for x in expected]:
+        return 1e9, 0.0
+    worst = (0.0, TOLERANCE)
+    for ours, theirs in zip(found, expected, strict=True):
+        finite = theirs.isfinite()
+        if not torch.equal(ours.isfinite(), finite):
+            return 1e9, 0.0
+        known = theirs[finite]
+        if not known.numel():
+            continue
+        allowed = TOLERANCE * max(1.0, float(known.abs().max()))
+        worst = max(worst, (float((ours[finite] - known).abs().max()), allowed), key=lambda pair: pair[0] / pair[1])
+    return worst
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,9 +30,9 @@ from greenprune.bench.records.validity import broken_rule
 from greenprune.bench.tasks import catalogue
 from greenprune.bench.tasks.task import Task
 from greenprune.bench.training.evaluation import Outputs, outputs_on
-from greenprune.bench.training.identity import method_hash_of, network_hashes, processor_of
+from greenprune.bench.training.identity import method_hash_of, network_hashes, processor_of, task_hash
 from greenprune.bench.training.start import prepared, start_of
-from greenprune.bench.verify.reload import logits_from
+from greenprune.bench.verify.reload import outputs_from
 from greenprune.bench.verify.row import Cell, Row
 from greenprune.methods import MethodError, count_macs, count_params
 from torch import Tensor, nn
@@ -126,15 +127,16 @@ def _network(row: Row, record: Record, folder: Path, form: Form | None, means: M
     try:
         model = load_model(folder, trust=means.trust)
         shape = IMAGE if form is None else form.shape
-        logits = logits_from(model, torch.randn(4, *shape, generator=torch.Generator().manual_seed(0)))
+        outputs = outputs_from(model, torch.randn(4, *shape, generator=torch.Generator().manual_seed(0)))
     except (UserError, RuntimeError, ValueError) as e:
         row.put("weights", [" ".join(str(e).removeprefix(f"{folder / MODEL_FILE}: ").split())], Cell("ok"))
         return None
     wrong = []
-    if not all(tensor.isfinite().all() for tensor in model.state_dict().values()) or not logits.isfinite().all():
+    if not all(tensor.isfinite().all() for tensor in (*model.state_dict().values(), *outputs)):
         wrong.append("its weights or its outputs are not finite")
-    if form is not None and tuple(logits.shape) != (4, form.classes):
-        wrong.append(f"its outputs are of the shape {tuple(logits.shape)} for 4 images of {form.classes} classes")
+    if form is not None and (not outputs or tuple(outputs[0].shape[:2]) != (4, form.classes)):
+        found = tuple(outputs[0].shape) if outputs else ()
+        wrong.append(f"its outputs are of the shape {found} for 4 images of {form.classes} classes")
     row.put("weights", wrong, Cell("ok"))
     return model
 
@@ -260,7 +262,9 @@ def _identity(row: Row, record: Record, folder: Path, form: Form | None, means: 
     if begun is not None:
         wrong += [f"identity.json says {line}" for line in differing(stated, begun.identity)]
     here, reasons = _here(record, form, means)
-    for name in ("data", "network", "weights", "method"):
+    for name in ("data", "network", "weights", "method", "task"):
+        if name == "task" and stated.task is None:
+            continue  # it is greenprune's, and loads nothing
         if getattr(stated, name) is None:
             unknown.append(f"{name} was not recorded")
         elif getattr(here, name) is None:
@@ -294,6 +298,11 @@ def _here(record: Record, form: Form | None, means: Means) -> tuple[Identity, di
                 reasons["weights"] = "drawn with another version of torch or on another processor"
         except UserError as e:
             reasons |= {name: str(e) for name in ("network", "weights") if name not in found}
+    if stated.task is not None:
+        try:
+            found["task"] = _task(record, form, means)
+        except UserError as e:
+            reasons["task"] = str(e)
     if why := means.refuses(record.method_name):
         reasons["method"] = why
     elif stated.method is not None:
@@ -305,6 +314,19 @@ def _here(record: Record, form: Form | None, means: Means) -> tuple[Identity, di
         except (MethodError, OSError) as e:
             reasons["method"] = str(e)
     return Identity.model_validate(found), reasons
+
+
+def _task(record: Record, form: Form | None, means: Means) -> str:
+    """The hash of the task of a record, where it has one. Raises UserError: it cannot be had."""
+    task = means.task_of(record)
+    if isinstance(task, str):
+        raise UserError(task)
+    if record.task == "distillation" and not means.trust:
+        raise UserError("its teacher is looked at with --trust alone")
+    if form is None:
+        raise UserError("nobody knows for which images it is")
+    entry = json.dumps({"options": task.options.model_dump(mode="json")})
+    return task_hash(record.task, entry, form.classes, form.shape) or ""
 
 
 def _cost(record: Record) -> Cost:

@@ -27,7 +27,7 @@ def test_a_network_that_was_stored_whole_is_the_same_and_another_one_is_not(tmp_
     refuse_changed_by_storing(model, tmp_path, images)
     assert model.training
     nn.init.ones_(model.fc.bias)  # what is in memory is not what is on the disk
-    with pytest.raises(UserError, match="gives other logits"):
+    with pytest.raises(UserError, match="gives other outputs"):
         refuse_changed_by_storing(model, tmp_path, images)
     (tmp_path / "model.safetensors").write_bytes(b"")
     with pytest.raises(UserError, match="cannot be loaded from disk again"):
