@@ -90,7 +90,7 @@ def test_the_root_is_taken_of_the_mean_over_everything() -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_a_perfect_network_has_the_best_score_and_a_lower_loss(name: str) -> None:
     task, data = make_task(name), dataset(name)
-    targets = data.test.labels
+    targets = data.test.targets
     match name:
         case "classification":
             perfect = 20 * F.one_hot(targets, 10).float()
@@ -121,7 +121,7 @@ def test_a_meter_goes_on_where_another_stopped(name: str, training: bool) -> Non
 
     def seen(meter: Meter, parts: range) -> Meter:
         for i in parts:
-            meter.update(outputs[i], data.train.labels[8 * i : 8 * i + 8])
+            meter.update(outputs[i], data.train.targets[8 * i : 8 * i + 8])
         return meter
 
     whole = seen(task.meter(data.classes, CPU, training=training), range(4))
@@ -155,7 +155,7 @@ def test_targets_of_another_task_are_refused(name: str, targets: Tensor, said: s
 @pytest.mark.parametrize("name", NAMES)
 def test_its_own_targets_and_outputs_are_taken(name: str) -> None:
     task, data = make_task(name), dataset(name)
-    assert task.wrong_targets(data.test.labels, data.test.images, data.classes) is None
+    assert task.wrong_targets(data.test.targets, data.test.images, data.classes) is None
     shape = (16, data.classes, 16, 16) if name == "segmentation" else (16, data.classes)
     assert task.wrong_outputs(torch.zeros(shape), data.test.images, data.classes) is None
     assert "are of the shape (16, 5)" in str(task.wrong_outputs(torch.zeros(16, 5), data.test.images, data.classes))

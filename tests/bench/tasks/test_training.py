@@ -63,7 +63,7 @@ def test_a_teacher_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(
         UserError, match=r"teacher = .*there is no stored network.*allowed are the folder of a finished run"
     ):
-        task.begin(CPU, 10)
+        task.begin(CPU, 10, (3, 16, 16))
 
 
 def test_a_teacher_of_another_size_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
