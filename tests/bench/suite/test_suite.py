@@ -155,8 +155,8 @@ TRAINING_KEYS = (
         (
             "seeds = [0, 1]",
             "seed = 0",
-            "seed = 0: unknown key; allowed: name, description, dataset, train_images, model, task, budgets, cost, "
-            "budget_batch_size, round_to, "
+            "seed = 0: unknown key; allowed: name, description, dataset, train_images, model, weights, task, budgets, "
+            "cost, budget_batch_size, round_to, "
             'tolerance, seeds, training, allowance, views, methods, measurement, run (did you mean "seeds"?)',
         ),
         (

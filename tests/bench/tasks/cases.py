@@ -85,7 +85,7 @@ def trained(task: Task, of: str, method: str, epochs: int = 3) -> tuple[Trained,
     """Train for `task`, whose data and network are those of the task called `of`."""
     data = dataset(of)
     recipe: dict[str, Any] = {"epochs": epochs, "batch_size": 8, "learning_rate": 0.05, "precision": "float32"}
-    batches = Batches(data.train, batch_size=8, mean=data.mean, std=data.std, device="cpu", seed=1, augment=False)
+    batches = Batches(data.train, batch_size=8, mean=data.mean, std=data.std, device="cpu", seed=1, augment=())
     pruner = registry()[method](keep=0.6, steps=epochs * len(batches), tolerance=0.2, seed=1)
     task.begin(CPU, data.classes, (3, SIDE, SIDE))
     meter: Any = Meter()
