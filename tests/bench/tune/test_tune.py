@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from greenprune.bench.cli.main import main
 from greenprune.bench.records.record import Ledger, LedgerEntry
+from greenprune.bench.records.score import Score
 from greenprune.bench.records.tuning import Spent, Trial, Tuning, read_tuning, write_tuning
 from greenprune.bench.suite.file import load_suite
 from greenprune.bench.suite.suite import MethodEntry
@@ -240,3 +241,16 @@ def test_a_damaged_search_is_named(tmp_path: Path) -> None:
         read_tuning(path)
     with pytest.raises(ValidationError):
         tuning(trial(0), trial="x")
+
+
+# Which trial is the best
+
+
+@pytest.mark.parametrize(("higher", "best"), [(True, 2), (False, 1)])
+def test_the_best_trial_follows_the_direction_of_the_score(higher: bool, best: int) -> None:
+    score = Score(name="figure", higher_is_better=higher)
+    trials = [trial(0, 0.5), trial(1, 0.4), trial(2, 0.9), trial(3, 0.1, reason="kept too much"), trial(4, None)]
+    found = tuning(*trials, score=score)
+    assert found.best is not None
+    assert found.best.number == best
+    assert [t.number for t in found.ranked] == ([2, 0, 1, 4, 3] if higher else [1, 0, 2, 4, 3])
