@@ -196,6 +196,7 @@ def example_names() -> dict[str, Any]:
 def prepare(place: Path) -> None:
     """Links to what the repository has, and a stored run, as blocks speak of them."""
     (place / "results").mkdir()
+    os.symlink(ROOT / "examples", place / "examples")
     for folder in (ROOT / "results").iterdir():
         if folder.is_dir() and not folder.name.startswith("__"):
             os.symlink(folder, place / "results" / folder.name)
