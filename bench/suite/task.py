@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from greenprune.bench.errors import UserError
 from greenprune.bench.suite.recipe import Part, refused
 from greenprune.bench.tasks.catalogue import DEFAULT, TASKS, options_of
-from greenprune.bench.tasks.options import TaskOptions
+from greenprune.bench.tasks.options import DistillationOptions, TaskOptions
 from greenprune.methods.plugins import REFERENCE
 from pydantic import (
     Field,
@@ -52,7 +52,13 @@ class TaskEntry(Part):
         if not isinstance(options, dict):
             raise PydanticKnownError("dict_type")
         # Strict JSON rather than strict Python: there a list may become a tuple.
-        return kind.model_validate_json(json.dumps(options, default=str), strict=True)
+        chosen = kind.model_validate_json(json.dumps(options, default=str), strict=True)
+        if isinstance(chosen, DistillationOptions):
+            try:
+                options_of(chosen.of)
+            except UserError as e:
+                raise refused(str(e).replace("task = ", "options.of = ", 1)) from None
+        return chosen
 
 
 def _name_alone(value: Any, inner: ValidatorFunctionWrapHandler) -> Any:
@@ -64,6 +70,11 @@ def _name_alone(value: Any, inner: ValidatorFunctionWrapHandler) -> Any:
     except ValidationError as e:
         details = []
         for d in e.errors():
+            if d["type"] == "missing":
+                needed = ".".join(map(str, d["loc"]))
+                raise refused(
+                    f'task = "{value}": needs {needed}; allowed: a table [task] with name = "{value}" and options'
+                ) from None
             own = d["loc"][-1:] == ("name",)
             kind, loc = (d["type"], d["loc"][:-1]) if own else (d["type"], d["loc"])
             message = d["msg"].replace("name = ", "task = ", 1) if own else d["msg"]
