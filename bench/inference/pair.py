@@ -81,7 +81,14 @@ def compare(
     batch = batch_of(images, batch_size)
     ours = ready(pruned, batch, name="inference", precision=precision)
     reference = ready(dense, batch, name="inference, dense", precision=precision)
-    blocks = fewest_blocks(seconds, images.device)
+    return compare_subjects(ours, reference, device=images.device, seconds=seconds, meter=meter, seed=seed)
+
+
+def compare_subjects(
+    ours: Subject, reference: Subject, *, device: torch.device, seconds: float, meter: EnergyMeter, seed: int = 0
+) -> Inference:
+    """As `compare`, of two that are warm; `reference` is the dense network."""
+    blocks = fewest_blocks(seconds, device)
     measured = repeat_until(
         lambda: ours.block(meter),
         lambda: reference.block(meter),
@@ -116,6 +123,11 @@ def ready(model: nn.Module, batch: Tensor, *, name: str, precision: str) -> Subj
         synchronise()
         return result
 
+    return warmed(call, batch, name=name)
+
+
+def warmed(call: Callable[[], object], batch: Tensor, *, name: str) -> Subject:
+    """Warm `call`, one forward pass on `batch`, up, and see how many of it fill a block. Raises what it raises."""
     return Subject(name, call, calls_per_block(call, _block_s(batch.device)), len(batch))
 
 

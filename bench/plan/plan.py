@@ -21,6 +21,8 @@ from greenprune.bench.machine.precision import autocast_for
 from greenprune.bench.records.identity import differences
 from greenprune.bench.records.load import read_record
 from greenprune.bench.records.record import RECORD_FILE, Record
+from greenprune.bench.runtimes.catalogue import find as find_runtime
+from greenprune.bench.runtimes.names import EAGER
 from greenprune.bench.suite.recipe import Allowance
 from greenprune.bench.suite.settings import Settings
 from greenprune.bench.suite.suite import MethodEntry, Pair, Suite, for_folder
@@ -67,9 +69,11 @@ def plan(suite: Suite, data: Mapping[str, Dataset], device: str) -> list[Run]:
         data: by name, every data set of the suite.
 
     Raises:
-        UserError: the allowance cannot suffice for a method, two runs would have the same folder, or the weights to start
-            from are not there or do not fit.
+        UserError: the allowance cannot suffice for a method, two runs would have the same folder, the weights to start
+            from are not there or do not fit, or a runtime cannot be used here.
     """
+    for name in suite.measurement.runtimes:
+        find_runtime(name)
     for pair in suite.pairs:
         refuse_unfit(pair.model, suite.weights, data[pair.dataset].classes, data[pair.dataset].shape)
     runs = [run for pair in suite.pairs for run in _of_pair(suite, pair, data[pair.dataset], device)]
@@ -307,5 +311,7 @@ def inference_s(suite: Suite, device: str) -> tuple[float, float]:
     """Seconds that the inference measurements of a run take at least and at most, both networks and warm-up included."""
     block_s = GPU_BLOCK_S if torch.device(device).type == "cuda" else CPU_BLOCK_S
     blocks = max(MIN_BLOCKS, round(suite.measurement.inference_seconds / block_s))
-    shortest_s = (2 * blocks + WARM_UP_BLOCKS) * block_s * len(suite.measurement.inference_batch_sizes)
+    measured = suite.measurement
+    others = len(set(measured.runtimes) - {EAGER}) * (2 if measured.int8 else 1)
+    shortest_s = (2 * blocks + WARM_UP_BLOCKS) * block_s * len(measured.inference_batch_sizes) * (1 + others)
     return shortest_s, LONGER * shortest_s

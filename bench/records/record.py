@@ -193,6 +193,19 @@ class Inference(Stored):
     dense_energy_j_per_1000_images: dict[Kind, tuple[float, float, float]] = {}
 
 
+class Served(Stored):
+    """The network in a runtime other than eager PyTorch, side by side with the dense network in the same one."""
+
+    runtime: str  # as the suite names it
+    precision: Literal["float32", "int8"]
+    versions: dict[str, str] = {}  # of the runtime, and of what the network was exported with
+    threads: int | None = None  # that a call may use
+    difference: float | None = None  # from eager PyTorch in float32: max |difference| / max |output|
+    test_score: float | None = None  # of int8: the main score on the test set; in float32 it is that of the record
+    inference: tuple[Inference, ...] = ()  # one for each batch size
+    problem: str | None = None  # why there is no figure
+
+
 class Emissions(Stored):
     """CO2 equivalent of the run, from joules x grid intensity. Kinds are kept apart, as with joules."""
 
@@ -267,7 +280,8 @@ class Record(Stored):
     checkpoint_s: float = 0.0  # seconds that took, in none of the training's
     crosscheck: tuple[CrossCheck, ...] = ()  # where the suite asks for it
     energy_sources: tuple[dict[str, Any], ...] = ()  # what `EnergyMeter.describe` found, idle power included
-    inference: tuple[Inference, ...] = ()
+    inference: tuple[Inference, ...] = ()  # in eager PyTorch
+    served: tuple[Served, ...] = ()  # in the other runtimes that the suite names
     emissions: Emissions | None = None
     history: dict[str, Any] = {}  # what a method wants to tell, e.g. gate consensus over time
     warnings: tuple[str, ...] = ()

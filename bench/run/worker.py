@@ -14,6 +14,7 @@ import signal
 import sys
 import threading
 from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from greenprune.bench.errors import UserError, is_full
 from greenprune.bench.inference import calibration
 from greenprune.bench.inference.cost import measure_cost, why_invalid
 from greenprune.bench.inference.pair import compare
+from greenprune.bench.inference.served import HELD_OUT_BATCHES, serve
 from greenprune.bench.machine.contention import contention, usage
 from greenprune.bench.machine.machine import describe_machine, describe_versions
 from greenprune.bench.models.kinds.kind import Preprocessing
@@ -181,6 +183,11 @@ def run(job: Job, emit: Emit) -> Record:
             )
             for size in s.measurement.inference_batch_sizes
         )  # fmt: skip
+        served = serve(
+            s, trained.model, dense, images, meter,
+            held_out=lambda: [*islice(images_of(data.holdout, data, s, 64), HELD_OUT_BATCHES)],
+            score=lambda model: evaluate(model, data.test, data, torch.device("cpu")),
+        )  # fmt: skip
         # Inference is compared side by side: what others take falls on both networks.
         shared = contention(before, usage(), "inference") if device.type == "cpu" else []
         energy = {"training": trained.energy, "evaluation": window.reading, "inference": total_inference(inference)}
@@ -235,6 +242,7 @@ def run(job: Job, emit: Emit) -> Record:
         crosscheck=tuple(CrossCheck.model_validate(dataclasses.asdict(check)) for check in training.checks),
         energy_sources=tuple(energy_sources),
         inference=inference,
+        served=served,
         emissions=Emissions(
             country=intensity.country,
             grid_gco2e_per_kwh=intensity.gco2e_per_kwh,

@@ -11,9 +11,10 @@ from typing import Annotated, Any, Literal, TypeVar
 from greenprune.bench import models
 from greenprune.bench.data.options import Entry, label_of
 from greenprune.bench.energy.carbon import GridIntensity, check_country, grid_intensity
-from greenprune.bench.errors import UserError
+from greenprune.bench.errors import UserError, did_you_mean
 from greenprune.bench.models.kinds.kind import SUFFIXES
 from greenprune.bench.suite.images import Entries, schema_of_entries
+from greenprune.bench.runtimes.names import EAGER, RUNTIMES
 from greenprune.bench.suite.recipe import Allowance, Part, Running, Training, refused
 from greenprune.bench.suite.task import TaskEntry, TaskOfSuite, describe_in
 from greenprune.bench.suite.validation import REPEATED, shown
@@ -155,13 +156,20 @@ class MethodEntry(Part):
         return method.Options.model_validate_json(json.dumps(options, default=str), strict=True)
 
 
-_LATER = ("crosscheck", "region", "cloud", "gco2e_per_kwh", "pue")
+_LATER = ("runtimes", "int8", "crosscheck", "region", "cloud", "gco2e_per_kwh", "pue")
 
 
 class Measurement(Part):
     """What is measured on each finished network, side by side with the dense one."""
 
     inference_batch_sizes: EachOnce[BatchSize] = Field((1, 64), description="images per forward pass")
+    runtimes: EachOnce[str] = Field(
+        (EAGER,),
+        description="what runs the networks: eager (in any case), compile, onnxruntime, openvino, or module:Class",
+    )
+    int8: bool = Field(
+        False, description="in runtimes that can, measure the networks with 8-bit integers too, with their accuracy"
+    )
     inference_seconds: float = Field(3.0, gt=0, le=3600, description="seconds measured per network and batch size")
     country: str | None = Field(
         None, description="ISO 3166 alpha-3 code of the country whose grid is used; by default the world's average"
@@ -182,6 +190,18 @@ class Measurement(Part):
         fields = type(self).model_fields
         unused = {name for name in _LATER if getattr(self, name) == fields[name].default}
         return {name: value for name, value in inner(self).items() if name not in unused}
+
+    @field_validator("runtimes")
+    @classmethod
+    def _are_runtimes(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        for name in names:
+            if name not in RUNTIMES and not re.fullmatch(REFERENCE, name):
+                meant = did_you_mean(name, list(RUNTIMES))
+                raise refused(
+                    f"runtimes = {shown(list(names))}: {shown(name)} is unknown; allowed: {', '.join(RUNTIMES)}, or "
+                    f"module:Class{meant}"
+                )
+        return names
 
     @field_validator("country")
     @classmethod
