@@ -53,6 +53,8 @@ def command_plan(arguments: argparse.Namespace) -> int:
         todo[s.dataset, s.model] += what in (TO_RUN, TO_RETRY)
         table.add_row(str(number), run.key, s.method.name, f"{s.budget:.0%}", str(s.seed), what)
     console.print(table)
+    if suite.budget_runtime != "eager":
+        console.print(f"budgets hold in {suite.budget_runtime}", highlight=False)
     if suite.budget_batch_size is not None:
         console.print(f"budgets hold at batch size {suite.budget_batch_size}", highlight=False)
     if suite.round_to > 1:

@@ -13,16 +13,24 @@ from greenprune.bench.energy import EnergyMeter
 from greenprune.bench.energy.reading import Kind
 from greenprune.bench.errors import UserError
 from greenprune.bench.inference.kept import Kept, kept
+from greenprune.bench.inference.target import EagerTarget, RuntimeTarget
 from greenprune.bench.machine.machine import describe_machine
 from greenprune.bench.machine.precision import resolve_precision
 from greenprune.bench.models.definition import structure_hash
-from greenprune.bench.records.record import Calibration, Inference
+from greenprune.bench.records.record import Calibration, Inference, Served
+from greenprune.bench.runtimes.catalogue import made
+from greenprune.bench.runtimes.names import EAGER
 from greenprune.bench.suite.settings import Settings
 from greenprune.methods import CostTable, calibrate
+from greenprune.methods.budget.correction import KEPT, corrected
+from greenprune.methods.cost.calibration import stopwatch
 from torch import Tensor, nn
 
 FORMAT = 1
 """Part of a calibration's conditions: raise it when the same network is to be measured in another way."""
+
+FEW_NETWORKS = (0.5,)
+"""Costs of the whole networks that correct a table where each must be exported or compiled first, which takes seconds."""
 
 ENERGY_ROUNDS = 1
 MODELLED_WINDOW_S = 0.01  # CPU time is read to the nanosecond
@@ -48,6 +56,10 @@ def calibrated(settings: Settings, model: nn.Module, example: Tensor, meter: Ene
     machine = describe_machine(example.device)
     conditions = {
         "kind": settings.cost,
+        "runtime": settings.budget_runtime,
+        "versions": ", ".join(
+            f"{key} {value}" for key, value in sorted(made(settings.budget_runtime).describe().items())
+        ),
         "batch_size": calibration_batch(settings),
         "network": structure_hash(copy.deepcopy(model)),
         "input": "x".join(map(str, example.shape[1:])),
@@ -56,7 +68,6 @@ def calibrated(settings: Settings, model: nn.Module, example: Tensor, meter: Ene
         "processor": machine.get("gpu") or machine["cpu"],
         "cores": machine["cores"],
         "threads": machine["threads"],
-        "torch": torch.__version__,
         "greenprune": FORMAT,
     }
     try:
@@ -72,30 +83,35 @@ def measure(settings: Settings, model: nn.Module, example: Tensor, meter: Energy
         example: (B, C, H, W), as in training.
 
     Raises:
-        UserError: nothing on this machine gives joules.
+        UserError: nothing on this machine gives joules, or the runtime cannot run the network.
     """
-    precision = resolve_precision(example.device, settings.training.precision)
-    dtype = {"float32": torch.float32, "bfloat16": torch.bfloat16}[precision]
-    batch_size = calibration_batch(settings)
-    if settings.cost == "latency":
-        return calibrate(model, example, batch_size=batch_size, dtype=dtype, seed=settings.seed), None
-    kind = energy_kind(meter)
-    if kind is None:
-        raise UserError('cost = "energy": no source of energy answers on this machine; use "latency"')
-    modelled = kind == "modelled"
-    joules = joules_per_call(meter, kind, MODELLED_WINDOW_S if modelled else MEASURED_WINDOW_S)
+    name = settings.budget_runtime
+    eager = name == EAGER
+    precision = resolve_precision(example.device, settings.training.precision) if eager else "float32"
+    target = EagerTarget(precision) if eager else RuntimeTarget(name)
+    kind, take, steps, rounds = None, stopwatch(example.device, wall=not eager), 8 if eager else 4, 3 if eager else 1
+    if settings.cost == "energy":
+        kind = energy_kind(meter)
+        if kind is None:
+            raise UserError('cost = "energy": no source of energy answers on this machine; use "latency"')
+        modelled = kind == "modelled"
+        take = joules_per_call(meter, kind, MODELLED_WINDOW_S if modelled else MEASURED_WINDOW_S)
+        steps, rounds = min(steps, 8 if modelled else MEASURED_STEPS), ENERGY_ROUNDS
+    assert settings.cost in ("latency", "energy")
     table = calibrate(
         model,
         example,
-        batch_size=batch_size,
-        dtype=dtype,
-        measure=joules,
-        kind="energy",
-        rounds=ENERGY_ROUNDS,
-        steps=8 if modelled else MEASURED_STEPS,
+        batch_size=calibration_batch(settings),
+        dtype={"float32": torch.float32, "bfloat16": torch.bfloat16}[precision],
+        measure=take,
+        kind=settings.cost,
+        rounds=rounds,
+        steps=steps,
         seed=settings.seed,
+        target=None if eager else target,
     )
-    return table, kind
+    kept_costs = KEPT if eager else FEW_NETWORKS
+    return corrected(model, example, table, target=target, measure=take, kept=kept_costs), kind
 
 
 def energy_kind(meter: EnergyMeter) -> Kind | None:
@@ -127,6 +143,9 @@ def summary(found: Kept) -> Calibration:
     table = found.table
     return Calibration(
         made_at=found.made_at,
+        runtime=table.runtime,
+        slope=table.slope,
+        samples=tuple((sample.layers, sample.measured) for sample in table.samples),
         unit=table.unit,
         energy_kind=found.energy_kind,
         device=table.device,
@@ -145,10 +164,22 @@ def summary(found: Kept) -> Calibration:
     )
 
 
-def achieved(inference: Sequence[Inference], calibration: Calibration | None) -> dict[str, float | None]:
-    """`kept_latency` and `kept_energy` of a record's cost, from the comparison with dense at the calibration's batch size."""
+def achieved(
+    inference: Sequence[Inference], served: Sequence[Served], calibration: Calibration | None
+) -> dict[str, float | None]:
+    """`kept_latency` and `kept_energy` of a record's cost, from the comparison with dense in the calibration's runtime and
+    at its batch size."""
     if calibration is None:
         return {}
-    same = next(part for part in inference if part.batch_size == calibration.batch_size)
+    if calibration.runtime != EAGER:
+        inference = [
+            part
+            for entry in served
+            if (entry.runtime, entry.precision) == (calibration.runtime, "float32")
+            for part in entry.inference
+        ]
+    same = next((part for part in inference if part.batch_size == calibration.batch_size), None)
+    if same is None:
+        return {}
     ratio = None if calibration.energy_kind is None else same.energy_ratio.get(calibration.energy_kind)
     return {"kept_latency": same.latency_ratio, "kept_energy": None if ratio is None else ratio[0]}

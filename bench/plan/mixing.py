@@ -23,7 +23,7 @@ from greenprune.bench.training.identity import identity_of
 OF_A_RUN = ("budget", "seed", "steps", "view", "allowance")
 """Settings in which runs of one method may differ."""
 
-OF_A_METHOD = ("method", "cost", "budget_batch_size", "round_to", *OF_A_RUN)
+OF_A_METHOD = ("method", "cost", "budget_batch_size", "budget_runtime", "round_to", *OF_A_RUN)
 """And those of different methods."""
 
 

@@ -122,6 +122,7 @@ def _of_pair(suite: Suite, pair: Pair, data: Dataset, device: str) -> list[Run]:
                     allowance=suite.allowance,
                     # A control that ignores the budget is the same run whatever the budget is stated in.
                     cost=suite.cost if prunes else "macs",
+                    budget_runtime=suite.budget_runtime if prunes else EAGER,
                     budget_batch_size=suite.budget_batch_size if prunes else None,
                     round_to=suite.round_to if prunes else 1,
                     data=None if isinstance(pair.entry, str) else pair.entry.without_place(),

@@ -46,6 +46,7 @@ class Calibration(Stored):
 
     unit: Literal["s", "J"]
     energy_kind: Kind | None = None  # of the joules
+    runtime: str = "eager"  # in which it was measured
     made_at: str = ""  # ISO 8601, UTC; all runs of a suite on one machine share a calibration
     device: str
     threads: int
@@ -60,6 +61,10 @@ class Calibration(Stored):
     layers_sum: float  # all its layers, measured alone
     scale: float  # whole / layers_sum
     unexplained: float  # whole - layers_sum
+    slope: float = 1.0  # what whole networks save for each second or joule that their layers save
+    samples: tuple[
+        tuple[float, float], ...
+    ] = ()  # of the networks that it was fitted to: as of the layers, as measured
 
 
 class Cost(Stored):

@@ -196,7 +196,8 @@ def run(job: Job, emit: Emit) -> Record:
         energy_sources = meter.describe()
     summary = None if training.calibration is None else calibration.summary(training.calibration)
     cost = cost.model_copy(
-        update=calibration.achieved(inference, summary) | {"predicted": method.predicted_cost, "calibration": summary}
+        update=calibration.achieved(inference, served, summary)
+        | {"predicted": method.predicted_cost, "calibration": summary}
     )
     folder = Path(job.folder)
     folder.mkdir(parents=True, exist_ok=True)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, ClassVar
 
+import numpy as np
 import torch
 from greenprune.bench.errors import UserError
+from greenprune.bench.export.onnx_layer import layer_model
 from greenprune.bench.export.onnx_model import PACKAGES, onnx_of, quantised
 from greenprune.bench.export.packages import lacking, version
 from greenprune.bench.foreign import shortened
 from greenprune.bench.runtimes.runtime import Runtime, Session
+from greenprune.methods.cost.segments import Segment
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
@@ -36,6 +39,14 @@ class OnnxRuntime(Runtime):
         if calibration:
             model = quantised(model, calibration)
         return OnnxSession(model, threads=threads, dynamic=dynamic)
+
+    def layer(self, segment: Segment, inputs: int, outputs: int, *, threads: int) -> Callable[[], object] | None:
+        made = layer_model(segment, inputs, outputs)
+        if made is None:
+            return None
+        session = OnnxSession(made[0], threads=threads)
+        feeds = {name: np.ones(shape, np.float32) for name, shape in made[1].items()}
+        return lambda: session.call(feeds)
 
 
 class OnnxSession(Session):
@@ -63,4 +74,8 @@ class OnnxSession(Session):
         self._input, self._output = model.graph.input[0].name, [model.graph.output[0].name]
 
     def run(self, batch: Tensor) -> Tensor:
-        return torch.from_numpy(self._session.run(self._output, {self._input: batch.numpy()})[0])
+        return torch.from_numpy(self.call({self._input: batch.numpy()}))
+
+    def call(self, feeds: dict[str, np.ndarray]) -> np.ndarray:
+        """The output for these inputs by name."""
+        return self._session.run(self._output, feeds)[0]

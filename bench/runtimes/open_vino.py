@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import numpy as np
 import torch
 from greenprune.bench.errors import UserError
+from greenprune.bench.export.onnx_layer import layer_model
 from greenprune.bench.export.onnx_model import PACKAGES, onnx_of, quantised
 from greenprune.bench.export.packages import lacking, version
 from greenprune.bench.foreign import shortened
 from greenprune.bench.runtimes.runtime import Runtime, Session
+from greenprune.methods.cost.segments import Segment
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
@@ -39,6 +42,14 @@ class OpenVino(Runtime):
             model = quantised(model, calibration)
         return OpenVinoSession(model, threads=threads)
 
+    def layer(self, segment: Segment, inputs: int, outputs: int, *, threads: int) -> Callable[[], object] | None:
+        made = layer_model(segment, inputs, outputs)
+        if made is None:
+            return None
+        request = OpenVinoSession(made[0], threads=threads).request()
+        feeds = {name: np.ones(shape, np.float32) for name, shape in made[1].items()}
+        return lambda: request.infer(feeds)
+
 
 class OpenVinoSession(Session):
     """An ONNX model in OpenVINO. Raises UserError where it does not take it."""
@@ -61,10 +72,13 @@ class OpenVinoSession(Session):
 
     def run(self, batch: Tensor) -> Tensor:
         shape = tuple(batch.shape)
-        request = self._requests.get(shape)
-        if request is None:
-            model = self._core.read_model(self._bytes)
+        if shape not in self._requests:
+            self._requests[shape] = self.request(shape)
+        return torch.from_numpy(self._requests[shape].infer([batch.numpy()])[0].copy())
+
+    def request(self, shape: tuple[int, ...] | None = None) -> Any:
+        """What infers, compiled for inputs of `shape`; None: as the model says."""
+        model = self._core.read_model(self._bytes)
+        if shape is not None:
             model.reshape(list(shape))
-            request = self._core.compile_model(model, "CPU", self._settings).create_infer_request()
-            self._requests[shape] = request
-        return torch.from_numpy(request.infer([batch.numpy()])[0].copy())
+        return self._core.compile_model(model, "CPU", self._settings).create_infer_request()

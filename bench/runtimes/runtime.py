@@ -10,9 +10,10 @@ A suite takes any class with this interface as `module:Class`.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import ClassVar
 
+from greenprune.methods.cost.segments import Segment
 from torch import Tensor, nn
 
 
@@ -63,3 +64,11 @@ class Runtime(ABC):
         Raises:
             UserError: it cannot; one sentence.
         """
+
+    def layer(self, segment: Segment, inputs: int, outputs: int, *, threads: int) -> Callable[[], object] | None:
+        """What runs one layer, and what follows it, once at these widths; for budgets in this runtime.
+
+        None where it runs whole networks alone: then eager PyTorch says how the layers compare, and whole networks what
+        they take in this runtime.
+        """
+        return None

@@ -30,6 +30,7 @@ class Settings(BaseModel):
     allowance: Allowance | None = None
     cost: CostKind = "macs"
     budget_batch_size: int | None = None  # that a budget of time or energy is stated for; None: the largest measured
+    budget_runtime: str = "eager"  # and in which it holds
     round_to: int = 1
     steps: int | None = None  # optimizer steps; None: those of the recipe's epochs
     weights: str | None = None  # where those lie, or what they are called, that it starts from; None: drawn at the seed

@@ -262,6 +262,10 @@ class Suite(Part):
         description="images per forward pass that a budget of time or energy is stated for, one of "
         "measurement.inference_batch_sizes; by default the largest of them",
     )
+    budget_runtime: str = Field(
+        EAGER,
+        description="the runtime that a budget of time or energy is stated for, one of measurement.runtimes",
+    )
     round_to: int = Field(
         1, ge=1, le=1024, description="groups of channels keep a multiple of so many, or stay as they are"
     )
@@ -301,17 +305,25 @@ class Suite(Part):
     @model_validator(mode="after")
     def _budget_is_measured_there(self) -> Suite:
         size, sizes = self.budget_batch_size, self.measurement.inference_batch_sizes
-        if size is None:
-            return self
-        if self.cost not in MEASURED:
+        name, names = self.budget_runtime, (EAGER, *self.measurement.runtimes)
+        for key, value, everywhere, changed in (
+            ("budget_batch_size", size, "at every batch size", size is not None),
+            ("budget_runtime", name, "in every runtime", name != EAGER),
+        ):
+            if changed and self.cost not in MEASURED:
+                raise refused(
+                    f"{key} = {shown(value)}: a budget of {COST_NAMES[self.cost]} holds {everywhere}; allowed: with "
+                    'cost = "latency" or "energy"'
+                )
+        if size is not None and size not in sizes:
             raise refused(
-                f"budget_batch_size = {size}: a budget of {COST_NAMES[self.cost]} holds at every batch size; "
-                'allowed: with cost = "latency" or "energy"'
+                f"budget_batch_size = {size}: is not among measurement.inference_batch_sizes; allowed: "
+                f"{', '.join(map(str, sizes))}"
             )
-        if size not in sizes:
+        if name not in names:
             raise refused(
-                f"budget_batch_size = {size}: is not among measurement.inference_batch_sizes; "
-                f"allowed: {', '.join(map(str, sizes))}"
+                f"budget_runtime = {shown(name)}: is not among measurement.runtimes; allowed: "
+                f"{', '.join(dict.fromkeys(names))}"
             )
         return self
 

@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from statistics import median
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import torch
 from greenprune.methods.cost.measured_cost import CostTable, ShapeTable
@@ -30,10 +30,27 @@ Run = Callable[[], None]
 Measure = Callable[[Run], float]
 
 CALLS = 3
-"""Of a layer at each visit, after one to warm up; the median counts."""
+"""Of a layer at each visit at least, after one to warm up; the median counts."""
+
+FILLED_S = 2e-3
+MOST_CALLS = 20
+"""Of something short: until it has taken so long, but no more than so often."""
 
 WHOLE_EVERY = 100
 """The whole network is measured once in so many layers."""
+
+
+class Target(Protocol):
+    """What runs networks: eager PyTorch, unless another one is given."""
+
+    name: str
+
+    def network(self, model: nn.Module, images: Tensor) -> Run:
+        """What runs `model` once on `images`, in eval mode; later changes of `model` do not change it."""
+
+    def layer(self, segment: Segment, inputs: int, outputs: int) -> Run | None:
+        """What runs the segment once at these widths; None where the target runs whole networks alone: then eager
+        PyTorch says how its layers compare."""
 
 
 @dataclass
@@ -59,6 +76,7 @@ def calibrate(
     steps: int = 8,
     seed: int = 0,
     structure: Structure | None = None,
+    target: Target | None = None,
 ) -> CostTable:
     """Measure `model` layer by layer. ResNet-20 takes 30 to 60 s on one core, at a batch size of 64.
 
@@ -74,6 +92,7 @@ def calibrate(
         steps: how many steps the widths of a wide layer are divided into, at most; see `grid`.
         seed: of the order.
         structure: of `model`, if it was traced before; widths that cannot change are measured once.
+        target: what runs the network in the end; default eager PyTorch.
 
     Raises:
         ValueError: `measure` is missing for energy, or gave nothing above 0; or the network has no layers.
@@ -87,13 +106,14 @@ def calibrate(
     last = _is_channels_last(model, example_inputs)
     images = example_inputs[:1].expand(batch_size, *example_inputs.shape[1:])
     images = images.contiguous(memory_format=torch.channels_last if last else torch.contiguous_format)
+    whole_network = (lambda: model(images)) if target is None else target.network(model, images)
     with evaluating(model), torch.inference_mode(), _autocast(device, dtype):
         take = _Buffer(device, last)
         segments = [_runnable(s, take) for s in find_segments(model, images)]
         points, shapes, layers = _plan(segments, structure, steps)
         if not points:
             raise ValueError("this network has no convolution, linear layer or batch norm to measure")
-        whole = _measure_all(points, lambda: model(images), measure, take, rounds, seed)
+        whole = _measure_all(points, whole_network, measure, take, rounds, seed, target)
     tables = [
         ShapeTable(
             shape=key,
@@ -105,6 +125,7 @@ def calibrate(
     ]
     return CostTable(
         kind=kind,
+        runtime="eager" if target is None else target.name,
         unit="s" if kind == "latency" else "J",
         device=_device_name(device),
         threads=torch.get_num_threads(),
@@ -122,20 +143,24 @@ def calibrate(
     )
 
 
-def stopwatch(device: torch.device | str, calls: int = CALLS) -> Measure:
-    """The default `measure`: seconds of one run, the median of `calls`, after one that warms up.
+def stopwatch(device: torch.device | str, calls: int = CALLS, *, wall: bool = False) -> Measure:
+    """The default `measure`: seconds of one run, the median of `calls` or of as many as fill `FILLED_S`, after one that
+    warms up.
 
     With one thread on a CPU the thread's own time is taken: it is that of the clock on the wall, less what other
     processes on the same core took.
+
+    Args:
+        wall: take the clock on the wall in any case; for runtimes that compute in threads of their own.
     """
     device = torch.device(device)
-    alone = device.type == "cpu" and torch.get_num_threads() == 1
+    alone = device.type == "cpu" and torch.get_num_threads() == 1 and not wall
     clock = time.thread_time if alone else time.perf_counter
 
     def measure(run: Run) -> float:
         _finish(device, run)
-        durations_s = []
-        for _ in range(calls):
+        durations_s: list[float] = []
+        while len(durations_s) < calls or (sum(durations_s) < FILLED_S and len(durations_s) < MOST_CALLS):
             started_s = clock()
             _finish(device, run)
             durations_s.append(clock() - started_s)
@@ -189,7 +214,13 @@ def _plan(
 
 
 def _measure_all(
-    points: list[_Point], whole: Callable[[], Any], measure: Measure, take: _Buffer, rounds: int, seed: int
+    points: list[_Point],
+    whole: Callable[[], Any],
+    measure: Measure,
+    take: _Buffer,
+    rounds: int,
+    seed: int,
+    target: Target | None,
 ) -> float:
     """Fill in the values of all points, in shuffled order; returns the median of the whole network, measured in between."""
     order = random.Random(seed)
@@ -198,7 +229,8 @@ def _measure_all(
         for visit, point in enumerate(order.sample(points, len(points))):
             if visit % WHOLE_EVERY == 0:
                 wholes.append(_positive(measure(whole), "the whole network"))
-            run = point.segment.workload(point.inputs, point.outputs, take)
+            run = None if target is None else target.layer(point.segment, point.inputs, point.outputs)
+            run = run or point.segment.workload(point.inputs, point.outputs, take)
             point.values.append(_positive(measure(run), point.segment.name))
     return median(wholes)
 

@@ -36,6 +36,15 @@ class ShapeTable(BaseModel):
         return self
 
 
+class Sample(BaseModel):
+    """A whole network that corrects a table: its cost as a fraction of dense, as its layers say and as it was measured."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    layers: float
+    measured: float = Field(gt=0)
+
+
 class CostTable(BaseModel):
     """Measured cost of every layer of one network on one device. See `calibration.calibrate`, which makes it.
 
@@ -45,6 +54,7 @@ class CostTable(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     kind: Literal["latency", "energy"]
+    runtime: str = "eager"  # that ran the network
     unit: Literal["s", "J"]
     device: str  # e.g. "cpu" or "cuda: NVIDIA H100"
     threads: int  # of torch
@@ -59,6 +69,8 @@ class CostTable(BaseModel):
     layers_sum: float = Field(gt=0)  # all its layers, measured one by one
     shapes: tuple[ShapeTable, ...]
     layers: dict[str, tuple[int, ...]]  # for each layer, its shape at each call
+    slope: float = Field(1.0, gt=0)  # what a network saves for each second or joule that its layers save
+    samples: tuple[Sample, ...] = ()  # that `slope` was fitted to, see `budget.correction`
 
     @property
     def scale(self) -> float:
@@ -125,18 +137,22 @@ class TableCost(Cost):
             raise ValueError("the table knows no layer of this network: it belongs to another one")
         super().__init__(structure, parts, table.whole if reference is None else reference, device)
         self.kind = table.kind
-        factor = table.scale / self.reference
+        factor = table.scale * table.slope / self.reference
+        self.fixed = table.whole * (1.0 - table.slope) / self.reference  # takes as long whatever is removed
         self._exact = _Tables(shapes, factor, torch.float64, torch.device("cpu"))
         self._soft = _Tables(shapes, factor, torch.float32, torch.device(device))
         self._widths_now = torch.tensor(self.widths, dtype=torch.float32, device=device)
         self._steps = _steps_of_groups(structure, parts, shapes)
+
+    def __call__(self, openness: Tensor) -> Tensor:
+        return super().__call__(openness) + self.fixed
 
     def _fractions(self, inputs: Tensor, outputs: Tensor, rows: Tensor) -> Tensor:
         return self._soft(inputs * self._widths_now[:, 0], outputs * self._widths_now[:, 1])
 
     def count(self, channels: Floats, alive: Floats) -> Floats:
         n = torch.from_numpy(np.ascontiguousarray(channels))
-        return (self._exact(n[..., 0], n[..., 1]).numpy() * alive).sum(-1)
+        return (self._exact(n[..., 0], n[..., 1]).numpy() * alive).sum(-1) + self.fixed
 
     def prices(self) -> Tensor:
         """(U,) what a channel or branch costs on average: the slope of a staircase says nothing of its height."""

@@ -17,7 +17,7 @@ from greenprune.plots.frame.frame import Results
 MAY_DIFFER = ("method", "measurement", "device", "steps")
 """Settings: the method's options are told apart; a run of another view has the steps that its pilot allowed."""
 
-OF_A_RUN = ("budget", "seed", "cost", "budget_batch_size", "round_to", "view", "allowance")
+OF_A_RUN = ("budget", "seed", "cost", "budget_batch_size", "budget_runtime", "round_to", "view", "allowance")
 """Settings in which runs of one comparison differ."""
 
 SHOWN = 3

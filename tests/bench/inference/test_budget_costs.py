@@ -14,7 +14,9 @@ from greenprune.bench.errors import UserError
 from greenprune.bench.inference.calibration import achieved, energy_kind, joules_per_call
 from greenprune.bench.inference.cost import broken_budget
 from greenprune.bench.inference.kept import FOLDER, kept, named
+from greenprune.bench.inference.served import LARGEST_DIFFERENCE
 from greenprune.bench.plan.plan import plan, state
+from greenprune.bench.records.check import impossible
 from greenprune.bench.records.load import read_record
 from greenprune.bench.records.record import Calibration, Cost, Record, write_record
 from greenprune.bench.suite.file import load_suite
@@ -67,6 +69,31 @@ def test_a_budget_of_parameters_is_kept_and_recorded(at_work: Path, tmp_path: Pa
     assert record.cost.kept == record.cost.kept_params == pytest.approx(record.cost.predicted, abs=1e-5)
     assert record.cost.calibration is None
     assert found["dense-1-s0"].settings["cost"] == "macs"  # the same run for every kind of budget
+
+
+def test_a_budget_holds_in_the_runtime_that_it_is_stated_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    (tmp_path / "wide_networks.py").write_text(WIDE)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    text = WITHOUT_GATED.replace('[[methods]]\nname = "dense"\n', "").replace(
+        "tiny_networks:tiny", "wide_networks:wide"
+    )
+    text = text.replace("epochs = 2", "epochs = 1").replace(
+        "[measurement]", '[measurement]\nruntimes = ["onnxruntime"]'
+    )
+    asked = 'cost = "latency"\nbudget_runtime = "onnxruntime"\nbudgets = [0.8]'
+    record = run_tiny(tmp_path, text.replace("budgets = [0.5]", asked))["magnitude-0.8-s0"]
+    (served,) = record.served
+    assert (served.runtime, served.precision, served.problem) == ("onnxruntime", "float32", None)
+    assert served.difference < LARGEST_DIFFERENCE
+    calibration = record.cost.calibration
+    assert calibration.runtime == "onnxruntime"
+    assert len(calibration.samples) == 2
+    assert record.cost.kept_latency == served.inference[0].latency_ratio
+    assert 0.72 <= record.cost.predicted <= 0.8
+    assert not impossible(record)
 
 
 @pytest.mark.parametrize("cost", ["latency", "energy"])
@@ -212,9 +239,9 @@ def test_achieved_is_taken_at_the_batch_size_of_the_calibration() -> None:
     )  # fmt: skip
     parts = [inference(1, 0.9), inference(64, 0.6)]
     parts[1] = parts[1].model_copy(update={"energy_ratio": {"modelled": (0.61, 0.6, 0.62)}})
-    assert achieved(parts, calibration) == {"kept_latency": 0.6, "kept_energy": 0.61}
-    assert achieved(parts, calibration.model_copy(update={"energy_kind": "measured"}))["kept_energy"] is None
-    assert achieved(parts, None) == {}
+    assert achieved(parts, (), calibration) == {"kept_latency": 0.6, "kept_energy": 0.61}
+    assert achieved(parts, (), calibration.model_copy(update={"energy_kind": "measured"}))["kept_energy"] is None
+    assert achieved(parts, (), None) == {}
 
 
 def test_joules_of_a_call_are_read_from_the_meter() -> None:

@@ -33,7 +33,8 @@ def served(runtimes: tuple[str, ...], int8: bool = False) -> tuple[Served, ...]:
     with EnergyMeter("cpu") as meter:
         return serve(
             SimpleNamespace(measurement=measurement, seed=0),  # type: ignore[arg-type]
-            small().eval(), small().eval(), images, meter, held_out=lambda: [images], score=lambda model: float(len(model(images))),
+            small().eval(), small().eval(), images, meter, held_out=lambda: [images],
+            score=lambda model: float(len(model(images))),
         )  # fmt: skip
 
 

@@ -156,7 +156,7 @@ TRAINING_KEYS = (
             "seeds = [0, 1]",
             "seed = 0",
             "seed = 0: unknown key; allowed: name, description, dataset, train_images, model, weights, task, budgets, "
-            "cost, budget_batch_size, round_to, "
+            "cost, budget_batch_size, budget_runtime, round_to, "
             'tolerance, seeds, training, allowance, views, methods, measurement, run (did you mean "seeds"?)',
         ),
         (
@@ -178,7 +178,7 @@ TRAINING_KEYS = (
         (
             "inference_seconds = 1",
             "xyz = 1",
-            "measurement.xyz = 1: unknown key; allowed: inference_batch_sizes, inference_seconds, country, "
+            "measurement.xyz = 1: unknown key; allowed: inference_batch_sizes, runtimes, int8, inference_seconds, country, "
             "region, cloud, gco2e_per_kwh, pue, crosscheck",
         ),
         # Names

@@ -1,0 +1,91 @@
+"""Whole networks correct a table of layers: a runtime fuses, shares caches and has costs of its own, which no layer shows.
+
+A few narrower networks are cut out of the dense one, some evenly and some at random, and measured beside it. What they
+save is a multiple of what their layers save; that multiple is the table's `slope`.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from statistics import median
+
+import torch
+from greenprune.methods.budget.select import BudgetError, nearest
+from greenprune.methods.cost.calibration import Measure, Target, stopwatch
+from greenprune.methods.cost.measured_cost import CostTable, Sample, TableCost
+from greenprune.methods.structure import surgery
+from greenprune.methods.structure.modes import evaluating
+from greenprune.methods.structure.trace import Structure, trace
+from torch import Tensor, nn
+
+KEPT = (0.35, 0.5, 0.7)
+"""Fractions of the dense cost, as the layers say, that the networks are cut to: evenly and at random each."""
+
+ROUNDS = 7
+SLOPES = (0.2, 2.0)
+"""Outside of these the machine was too busy for the measurement to say anything."""
+
+
+def corrected(
+    model: nn.Module,
+    example_inputs: Tensor,
+    table: CostTable,
+    *,
+    target: Target,
+    measure: Measure | None = None,
+    kept: Sequence[float] = KEPT,
+    rounds: int = ROUNDS,
+    structure: Structure | None = None,
+) -> CostTable:
+    """`table` with the slope that whole networks show.
+
+    Args:
+        model: the dense network, which `table` is of; left as it was.
+        example_inputs: (B, ...) float, as for `calibrate`.
+        target: that the table was measured in.
+        measure: as for `calibrate`.
+        kept: fractions of the dense cost.
+        rounds: visits to each network, each time beside the dense one; the median of the ratios counts.
+    """
+    measure = measure or stopwatch(example_inputs.device)
+    structure = structure or trace(model, example_inputs)
+    images = example_inputs[:1].expand(table.batch_size, *example_inputs.shape[1:]).contiguous()
+    dense = target.network(model, images)
+    cost = TableCost(structure, table.model_copy(update={"slope": 1.0}))
+    samples = []
+    for chosen in _chosen(structure, cost, kept):
+        network = surgery.remove(copy.deepcopy(model), structure, chosen)
+        run = target.network(network, images)
+        with evaluating(model), evaluating(network), torch.inference_mode():
+            ratio = median([measure(run) / max(measure(dense), 1e-12) for _ in range(rounds)])
+        if ratio > 0:
+            samples.append(Sample(layers=float(cost(chosen.float())), measured=ratio))
+    return table.model_copy(update={"slope": slope_of(samples), "samples": tuple(samples)})
+
+
+def slope_of(samples: Sequence[Sample]) -> float:
+    """Least squares of (1 - measured) = slope x (1 - layers): the dense network costs 1 either way."""
+    weight = sum((1.0 - s.layers) ** 2 for s in samples)
+    if not weight:
+        return 1.0
+    slope = sum((1.0 - s.layers) * (1.0 - s.measured) for s in samples) / weight
+    return min(max(slope, SLOPES[0]), SLOPES[1])
+
+
+def _chosen(structure: Structure, cost: TableCost, kept: Sequence[float]) -> list[Tensor]:
+    """(U,) bool each: what networks of about these costs keep, without one twice."""
+    even = torch.ones(structure.units)
+    for group in structure.groups:
+        even[group.units] = 1.0 - (torch.arange(group.width) + 0.5) / group.width
+    found: list[Tensor] = []
+    for i, keep in enumerate(kept):
+        drawn = torch.rand(structure.units, generator=torch.Generator().manual_seed(i))
+        for scores, removable in ((even, structure.channel_units), (drawn, None)):
+            try:
+                chosen, _, _ = nearest(structure, scores, keep, 0.05, removable, cost)
+            except BudgetError:
+                continue
+            if not bool(chosen.all()) and not any(torch.equal(chosen, other) for other in found):
+                found.append(chosen)
+    return found

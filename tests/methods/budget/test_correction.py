@@ -1,0 +1,65 @@
+"""Whole networks correct a table. What "measures" is a counter: nothing here depends on how long anything takes."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from greenprune.bench.models import build
+from greenprune.methods import MacMeter, calibrate
+from greenprune.methods.budget.correction import corrected, slope_of
+from greenprune.methods.budget.select import select
+from greenprune.methods.cost.measured_cost import Sample, TableCost
+from greenprune.methods.structure.trace import trace
+
+from tests.methods.networks import images
+
+HALF = 2e6  # MACs that a runtime takes whatever is removed
+
+
+class Counting:
+    """A target whose networks cost their MACs and a fixed part, and whose layers their MACs alone."""
+
+    name = "counting"
+
+    def network(self, model, images):
+        def run():
+            model(images)
+            return HALF
+
+        return run
+
+    def layer(self, segment, inputs, outputs):
+        return None
+
+
+def macs_of(run) -> float:
+    with MacMeter() as meter:
+        more = run()
+    return meter.total + (more if isinstance(more, float) else 0.0) + 1e-6
+
+
+def test_what_a_network_takes_besides_its_layers_is_not_saved() -> None:
+    model, x = build("resnet20", 10, seed=0), images(1, size=16)
+    structure = trace(model, x)
+    before = calibrate(model, x, batch_size=1, measure=macs_of, rounds=1, steps=2, target=Counting())
+    assert (before.runtime, before.slope) == ("counting", 1.0)
+    table = corrected(model, x, before, target=Counting(), measure=macs_of, rounds=1)
+    assert len(table.samples) == 6
+    dense = table.whole
+    assert table.slope == pytest.approx(1 - HALF / dense, rel=0.02)
+    cost = TableCost(structure, table)
+    assert float(cost(torch.ones(structure.units))) == pytest.approx(1.0, rel=1e-5)
+    scores = torch.rand(structure.units, generator=torch.Generator().manual_seed(7))
+    chosen = select(structure, scores, 0.6, 0.02, None, cost)
+    kept = float(cost(chosen.float()))
+    layers = float(TableCost(structure, before)(chosen.float()))
+    assert kept == pytest.approx(1 - table.slope * (1 - layers), rel=1e-4)
+    assert 0.54 <= kept <= 0.6
+
+
+@pytest.mark.parametrize(
+    ("pairs", "slope"),
+    [([(0.5, 0.6), (0.75, 0.8)], 0.8), ([(0.5, 0.4)], 1.2), ([], 1.0), ([(1.0, 1.3)], 1.0), ([(0.5, 1.4)], 0.2)],
+)
+def test_the_slope_of_a_line_through_the_dense_network(pairs, slope) -> None:
+    assert slope_of([Sample(layers=a, measured=b) for a, b in pairs]) == pytest.approx(slope)
