@@ -47,7 +47,7 @@ def serve(
     meter: EnergyMeter,
     *,
     held_out: Callable[[], Sequence[Tensor]],
-    score: Callable[[nn.Module], float],
+    score: Callable[[nn.Module], float | None],
 ) -> tuple[Served, ...]:
     """An entry for each runtime of the suite but eager, and for int8 where it asks for that and the runtime can.
 
@@ -87,7 +87,7 @@ def _served(
     images: Tensor,
     meter: EnergyMeter,
     calibration: Sequence[Tensor],
-    score: Callable[[nn.Module], float],
+    score: Callable[[nn.Module], float | None],
 ) -> dict[str, object]:
     """Fields of an entry. Raises UserError where the runtime cannot run the network, or runs another one."""
     device = images.device

@@ -218,8 +218,6 @@ def _inference(record: Record) -> Iterator[str]:
     for i, measured in enumerate(record.inference):
         yield from measurement(f"inference.{i}", measured)
     for k, served in enumerate(record.served):
-        if served.test_score is not None:
-            yield from _between(f"served.{k}.test_score", served.test_score, 0, 1)
         for i, measured in enumerate(served.inference):
             yield from measurement(f"served.{k}.inference.{i}", measured)
 

@@ -186,7 +186,7 @@ def run(job: Job, emit: Emit) -> Record:
         served = serve(
             s, trained.model, dense, images, meter,
             held_out=lambda: [*islice(images_of(data.holdout, data, s, 64), HELD_OUT_BATCHES)],
-            score=lambda model: evaluate(model, data.test, data, torch.device("cpu")),
+            score=lambda model: evaluate(model, data.test, data, torch.device("cpu"), task),
         )  # fmt: skip
         # Inference is compared side by side: what others take falls on both networks.
         shared = contention(before, usage(), "inference") if device.type == "cpu" else []
