@@ -20,6 +20,7 @@ COMMANDS = {
     "plan": "print what suites would run, and what time and energy it would take",
     "measure": "measure inference of all networks of a suite side by side, in one process",
     "report": "rebuild tables and figures from records alone",
+    "export": "write the network of a run as a file for another runtime, with a model card",
     "tune": "choose a method's options on the held-out images, and say what that cost",
     "schema": "print the JSON schema of suite files, for editors",
     "doctor": "what of this machine's energy can be measured, how well",

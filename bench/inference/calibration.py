@@ -32,6 +32,7 @@ FORMAT = 1
 FEW_NETWORKS = (0.5,)
 """Costs of the whole networks that correct a table where each must be exported or compiled first, which takes seconds."""
 
+ROUNDS = 3
 ENERGY_ROUNDS = 1
 MODELLED_WINDOW_S = 0.01  # CPU time is read to the nanosecond
 MEASURED_WINDOW_S = 0.5  # counters of GPUs move ten times a second
@@ -89,7 +90,7 @@ def measure(settings: Settings, model: nn.Module, example: Tensor, meter: Energy
     eager = name == EAGER
     precision = resolve_precision(example.device, settings.training.precision) if eager else "float32"
     target = EagerTarget(precision) if eager else RuntimeTarget(name)
-    kind, take, steps, rounds = None, stopwatch(example.device, wall=not eager), 8 if eager else 4, 3 if eager else 1
+    kind, take, steps, rounds = None, stopwatch(example.device, wall=not eager), 8 if eager else 4, ROUNDS
     if settings.cost == "energy":
         kind = energy_kind(meter)
         if kind is None:

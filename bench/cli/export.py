@@ -1,0 +1,50 @@
+"""The command `greenprune export`: the network of a run as a file for another runtime. `bench.export` does the work."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from pathlib import Path
+
+from greenprune.bench.errors import UserError
+from greenprune.bench.foreign import visible
+
+
+def add_arguments(command: argparse.ArgumentParser) -> None:
+    """The arguments of the command."""
+    command.set_defaults(call=command_export)
+    command.add_argument("run", type=Path, metavar="RUN", help="folder of one run: results/<suite>/<run>")
+    command.add_argument("--to", required=True, choices=("onnx", "openvino", "pt2"), help="format of the file")
+    command.add_argument(
+        "--int8", action="store_true", help="with 8-bit integers, whose ranges come from held-out images"
+    )
+    command.add_argument("--out", type=Path, metavar="DIR", help="where to write (default: RUN/exported/FORMAT)")
+    command.add_argument("--data", metavar="DIR", help="data folder, for --int8")
+    command.add_argument(
+        "--trust", action="store_true", help="import a network module:name that the run names, and run it"
+    )
+
+
+def command_export(arguments: argparse.Namespace) -> int:
+    """Write the files and say where they are.
+
+    Raises:
+        UserError: as of `export_run`, or the folder cannot be written.
+    """
+    from greenprune.bench.export.run import export_run  # it imports torch
+
+    name = f"{arguments.to}-int8" if arguments.int8 else arguments.to
+    out = arguments.out or arguments.run / "exported" / name
+    try:
+        written = export_run(
+            arguments.run, arguments.to, out, int8=arguments.int8, data_root=arguments.data, trust=arguments.trust,
+            command=shlex.join(["greenprune", *sys.argv[1:]]),
+        )  # fmt: skip
+    except OSError as e:
+        raise UserError(f"{out}: cannot be written ({e.strerror or e})") from None
+    for path in written.files:
+        print(visible(str(path)))
+    if written.difference is not None:
+        print(f"outputs differ from eager PyTorch by {written.difference:.1e} of the largest")
+    return 0

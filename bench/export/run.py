@@ -1,0 +1,88 @@
+"""The network of a finished run as a file, with its card."""
+
+from __future__ import annotations
+
+from itertools import islice
+from pathlib import Path
+
+import torch
+from greenprune.bench.data.batches import evaluation_batches
+from greenprune.bench.data.data import Dataset, limited, load
+from greenprune.bench.errors import UserError
+from greenprune.bench.export.card import card_of, write_beside
+from greenprune.bench.export.files import Format, Written, write
+from greenprune.bench.records.load import changed_files, read_record
+from greenprune.bench.records.record import RECORD_FILE, Record
+from greenprune.bench.records.store import about_stored, load_model
+from torch import Tensor
+
+HELD_OUT_BATCHES, BATCH = 4, 64
+
+
+def export_run(
+    folder: Path,
+    to: Format,
+    out: Path,
+    *,
+    int8: bool = False,
+    data_root: str | None = None,
+    trust: bool = False,
+    command: str = "",
+) -> Written:
+    """Write the network of the run in `folder` into `out`, with README.md and preprocessor.json beside it.
+
+    Args:
+        int8: 8-bit integers, whose ranges come from held-out images.
+        data_root: where the data set lies.
+        trust: as of `load_model`.
+
+    Raises:
+        UserError: there is no such run, its network cannot be read, or the format cannot hold it.
+    """
+    if not (folder / RECORD_FILE).is_file():
+        raise UserError(
+            f"{folder}: holds no record; allowed: the folder of one run, such as results/quickstart/dense-1-s0"
+        )
+    record = read_record(folder / RECORD_FILE)
+    if record.status != "done":
+        raise UserError(f"{folder}: this run failed, so there is no network")
+    if wrong := changed_files(record, folder):
+        raise UserError(f"{folder}: {wrong[0]}; restore it, or run it again")
+    model = load_model(folder, trust=trust)
+    about = about_stored(folder)
+    example = torch.randn(4, *about.input_shape, generator=torch.Generator().manual_seed(0))
+    calibration: list[Tensor] = []
+    names: tuple[str, ...] = ()
+    if int8:
+        data = _data(record, data_root)
+        names = tuple(getattr(data, "class_names", None) or ())
+        calibration = [images for images, _ in islice(_images(data), HELD_OUT_BATCHES)]
+        example = calibration[0][:4]
+    noted = {"input_shape": about.input_shape, "mean": about.mean, "std": about.std, "class_names": names or None}
+    written = write(
+        model, example, to, out, calibration=calibration,
+        about={key: value for key, value in noted.items() if value is not None},
+    )  # fmt: skip
+    card = card_of(
+        record, to=to, precision="int8" if int8 else "float32", input_shape=about.input_shape, mean=about.mean,
+        std=about.std, class_names=names, difference=written.difference, command=command or record.command,
+        **({"score_value": _int8_score(record)} if int8 else {}),
+    )  # fmt: skip
+    beside = write_beside(card, out)
+    return Written((*written.files, *beside), written.difference)
+
+
+def _data(record: Record, root: str | None) -> Dataset:
+    data = load(record.pair[0], root)
+    return limited(data, int((record.settings.get("images") or {}).get("train", len(data.train.labels))))
+
+
+def _images(data: Dataset):  # type: ignore[no-untyped-def] # as of evaluation_batches
+    return evaluation_batches(
+        data.holdout, batch_size=BATCH, mean=data.mean, std=data.std, device="cpu", channels_last=False
+    )
+
+
+def _int8_score(record: Record) -> float | None:
+    """As the run measured it, where it did."""
+    return next((s.test_score for s in record.served if s.precision == "int8" and s.test_score is not None), None)
