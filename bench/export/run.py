@@ -7,7 +7,9 @@ from pathlib import Path
 
 import torch
 from greenprune.bench.data.batches import evaluation_batches
-from greenprune.bench.data.data import Dataset, limited, load
+from greenprune.bench.data.data import Dataset, limited
+from greenprune.bench.data.load import is_there_again, load_again
+from greenprune.bench.data.options import DataOptions
 from greenprune.bench.errors import UserError
 from greenprune.bench.export.card import card_of, write_beside
 from greenprune.bench.export.files import Format, Written, write
@@ -53,10 +55,16 @@ def export_run(
     example = torch.randn(4, *about.input_shape, generator=torch.Generator().manual_seed(0))
     calibration: list[Tensor] = []
     names: tuple[str, ...] = ()
+    data = _data(record, data_root, needed=int8, trust=trust)
+    if data is not None:
+        names = data.class_names
     if int8:
-        data = _data(record, data_root)
-        names = tuple(getattr(data, "class_names", None) or ())
-        calibration = [images for images, _ in islice(_images(data), HELD_OUT_BATCHES)]
+        assert data is not None  # else an error said so
+        batches = evaluation_batches(
+            data.holdout, batch_size=BATCH, mean=about.mean or data.mean, std=about.std or data.std, device="cpu",
+            channels_last=False,
+        )  # fmt: skip
+        calibration = [images for images, _ in islice(batches, HELD_OUT_BATCHES)]
         example = calibration[0][:4]
     noted = {"input_shape": about.input_shape, "mean": about.mean, "std": about.std, "class_names": names or None}
     written = write(
@@ -72,15 +80,20 @@ def export_run(
     return Written((*written.files, *beside), written.difference)
 
 
-def _data(record: Record, root: str | None) -> Dataset:
-    data = load(record.pair[0], root)
-    return limited(data, int((record.settings.get("images") or {}).get("train", len(data.train.labels))))
-
-
-def _images(data: Dataset):  # type: ignore[no-untyped-def] # as of evaluation_batches
-    return evaluation_batches(
-        data.holdout, batch_size=BATCH, mean=data.mean, std=data.std, device="cpu", channels_last=False
-    )
+def _data(record: Record, root: str | None, *, needed: bool, trust: bool) -> Dataset | None:
+    """The run's data set; None where it is not on this machine and not needed (for the names of the classes alone)."""
+    name, options = record.pair[0], record.settings.get("data")
+    described = None if options is None else DataOptions.model_validate(options)
+    try:
+        if not needed and not is_there_again(name, described, root):
+            return None
+        data = load_again(name, described, root, trust=trust)
+        count = (record.settings.get("images") or {}).get("train")
+        return data if count is None else limited(data, int(count))
+    except UserError:
+        if needed:
+            raise
+        return None
 
 
 def _int8_score(record: Record) -> float | None:

@@ -13,8 +13,8 @@ from greenprune.bench.data.options import Entry, label_of
 from greenprune.bench.energy.carbon import GridIntensity, check_country, grid_intensity
 from greenprune.bench.errors import UserError, did_you_mean
 from greenprune.bench.models.kinds.kind import SUFFIXES
-from greenprune.bench.suite.images import Entries, schema_of_entries
 from greenprune.bench.runtimes.names import EAGER, RUNTIMES
+from greenprune.bench.suite.images import Entries, schema_of_entries
 from greenprune.bench.suite.recipe import Allowance, Part, Running, Training, refused
 from greenprune.bench.suite.task import TaskEntry, TaskOfSuite, describe_in
 from greenprune.bench.suite.validation import REPEATED, shown
