@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from itertools import islice
 from pathlib import Path
 
@@ -83,7 +84,7 @@ def export_run(
 def _data(record: Record, root: str | None, *, needed: bool, trust: bool) -> Dataset | None:
     """The run's data set; None where it is not on this machine and not needed (for the names of the classes alone)."""
     name, options = record.pair[0], record.settings.get("data")
-    described = None if options is None else DataOptions.model_validate(options)
+    described = None if options is None else DataOptions.model_validate_json(json.dumps(options))
     try:
         if not needed and not is_there_again(name, described, root):
             return None
