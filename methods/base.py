@@ -143,6 +143,11 @@ class Method(ABC):
         """The stretches of the training. Default: one, with one learning-rate cycle."""
         return (Phase("train", 1.0, peak=1.0),)
 
+    @classmethod
+    def starts_anew(cls, options: MethodOptions) -> bool:
+        """Whether `prepare` is to be given a network with initial weights, also where there are others to start from."""
+        return False
+
     @abstractmethod
     def prepare(self, model: nn.Module, example_inputs: ExampleInputs) -> nn.Module:
         """Take `model` over and return the module to be trained (it may be `model` itself).

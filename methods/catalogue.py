@@ -17,6 +17,7 @@ from greenprune.methods.options.magnitude import MagnitudeOptions
 from greenprune.methods.options.magnitude_unstructured import UnstructuredOptions
 from greenprune.methods.options.random_channels import RandomOptions
 from greenprune.methods.options.slimming import SlimmingOptions
+from greenprune.methods.options.uniform import UniformOptions
 
 if TYPE_CHECKING:
     from greenprune.methods.base import Method
@@ -37,7 +38,7 @@ OWN: dict[str, Card] = {
         ),
         Card("random", "greenprune.methods.random_channels:Random", RandomOptions),
         Card("slimming", "greenprune.methods.slimming:Slimming", SlimmingOptions),
-        Card("uniform", "greenprune.methods.uniform:Uniform"),
+        Card("uniform", "greenprune.methods.uniform:Uniform", UniformOptions),
     )
 }
 """A card says what its class says; a test compares them."""

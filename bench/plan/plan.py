@@ -75,7 +75,8 @@ def plan(suite: Suite, data: Mapping[str, Dataset], device: str) -> list[Run]:
     for name in suite.measurement.runtimes:
         find_runtime(name)
     for pair in suite.pairs:
-        refuse_unfit(pair.model, suite.weights, data[pair.dataset].classes, data[pair.dataset].shape)
+        own = data[pair.dataset]
+        refuse_unfit(pair.model, suite.weights, suite.training, own.classes, own.shape)
     runs = [run for pair in suite.pairs for run in _of_pair(suite, pair, data[pair.dataset], device)]
     before: set[str] = set()
     longest = max((run.key for run in runs), key=len)

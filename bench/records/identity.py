@@ -21,6 +21,7 @@ MADE_OF = {
     "method": "other files of the method",
     "task": "another task or teacher",
     "precision": "another precision",
+    "code": "other files of the code that the recipe names",
 }
 """Parts that two runs of one experiment must have in common, and what it means where they differ."""
 
@@ -45,6 +46,9 @@ class Identity(BaseModel):
     torch: str | None = None  # version
     processor: str | None = None  # that the training was computed on: GPU or CPU
     precision: str | None = None  # of the training: "float32" or "bfloat16"
+    code: str | None = (
+        None  # SHA-256 of the files of the user's own functions that the recipe names; None: it names none
+    )
 
 
 def shown(value: object) -> str:

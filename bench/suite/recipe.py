@@ -14,9 +14,11 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    SerializerFunctionWrapHandler,
     ValidationInfo,
     WithJsonSchema,
     field_validator,
+    model_serializer,
     model_validator,
 )
 from pydantic_core import PydanticCustomError
@@ -41,6 +43,14 @@ OF_OPTIMIZER: dict[str, dict[str, Any]] = {
 """What each optimizer takes besides a weight decay, with its defaults. What it does not take is None in a recipe."""
 
 Beta = Annotated[float, Field(ge=0, lt=1)]
+Share = Annotated[float, Field(gt=0, lt=1)]
+Pattern = Annotated[str, Field(min_length=1, max_length=200)]
+
+LATER = (
+    "betas", "decay_norms_and_biases", "step_at", "step_factor", "clip_gradient_norm", "accumulate_steps", "ema_decay",
+    "ema_evaluate", "freeze", "head_learning_rate", "layer_decay",
+)  # fmt: skip
+"""Left out of a stored recipe where they are not used: one that knows none of them is the same recipe."""
 
 
 def _augmentations(value: Any) -> tuple[str, ...]:
@@ -75,9 +85,10 @@ class Training(Part):
         ge=1, le=1_000_000, description="passes over the training images, all phases of a method together"
     )
     batch_size: int = Field(128, ge=1, le=65536, description="images per optimizer step")
-    optimizer: Literal["sgd", "adam", "adamw"] = Field(
+    optimizer: Literal["sgd", "adam", "adamw"] | Annotated[str, Field(pattern=REFERENCE)] = Field(
         "sgd",
-        description="sgd: stochastic gradient descent with momentum; adam; adamw: Adam with decoupled weight decay",
+        description="sgd: stochastic gradient descent with momentum; adam; adamw: Adam with decoupled weight decay; "
+        "package.module:make, called with parameter groups, lr and weight_decay",
     )
     learning_rate: float = Field(
         0.1, gt=0, description="learning rate at the end of the warm-up; by default 0.1 with sgd, else 0.001"
@@ -99,8 +110,39 @@ class Training(Part):
     decay_norms_and_biases: bool = Field(
         True, description="weight decay on parameters of one dimension too: scales of norms and biases"
     )
-    schedule: Literal["linear", "cosine"] = Field("cosine", description="how the learning rate decays to 0")
+    schedule: Literal["linear", "cosine", "step", "one-cycle"] = Field(
+        "cosine",
+        description="how the learning rate decays: to 0, by a factor at some epochs, or in one cycle with a rise of its own, "
+        "30 % of it, in place of the warm-up",
+    )
+    step_at: Annotated[tuple[Share, ...], Field(min_length=1, strict=False)] = Field(
+        (0.5, 0.75), description="of schedule step: at which fractions of a cycle the learning rate falls"
+    )
+    step_factor: float = Field(0.1, gt=0, lt=1, description="of schedule step: by which factor it falls each time")
     warmup_epochs: float = Field(1.0, ge=0, description="epochs over which the learning rate rises from 0")
+    clip_gradient_norm: float | None = Field(
+        None,
+        gt=0,
+        description="largest norm of all gradients together, before what a method adds to them; by default none",
+    )
+    accumulate_steps: int = Field(
+        1, ge=1, le=65536, description="parts that each batch is taken in, one after the other, to need less memory"
+    )
+    ema_decay: float | None = Field(
+        None, gt=0, lt=1, description="keep an exponential moving average of the weights, with this decay for each step"
+    )
+    ema_evaluate: bool = Field(
+        True, description="evaluate and keep the average in place of the weights; false: note its score alone"
+    )
+    freeze: Annotated[tuple[Pattern, ...], Field(strict=False)] = Field(
+        (), description="modules and parameters that are not trained, by patterns of their names such as layer1.*"
+    )
+    head_learning_rate: float | None = Field(
+        None, gt=0, description="learning rate of the layer that gives the outputs; by default that of all"
+    )
+    layer_decay: float | None = Field(
+        None, gt=0, le=1, description="factor by which the learning rate falls from each layer to the one before it"
+    )
     label_smoothing: float = Field(0.0, ge=0, lt=1, description="share of the target that is spread over all classes")
     augment: Augment = Field(
         (CROP_FLIP,),
@@ -115,6 +157,38 @@ class Training(Part):
     )
     channels_last: bool = Field(True, description="keep images and convolution weights in channels-last memory format")
 
+    @model_serializer(mode="wrap")
+    def _as_before(self, inner: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        fields = type(self).model_fields
+        unused = {name for name in LATER if getattr(self, name) == fields[name].default}
+        return {name: value for name, value in inner(self).items() if name not in unused}
+
+    @field_validator("step_at", "step_factor")
+    @classmethod
+    def _is_of_the_schedule(cls, value: Any, info: ValidationInfo) -> Any:
+        chosen = info.data.get("schedule")
+        if chosen not in (None, "step"):
+            raise refused(
+                f'{info.field_name} = {shown(value)}: schedule = "{chosen}" has none; allowed: no such key, or '
+                'schedule = "step"'
+            )
+        return value
+
+    @field_validator("accumulate_steps")
+    @classmethod
+    def _parts_have_images(cls, parts: int, info: ValidationInfo) -> int:
+        images = info.data.get("batch_size", parts)
+        if parts > images:
+            raise refused(f"accumulate_steps = {parts}: a batch has {images} images; allowed: 1 to {images}")
+        return parts
+
+    @field_validator("ema_evaluate")
+    @classmethod
+    def _there_is_an_average(cls, evaluated: bool, info: ValidationInfo) -> bool:
+        if not evaluated and info.data.get("ema_decay") is None:
+            raise refused("ema_evaluate = false: there is no average; allowed: no such key, or an ema_decay")
+        return evaluated
+
     @model_validator(mode="before")
     @classmethod
     def _defaults_of_the_optimizer(cls, data: Any) -> Any:
@@ -127,7 +201,7 @@ class Training(Part):
     @classmethod
     def _is_of_the_optimizer(cls, value: Any, info: ValidationInfo) -> Any:
         chosen = info.data.get("optimizer")
-        if value is not None and chosen is not None and info.field_name not in OF_OPTIMIZER[chosen]:
+        if value is not None and chosen is not None and info.field_name not in OF_OPTIMIZER.get(chosen, {}):
             owners = " or ".join(f'"{name}"' for name, own in OF_OPTIMIZER.items() if info.field_name in own)
             raise refused(
                 f'{info.field_name} = {shown(value)}: optimizer = "{chosen}" has none; allowed: no such key, or '

@@ -22,8 +22,10 @@ from greenprune.bench.machine.precision import resolve_precision
 from greenprune.bench.models.definition import structure_hash, weights_hash
 from greenprune.bench.models.kinds.kind import SMALL, Pretrained, Shape
 from greenprune.bench.records.identity import Identity
+from greenprune.bench.suite.recipe import Training
 from greenprune.bench.suite.settings import Settings
 from greenprune.bench.tasks.catalogue import is_users_own, make_task
+from greenprune.bench.training.optimizers import factory_of
 from greenprune.bench.training.sources import method_hash
 from greenprune.bench.training.start import begin, start_of
 from greenprune.methods import find
@@ -58,6 +60,7 @@ def identity_of(settings: Settings, data: Dataset, contents: str | None = None) 
         torch=str(torch.__version__),
         processor=processor_of(device),
         precision=resolve_precision(device, settings.training.precision),
+        code=code_hash_of(settings.training),
     )
 
 
@@ -71,6 +74,14 @@ def network_hashes(
         begin(model, start, classes)
         weights = weights_hash(model)
         return structure_hash(model), weights
+
+
+@lru_cache
+def code_hash_of(recipe: Training) -> str | None:
+    """Of the functions of a user's own that a recipe names. Raises UserError."""
+    with _ONE_AT_A_TIME:
+        factory = factory_of(recipe)
+        return None if factory is None else method_hash(factory)
 
 
 @lru_cache
@@ -109,6 +120,7 @@ def for_checkpoint(settings: Settings, identity: Identity) -> dict[str, str]:
         "files of the training": rooms_hash(),
         "versions of torch": str(identity.torch),
         "precision": str(identity.precision),
+        "files of the recipe": str(identity.code),
     }
 
 

@@ -14,7 +14,6 @@ import torch
 from greenprune.bench.data.batches import Batches, evaluation_batches
 from greenprune.bench.data.data import Dataset
 from greenprune.bench.energy import EnergyMeter, Reading
-from greenprune.bench.energy.total import add_readings
 from greenprune.bench.machine.precision import autocast_for
 from greenprune.bench.records.record import Epoch
 from greenprune.bench.suite.recipe import Allowance, Training
@@ -32,9 +31,12 @@ from greenprune.bench.training.course import (
 )
 from greenprune.bench.training.evaluation import EVALUATION_BATCH, evaluate
 from greenprune.bench.training.keeper import Keeper
+from greenprune.bench.training.layers import Parts
 from greenprune.bench.training.ledger import Ledger
 from greenprune.bench.training.optimizers import make_optimizer
 from greenprune.bench.training.schedule import cycles, phase_at, rate_at
+from greenprune.bench.training.spending import Energies, charged, open_ledger
+from greenprune.bench.training.step import Stepper
 from greenprune.methods import MacMeter, Method, count_macs
 from greenprune.methods.structure.plain import StateError
 from torch import Tensor, nn
@@ -64,13 +66,19 @@ class Progress:
 
 @dataclass(frozen=True)
 class Trained:
-    """Outcome of `train`. `redone`: the energy of what was done twice, where the training was interrupted."""
+    """Outcome of `train`.
+
+    Attributes:
+        redone: the energy of what was done twice, where the training was interrupted.
+        notes: what a reader has to know, a sentence each without its full stop.
+    """
 
     model: nn.Module
     epochs: tuple[Epoch, ...]
     ledger: Ledger
     energy: Reading
     redone: Reading | None = None
+    notes: tuple[str, ...] = ()
 
 
 def train(
@@ -121,13 +129,17 @@ def train(
     epochs = math.ceil(steps / steps_per_epoch)
     phases = method.phases(method.options)
     rates = cycles(phases, steps, recipe.learning_rate, round(recipe.warmup_epochs * steps_per_epoch))
-    autocast = autocast_for(device, recipe.precision)
     ledger = open_ledger(
         allowance, steps, recipe.epochs * steps_per_epoch, batches.batch_size, dense_macs + task.extra_macs(example)
     )
     random_at_start = random_state(device) if state is None else state["random_at_start"]
     energies = Energies(state)
     scored = task.meter(data.classes, device, training=True)
+    parts = Parts(model, recipe, data.classes)
+    said: tuple[str, ...] = ()
+
+    def learning_rate(step: int) -> float:
+        return rate_at(rates, step, recipe.schedule, recipe.step_at, recipe.step_factor)
 
     def kept_macs() -> float:
         kept = method.kept_cost()
@@ -186,7 +198,8 @@ def train(
         if state is None:
             with charged(ledger, meter, phases[0].name):
                 network = method.prepare(model, example)
-            optimizer = make_optimizer(method.param_groups(network), recipe)
+            optimizer = make_optimizer(parts.split(method.param_groups(network)), recipe)
+        take_step = Stepper(network, method, task, optimizer, recipe, autocast_for(device, recipe.precision))
         started_s = reported_s = time.perf_counter()
         first_step = course.step
 
@@ -195,7 +208,7 @@ def train(
 
         while course.epoch <= epochs:
             epoch_started_s = time.perf_counter()
-            network.train()
+            parts.train(network)
             kept = kept_macs()
             in_epoch = min(steps_per_epoch, steps - course.step + course.batch)
             phase = phase_at(phases, steps, course.step - (course.batch == in_epoch)).name
@@ -204,23 +217,13 @@ def train(
                 if (now := phase_at(phases, steps, course.step).name) != phase:
                     ledger.charge_energy(phase, stretch.end())
                     phase, stretch = now, meter.begin("training")
-                rate = rate_at(rates, course.step, recipe.schedule)
-                for group in optimizer.param_groups:
-                    group["lr"] = rate * group["learning_rate_scale"]
-
                 with MacMeter() as macs:  # of the whole step: a method may execute something in any of its hooks
-                    task_loss, outputs = task.step(network, x, y, recipe.label_smoothing, autocast)
-                    loss = task_loss + method.penalty()
-                    loss.backward()
-                    method.after_backward()
-                    optimizer.step()
-                    optimizer.zero_grad(set_to_none=True)
-                    method.after_step(optimizer)
+                    loss, outputs = take_step(x, y, learning_rate(course.step))
                 ledger.charge(phase, samples=len(x), forward_macs=macs.total)
 
                 course.step += 1
                 course.batch += 1
-                course.loss_sum += task_loss.detach()
+                course.loss_sum += loss
                 course.meter.update(outputs, y)
                 if keeper is not None and (keeper.due() or course.step == steps):
                     ledger.charge_energy(phase, stretch.end())
@@ -243,12 +246,16 @@ def train(
 
             ledger.charge_energy(phase, stretch.end())
             if course.step == steps:
+                take_step.last()
                 with charged(ledger, meter, phase):
                     method.settle(held_out)
             epoch_s = time.perf_counter() - epoch_started_s + course.epoch_s
             with paused():
                 kept = kept_macs()
-                score = evaluate(network, data.holdout, data, device, task)
+                with take_step.evaluated():
+                    score = evaluate(network, data.holdout, data, device, task)
+                if course.step == steps:
+                    said = take_step.compared(lambda: evaluate(network, data.holdout, data, device, task))
                 entry = Epoch(
                     epoch=course.epoch,
                     phase=phase,
@@ -256,7 +263,7 @@ def train(
                     train_score=course.score,
                     holdout_score=score,
                     kept_macs=kept,
-                    learning_rate=rate_at(rates, course.step - 1, recipe.schedule),
+                    learning_rate=learning_rate(course.step - 1),
                     duration_s=round(epoch_s, 3),
                 )
                 if not math.isfinite(entry.loss):
@@ -271,7 +278,7 @@ def train(
         if keeper is not None:
             keeper.end()
     assert window.reading is not None
-    return Trained(result, tuple(course.history), ledger, energies.training(window.reading), energies.redone)
+    return Trained(result, tuple(course.history), ledger, energies.training(window.reading), energies.redone, said)
 
 
 def take_on(
@@ -290,52 +297,3 @@ def take_on(
         return Course.restored(state["course"], meter), optimizer
     except (AttributeError, KeyError, TypeError, ValueError) as e:
         raise StateError(f"it does not fit ({type(e).__name__}: {str(e).splitlines()[0] if str(e) else ''})") from None
-
-
-class Energies:
-    """Energy of a training, over all its starts: readings are added with their uncertainties.
-
-    Args:
-        state: the checkpoint that this start goes on from.
-    """
-
-    def __init__(self, state: dict[str, Any] | None) -> None:
-        stored = {} if state is None else state["energies"]
-        self._before = Reading.model_validate(stored["training"]) if stored else None
-        self.redone = Reading.model_validate(stored["redone"]) if stored.get("redone") else None
-
-    def training(self, now: Reading) -> Reading:
-        """With that of this start, `now`."""
-        return now if self._before is None else add_readings("training", [self._before, now])
-
-    def redo(self, ledger: Ledger, reading: Reading, samples: int, forward_macs: int, duration_s: float) -> None:
-        """Charge what was, or is, done twice."""
-        ledger.charge_again(samples=samples, forward_macs=forward_macs, duration_s=duration_s, reading=reading)
-        known = [] if self.redone is None else [self.redone]
-        self.redone = add_readings("redone", [*known, reading])
-
-    def state(self, now: Reading) -> dict[str, Any]:
-        redone = None if self.redone is None else self.redone.model_dump(mode="json")
-        return {"training": self.training(now).model_dump(mode="json"), "redone": redone}
-
-
-@contextmanager
-def charged(ledger: Ledger, meter: EnergyMeter, phase: str) -> Iterator[None]:
-    """Charge what is executed inside, which sees no training sample, to a phase."""
-    stretch = meter.begin("training")
-    with MacMeter() as macs:
-        yield
-    ledger.charge(phase, samples=0, forward_macs=macs.total)
-    ledger.charge_energy(phase, stretch.end())
-
-
-def open_ledger(allowance: Allowance | None, steps: int, recipe_steps: int, batch_size: int, dense_macs: int) -> Ledger:
-    """The ledger of a training of `steps`, of a network that dense takes `dense_macs` per image.
-
-    An allowance in MACs counts in what dense takes for the `recipe_steps`, those of the recipe's epochs.
-    """
-    samples = steps * batch_size
-    if allowance is None:
-        return Ledger(samples)
-    macs = None if allowance.macs is None else round(allowance.macs * recipe_steps * batch_size * dense_macs)
-    return Ledger(allowance.samples or samples, macs, allowance.joules)

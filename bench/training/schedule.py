@@ -9,22 +9,49 @@ from typing import Literal
 
 from greenprune.methods.base import Phase, step_of
 
+Shape = Literal["linear", "cosine", "step", "one-cycle"]
+
+RISE, FIRST, LAST = 0.3, 1 / 25, 1 / 250_000
+"""Of a one-cycle schedule: the share of its steps that the rate rises, and where it begins and ends as fractions of its peak.
+Smith & Topin 2019 ("Super-Convergence", arXiv 1708.07120), with the defaults of torch's OneCycleLR."""
+
 
 @dataclass(frozen=True)
 class Cycle:
-    """One learning-rate cycle: linear warm-up from 0 to `peak`, then decay to 0 at `end`. Steps count from 0."""
+    """One learning-rate cycle: linear warm-up from 0 to `peak`, then decay. Steps count from 0.
+
+    "linear" and "cosine" end at 0; "step" falls by a factor at some fractions of the cycle; "one-cycle" has a rise of its
+    own in place of the warm-up.
+    """
 
     start: int
     end: int
     warmup: int
     peak: float
 
-    def rate(self, step: int, shape: Literal["linear", "cosine"]) -> float:
-        done = step - self.start
+    def rate(self, step: int, shape: Shape, step_at: Sequence[float] = (), step_factor: float = 1.0) -> float:
+        done, length = step - self.start, self.end - self.start
+        if shape == "one-cycle":
+            return self.peak * _one_cycle(done, length)
         if done < self.warmup:
             return self.peak * (done + 1) / self.warmup
+        if shape == "step":
+            return self.peak * step_factor ** sum(done >= step_of(at, length) for at in step_at)
         t = (done - self.warmup) / max(1, self.end - self.start - self.warmup)
         return self.peak * (1.0 - t if shape == "linear" else 0.5 * (1.0 + math.cos(math.pi * t)))
+
+
+def _one_cycle(done: int, length: int) -> float:
+    """The rate as a fraction of its peak: half a cosine up, half a cosine down."""
+    top, last = RISE * length - 1, length - 1
+    if done <= top:
+        return _between(FIRST, 1.0, done / top if top > 0 else 1.0)
+    return _between(1.0, LAST, (done - top) / (last - top))
+
+
+def _between(start: float, end: float, t: float) -> float:
+    """Half a cosine from `start` at t = 0 to `end` at t = 1."""
+    return end + (start - end) / 2 * (1 + math.cos(math.pi * t))
 
 
 def phase_ends(phases: Sequence[Phase], steps: int) -> list[int]:
@@ -56,6 +83,8 @@ def cycles(phases: Sequence[Phase], steps: int, learning_rate: float, warmup_ste
     return result
 
 
-def rate_at(cycles: Sequence[Cycle], step: int, shape: Literal["linear", "cosine"]) -> float:
+def rate_at(
+    cycles: Sequence[Cycle], step: int, shape: Shape, step_at: Sequence[float] = (), step_factor: float = 1.0
+) -> float:
     """Learning rate of `step`, counted from 0."""
-    return next(c for c in cycles if step < c.end).rate(step, shape)
+    return next(c for c in cycles if step < c.end).rate(step, shape, step_at, step_factor)

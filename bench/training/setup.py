@@ -106,8 +106,10 @@ def _train_from(
     device = torch.device(s.device)
     torch.manual_seed(s.seed)
     method_class = find(s.method.name)
-    start = start_of(s.model, s.weights, data.shape)
-    model, started = fresh_model(s, data, device, start)
+    anew = method_class.starts_anew(s.method.options)
+    model, started = fresh_model(s, data, device, None if anew else start_of(s.model, s.weights, data.shape))
+    if anew and s.weights is not None:
+        started = ("not pretrained: this method starts from initial weights",)
     refuse_network(s.task.name, task, s.model, model, next(batches.epoch(0))[0][:2], data.classes)
     earlier = Earlier(state, device)
     found = earlier.calibration
@@ -151,7 +153,9 @@ def _train_from(
     said = [*earlier.notes, *notes(), *keeper.said]
     if state is not None and checks:
         said.append("the other energy meters saw the training after its last interruption alone")
-    return Training(method, task, trained, found, tuple(checks), (*started, *data.notes, *dict.fromkeys(said)))
+    return Training(
+        method, task, trained, found, tuple(checks), (*started, *data.notes, *trained.notes, *dict.fromkeys(said))
+    )
 
 
 class Earlier:

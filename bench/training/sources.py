@@ -8,10 +8,10 @@ from __future__ import annotations
 import ast
 import hashlib
 import inspect
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import greenprune.methods
 from greenprune.bench.data.content import file_hash
@@ -23,13 +23,13 @@ PACKAGE = "greenprune.methods"
 INSTALLED = ("site-packages", "dist-packages")
 
 
-def method_hash(method: type[Method]) -> str:
-    """SHA-256 of the names and contents of the files that `method` stands on."""
+def method_hash(method: type[Method] | Callable[..., Any]) -> str:
+    """SHA-256 of the names and contents of the files that a method, or a function of a user's, stands on."""
     contents = sorted((name, file_hash(path)) for name, path in files_of(method).items())
     return hashlib.sha256(repr(contents).encode()).hexdigest()
 
 
-def files_of(method: type[Method]) -> dict[str, Path]:
+def files_of(method: type[Method] | Callable[..., Any]) -> dict[str, Path]:
     """The files that a method stands on, by the name that they are imported by.
 
     Of a third party's method: those of the package that it is part of, or those beside it where it is a file of its own;

@@ -15,6 +15,9 @@ from greenprune.bench.models.weights import fit, read_tensors
 from greenprune.bench.records.load import changed_files, read_record
 from greenprune.bench.records.record import MODEL_FILE, RECORD_FILE
 from greenprune.bench.records.store import preprocessing_of
+from greenprune.bench.suite.recipe import Training
+from greenprune.bench.training.layers import Parts
+from greenprune.bench.training.optimizers import factory_of
 from torch import nn
 
 
@@ -91,7 +94,16 @@ def prepared(data: Dataset, start: Pretrained | None) -> Dataset:
     return replace(data, mean=known.mean, std=known.std)
 
 
-def refuse_unfit(model: str, weights: str | None, classes: int, shape: Shape) -> None:
-    """See that the weights are there and fit, before anything is spent. Raises UserError."""
-    if (start := start_of(model, weights, shape)) is not None:
-        begin(models.build(model, classes, seed=0, shape=shape), start, classes)
+def refuse_unfit(model: str, weights: str | None, recipe: Training, classes: int, shape: Shape) -> None:
+    """See before anything is spent that the weights are there and fit, and that there is what the recipe names.
+
+    Raises:
+        UserError: it is not.
+    """
+    factory_of(recipe)
+    start = start_of(model, weights, shape)
+    if start is None and not recipe.freeze:
+        return
+    network = models.build(model, classes, seed=0, shape=shape)
+    begin(network, start, classes)
+    Parts(network, recipe, classes)

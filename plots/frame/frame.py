@@ -48,7 +48,7 @@ RUN_COLUMNS: dict[str, str] = {
     "folder": "the results folder as it was given to load()",
     "suite": "name of the suite",
     "dataset": "the images",
-    "model": "the dense network",
+    "model": "the dense network; (pretrained): it started from weights that were trained before",
     "machine": "label of the machine: GPU if used, CPU, cores, threads",
     "view": "what all trainings have in common: equal images, equal training MACs or equal training energy",
     "score": "what networks are judged by, with its unit: accuracy, %",

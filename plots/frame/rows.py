@@ -21,6 +21,10 @@ def machine_label(machine: dict[str, Any]) -> str:
     return ", ".join(parts) or "unknown machine"
 
 
+PRETRAINED = " (pretrained)"
+"""Behind the name of a network that did not start from initial weights."""
+
+
 def run_row(folder: str, record: Record) -> dict[str, Any]:
     cost, ledger, score = record.cost, record.ledger, record.score
     assert cost is not None  # a Record that is done has all three; for the type checker
@@ -30,7 +34,7 @@ def run_row(folder: str, record: Record) -> dict[str, Any]:
         "folder": folder,
         "suite": record.suite,
         "dataset": record.pair[0],
-        "model": record.pair[1],
+        "model": record.pair[1] + (PRETRAINED if record.settings.get("weights") else ""),
         "machine": machine_label(record.machine),
         "key": record.key,
         "method": record.method,

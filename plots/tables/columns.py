@@ -12,7 +12,7 @@ from greenprune.bench.records.score import decimals_of, in_percent
 from greenprune.bench.text import bounded, listed, mean_sd, signed, three_digits
 from greenprune.plots.frame.comparison import BATCHES, COUNTED, REFERENCE, batch_label
 from greenprune.plots.frame.frame import GROUP_COLUMNS
-from greenprune.plots.frame.rows import KINDS
+from greenprune.plots.frame.rows import KINDS, PRETRAINED
 
 UNKNOWN = float("nan")
 GROUPS = ("Score and size", "Training", "Inference", "Inference, absolute")
@@ -201,6 +201,11 @@ def legend(table: pd.DataFrame, write: Callable[[str], str] = str) -> str:
             " Tuning: what `greenprune tune` took to choose the method's options, not part of the training; 0: they are "
             "the suite's or the defaults, whatever it took to find those."
             if table["tuning_trials"].notna().any()
+            else ""
+        )
+        + (
+            " Pretrained: training starts from weights that were trained before."
+            if table["model"].str.endswith(PRETRAINED).any()
             else ""
         )
         + (" Bold: the best of a budget." if table["budget"].duplicated().any() else "")

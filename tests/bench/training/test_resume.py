@@ -148,3 +148,18 @@ def test_so_it_does_with_the_two_means_that_adam_keeps(name: str, optimizer: str
     again = run(name, tmp_path, **recipe_of)
     assert same(again, undisturbed)
     assert entries(again) == entries(undisturbed)
+
+
+@pytest.mark.parametrize("name", ["gated", "magnitude"])
+def test_so_it_does_with_a_moving_average_and_parts_of_batches(name: str, tmp_path: Path) -> None:
+    recipe_of = {
+        "ema_decay": 0.9, "accumulate_steps": 2, "clip_gradient_norm": 1.0, "schedule": "one-cycle", "layer_decay": 0.9,
+    }  # fmt: skip
+    undisturbed = run(name, None, **recipe_of)
+    assert not same(undisturbed, run(name, None, **recipe_of | {"ema_decay": None})), "the average makes no difference"
+    for stop in (2, 13, STEPS):  # before the network shrinks, and after
+        with pytest.raises(StoppedError):
+            run(name, tmp_path, stop, interval_s=1e9, **recipe_of)
+    again = run(name, tmp_path, **recipe_of)
+    assert same(again, undisturbed)
+    assert entries(again) == entries(undisturbed)

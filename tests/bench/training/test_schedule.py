@@ -1,4 +1,5 @@
 import pytest
+import torch
 from greenprune.bench.training.ledger import Ledger, OverdrawnError
 from greenprune.bench.training.schedule import cycles, phase_at, rate_at
 from greenprune.methods import Phase
@@ -53,3 +54,28 @@ def test_overdrawing_the_ledger_is_an_error():
     with pytest.raises(OverdrawnError, match="10 samples after 10 of 15"):
         ledger.charge("fine-tune", samples=10, forward_macs=0)
     assert ledger.samples == 10
+
+
+def test_one_cycle_is_that_of_torch():
+    made = cycles((Phase("train", 1.0, peak=1.0),), steps=40, learning_rate=0.3, warmup_steps=5)
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1)
+    theirs = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=0.3, total_steps=40, cycle_momentum=False)
+    for step in range(40):
+        assert rate_at(made, step, "one-cycle") == pytest.approx(theirs.get_last_lr()[0], rel=1e-6), step
+        optimizer.step()
+        theirs.step()
+
+
+def test_one_cycle_of_any_length_stays_below_its_peak():
+    for steps in range(1, 12):
+        made = cycles((Phase("train", 1.0, peak=1.0),), steps=steps, learning_rate=1.0, warmup_steps=0)
+        assert all(0.0 < rate_at(made, step, "one-cycle") <= 1.0 for step in range(steps))
+
+
+def test_steps_fall_by_their_factor_in_each_cycle_after_the_warm_up():
+    made = cycles(TWO_CYCLES, steps=100, learning_rate=1.0, warmup_steps=10)
+    rates = [rate_at(made, step, "step", (0.5, 0.75), 0.1) for step in range(100)]
+    assert rates[4] == pytest.approx(0.5)
+    expected = [(29, 1.0), (30, 0.1), (44, 0.1), (45, 0.01), (59, 0.01), (60, 0.2), (79, 0.2), (80, 0.02), (90, 0.002)]
+    for step, rate in expected:
+        assert rates[step] == pytest.approx(rate), step
