@@ -130,11 +130,24 @@ def test_a_recipe_holds_what_its_optimizer_takes_and_survives_storage(optimizer:
     assert Training.model_validate_json(recipe.model_dump_json()) == recipe
 
 
+def test_a_stored_recipe_knows_nothing_of_what_it_does_not_use() -> None:
+    stored = Training(epochs=1).model_dump(mode="json")
+    assert set(stored) == {
+        "epochs", "batch_size", "optimizer", "learning_rate", "momentum", "nesterov", "weight_decay", "schedule",
+        "warmup_epochs", "label_smoothing", "augment", "crop_padding", "precision", "channels_last",
+    }  # fmt: skip
+    used = {"freeze": ("conv1",), "ema_decay": 0.9, "schedule": "step", "step_at": (0.3,), "accumulate_steps": 2}
+    recipe = Training(epochs=1, **used)  # type: ignore[arg-type]
+    assert Training.model_validate_json(recipe.model_dump_json()) == recipe
+    assert set(recipe.model_dump()) - set(stored) == set(used) - {"schedule"}
+
+
 METHODS = ", ".join(json.dumps(name) for name in registry()) + " or module:Class"
 BUDGET = "a number above 0 and below 1"
 TRAINING_KEYS = (
     "epochs, batch_size, optimizer, learning_rate, momentum, nesterov, betas, weight_decay, decay_norms_and_biases, "
-    "schedule, warmup_epochs, label_smoothing, augment, crop_padding, precision, channels_last"
+    "schedule, step_at, step_factor, warmup_epochs, clip_gradient_norm, accumulate_steps, ema_decay, ema_evaluate, freeze, "
+    "head_learning_rate, layer_decay, label_smoothing, augment, crop_padding, precision, channels_last"
 )
 
 
@@ -201,7 +214,7 @@ TRAINING_KEYS = (
         (
             "epochs = 2",
             'epochs = 2\nschedule = "cosin"',
-            'training.schedule = "cosin": is unknown; allowed: "linear", "cosine" (did you mean "cosine"?)',
+            'training.schedule = "cosin": is unknown; allowed: "linear", "cosine", "step", "one-cycle" (did you mean "cosine"?)',
         ),
         # Budgets
         ("0.3", "0", f"budgets[1] = 0: is too small; allowed: {BUDGET}"),
@@ -282,7 +295,8 @@ TRAINING_KEYS = (
         (
             "epochs = 2",
             'epochs = 2\noptimizer = "adamx"',
-            'training.optimizer = "adamx": is unknown; allowed: "sgd", "adam", "adamw" (did you mean "adam"?)',
+            'training.optimizer = "adamx": is none of what is allowed; allowed: "sgd", "adam", "adamw" or module:Class (did you '
+            'mean "adam"?)',
         ),
         (
             "epochs = 2",
@@ -314,6 +328,21 @@ TRAINING_KEYS = (
             "epochs = 2",
             'epochs = 2\noptimizer = "adamw"\nbetas = 0.9',
             "training.betas = 0.9: is not a list; allowed: a list of 2, each a number at least 0 and below 1",
+        ),
+        (
+            "epochs = 2",
+            "epochs = 2\nstep_at = [0.5]",
+            'training.step_at = [0.5]: schedule = "cosine" has none; allowed: no such key, or schedule = "step"',
+        ),
+        (
+            "epochs = 2",
+            "epochs = 2\nema_evaluate = false",
+            "training.ema_evaluate = false: there is no average; allowed: no such key, or an ema_decay",
+        ),
+        (
+            "epochs = 2",
+            "epochs = 2\nbatch_size = 8\naccumulate_steps = 9",
+            "training.accumulate_steps = 9: a batch has 8 images; allowed: 1 to 8",
         ),
         (
             "epochs = 2",
