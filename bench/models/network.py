@@ -6,8 +6,9 @@ import contextlib
 from collections.abc import Iterator
 
 import torch
+from greenprune.bench.data.reference import brief
 from greenprune.bench.errors import UserError
-from greenprune.bench.models.kinds.kind import SMALL, Shape, brief
+from greenprune.bench.models.kinds.kind import SMALL, Shape
 from greenprune.bench.models.kinds.own import OWN
 from greenprune.bench.models.named import kind_of
 from greenprune.bench.models.traps import avoid_cpu_trap

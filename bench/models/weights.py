@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from greenprune.bench.data.reference import brief
 from greenprune.bench.errors import UserError
 from greenprune.bench.foreign import shortened
-from greenprune.bench.models.kinds.kind import SAFETENSORS, Pretrained, brief
+from greenprune.bench.models.kinds.kind import SAFETENSORS, Pretrained
 from greenprune.bench.models.traps import Subsample
 from safetensors import SafetensorError
 from safetensors.torch import load_file

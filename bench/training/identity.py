@@ -17,6 +17,7 @@ import torch
 from greenprune.bench import models
 from greenprune.bench.data.content import file_hash
 from greenprune.bench.data.data import Dataset, content_hash
+from greenprune.bench.data.reference import called
 from greenprune.bench.machine.machine import cpu_name
 from greenprune.bench.machine.precision import resolve_precision
 from greenprune.bench.models.definition import structure_hash, weights_hash
@@ -25,7 +26,6 @@ from greenprune.bench.records.identity import Identity
 from greenprune.bench.suite.recipe import Training
 from greenprune.bench.suite.settings import Settings
 from greenprune.bench.tasks.catalogue import is_users_own, make_task
-from greenprune.bench.training.optimizers import factory_of
 from greenprune.bench.training.sources import method_hash
 from greenprune.bench.training.start import begin, start_of
 from greenprune.methods import find
@@ -80,8 +80,9 @@ def network_hashes(
 def code_hash_of(recipe: Training) -> str | None:
     """Of the functions of a user's own that a recipe names. Raises UserError."""
     with _ONE_AT_A_TIME:
-        factory = factory_of(recipe)
-        return None if factory is None else method_hash(factory)
+        named = [("optimizer", recipe.optimizer), *(("augment", name) for name in recipe.augment)]
+        hashes = [method_hash(called(f"training.{key}", name, "a function")) for key, name in named if ":" in name]
+        return hashlib.sha256(repr(hashes).encode()).hexdigest() if hashes else None
 
 
 @lru_cache

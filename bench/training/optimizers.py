@@ -6,9 +6,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
+from greenprune.bench.data.reference import brief, called
 from greenprune.bench.errors import UserError
-from greenprune.bench.models.kinds.factory import imported
-from greenprune.bench.models.kinds.kind import brief
 from greenprune.bench.suite.recipe import Training
 
 MADE = "a function of parameter groups, lr and weight_decay that returns a torch.optim.Optimizer"
@@ -43,7 +42,7 @@ def factory_of(recipe: Training) -> Callable[..., Any] | None:
     """The function `package.module:make` that the recipe names; None where it names none. Raises UserError."""
     if ":" not in recipe.optimizer:
         return None
-    return imported("training.optimizer", recipe.optimizer, MADE)
+    return called("training.optimizer", recipe.optimizer, MADE)
 
 
 def _factorys_own(groups: list[dict[str, Any]], recipe: Training) -> torch.optim.Optimizer:

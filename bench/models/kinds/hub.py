@@ -8,8 +8,8 @@ import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
 
+from greenprune.bench.data.reference import brief
 from greenprune.bench.errors import UserError
-from greenprune.bench.models.kinds.kind import brief
 
 REACH_S = 5.0
 

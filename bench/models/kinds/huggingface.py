@@ -6,9 +6,10 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from greenprune.bench.data.reference import brief
 from greenprune.bench.errors import UserError
 from greenprune.bench.models.kinds.hub import hub_file
-from greenprune.bench.models.kinds.kind import Preprocessing, Pretrained, Shape, brief
+from greenprune.bench.models.kinds.kind import Preprocessing, Pretrained, Shape
 
 if TYPE_CHECKING:
     from torch import nn

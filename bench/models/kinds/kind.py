@@ -84,13 +84,6 @@ class Kind(Protocol):
         """
 
 
-def brief(error: BaseException) -> str:
-    """Type and first line of an error, for use inside a sentence."""
-    text = str(error).strip()
-    first_line = text.splitlines()[0].rstrip(".") if text else ""
-    return f"{type(error).__name__}: {first_line}" if first_line else type(error).__name__
-
-
 def taken(function: Any, offered: Mapping[str, Any]) -> dict[str, Any]:
     """Those of `offered` that `function` takes by name."""
     try:

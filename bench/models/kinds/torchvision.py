@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from greenprune.bench.data.reference import brief
 from greenprune.bench.errors import UserError, did_you_mean
-from greenprune.bench.models.kinds.kind import Preprocessing, Pretrained, Shape, brief
+from greenprune.bench.models.kinds.kind import Preprocessing, Pretrained, Shape
 
 if TYPE_CHECKING:
     from torch import nn

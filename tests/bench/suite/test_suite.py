@@ -214,7 +214,8 @@ TRAINING_KEYS = (
         (
             "epochs = 2",
             'epochs = 2\nschedule = "cosin"',
-            'training.schedule = "cosin": is unknown; allowed: "linear", "cosine", "step", "one-cycle" (did you mean "cosine"?)',
+            'training.schedule = "cosin": is unknown; allowed: "linear", "cosine", "step", "one-cycle" (did you mean '
+            '"cosine"?)',
         ),
         # Budgets
         ("0.3", "0", f"budgets[1] = 0: is too small; allowed: {BUDGET}"),
@@ -295,8 +296,8 @@ TRAINING_KEYS = (
         (
             "epochs = 2",
             'epochs = 2\noptimizer = "adamx"',
-            'training.optimizer = "adamx": is none of what is allowed; allowed: "sgd", "adam", "adamw" or module:Class (did you '
-            'mean "adam"?)',
+            'training.optimizer = "adamx": is none of what is allowed; allowed: "sgd", "adam", "adamw" or module:Class (did '
+            'you mean "adam"?)',
         ),
         (
             "epochs = 2",
