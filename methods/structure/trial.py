@@ -6,7 +6,6 @@ mixes channels) shows here, as an exception or as a difference between the maske
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from types import MethodType
@@ -28,8 +27,17 @@ from torch.utils._python_dispatch import TorchDispatchMode
 EXACT, ROUNDED = 1e-8, 1e-4
 """Largest difference relative to the largest logit, in double precision and where some of it is computed in less."""
 
+NEAR = 1e-5
+"""What single precision may differ by before a trial is repeated in double."""
+
+LARGE = 100_000_000
+"""Multiply-accumulates for one example from which on most trials run in single precision."""
+
 DRAWS = 3
 """Selections that are tried, each with another share of every group."""
+
+REMEMBERED = 6
+"""Outputs of masked networks: sizes in the code are fitted with the same few selections again and again."""
 
 MOST_ATTEMPTS = 200
 """To find out which of the groups are guilty."""
@@ -71,27 +79,26 @@ def verify(model: nn.Module, structure: Structure, candidates: Sequence[Candidat
 
         def attempt(shapes: tuple[Shapes, ...], names: Sequence[str]) -> str | None:
             trial.structure = replace(structure, shapes=shapes)
-            return trial.difference(trial.without_groups(names))
+            return trial.difference(trial.without_groups(names), exactly=len(names) == len(structure.groups))
 
         ways = choose(structure, candidates, attempt)
         trial.structure = replace(structure, shapes=shapes_of(candidates, ways))
         # Streams last: where two groups do not go together, the smaller one is to stay.
         names = [g.name for g in sorted(structure.groups, key=lambda g: len(g.producers) > 1)]
         bad_groups: dict[str, str] = {}
-        for draw in range(DRAWS):
-            trial.draw = draw
+        for trial.draw in range(DRAWS):
             left = [n for n in names if n not in bad_groups]
-            bad_groups |= _failing(left, lambda some: trial.difference(trial.without_groups(some)))
+            bad_groups |= _failing(left, lambda n: trial.difference(trial.without_groups(n), exactly=trial.draw == 0))
         ends = [b.end for b in structure.branches]
-        bad_branches: dict[str, str] = {}
-        for some in (ends, ends[::2], ends[1::2]):  # with their neighbours and without
+        bad_branches = _failing(ends, lambda e: trial.difference(trial.without_branches(e), exactly=True))
+        for some in (ends[::2], ends[1::2]):  # with their neighbours, and without
             left = [end for end in some if end not in bad_branches]
-            bad_branches |= _failing(left, lambda these: trial.difference(trial.without_branches(these)))
+            bad_branches |= _failing(left, lambda e: trial.difference(trial.without_branches(e)))
         # What the code of a closed branch says of sizes still follows its channels.
         some = [n for n in names if n not in bad_groups]
         left = [end for end in ends if end not in bad_branches]
         bad_branches |= _failing(
-            left, lambda these: trial.difference(trial.without_branches(these) & trial.without_groups(some))
+            left, lambda e: trial.difference(trial.without_branches(e) & trial.without_groups(some))
         )
     return Verdict(leaky, bad_groups, bad_branches, ways)
 
@@ -120,21 +127,79 @@ def _failing(names: Sequence[str], attempt: Callable[[Sequence[str]], str | None
     return bad
 
 
+class _Stage:
+    """A randomised copy of the network in one precision, and what it gives where it is masked."""
+
+    def __init__(self, model: nn.Module, inputs: Inputs, tolerance: float) -> None:
+        self.model, self.inputs, self.tolerance = model, inputs, tolerance
+        self.in_training = False  # whether the way that it takes in training is another, and is to be tried too
+        self._given: dict[bytes, Any] = {}
+
+    def outputs(self, model: nn.Module) -> Any:
+        """What `model` gives, and also on the way that it takes in training where that is another."""
+        found = evaluate(model, self.inputs)
+        if not self.in_training:
+            return found
+        with torch.no_grad(), as_in_training(model):
+            return [found, self.inputs.call(model)]
+
+    def expected(self, structure: Structure, keep: Tensor) -> Any:
+        """What it gives with all masked that `keep` closes. The last few are remembered: masks know nothing of sizes."""
+        key = keep.numpy().tobytes()
+        if key not in self._given:
+            with masked(self.model, structure, keep):
+                self.remember(keep, self.outputs(self.model))
+        return self._given[key]
+
+    def remember(self, keep: Tensor, given: Any) -> None:
+        if len(self._given) >= REMEMBERED:
+            del self._given[next(iter(self._given))]
+        self._given[keep.numpy().tobytes()] = given
+
+    def difference(self, structure: Structure, keep: Tensor) -> tuple[str | None, float]:
+        """Why removing what `keep` closes is not the same as masking it, or None; and how far the outputs lie apart."""
+        try:
+            expected = self.expected(structure, keep)
+            # In training buffers may be written to, so there the copy has its own.
+            clone = copy_of(self.model) if self.in_training else _sharing(self.model)
+            got = self.outputs(remove(clone, structure, keep))
+        except Exception as error:
+            why = str(error).strip().splitlines()
+            return f"the network does not run without them ({type(error).__name__}: {why[0] if why else ''})", 0.0
+        compared = outputs.difference(expected, got)
+        if compared.reason is not None:
+            return f"{compared.reason} without them", 0.0
+        if compared.relative <= self.tolerance:
+            return None, compared.relative
+        return (
+            f"removing them is not masking them: the output differs by {compared.relative:.1g} of its size, so something "
+            "mixes their values or depends on their number"
+        ), compared.relative
+
+
 class _Trial:
-    """A randomised copy of the network, and a random choice of half of each group's units."""
+    """The network to be tried in double precision and, if it is large, in single, and a few random selections of units."""
 
     def __init__(self, model: nn.Module, structure: Structure, inputs: Inputs) -> None:
         self.structure = structure
         self._generator = torch.Generator().manual_seed(0)
+        seen = _Precisions()
         try:  # in double precision equal means equal
-            self._model, self._inputs = copy_of(model).double(), inputs.to(torch.float64)
-            evaluate(self._model, self._inputs)
+            self._exact = _Stage(copy_of(model).double(), inputs.to(torch.float64), EXACT)
+            with seen:
+                evaluate(self._exact.model, self._exact.inputs)
         except Exception:  # a device without it, or a forward that insists on a type
-            self._model, self._inputs = copy_of(model).float(), inputs.to(torch.float32)
-        _randomise(self._model, self._generator)
-        self._in_training = _other_in_training(self._model, self._inputs)
-        self._tolerance = EXACT if _in_double(self._model, self._inputs) else ROUNDED
+            self._exact = _Stage(copy_of(model).float(), inputs.to(torch.float32), ROUNDED)
+        if seen.least is not None:
+            self._exact.tolerance = ROUNDED
+        _randomise(self._exact.model, self._generator)
+        self._quick = self._exact
+        if structure.macs >= LARGE and self._exact.inputs.tensors[0].dtype != torch.float32:
+            self._quick = _Stage(copy_of(self._exact.model).float(), inputs.to(torch.float32), NEAR)
+        other = _other_in_training(self._quick.model, self._quick.inputs)
+        self._exact.in_training = self._quick.in_training = other
         self.draw = 0
+        self._last: tuple | None = None  # what went well last
         self._draws = [self._selection() for _ in range(DRAWS)]
 
     def _selection(self) -> Tensor:
@@ -162,8 +227,9 @@ class _Trial:
 
     def leaks(self) -> set[str]:
         """Layers to which a closed channel arrives as something else than zero."""
-        modules = dict(self._model.named_modules())
-        padded = torch.cat([self._draws[0], torch.ones(1, dtype=torch.bool)])
+        model, keep = self._exact.model, self._draws[0]
+        modules = dict(model.named_modules())
+        padded = torch.cat([keep, torch.ones(1, dtype=torch.bool)])
         leaky: set[str] = set()
 
         def look(name: str, module: nn.Module, x: Tensor | None, closed: Tensor) -> None:
@@ -186,56 +252,35 @@ class _Trial:
                     )
                 )
         try:
-            with masked(self._model, self.structure, self._draws[0]):
-                evaluate(self._model, self._inputs)
+            with masked(model, self.structure, keep):
+                given = self._exact.outputs(model)
         except Exception:  # whoever is guilty is found by removing
             return set()
         finally:
             for handle in handles:
                 handle.remove()
+        if not leaky:
+            self._exact.remember(keep, given)
         return leaky
 
-    def _outputs(self, model: nn.Module) -> Any:
-        """What `model` gives, and also on the way that it takes in training where that is another."""
-        found = evaluate(model, self._inputs)
-        if not self._in_training:
-            return found
-        with torch.no_grad(), as_in_training(model):
-            return [found, self._inputs.call(model)]
+    def difference(self, keep: Tensor, *, exactly: bool = False) -> str | None:
+        """Why removing what `keep` closes is not the same as masking it, or None.
 
-    def difference(self, keep: Tensor) -> str | None:
-        """Why removing what `keep` closes is not the same as masking it, or None."""
-        try:
-            with masked(self._model, self.structure, keep):
-                expected = self._outputs(self._model)
-            # In training buffers may be written to, so there the copy has its own.
-            clone = copy_of(self._model) if self._in_training else _sharing(self._model)
-            got = self._outputs(remove(clone, self.structure, keep))
-        except Exception as error:
-            why = str(error).strip().splitlines()
-            return f"the network does not run without them ({type(error).__name__}: {why[0] if why else ''})"
-        compared = outputs.difference(expected, got)
-        if compared.reason is not None:
-            return f"{compared.reason} without them"
-        off = compared.relative
-        if off <= self._tolerance:
+        Args:
+            exactly: in double precision in any case. Else a large network is tried in single precision first, and what
+                differs there by more than rounding does is tried again.
+        """
+        if not exactly and self._quick is not self._exact:
+            why, off = self._quick.difference(self.structure, keep)
+            if why is None or off == 0.0:
+                return why
+        shapes = [(s.module, len(s.calls), [(a.name, a.index) for a in s.attributes]) for s in self.structure.shapes]
+        tried = keep.numpy().tobytes(), shapes
+        if tried == self._last:  # as the sizes in the code were fitted
             return None
-        return (
-            f"removing them is not masking them: the output differs by {off:.1g} of its size, so something mixes their "
-            "values or depends on their number"
-        )
-
-
-@torch.no_grad()
-def _in_double(model: nn.Module, inputs: Inputs) -> bool:
-    """Whether everything is computed in double precision."""
-    seen = _Precisions()
-    try:
-        with seen:
-            evaluate(model, inputs)
-    except Exception:  # the user's forward; it is told elsewhere
-        return False
-    return seen.least is None
+        why, _ = self._exact.difference(self.structure, keep)
+        self._last = tried if why is None else None
+        return why
 
 
 class _Precisions(TorchDispatchMode):
@@ -262,25 +307,34 @@ def _sharing(model: nn.Module, copies: dict[int, nn.Module] | None = None) -> nn
     clone = copies[id(model)] = object.__new__(model.__class__)
     own = clone.__dict__
     for name, value in model.__dict__.items():
-        own[name] = copy.copy(value) if isinstance(value, (dict, list, set)) else value
+        kind = type(value)
+        if kind in _OWN:
+            own[name] = value.copy()
+        elif kind is MethodType and value.__self__ is model:
+            own[name] = MethodType(value.__func__, clone)
+        else:
+            own[name] = value
     for name, child in model._modules.items():
         own["_modules"][name] = None if child is None else _sharing(child, copies)
-    for name, value in model.__dict__.items():
-        if isinstance(value, MethodType) and value.__self__ is model:
-            own[name] = MethodType(value.__func__, clone)
     return clone
+
+
+_OWN = (dict, list, set)
+"""What a copied module has of its own; hooks are ordered dicts, and stay those of the original."""
 
 
 @torch.no_grad()
 def _other_in_training(model: nn.Module, inputs: Inputs) -> bool:
     """Whether the network does something else on the way that it takes in training, and the same each time."""
     try:
-        with as_in_training(model):
-            once, twice = inputs.call(model), inputs.call(model)
         usual = evaluate(model, inputs)
+        with as_in_training(model):
+            once = inputs.call(model)
+            if outputs.difference(usual, once).relative == 0.0:
+                return False
+            return outputs.difference(once, inputs.call(model)).relative == 0.0
     except Exception:  # it may want targets, for example
         return False
-    return outputs.difference(usual, once).relative != 0.0 and outputs.difference(once, twice).relative == 0.0
 
 
 @torch.no_grad()

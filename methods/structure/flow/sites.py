@@ -78,6 +78,20 @@ def call_of(module: nn.Module) -> Call | None:
     return Call(tuple(reversed(chain)), (line, column))
 
 
+def _speaker(module: nn.Module) -> nn.Module:
+    """The module whose method gives the size: of the one at work, or of one that it asks without calling it."""
+    forward = getattr(inspect.unwrap(type(module).forward), "__code__", None)
+    frame: FrameType | None = sys._getframe(2)
+    while frame is not None and frame.f_code.co_filename.startswith((_TORCH, _OWN)):
+        if frame.f_code is forward:
+            return module
+        frame = frame.f_back
+    if frame is None or not frame.f_code.co_argcount:
+        return module
+    owner = frame.f_locals.get(frame.f_code.co_varnames[0])
+    return owner if isinstance(owner, nn.Module) else module
+
+
 def note(module: nn.Module | None, name: str, args: Sequence[Any], out: Any, labels: Any) -> Note | None:
     """What is to be noted of an operation; `labels(tensor)` are those of a tensor. None: nothing labelled is in it."""
     if module is None or not args or not isinstance(args[0], Tensor):
@@ -87,6 +101,7 @@ def note(module: nn.Module | None, name: str, args: Sequence[Any], out: Any, lab
     if not any((before, *after)):
         return None
     dim = args[1] if name in ("slice", "narrow") and len(args) > 1 else args[2] if len(args) > 2 else 0
+    module = _speaker(module)
     return Note(
         module, name, call_of(module), dim % x.ndim if isinstance(dim, int) and x.ndim else 0,
         (tuple(x.shape), before), tuple((tuple(t.shape), own) for t, own in zip(results, after, strict=True)),
