@@ -15,7 +15,7 @@ from greenprune.methods.gating.state import GateState
 from greenprune.methods.structure.inputs import first_argument, with_first_argument
 from greenprune.methods.structure.macs import TRANSPOSED
 from greenprune.methods.structure.masking import along, masked_layer_norm, masked_parameters, scaled
-from greenprune.methods.structure.units import BATCH_NORMS, channel_dim, has_channels, is_packed_attention
+from greenprune.methods.structure.units import BATCH_NORMS, channel_dim, has_channels, is_attention
 from torch import Tensor, nn
 from torch.func import functional_call
 
@@ -32,7 +32,7 @@ class Gated(nn.Module):
     def __init__(self, name: str, inner: nn.Module, state: GateState, channel_units: Tensor | None) -> None:
         super().__init__()
         self.name, self.inner = name, inner
-        self.is_layer = has_channels(inner) and not is_packed_attention(
+        self.is_layer = has_channels(inner) and not is_attention(
             inner
         )  # else any module of a branch, skipped as a whole
         # A subclass may do more than its weights tell: an activation behind them, weights that are standardised.

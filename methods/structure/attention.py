@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 from greenprune.methods.structure.parameters import cut_parameter
 from greenprune.methods.structure.rewriting import make_class, original
+from greenprune.methods.structure.units import projections
 from torch import Tensor, nn
 
 FORWARD = """
@@ -26,7 +27,9 @@ def forward(self, query, key, value, key_padding_mask=None, need_weights=True, a
     if not self.batch_first:
         query, key, value = (t.transpose(0, 1) for t in (query, key, value))
     biases = (None, None, None) if self.in_proj_bias is None else self.in_proj_bias.chunk(3)
-    q, k, v = (F.linear(t, w, b) for t, w, b in zip((query, key, value), self.in_proj_weight.chunk(3), biases))
+    separate = self.q_proj_weight, self.k_proj_weight, self.v_proj_weight
+    weights = separate if self.in_proj_weight is None else self.in_proj_weight.chunk(3)
+    q, k, v = (F.linear(t, w, b) for t, w, b in zip((query, key, value), weights, biases))
     masks = key_padding_mask, attn_mask
     if self.bias_k is not None:
         k = torch.cat([k, self.bias_k.expand(k.shape[0], -1, -1)], dim=1)
@@ -77,11 +80,17 @@ def forward(self, mask):
 def cut_heads(
     attention: nn.MultiheadAttention, rows: Tensor, columns: Tensor, optimizer: torch.optim.Optimizer | None
 ) -> None:
-    """Keep the rows and columns (indices) of the packed weight, in place: whole heads of query, key and value alike."""
-    width = attention.head_dim
+    """Keep the rows of query, key and value, numbered through, in place: whole heads of all three alike.
+
+    Args:
+        columns: inputs to keep, of the packed weight or of the query's; those of key and value are cut as parameters.
+    """
+    width, names = attention.head_dim, projections(attention)
     heads = rows[: len(rows) // 3][::width] // width
     before = getattr(attention, "heads_left", list(range(attention.num_heads)))
-    cut_parameter(attention, "in_proj_weight", {0: rows, 1: columns}, optimizer)
+    for i, name in enumerate(names):
+        own = rows if len(names) == 1 else rows[: len(rows) // 3]
+        cut_parameter(attention, name, {0: own, 1: columns} if i == 0 else {0: own}, optimizer)
     cut_parameter(attention, "in_proj_bias", {0: rows}, optimizer)
     _set_heads(attention, [before[int(h)] for h in heads])
 
@@ -89,17 +98,21 @@ def cut_heads(
 def _set_heads(attention: nn.MultiheadAttention, left: list[int]) -> None:
     attention.num_heads = len(left)
     attention.heads_left = left  # type: ignore[assignment]
-    attention.embed_dim = attention.kdim = attention.vdim = attention.in_proj_weight.shape[1]
+    widths = [attention.get_parameter(name).shape[1] for name in projections(attention)]
+    attention.embed_dim, attention.kdim, attention.vdim = widths * 3 if len(widths) == 1 else widths
     attention._qkv_same_embed_dim = False  # PyTorch's fused kernels must not be tried on it
     attention.__class__ = make_class(original(type(attention)), {"forward": FORWARD, "_of_heads_left": OF_HEADS_LEFT})  # type: ignore[assignment]
 
 
 def resize_heads(attention: nn.MultiheadAttention, tensors: dict[str, Tensor]) -> None:
     """Give it the shape of stored tensors (values are loaded later)."""
-    weight = tensors["in_proj_weight"]
-    if weight.shape == attention.in_proj_weight.shape:
+    first = projections(attention)[0]
+    alike = all(
+        tensors[name].shape == p.shape for name, p in attention.named_parameters(recurse=False) if name in tensors
+    )
+    if alike or first not in tensors:
         return
-    attention.in_proj_weight = nn.Parameter(torch.empty_like(weight))
-    if tensors.get("in_proj_bias") is not None:
-        attention.in_proj_bias = nn.Parameter(torch.empty_like(tensors["in_proj_bias"]))
-    _set_heads(attention, list(range(len(weight) // 3 // attention.head_dim)))
+    for name in [n for n in attention._parameters if n in tensors]:
+        setattr(attention, name, nn.Parameter(torch.empty_like(tensors[name])))
+    rows = len(tensors[first]) // (3 if first == "in_proj_weight" else 1)
+    _set_heads(attention, list(range(rows // attention.head_dim)))

@@ -17,10 +17,11 @@ from greenprune.methods.structure.flow.sites import Note
 from greenprune.methods.structure.macs import TRANSPOSED
 from greenprune.methods.structure.units import (
     has_channels,
+    is_attention,
     is_depthwise,
-    is_packed_attention,
     is_transposed_linear,
     is_writer,
+    projections,
 )
 from torch import nn
 from torch.nn.utils.parametrize import is_parametrized
@@ -150,7 +151,12 @@ def _sides(model: nn.Module, seen: Recorder) -> dict[Side, Ids]:
     for name, dims in seen.parameters.items():
         owner, _, leaf = name.rpartition(".")
         module = modules.get(owner)
-        if module is not None and is_writer(module) and leaf not in ("bias_k", "bias_v"):
+        if module is not None and leaf in ("q_proj_weight", "k_proj_weight", "v_proj_weight"):
+            rows = [seen.parameters.get(f"{owner}.{p}" if owner else p) for p in projections(module)]
+            if all(r is not None for r in rows):
+                sides[owner, "out"] = np.concatenate([r[0] for r in rows])  # type: ignore[index]
+            sides[(owner, "in") if leaf[0] == "q" else (name, 1)] = dims[1]
+        elif module is not None and is_writer(module) and leaf not in ("bias_k", "bias_v"):
             if leaf in ("weight", "in_proj_weight"):
                 turned = isinstance(module, TRANSPOSED) or is_transposed_linear(module)
                 out, into = (1, 0) if turned else (0, 1)
@@ -180,7 +186,7 @@ def _refusal(model: nn.Module, name: str) -> str | None:
     module = _module(model, name)
     if module is None or not has_channels(module):
         return None
-    own_weight = is_packed_attention(module) or "weight" in module._parameters
+    own_weight = is_attention(module) or "weight" in module._parameters
     if is_parametrized(module) or (is_writer(module) and not own_weight):
         return f"the weight of {name} is computed from other parameters (a parametrization)"
     owners = Counter(p for m in model.modules() for p in m._parameters.values() if p is not None)

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from greenprune.methods.structure.modes import as_they_were
+from greenprune.methods.structure.units import projections
 from torch import Tensor, nn
 
 
@@ -38,14 +39,28 @@ def forget_cached(model: nn.Module) -> None:
 
 def masked_parameters(layer: nn.Module, mask: Tensor) -> dict[str, Tensor]:
     """Weight and bias of a layer, by name, with what makes output channel c multiplied by mask[c]; mask is (C,) or (1,)."""
-    packed = isinstance(layer, nn.MultiheadAttention)
+    if isinstance(layer, nn.MultiheadAttention):
+        return _masked_attention(layer, mask)
     result = {}
-    for name in ("in_proj_weight", "in_proj_bias") if packed else ("weight", "bias"):
+    for name in ("weight", "bias"):
         tensor = getattr(layer, name, None)
         if tensor is not None:
-            last = tensor.ndim == 2 and hasattr(layer, "nf") and not packed
+            last = tensor.ndim == 2 and hasattr(layer, "nf")
             rows = mask.to(tensor) if last or tensor.ndim == 1 else mask.to(tensor).view(-1, *[1] * (tensor.ndim - 1))
             result[name] = tensor * rows
+    return result
+
+
+def _masked_attention(layer: nn.MultiheadAttention, mask: Tensor) -> dict[str, Tensor]:
+    """What `masked_parameters` gives for the rows of query, key and value; a row that is attended to besides is masked too."""
+    names = projections(layer)
+    _, key, value = parts = mask.expand(3).chunk(3) if len(mask) == 1 else mask.chunk(3)
+    rows = dict(zip(names, (mask,) if len(names) == 1 else parts, strict=True))
+    result = {name: getattr(layer, name) * part.to(layer.out_proj.weight)[:, None] for name, part in rows.items()}
+    for name, part in (("in_proj_bias", mask), ("bias_k", key), ("bias_v", value)):
+        tensor = getattr(layer, name)
+        if tensor is not None:
+            result[name] = tensor * part.to(tensor)
     return result
 
 

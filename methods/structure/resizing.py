@@ -12,7 +12,7 @@ from greenprune.methods.structure.units import (
     FIXED,
     Structure,
     has_channels,
-    is_packed_attention,
+    is_attention,
     is_transposed_linear,
     is_writer,
 )
@@ -41,9 +41,10 @@ def resize(model: nn.Module, structure: Structure, tensors: dict[str, Tensor]) -
             module, empty = model.get_submodule(owner), torch.empty_like(tensor)
             setattr(module, leaf, empty if leaf in module._buffers else nn.Parameter(empty))
     for name, module in model.named_modules():
-        if is_packed_attention(module):
-            if f"{name}.in_proj_weight" in tensors:
-                resize_heads(module, {key: tensors.get(f"{name}.{key}") for key in ("in_proj_weight", "in_proj_bias")})  # type: ignore[arg-type]
+        if is_attention(module):
+            own = {key: tensors[f"{name}.{key}"] for key in module._parameters if f"{name}.{key}" in tensors}
+            if own:
+                resize_heads(module, own)  # type: ignore[arg-type]
         elif has_channels(module):
             _resize_layer(module, {key: tensors.get(f"{name}.{key}") for key in _TENSORS})
     follow(model, structure.shapes, _as_many_as(structure, tensors))

@@ -31,8 +31,8 @@ from greenprune.methods.structure.units import (
     Layer,
     Structure,
     channel_dim,
+    is_attention,
     is_depthwise,
-    is_packed_attention,
     is_transposed_linear,
     is_writer,
 )
@@ -88,7 +88,7 @@ def _cut_layer(module: nn.Module, keep_out: Tensor, keep_in: Tensor, optimizer: 
                 setattr(module, name, take(buffer, {0: rows}))
         set_width(module, len(rows))
         return
-    if is_packed_attention(module):
+    if is_attention(module):
         cut_heads(module, rows, columns, optimizer)  # type: ignore[arg-type]
         return
     turned = isinstance(module, TRANSPOSED) or is_transposed_linear(module)
@@ -131,6 +131,8 @@ def _cut_channel_parameter(
             setattr(module, leaf, take(getattr(module, leaf), index))
         else:
             cut_parameter(module, leaf, index, optimizer)
+            if isinstance(module, nn.MultiheadAttention) and leaf in ("k_proj_weight", "v_proj_weight"):
+                setattr(module, "kdim" if leaf[0] == "k" else "vdim", len(index[parameter.dim]))
 
 
 def cut_rows(module: nn.Linear, rows: Tensor, optimizer: torch.optim.Optimizer | None) -> None:

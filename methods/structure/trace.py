@@ -32,8 +32,8 @@ from greenprune.methods.structure.units import (
     Structure,
     channel_counts,
     has_channels,
+    is_attention,
     is_depthwise,
-    is_packed_attention,
     is_transposed_linear,
     is_writer,
 )
@@ -175,7 +175,7 @@ def _owners(model: nn.Module, calls: dict[str, int], users: dict[str, str]) -> d
     """Layers whose weights are used by functions -> the module at work there."""
     owners = {}
     for name, module in model.named_modules():
-        if is_packed_attention(module):
+        if is_attention(module):
             owners[name] = name
         elif is_writer(module) and name not in calls and users.get(f"{name}.weight", name) != name:
             owners[name] = users[f"{name}.weight"]

@@ -265,16 +265,22 @@ def is_transposed_linear(module: nn.Module) -> bool:
     )
 
 
-def is_packed_attention(module: nn.Module) -> bool:
-    """An `nn.MultiheadAttention` with query, key and value in one weight, whose rows count as its output channels."""
-    return isinstance(module, nn.MultiheadAttention) and module.in_proj_weight is not None
+def is_attention(module: nn.Module) -> bool:
+    """An `nn.MultiheadAttention`. The rows of its `projections` count as its output channels."""
+    return isinstance(module, nn.MultiheadAttention)
+
+
+def projections(attention: nn.Module) -> tuple[str, ...]:
+    """The names of the weights of query, key and value: of one, or of three where key and value have widths of their own."""
+    packed = attention._parameters.get("in_proj_weight") is not None
+    return ("in_proj_weight",) if packed else ("q_proj_weight", "k_proj_weight", "v_proj_weight")
 
 
 def is_writer(module: nn.Module | None) -> bool:
     """A layer with a weight that makes channels of others."""
     if module is None:
         return False
-    return isinstance(module, COUNTED) or is_transposed_linear(module) or is_packed_attention(module)
+    return isinstance(module, COUNTED) or is_transposed_linear(module) or is_attention(module)
 
 
 def has_channels(module: nn.Module) -> bool:
@@ -291,9 +297,9 @@ def channel_counts(module: nn.Module) -> tuple[int, int]:
     """Output and input channels of one of `CHANNEL_MODULES` (the same number for a norm or an activation)."""
     if isinstance(module, nn.Linear):
         return module.out_features, module.in_features
-    if is_packed_attention(module):
-        rows, columns = module.in_proj_weight.shape  # type: ignore[union-attr, operator]
-        return int(rows), int(columns)
+    if is_attention(module):
+        weights = [module.get_parameter(name) for name in projections(module)]
+        return sum(len(w) for w in weights), weights[0].shape[1]
     if is_transposed_linear(module):
         into, out = module.weight.shape  # type: ignore[union-attr, operator]
         return int(out), int(into)

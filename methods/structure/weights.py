@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 from greenprune.methods.structure.macs import TRANSPOSED
-from greenprune.methods.structure.units import Layer, Structure
+from greenprune.methods.structure.units import Layer, Structure, projections
 from torch import Tensor, nn
 
 
@@ -48,6 +48,12 @@ def sides(model: nn.Module, structure: Structure) -> list[Side]:
 
 
 def _sides_of(layer: Layer, module: nn.Module, units: int) -> list[Side]:
+    if isinstance(module, nn.MultiheadAttention) and len(projections(module)) == 3:
+        out, into = (torch.where(u < 0, units, u) for u in (layer.out_units, layer.in_units))
+        found = [Side(layer.name, "q_proj_weight", 1, into, writes=False)]
+        return found + [
+            Side(layer.name, n, 0, part, writes=True) for n, part in zip(projections(module), out.chunk(3), strict=True)
+        ]
     name = next((n for n in ("weight", "in_proj_weight") if module._parameters.get(n) is not None), None)
     if name is None:
         return []

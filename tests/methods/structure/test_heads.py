@@ -101,6 +101,42 @@ class Multihead(nn.Module):
         return x if self.attention.batch_first else x.transpose(0, 1)
 
 
+class Cross(nn.Module):
+    """Key and value have widths of their own, so there are three weights."""
+
+    def __init__(self, **options: bool) -> None:
+        super().__init__()
+        self.attention = nn.MultiheadAttention(DIM, HEADS, batch_first=True, kdim=8, vdim=12, **options)
+        self.key, self.value = nn.Linear(DIM, 8), nn.Linear(DIM, 12)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.attention(x, self.key(x), self.value(x), need_weights=False)[0]
+
+
+class Table(nn.Module):
+    """A table of biases that is asked, and not called, as timm's RelPosBias."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.Parameter(torch.randn(LENGTH * LENGTH, HEADS))
+        self.shape = (LENGTH, LENGTH, HEADS)
+
+    def bias(self) -> Tensor:
+        return self.table.view(self.shape).permute(2, 0, 1)
+
+
+class Asked(Packed):
+    def __init__(self) -> None:
+        super().__init__()
+        self.positions = Table()
+
+    def forward(self, x: Tensor) -> Tensor:
+        b, n, _ = x.shape
+        q, k, v = self.qkv(x).reshape(b, n, 3, self.num_heads, self.head_dim).permute(2, 0, 3, 1, 4).unbind(0)
+        x = F.scaled_dot_product_attention(q, k, v, self.positions.bias())
+        return self.proj(x.transpose(1, 2).reshape(b, n, self.attn_dim))
+
+
 class ByFunctions(Packed):
     """Its linear layers are never called; a table of biases lies along the heads."""
 
@@ -149,6 +185,10 @@ KINDS = {
     "multihead": (Multihead, HEADS),
     "multihead, batch first": (lambda: Multihead(batch_first=True), HEADS),
     "multihead, no bias": (lambda: Multihead(bias=False), HEADS),
+    "multihead, three weights": (Cross, HEADS),
+    "multihead, three weights, no bias": (lambda: Cross(bias=False), HEADS),
+    "multihead, further keys": (lambda: Multihead(add_bias_kv=True, add_zero_attn=True), HEADS),
+    "a table that is asked": (Asked, HEADS),
     "by functions": (ByFunctions, HEADS),
     "transposed": (Transposed, HEADS),
 }
@@ -177,7 +217,8 @@ def test_heads_go_as_units(kind):
     model, x = build(kind), inputs()
     structure = trace(model, x)
     widths = {g.name: g.width for g in structure.groups if g.name.startswith("attention")}
-    assert list(widths.values()) == [KINDS[kind][1]]
+    own = {name: width for name, width in widths.items() if name not in ("attention.key", "attention.value")}
+    assert list(own.values()) == [KINDS[kind][1]]
     dense = evaluate(model, x)
     for seed in range(3):
         keep = half(structure, seed)
@@ -197,7 +238,8 @@ def test_gates_on_heads_say_what_removal_does(kind):
     options = GatingOptions(layers=False)
     gating = ConsensusGating(model, x, keep=1.0, steps=10, options=options)
     gating.steps_done = 3
-    name = next(g.name for g in gating.structure.groups if g.name.startswith("attention"))
+    beside = ("attention.key", "attention.value")
+    name = next(g.name for g in gating.structure.groups if g.name.startswith("attention") and g.name not in beside)
     units = next(g.units for g in gating.structure.groups if g.name == name)
     assert gating.gated[units].all()
     keep = half(gating.structure, 0, gating.gated)

@@ -163,12 +163,13 @@ def concatenated(r: Recorder, name: str, func: Any, args: Any, kwargs: Any, out:
         shapes, labels = [tuple(t.shape) for t in tensors], [r.of(t) for t in tensors]
     along = []  # elements along dim
     rest: list[tuple[tuple[int, ...], Labels]] = []
-    for shape, own in zip(shapes, labels, strict=True):
+    for tensor, shape, own in zip(tensors, shapes, labels, strict=True):
         ids = r.labeller.alone(own, dim)
         along.append(np.zeros(shape[dim], dtype=np.int64) if ids is None else ids)
         one = (*shape[:dim], 1, *shape[dim + 1 :])
-        rest.append((one, r.labeller.without(r.labeller.tidy(own), dim)))
-    _, others = r.labeller.combine(rest, "a concatenation")
+        if not r.is_fresh(tensor):  # a constructor makes zeros as wide as they must be
+            rest.append((one, r.labeller.without(r.labeller.tidy(own), dim)))
+    others = r.labeller.combine(rest, "a concatenation")[1] if rest else ()
     r.put(out, r.labeller.tidy((*others, Block((dim,), np.concatenate(along)))))
 
 
