@@ -12,7 +12,7 @@ from typing import Any
 import torch
 import torch.fx
 from greenprune.methods.structure.passes import Call, Other, Seen
-from greenprune.methods.structure.units import Silence, channel_counts, channel_dim, is_packed_attention, is_writer
+from greenprune.methods.structure.units import Silence, channel_counts, channel_dim, is_attention, is_writer
 from torch import nn
 
 
@@ -101,7 +101,7 @@ def silent(module: nn.Module, silence: Silence) -> torch.fx.GraphModule:
 
 def _like(graph: torch.fx.Graph, source: torch.fx.Node, module: nn.Module) -> torch.fx.Node:
     """Zeros of the shape of the input, but as many channels as `module` gives by now: the code around it counts on them."""
-    if is_writer(module) and not is_packed_attention(module):
+    if is_writer(module) and not is_attention(module):
         out, into = channel_counts(module)
         if out != into:
             one = graph.call_function(torch.narrow, (source, channel_dim(module), 0, 1))
