@@ -182,12 +182,18 @@ def why_broken(error: Exception) -> str:
 
 def _first_not_finite(data: object, where: str = "") -> str | None:
     """ "epochs.3.loss is nan" for the first number, at any depth, that is NaN or infinite; None when all are finite."""
+    if _all_finite(data):  # nearly always; where it is needs a text for each number
+        return None
     if isinstance(data, float):
-        return None if math.isfinite(data) else f"{where} is {data}"
-    items: list[tuple[object, object]] = []
-    if isinstance(data, dict):
-        items = list(data.items())
-    elif isinstance(data, list | tuple):
-        items = list(enumerate(data))
+        return f"{where} is {data}"
+    items = data.items() if isinstance(data, dict) else enumerate(data) if isinstance(data, list | tuple) else ()
     parts = (_first_not_finite(value, f"{where}.{name}" if where else str(name)) for name, value in items)
     return next((part for part in parts if part), None)
+
+
+def _all_finite(data: object) -> bool:
+    if isinstance(data, float):
+        return math.isfinite(data)
+    if isinstance(data, dict):
+        return all(map(_all_finite, data.values()))
+    return all(map(_all_finite, data)) if isinstance(data, list | tuple) else True

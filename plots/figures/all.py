@@ -69,6 +69,7 @@ class FigureSpec:
         describe: the figure in words, for those who can't see it.
         caption: what is drawn and how to read it.
         applies: whether these results have anything to draw; a figure that does not apply is left out.
+        of_runs: it shows single runs. The page draws those in the browser, for every run; the file is for papers.
     """
 
     name: str
@@ -77,6 +78,7 @@ class FigureSpec:
     describe: Callable[[Results], str]
     caption: str
     applies: Callable[[Results], bool] = _always
+    of_runs: bool = False
 
 
 FIGURES = (
@@ -163,6 +165,7 @@ FIGURES = (
         "root). A red cross is a removed layer, hatched is what a closed one left. First seed of each method; with "
         "many methods only the smallest budget.",
         has_architecture,
+        of_runs=True,
     ),
     FigureSpec(
         "gate_consensus",
@@ -172,6 +175,7 @@ FIGURES = (
         "Each row is a gate, time goes to the right; layers from the input (top), the gates of whole layers at the end. "
         "Within a layer, channels are sorted by where they ended. White gates are undecided. First seed of each budget.",
         has_consensus,
+        of_runs=True,
     ),
     FigureSpec(
         "cost_per_image",
@@ -181,6 +185,7 @@ FIGURES = (
         "Where gates stay at inference, images cost differently: the MACs that single test images executed, gates "
         "included. First seed of each budget.",
         has_image_costs,
+        of_runs=True,
     ),
     FigureSpec(
         "scales",
@@ -190,6 +195,7 @@ FIGURES = (
         "Network slimming removes the channels of smallest scale |γ|; this is how the scales lay when it did. What is "
         "near 0 costs nothing to remove. First seed of each budget.",
         has_scales,
+        of_runs=True,
     ),
     FigureSpec(
         "power_over_time",
@@ -199,6 +205,7 @@ FIGURES = (
         "Power of each source, shaded by the phases of the method. One run of each method, of six methods at most: "
         "smallest budget, first seed. Sources of different kinds are drawn apart and never added up.",
         has_power,
+        of_runs=True,
     ),
 )
 

@@ -44,6 +44,13 @@ def _per_kind(template: str, meaning: str) -> dict[str, str]:
     return columns
 
 
+TEXT_COLUMNS = frozenset(
+    (*GROUP_COLUMNS, "comparison", "key", "method", "method_name", "budget_cost", "greenprune_version", "torch_version")
+)
+
+LARGEST = 2.0**63
+"""Of a whole number in a table."""
+
 RUN_COLUMNS: dict[str, str] = {
     "folder": "the results folder as it was given to load()",
     "suite": "name of the suite",
@@ -238,7 +245,9 @@ def _what_is_odd(record: Record) -> str | None:
             return f"{name} has {len(getattr(record, name)):,} characters; allowed are {LONGEST_NAME}"
     if record.status == "done":
         try:
-            _frame([run_row("", record) | {"view": ""}], RUN_COLUMNS)
+            for name, value in run_row("", record).items():
+                if name not in TEXT_COLUMNS and value is not None and abs(float(value)) > LARGEST:
+                    raise OverflowError(f"{name} is too large")
             for measured in record.inference:
                 inference_row(measured)
         except (ArithmeticError, TypeError, ValueError, LookupError, AttributeError) as e:
@@ -298,17 +307,7 @@ def _latest_of_each(done: Sequence[Found]) -> tuple[list[Found], list[Problem]]:
 def _frame(rows: list[dict[str, Any]], columns: dict[str, str]) -> pd.DataFrame:
     """The rows with exactly these columns; None becomes NaN in columns of numbers."""
     frame = pd.DataFrame(rows, columns=list(columns))
-    text = {
-        *GROUP_COLUMNS,
-        "comparison",
-        "key",
-        "method",
-        "method_name",
-        "budget_cost",
-        "greenprune_version",
-        "torch_version",
-    }
     for name in frame.columns:
-        if name not in text and name not in ("valid", "together", "higher_is_better"):
+        if name not in TEXT_COLUMNS and name not in ("valid", "together", "higher_is_better"):
             frame[name] = pd.to_numeric(frame[name])
     return frame

@@ -17,7 +17,8 @@ from greenprune.bench.records.record import RECORD_FILE, SCHEMA_VERSION
 from greenprune.plots.frame.checks import check
 from greenprune.plots.frame.frame import load
 from greenprune.plots.frame.problems import Problem, by_weight, counted, problems_of
-from greenprune.plots.report.report import grouped, write_report
+from greenprune.plots.report.page import grouped
+from greenprune.plots.report.report import write_report
 
 from tests.plots.records import failed, grid, inference, reading, record, source, store
 

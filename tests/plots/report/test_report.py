@@ -16,7 +16,8 @@ from greenprune.plots.frame.checks import check
 from greenprune.plots.frame.comparison import comparison
 from greenprune.plots.frame.frame import load
 from greenprune.plots.frame.problems import Problem
-from greenprune.plots.report.report import grouped, write_report
+from greenprune.plots.report.page import grouped
+from greenprune.plots.report.report import write_report
 from greenprune.plots.report.summary import sentences
 
 from tests.plots.records import NINE, failed, grid, reading, record, rich, source, store

@@ -1,0 +1,144 @@
+"""What a comparison comes to, in three sentences: who keeps most, how sure that is, and what it saves."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pandas as pd
+from greenprune.bench.text import listed, plural
+from greenprune.plots.frame.comparison import COUNTED, REFERENCE, batch_label, rows_of
+from greenprune.plots.frame.frame import Results
+from greenprune.plots.frame.rows import KINDS
+from greenprune.plots.report.measures import score_of, score_unit_of_differences
+from scipy import stats
+
+SCORE = "test_score"
+DIFFERENCE = "difference_to_dense"
+
+
+def answer(part: Results, table: pd.DataFrame) -> list[str]:
+    """Three sentences on the budget at which most methods compete, of those the smallest.
+
+    Args:
+        table: the `comparison` of `part`.
+    """
+    pruned = table[table["valid"] & (table["method_name"] != REFERENCE) & table[f"{SCORE}_mean"].notna()]
+    if not len(pruned):
+        return [_nothing(part, table)]
+    sizes = pruned.groupby(["budget_cost", "budget"], sort=True).size()
+    kind, budget = sizes[sizes == sizes.max()].index[0]
+    rows = pruned[(pruned["budget_cost"] == kind) & (pruned["budget"] == budget)]
+    higher = score_of(part)[2]
+    best, *others = rows_of(rows.sort_values(f"{SCORE}_mean", ascending=not higher, kind="stable"))
+    what = f"{budget * 100:g} % of the {COUNTED[str(kind)]}"
+    sentences = [
+        _first(part, best, what, len(others)),
+        _second(part, best, others[0]) if others else _alone(part, best),
+    ]
+    return [*sentences, _third(best, table)]
+
+
+def _nothing(part: Results, table: pd.DataFrame) -> str:
+    if (table["method_name"] == REFERENCE).all():
+        return f"{plural(len(part.runs), 'run')} of the dense network alone: there is nothing to compare it with yet."
+    return "No pruned network kept its budget: see what went wrong."
+
+
+def _first(part: Results, best: dict[str, Any], what: str, others: int) -> str:
+    name, unit, higher = score_of(part)
+    rank = f"has the {'highest' if higher else 'lowest'} test {name} of {others + 1} methods" if others else "reaches"
+    score = f"{best[f'{SCORE}_mean']:.2f} {unit}".rstrip()
+    joined = f", {score}" if others else f" a test {name} of {score}"
+    return f"At {what}, {best['method']} {rank}{joined}: {_against_dense(part, best)}."
+
+
+def _against_dense(part: Results, best: dict[str, Any]) -> str:
+    """In words which way it differs: a reader need not know which direction of the score is good."""
+    _, unit, higher = score_of(part)
+    mean, low, high = (best[f"{DIFFERENCE}_{end}"] for end in ("mean", "low", "high"))
+    if best["pairs"] == 0:
+        return "there is no dense run of the same seeds to compare it with"
+    return _difference(mean, low, high, best["pairs"], "the dense network", score_unit_of_differences(unit), higher)
+
+
+def _second(part: Results, best: dict[str, Any], other: dict[str, Any]) -> str:
+    """The best one against the next, over the seeds that both have."""
+    _, unit, higher = score_of(part)
+    mean, low, high, pairs = _paired(part, best, other)
+    if not pairs:
+        return f"The next one, {other['method']}, has no seed in common with it, so that the two cannot be compared."
+    said = _difference(
+        mean, low, high, pairs, f"the next one, {other['method']}", score_unit_of_differences(unit), higher
+    )
+    return f"It is {said}."
+
+
+def _alone(part: Results, best: dict[str, Any]) -> str:
+    return f"No other method was run at this budget; this one has {plural(best['runs'], 'run')} with other seeds each."
+
+
+def _difference(mean: float, low: float, high: float, pairs: int, whom: str, unit: str, higher: bool) -> str:
+    """ "0.90 points worse than X (95 % interval 0.12 to 1.68)", "level with X" where the interval holds zero."""
+    ahead = mean > 0 if higher else mean < 0
+    size, ends = abs(mean), sorted((low, high) if mean > 0 else (-low, -high))
+    figure = f"{size:.2f} {unit}".rstrip()
+    if pairs == 1 or not math.isfinite(low + high):
+        side = "no different from" if size == 0 else f"{figure} {'better' if ahead else 'worse'} than"
+        return f"{side} {whom} with one seed, which may be chance"
+    if low <= 0 <= high:
+        interval = f"95 % interval {_signed(low)} to {_signed(high)}"
+        return f"level with {whom} (difference {f'{_signed(mean)} {unit}'.rstrip()}, {interval}, over {pairs} seeds)"
+    side = "better" if ahead else "worse"
+    return f"{figure} {side} than {whom} (95 % interval {ends[0]:.2f} to {ends[1]:.2f}, over {pairs} seeds)"
+
+
+def _signed(value: float) -> str:
+    return f"{value:+.2f}".replace("-", "−")
+
+
+def _paired(part: Results, best: dict[str, Any], other: dict[str, Any]) -> tuple[float, float, float, int]:
+    """Mean difference of the scores over common seeds with its 95 % interval (Student's t), and their number."""
+    runs = part.runs[part.runs["valid"]]
+    ours, theirs = (
+        runs[(runs["method"] == row["method"]) & (runs["budget"] == row["budget"])].set_index("seed")["test_score"]
+        for row in (best, other)
+    )
+    difference = (ours - theirs).dropna()
+    if len(difference) < 2:
+        return (float(difference.mean()) if len(difference) else math.nan), math.nan, math.nan, len(difference)
+    mean = float(difference.mean())
+    half = float(stats.t.ppf(0.975, len(difference) - 1)) * float(difference.std(ddof=1)) / math.sqrt(len(difference))
+    return mean, mean - half, mean + half, len(difference)
+
+
+def _third(best: dict[str, Any], table: pd.DataFrame) -> str:
+    """Inference and training beside dense, joules first."""
+    kinds = [kind for kind in KINDS if _known(best[f"large_batch_energy_ratio_{kind}_mean"])][:1]
+    at, small = batch_label("large_batch", table), batch_label("batch_1", table)
+    inference = [(_ratio(best, f"large_batch_energy_ratio_{kind}"), f"the joules ({kind})") for kind in kinds]
+    if _known(best["large_batch_latency_ratio_mean"]):
+        inference.append((_ratio(best, "large_batch_latency_ratio"), "the time"))
+    parts = []
+    if inference:
+        parts.append(f"{listed([f'{ratio} {what}' for ratio, what in inference])} of inference at {at}")
+    if _known(best["batch_1_latency_ratio_mean"]):
+        parts.append(f"{_ratio(best, 'batch_1_latency_ratio')} the time at {small}")
+    kinds = [kind for kind in KINDS if _known(best[f"train_energy_{kind}_ratio_mean"])][:1]
+    if kinds:
+        parts.append(f"{best[f'train_energy_{kinds[0]}_ratio_mean']:.2f}× the joules of training ({kinds[0]})")
+    elif _known(best["train_duration_ratio_mean"]):
+        parts.append(f"{best['train_duration_ratio_mean']:.2f}× the time of training")
+    if not parts:
+        return "What it saves is not known: neither time nor joules were measured beside the dense network."
+    return f"Next to dense it takes {listed(parts)}."
+
+
+def _ratio(row: dict[str, Any], name: str) -> str:
+    mean, low, high = (row[f"{name}_{end}"] for end in ("mean", "low", "high"))
+    interval = f" [{low:.2f}, {high:.2f}]" if math.isfinite(low + high) else ""
+    return f"{mean:.2f}×{interval}"
+
+
+def _known(value: float) -> bool:
+    return math.isfinite(value)
