@@ -6,7 +6,8 @@ import math
 from typing import Any
 
 import pandas as pd
-from greenprune.bench.text import listed, plural
+from greenprune.bench.records.score import decimals_of, figure_text
+from greenprune.bench.text import listed, plural, signed
 from greenprune.plots.frame.comparison import COUNTED, REFERENCE, batch_label, rows_of
 from greenprune.plots.frame.frame import Results
 from greenprune.plots.frame.rows import KINDS
@@ -48,7 +49,7 @@ def _nothing(part: Results, table: pd.DataFrame) -> str:
 def _first(part: Results, best: dict[str, Any], what: str, others: int) -> str:
     name, unit, higher = score_of(part)
     rank = f"has the {'highest' if higher else 'lowest'} test {name} of {others + 1} methods" if others else "reaches"
-    score = f"{best[f'{SCORE}_mean']:.2f} {unit}".rstrip()
+    score = f"{figure_text(best[f'{SCORE}_mean'], best['score'])} {unit}".rstrip()
     joined = f", {score}" if others else f" a test {name} of {score}"
     return f"At {what}, {best['method']} {rank}{joined}: {_against_dense(part, best)}."
 
@@ -59,7 +60,9 @@ def _against_dense(part: Results, best: dict[str, Any]) -> str:
     mean, low, high = (best[f"{DIFFERENCE}_{end}"] for end in ("mean", "low", "high"))
     if best["pairs"] == 0:
         return "there is no dense run of the same seeds to compare it with"
-    return _difference(mean, low, high, best["pairs"], "the dense network", score_unit_of_differences(unit), higher)
+    decimals = decimals_of(best[f"{SCORE}_mean"], best["score"])
+    unit = score_unit_of_differences(unit)
+    return _difference(mean, low, high, best["pairs"], "the dense network", unit, decimals, higher)
 
 
 def _second(part: Results, best: dict[str, Any], other: dict[str, Any]) -> str:
@@ -68,33 +71,33 @@ def _second(part: Results, best: dict[str, Any], other: dict[str, Any]) -> str:
     mean, low, high, pairs = _paired(part, best, other)
     if not pairs:
         return f"The next one, {other['method']}, has no seed in common with it, so that the two cannot be compared."
-    said = _difference(
-        mean, low, high, pairs, f"the next one, {other['method']}", score_unit_of_differences(unit), higher
-    )
-    return f"It is {said}."
+    decimals = decimals_of(best[f"{SCORE}_mean"], best["score"])
+    whom, unit = f"the next one, {other['method']}", score_unit_of_differences(unit)
+    return f"It is {_difference(mean, low, high, pairs, whom, unit, decimals, higher)}."
 
 
 def _alone(part: Results, best: dict[str, Any]) -> str:
     return f"No other method was run at this budget; this one has {plural(best['runs'], 'run')} with other seeds each."
 
 
-def _difference(mean: float, low: float, high: float, pairs: int, whom: str, unit: str, higher: bool) -> str:
+def _difference(
+    mean: float, low: float, high: float, pairs: int, whom: str, unit: str, decimals: int, higher: bool
+) -> str:
     """ "0.90 points worse than X (95 % interval 0.12 to 1.68)", "level with X" where the interval holds zero."""
-    ahead = mean > 0 if higher else mean < 0
-    size, ends = abs(mean), sorted((low, high) if mean > 0 else (-low, -high))
-    figure = f"{size:.2f} {unit}".rstrip()
+    side = "better" if (mean > 0) == higher else "worse"
+    figure = f"{abs(mean):.{decimals}f} {unit}".rstrip()
     if pairs == 1 or not math.isfinite(low + high):
-        side = "no different from" if size == 0 else f"{figure} {'better' if ahead else 'worse'} than"
-        return f"{side} {whom} with one seed, which may be chance"
+        than = f"as good as {whom}" if mean == 0 else f"{figure} {side} than {whom}"
+        return f"{than} with one seed, which may be chance"
     if low <= 0 <= high:
-        interval = f"95 % interval {_signed(low)} to {_signed(high)}"
-        return f"level with {whom} (difference {f'{_signed(mean)} {unit}'.rstrip()}, {interval}, over {pairs} seeds)"
-    side = "better" if ahead else "worse"
-    return f"{figure} {side} than {whom} (95 % interval {ends[0]:.2f} to {ends[1]:.2f}, over {pairs} seeds)"
-
-
-def _signed(value: float) -> str:
-    return f"{value:+.2f}".replace("-", "−")
+        interval = f"95 % interval {signed(low, decimals)} to {signed(high, decimals)}"
+        return (
+            f"level with {whom} (difference {f'{signed(mean, decimals)} {unit}'.rstrip()}, {interval}, {pairs} seeds)"
+        )
+    ends = sorted((abs(low), abs(high)))
+    return (
+        f"{figure} {side} than {whom} (95 % interval {ends[0]:.{decimals}f} to {ends[1]:.{decimals}f}, {pairs} seeds)"
+    )
 
 
 def _paired(part: Results, best: dict[str, Any], other: dict[str, Any]) -> tuple[float, float, float, int]:

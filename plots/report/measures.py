@@ -106,15 +106,6 @@ def _scores(part: Results) -> Iterator[Column]:
         yield Measure(f"{column}_score", f"{label} {name}", unit, better, "Score"), _alone(values)
 
 
-def _other_scores(part: Results, main: str) -> Iterator[Column]:
-    """What else the task tells of the test set. Which way it is better is not in a record: taken as that of the main one."""
-    higher = score_of(part)[2]
-    names = dict.fromkeys(name for record in part.records for name in record.test_scores if name != main)
-    for i, name in enumerate(names):
-        values = np.array([np.nan if (v := r.test_scores.get(name)) is None else v for r in part.records], dtype=float)
-        yield Measure(f"test_score.{i}", f"Test {name}", "", "higher" if higher else "lower", "Score"), _alone(values)
-
-
 def _loss(runs: pd.DataFrame, test: np.ndarray, unit: str, higher: bool) -> Column:
     """What a run lost against the valid dense run of the same seed; below zero it has gained."""
     reference = ((runs["method_name"] == REFERENCE) & runs["valid"]).to_numpy()

@@ -64,6 +64,11 @@ def _facts(record: Record) -> list[list[str]]:
         ["Begun", _minute(record.started_at)],
         ["Finished", _minute(record.finished_at)],
     ]
+    if record.score is not None:
+        stored = {f"Test {record.score.name}": record.test_score, f"Held-out {record.score.name}": record.holdout_score}
+        facts += [[name, NOTHING if v is None else record.score.text(v)] for name, v in stored.items()]
+        others = {name: v for name, v in record.test_scores.items() if name != record.score.name}
+        facts += [[visible(f"Test {name}"), NOTHING if v is None else f"{v:.4g}"] for name, v in others.items()]
     if record.interruptions:
         facts.append(["Interrupted", f"{record.interruptions} ×"])
     return facts

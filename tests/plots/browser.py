@@ -87,6 +87,15 @@ class Browser:
             raise RuntimeError(found["exceptionDetails"])
         return found["result"].get("value")
 
+    def wait_for(self, javascript: str) -> bool:
+        """Until the expression is true; False where it never becomes so."""
+        end_s = time.monotonic() + LIMIT_S
+        while time.monotonic() < end_s:
+            if self.run(f"Boolean({javascript})"):
+                return True
+            time.sleep(0.05)
+        return False
+
     def dark(self, on: bool) -> None:
         value = "dark" if on else "light"
         self.ask("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": value}])

@@ -117,7 +117,7 @@ function startExplorer(data) {
   root.querySelector("form").addEventListener("submit", (event) => event.preventDefault());
   root.querySelector("form").addEventListener("reset", (event) => {
     event.preventDefault();
-    writeAddress({ part: comparison.name });
+    writeAddress({ part: comparison === data.comparisons[0] ? undefined : comparison.name });
     fromAddress();
   });
   document.addEventListener("click", (event) => {

@@ -1,4 +1,4 @@
-"""The report in a browser: it opens, says nothing in the console, sorts, shows its pictures and asks nobody anything."""
+"""The report in a browser: it opens, says nothing in the console, and everything on it can be used and read."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_an_error_in_the_console_would_be_seen(browser: Browser) -> None:
 
 def test_every_picture_loads(browser: Browser) -> None:
     sizes = browser.run("[...document.images].map(image => [image.complete, image.naturalWidth, image.alt.length])")
-    assert len(sizes) >= 10
+    assert len(sizes) >= 8
     assert all(complete and width > 100 and words > 20 for complete, width, words in sizes)
 
 
@@ -76,17 +76,14 @@ def test_the_page_may_not_ask_the_network(browser: Browser) -> None:
 
 
 def test_a_click_sorts_and_another_one_reverses(browser: Browser) -> None:
-    column = browser.run(
-        "[...document.querySelector('table.sortable').tHead.rows[0].cells].findIndex(c => c.innerText.startsWith('Test acc'))"
-    )
+    table = "document.querySelector('main > section[id^=cifar] table.sortable')"
+    column = browser.run(f"[...{table}.tHead.rows[0].cells].findIndex(c => c.innerText.startsWith('Test acc'))")
     assert column > 0
     orders = []
     for _ in range(2):
-        browser.run(f"document.querySelector('table.sortable').tHead.rows[0].cells[{column}].firstElementChild.click()")
-        cells = (
-            "[...document.querySelector('table.sortable').tBodies[0].rows].map(row => row.cells[COLUMN].dataset.number)"
-        )
-        orders.append([float(number) for number in browser.run(cells.replace("COLUMN", str(column)))])
+        browser.run(f"{table}.tHead.rows[0].cells[{column}].firstElementChild.click()")
+        numbers = browser.run(f"[...{table}.tBodies[0].rows].map(row => row.cells[{column}].dataset.number)")
+        orders.append([float(number) for number in numbers])
     assert len(orders[0]) > 3
     assert orders[0] == sorted(orders[0])
     assert orders[1] == sorted(orders[0], reverse=True)

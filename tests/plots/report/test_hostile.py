@@ -7,6 +7,7 @@ import html
 import io
 import json
 import re
+from collections import Counter
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -75,6 +76,7 @@ def test_hostile_text_in_every_place(
     tags = Tags()
     tags.feed(page)
     assert tags.names <= OWN_TAGS
+    assert tags.scripts == {"application/json": 1, "text/plain": len(texts) + 1, None: 2}
     assert not [name for name in tags.attributes if name.startswith("on")]
     assert "49" not in re.findall(r"<h2>(.*?)</h2>", page)
     markdown = (folder / "table.md").read_text()
@@ -118,24 +120,25 @@ def is_number(text: str) -> bool:
 OWN_TAGS = {
     "html", "head", "meta", "title", "style", "body", "header", "h1", "h2", "h3", "nav", "ul", "li", "a", "main", "section",
     "p", "strong", "details", "summary", "div", "span", "code", "table", "thead", "tr", "th", "button", "tbody", "td",
-    "figure", "img", "figcaption", "dl", "dt", "dd", "pre", "script",
+    "figure", "img", "figcaption", "dl", "dt", "dd", "pre", "script", "h4", "form", "label", "select", "option", "input",
+    "output", "fieldset", "legend", "dialog",
 }  # fmt: skip
 
 
 class Tags(HTMLParser):
-    """The tags of a page outside of its own script, and their attributes."""
+    """The tags of a page outside of its own scripts, and their attributes; `scripts` by type, None: one that may run."""
 
     def __init__(self) -> None:
         super().__init__()
         self.names: set[str] = set()
         self.attributes: set[str] = set()
-        self.scripts = 0
+        self.scripts: Counter[str | None] = Counter()
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.names.add(tag)
         self.attributes |= {name for name, _ in attrs}
-        self.scripts += tag == "script"
-        assert self.scripts <= 1
+        if tag == "script":
+            self.scripts[dict(attrs).get("type")] += 1
 
 
 def test_figures_show_dollars_and_brackets_as_they_are(tmp_path: Path) -> None:

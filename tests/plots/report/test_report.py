@@ -78,11 +78,13 @@ def test_the_report_can_live_in_the_results_folder(tmp_path: Path) -> None:
 
 def test_page_is_self_contained(tmp_path: Path) -> None:
     html, page = _report(tmp_path, *grid(seeds=2))
+    html = re.sub(r"(?s)<script>.*?</script>", "", html)  # the scripts of others name addresses in their comments
     assert not re.findall(r"(?:src|href)=\"(?!data:|#)", html)
     assert not re.findall(r"@import|url\(|<link|https?://", html)
     (policy,) = [attrs["content"] for tag, attrs in page.tags if attrs.get("http-equiv") == "Content-Security-Policy"]
     assert policy is not None
     assert "default-src 'none'" in policy
+    assert "'unsafe-inline'" not in policy.partition("script-src")[2]  # no script runs that is not ours
     images = [attrs for tag, attrs in page.tags if tag == "img"]
     assert len(images) == len(FIGURES_OF_PLAIN_RECORDS)
     assert all((image["src"] or "").startswith("data:image/svg+xml;base64,") and image["alt"] for image in images)
@@ -141,14 +143,14 @@ def test_comparisons_have_sections_and_figures_of_their_own(tmp_path: Path) -> N
     assert all(name.startswith(prefixes) for name in pictures)
     html = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     ids = {attrs["id"] for _, attrs in _Page(html).tags if "id" in attrs}
-    assert ids == set(prefixes)
+    assert ids >= set(prefixes)
 
 
 def test_two_hundred_records_make_a_page_of_a_size_to_mail(tmp_path: Path) -> None:
     results = rich(tmp_path / "results", *grid(NINE, (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9), 3))
     assert len(list(results.glob("*/*/record.json"))) == 195
     write_report(results, tmp_path / "out")
-    assert (tmp_path / "out" / "report.html").stat().st_size < 5_000_000
+    assert (tmp_path / "out" / "report.html").stat().st_size <= 4_000_000
 
 
 def test_twelve_times_the_records_are_far_from_twelve_times_the_work(tmp_path: Path) -> None:
