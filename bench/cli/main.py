@@ -21,6 +21,7 @@ COMMANDS = {
     "measure": "measure inference of all networks of a suite side by side, in one process",
     "report": "rebuild tables and figures from records alone",
     "export": "write the network of a run as a file for another runtime, with a model card",
+    "publish": "make a static site of suites: pages, records, and a table of all",
     "tune": "choose a method's options on the held-out images, and say what that cost",
     "schema": "print the JSON schema of suite files, for editors",
     "doctor": "what of this machine's energy can be measured, how well",

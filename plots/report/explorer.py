@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from greenprune.bench.foreign import visible
 from greenprune.plots.figures.style import looks
-from greenprune.plots.frame.comparison import COUNTED, REFERENCE
+from greenprune.plots.frame.comparison import COUNTED, REFERENCE, rows_of
 from greenprune.plots.frame.frame import Results
 from greenprune.plots.frame.views import name_of
 from greenprune.plots.report.measures import Measured, measured, score_of
@@ -64,12 +64,12 @@ def explored(part: Results, name: str, first_run: int) -> dict[str, Any]:
         "runs": [
             {
                 "id": first_run + i,
-                "key": visible(str(row.key)),
+                "key": visible(row["key"]),
                 "point": point_of[i],
-                "seed": int(row.seed),
+                "seed": row["seed"],
                 "values": _figures(found.values[i]),
             }
-            for i, row in enumerate(runs[["key", "seed"]].itertuples(index=False))
+            for i, row in enumerate(rows_of(runs[["key", "seed"]]))
         ],
     }
 
@@ -90,7 +90,7 @@ def _points(part: Results, found: Measured) -> tuple[list[dict[str, Any]], dict[
             {
                 "method": method,
                 "budget": budget,
-                "counts": COUNTED[cost],
+                "counts": COUNTED[str(cost)],
                 "valid": bool(valid),
                 "runs": len(places),
                 "values": _figures(over_seeds(found.values[places])),

@@ -128,17 +128,17 @@ def _sizes(part: Results) -> Iterator[Column]:
     counted = set(runs["budget_cost"]) - {"macs", "params"}
     if len(counted) == 1:
         kind = counted.pop()
-        values = runs["kept"].where(runs["budget_cost"] == kind).to_numpy(float) * 100
+        kept = runs["kept"].where(runs["budget_cost"] == kind).to_numpy(float) * 100
         label = f"{COUNTED[kind][0].upper()}{COUNTED[kind][1:]} kept"
-        yield Measure("kept", label, "% of dense", "lower", "Size"), _alone(values)
+        yield Measure("kept", label, "% of dense", "lower", "Size"), _alone(kept)
 
 
 def _inference(part: Results) -> Iterator[Column]:
     """Per batch size, the largest first: what a user pays for at a full batch is the first choice."""
     found = part.inference
     where = [name for name in ("runtime", "precision") if name in found.columns]
-    groups = sorted(found.groupby(["batch_size", *where], sort=True), key=lambda group: -group[0][0])
-    for (batch, *rest), rows in groups:
+    for (_, *rest), rows in found.assign(smaller=-found["batch_size"]).groupby(["smaller", *where], sort=True):
+        batch = rows["batch_size"].iloc[0]
         at = ", ".join([*map(str, rest), f"batch {batch:.0f}"])
         suffix = ".".join([*map(str, rest), f"{batch:.0f}"])
         one = rows.drop_duplicates("key").set_index("key").reindex(part.runs["key"])

@@ -69,6 +69,17 @@ def render_page(
     )  # fmt: skip
 
 
+def render_index(rows: Sequence[dict[str, Any]]) -> str:
+    """The first page of a site: a table for each data set and network; `rows` as of `greenprune.plots.report.publish`."""
+    tables: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
+    for row in rows:
+        tables.setdefault((row["dataset"], row["network"], row["score"]), []).append(row)
+    script = _sorting()
+    return _templates().get_template("site.html").render(
+        tables=list(tables.items()), script=Markup(script), hashes=f"'sha256-{_sha256(script)}'"
+    )  # fmt: skip
+
+
 def as_json(data: Any) -> Markup:
     """JSON that is safe within a script element: no text in it can end the element or begin another one."""
     text = json.dumps(data, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
@@ -104,6 +115,14 @@ def _own() -> str:
     """Our scripts as one, in a scope of their own."""
     parts = [(HERE / "js" / f"{name}.js").read_text(encoding="utf-8") for name in SCRIPTS]
     return '"use strict";\n(() => {\n' + "\n".join(parts) + "})();\n"
+
+
+@cache
+def _sorting() -> str:
+    text = (HERE / "js" / "sort.js").read_text(encoding="utf-8")
+    return (
+        f'"use strict";\n{text}for (const table of document.querySelectorAll("table.sortable")) makeSortable(table);\n'
+    )
 
 
 @cache

@@ -34,13 +34,22 @@ LONGEST_NAME = 100
 """Of a comparison within the name of a file; file systems take 255 bytes in all."""
 
 
-def write_report(results_folders: Path | Sequence[Path], out: Path, commands: Sequence[Path] = ()) -> list[Path]:
-    """Write tables, energy.json, energy.csv, figures/*.png, figures/*.svg and report.html into `out`; returns the paths.
+def write_report(
+    results_folders: Path | Sequence[Path],
+    out: Path,
+    commands: Sequence[Path] = (),
+    *,
+    page: str = "report.html",
+    records: str = "",
+) -> list[Path]:
+    """Write tables, energy.json, energy.csv, figures/*.png, figures/*.svg and the page into `out`; returns the paths.
 
     Each file is replaced atomically. The same records give the same files.
 
     Args:
         commands: files of `greenprune energy --json`; they join the energy report in rows of their own.
+        page: name of the page's file.
+        records: where the records lie beside the page, as "records/"; empty where they do not.
 
     Raises:
         UserError: no records, a file that is none of those, or `out` cannot be written.
@@ -66,15 +75,15 @@ def write_report(results_folders: Path | Sequence[Path], out: Path, commands: Se
             written += paths
             sections.append(section(part, comparison(part), name, pictures))
         problems = (*results.problems, *check(results), *undrawn)
-        html = render_page(results, named, sections, problems, commands=measured)
-        written.append(write_atomically(out / "report.html", html))
+        html = render_page(results, named, sections, problems, commands=measured, records=records)
+        written.append(write_atomically(out / page, html))
     except OSError as e:
         raise UserError(f"{out}: the report cannot be written ({e.strerror})") from None
     return written
 
 
 def _write_figures(part: Results, folder: Path, prefix: str) -> tuple[list[Picture], list[Path], list[Problem]]:
-    """What was drawn, its files, and what could not be: records may hold anything."""
+    """What the page holds, the files of all figures, and what could not be drawn: records may hold anything."""
     pictures, paths, failed = [], [], []
     for spec in FIGURES:
         try:
@@ -86,9 +95,9 @@ def _write_figures(part: Results, folder: Path, prefix: str) -> tuple[list[Pictu
             what = f"the figure “{spec.title}” cannot be drawn from these records ({shortened(f'{type(e).__name__}: {e}')})"
             failed.append(Problem("figure", name_of(part.runs.iloc[0]), what, "the tables are not affected"))
             continue
-        stem = folder / f"{prefix}{spec.name}"
-        paths.append(_write_bytes_atomically(stem.with_name(f"{stem.name}.png"), png))
-        paths.append(_write_bytes_atomically(stem.with_name(f"{stem.name}.svg"), svg))
+        stem = f"{prefix}{spec.name}"
+        paths.append(_write_bytes_atomically(folder / f"{stem}.png", png))
+        paths.append(_write_bytes_atomically(folder / f"{stem}.svg", svg))
         if not spec.of_runs:
             pictures.append(Picture(paths[-1], spec.title, words, spec.caption, svg))
     return pictures, paths, failed
@@ -98,10 +107,15 @@ def section_names(parts: Sequence[Results]) -> list[str]:
     """A name for each comparison that is fit for a file: the suite, numbered where it occurs again."""
     names: list[str] = []
     for part in parts:
-        name = re.sub(r"[^A-Za-z0-9._-]+", "-", name_of(part.runs.iloc[0]))[:LONGEST_NAME]
+        name = file_name(name_of(part.runs.iloc[0]))
         count = sum(other == name or other.startswith(f"{name}.") for other in names)
         names.append(f"{name}.{count + 1}" if count else name)
     return names
+
+
+def file_name(text: str) -> str:
+    """A suite or run as a name that is fit for a file."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", text)[:LONGEST_NAME]
 
 
 def _write_bytes_atomically(path: Path, data: bytes) -> Path:

@@ -37,7 +37,10 @@ async function showRun(dialog, comparison, run, others, linkTo, records) {
   }
   body.append(element("h3", {}, "Environment"), factList(data.environment));
   body.append(element("h3", {}, "Exact command"), commandPart(data.command, data.overrides));
-  if (records) body.append(element("p", {}, element("a", { href: `${records}${encodeURIComponent(run.key)}.json` }, "The record (JSON)")));
+  if (records) {
+    const file = `${run.key.replaceAll(/[^A-Za-z0-9._-]+/g, "-")}.json`; // as `greenprune publish` calls it
+    body.append(element("p", {}, element("a", { href: records + file }, "The record (JSON)")));
+  }
   if (!dialog.open) dialog.showModal();
   dialog.scrollTop = 0;
   for (const drawn of later) drawn(); // a plot needs a place that has a size

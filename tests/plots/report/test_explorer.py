@@ -228,7 +228,7 @@ def test_the_keyboard_alone_moves_limits_and_opens_and_closes_a_run(browser: Bro
     press(browser, "Escape", 27)
     assert browser.wait_for("!document.getElementById('run').open")
     assert browser.run("document.activeElement.matches('#behind a')")
-    assert "run=" not in browser.run("location.hash")
+    assert browser.wait_for("!location.hash.includes('run=')")
 
 
 def test_in_print_and_without_scripts_the_drawn_figures_stand_for_it(browser: Browser, page: Path) -> None:

@@ -1,0 +1,147 @@
+"""A static site of several suites: a page for each, their records as JSON, and one table of all that was measured.
+
+    site/index.html                      the table: data set x network x budget
+    site/index.json                      the same for programs
+    site/<suite>/index.html              the report of a suite, with its tables and figures beside it
+    site/<suite>/records/<run>.json      every record, as it was stored
+
+Names come from suites and runs, so that a link to one stays what it is.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+from greenprune.bench.errors import UserError
+from greenprune.bench.records.record import RECORD_FILE, write_atomically
+from greenprune.bench.records.score import decimals_of, figure_text
+from greenprune.bench.text import NOTHING, bounded, signed
+from greenprune.plots.frame.comparison import COUNTED, REFERENCE, batch_label, comparison, reading_order, rows_of
+from greenprune.plots.frame.frame import Results, load
+from greenprune.plots.frame.rows import KINDS
+from greenprune.plots.report.page import render_index
+from greenprune.plots.report.report import file_name, section_names, write_report
+
+INDEX = "index.html"
+
+
+def publish(folders: Sequence[Path], site: Path) -> list[Path]:
+    """Write the site of the suites in `folders` into `site`; returns the pages.
+
+    A folder of results may hold one suite or several. What `site` holds of a suite is replaced, other files stay.
+
+    Raises:
+        UserError: no records, two suites of one name, or `site` cannot be written.
+    """
+    suites = _suites(folders)
+    names = {folder: file_name(folder.resolve().name) for folder in suites}
+    for one, other in pairwise(sorted(suites, key=lambda folder: names[folder])):
+        if names[one] == names[other]:
+            raise UserError(
+                f"{one} and {other}: both would be {site / names[one]}; publish them from folders of other names"
+            )
+    pages, rows = [], []
+    try:
+        for folder in suites:
+            results = load(folder)
+            pages.append(_suite(folder, results, site / names[folder]))
+            rows += _rows(results, names[folder])
+        rows.sort(
+            key=lambda row: (row["dataset"], row["network"], row["budget"] < 1, row["budget_text"], row["method"])
+        )
+        write_atomically(
+            site / "index.json", json.dumps({"rows": rows}, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+        )
+        pages.insert(0, write_atomically(site / INDEX, render_index(rows)))
+    except OSError as e:
+        raise UserError(f"{site}: the site cannot be written ({e.strerror or e})") from None
+    return pages
+
+
+def _suites(folders: Sequence[Path]) -> list[Path]:
+    """Folders of single suites: those given, and of a folder of suites each one within."""
+    found: dict[Path, None] = {}
+    for folder in folders:
+        if not folder.is_dir():
+            raise UserError(f"{folder}: there is no such results folder")
+        inside = [path for path in sorted(folder.iterdir()) if path.is_dir() and any(path.glob(f"*/{RECORD_FILE}"))]
+        own = any(folder.glob(f"*/{RECORD_FILE}"))
+        if not own and not inside:
+            raise UserError(f"{folder}: holds no records (looked for <suite>/<run>/{RECORD_FILE})")
+        found |= dict.fromkeys([folder] if own else inside)
+    return list(found)
+
+
+def _suite(folder: Path, results: Results, place: Path) -> Path:
+    """The page of one suite, its tables and figures, and its records, in `place`."""
+    records = place / "records"
+    if records.is_dir() and not records.is_symlink():
+        shutil.rmtree(records)  # of runs that are no more
+    records.mkdir(parents=True)
+    for record, run in zip(results.records, results.places, strict=True):
+        shutil.copyfile(run / RECORD_FILE, records / f"{file_name(record.key)}.json")
+    return write_report(folder, place, page=INDEX, records="records/")[-1]
+
+
+def _rows(results: Results, suite: str) -> list[dict[str, Any]]:
+    """A row for each method and budget of each comparison, as text for people, and with links."""
+    rows = []
+    parts = results.comparisons()
+    for name, part in zip(section_names(parts), parts, strict=True):
+        table, address = comparison(part), {} if part is parts[0] else {"part": name}
+        for row in rows_of(reading_order(table)):
+            same = (part.runs["method"] == row["method"]) & (part.runs["budget"] == row["budget"])
+            places = part.runs.index[same & (part.runs["valid"] == row["valid"])]
+            records = [part.records[i] for i in places]
+            dense = row["method_name"] == REFERENCE
+            joules = (_ratio(row, f"large_batch_energy_ratio_{kind}", kind) for kind in KINDS)
+            mean = row["test_score_mean"]
+            rows.append(
+                {name: row[name] for name in ("dataset", "budget", "method", "valid", "runs", "score", "machine")}
+                | {
+                    "network": row["model"],
+                    "budget_text": "dense"
+                    if dense
+                    else f"{row['budget'] * 100:g} % of the {COUNTED[row['budget_cost']]}",
+                    "score_text": figure_text(mean, row["score"]) if math.isfinite(mean) else NOTHING,
+                    "difference_text": _difference(row),
+                    "time_text": _ratio(row, "large_batch_latency_ratio"),
+                    "energy_text": next((text for text in joules if text != NOTHING), NOTHING),
+                    "at": batch_label("large_batch", table),
+                    "date": max((record.finished_at[:10] for record in records), default=""),
+                    "version": ", ".join(sorted({record.versions.get("greenprune", "unknown") for record in records})),
+                    "page": f"{suite}/{INDEX}",
+                    "records": [
+                        {
+                            "seed": record.seed,
+                            "page": f"{suite}/{INDEX}#{urlencode(address | {'run': record.key})}",
+                            "json": f"{suite}/records/{file_name(record.key)}.json",
+                        }
+                        for record in records
+                    ],
+                    "commands": list(dict.fromkeys(record.command for record in records if record.command)),
+                }
+            )
+    return rows
+
+
+def _difference(row: dict[str, Any]) -> str:
+    """Against the dense network, with the 95 % interval."""
+    if row["method_name"] == REFERENCE or not row["pairs"]:
+        return NOTHING
+    mean, low, high = (row[f"difference_to_dense_{end}"] for end in ("mean", "low", "high"))
+    decimals = decimals_of(row["test_score_mean"], row["score"])
+    return bounded(mean, low, high, lambda value: signed(value, decimals))
+
+
+def _ratio(row: dict[str, Any], name: str, kind: str = "") -> str:
+    mean, low, high = (row[f"{name}_{end}"] for end in ("mean", "low", "high"))
+    text = bounded(mean, low, high, lambda ratio: f"{ratio:.2f}")
+    return f"{text} ({kind})" if kind and text != NOTHING else text

@@ -1,0 +1,103 @@
+"""A site of several suites: its pages, its records, its links, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from urllib.parse import parse_qs
+
+import pytest
+from greenprune.bench.cli.main import main
+from greenprune.bench.errors import UserError
+from greenprune.plots.report.publish import publish
+
+from tests.plots.records import grid, record, store
+
+
+@pytest.fixture(autouse=True)
+def _no_drawing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("greenprune.plots.report.report.FIGURES", ())
+
+
+def site_of(folder: Path) -> Path:
+    results = store(folder / "results", *grid(seeds=2), record(suite="other"), record("gated", suite="other"))
+    publish([results], folder / "site")
+    return folder / "site"
+
+
+def test_every_suite_has_a_page_and_every_run_its_record(tmp_path: Path) -> None:
+    site = site_of(tmp_path)
+    for suite, key in (("cifar10-cpu", "gated-0.5-1"), ("other", "dense-1-0")):
+        assert (site / suite / "index.html").is_file()
+        assert (site / suite / "table.csv").is_file()
+        stored = (tmp_path / "results" / suite / key / "record.json").read_bytes()
+        assert (site / suite / "records" / f"{key}.json").read_bytes() == stored
+
+
+def test_the_first_page_has_a_row_for_each_network_and_its_links_lead_somewhere(tmp_path: Path) -> None:
+    site = site_of(tmp_path)
+    html = (site / "index.html").read_text(encoding="utf-8")
+    assert html.count("<tr>") == 1 + 3 + 2  # headings, and a row for each method and budget
+    for text in (
+        "resnet20 on cifar10",
+        "2026-01-02",
+        "0.1.0",
+        "Example CPU 9000",
+        "greenprune run cifar10-cpu --data data",
+    ):
+        assert text in html
+    links = re.findall(r'href="([^"]+)"', html)
+    assert len(links) > 10
+    for link in links:
+        path, _, fragment = link.partition("#")
+        assert (site / path).is_file()
+        if fragment:
+            (key,) = parse_qs(fragment.replace("&amp;", "&"))["run"]
+            assert (site / Path(path).parent / "records" / f"{key}.json").is_file()
+
+
+def test_programs_read_the_same_rows(tmp_path: Path) -> None:
+    rows = json.loads((site_of(tmp_path) / "index.json").read_text(encoding="utf-8"))["rows"]
+    assert [(row["method"], row["budget"], row["runs"]) for row in rows if row["page"].startswith("cifar10")] == [
+        ("dense", 1.0, 2),
+        ("gated", 0.5, 2),
+        ("magnitude", 0.5, 2),
+    ]
+
+
+def test_publishing_again_drops_runs_that_are_no_more_and_keeps_what_others_put_there(tmp_path: Path) -> None:
+    site = site_of(tmp_path)
+    (site / "CNAME").write_text("example.org")
+    (site / "other" / "records" / "gone-0.5-0.json").write_text("{}")
+    publish([tmp_path / "results" / "other"], site)
+    assert (site / "CNAME").is_file()
+    assert sorted(path.name for path in (site / "other" / "records").iterdir()) == [
+        "dense-1-0.json",
+        "gated-0.5-0.json",
+    ]
+
+
+def test_names_of_strangers_are_text_and_lead_nowhere_else(tmp_path: Path) -> None:
+    hostile = record("gated").model_copy(update={"method": "<script>alert(1)</script>", "command": "<b>x</b>"})
+    publish([store(tmp_path / "results", record(), hostile)], tmp_path / "site")
+    html = (tmp_path / "site" / "index.html").read_text(encoding="utf-8")
+    assert "<script>alert" not in html
+    assert "<b>x" not in html
+
+
+def test_two_suites_of_one_name_and_folders_without_records_are_refused(tmp_path: Path) -> None:
+    one, two = store(tmp_path / "a", record()), store(tmp_path / "b", record())
+    with pytest.raises(UserError, match="both would be"):
+        publish([one, two], tmp_path / "site")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="holds no records"):
+        publish([tmp_path / "empty"], tmp_path / "site")
+    assert not (tmp_path / "site").exists()
+
+
+def test_the_command_says_what_it_wrote(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    results = store(tmp_path / "results", record(), record("gated"))
+    assert main(["publish", str(results), "--to", str(tmp_path / "site")]) == 0
+    assert str(tmp_path / "site" / "index.html") in "".join(capsys.readouterr().out.split("\n"))
+    assert main(["publish", str(tmp_path / "nowhere"), "--to", str(tmp_path / "site")]) == 2
