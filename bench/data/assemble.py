@@ -206,7 +206,8 @@ def _refuse_missing(parts: dict[str, Part], found: Found) -> None:
     """Raise UserError where a class has no picture in a part."""
     for part, words in (("train", "train on"), ("test", "test with"), ("holdout", "hold out")):
         targets = parts[part].targets
-        assert targets is not None
+        if targets is None or targets.ndim != 1:
+            continue
         counts = torch.bincount(targets, minlength=len(found.class_names)).tolist()
         for label, name in enumerate(found.class_names):
             if not counts[label]:

@@ -63,6 +63,9 @@ class _Feed(Protocol):
     @property
     def waited_s(self) -> float: ...
 
+    @property
+    def workers(self) -> int | None: ...
+
     def epoch(self, plan: EpochPlan, number: int, first: int) -> Iterator[tuple[Tensor, Tensor]]: ...
 
 
@@ -124,6 +127,11 @@ class Batches:
         """Seconds that the training has waited for images so far; 0 where they lie on the device."""
         return self._feed.waited_s
 
+    @property
+    def workers(self) -> int | None:
+        """Processes that read ahead; None where all images lie on the device."""
+        return self._feed.workers
+
     def __len__(self) -> int:
         """Batches per epoch."""
         return -(-self.images_per_epoch // self.batch_size)
@@ -146,6 +154,7 @@ class _OnDevice:
     """All images lie on the device."""
 
     waited_s = 0.0
+    workers: int | None = None
 
     def __init__(self, batches: Batches, split: Split, mean: Channels) -> None:
         self._batches = batches
@@ -180,6 +189,10 @@ class _ReadAhead:
     @property
     def waited_s(self) -> float:
         return self._loader.waited_s
+
+    @property
+    def workers(self) -> int | None:
+        return self._loader.workers
 
     def epoch(self, plan: EpochPlan, number: int, first: int) -> Iterator[tuple[Tensor, Tensor]]:
         of = self._batches

@@ -15,12 +15,16 @@ from greenprune.bench.data.assemble import assemble
 from greenprune.bench.data.data import Dataset
 from greenprune.bench.data.found import Found
 from greenprune.bench.data.names import DATASETS, FOLDER
-from greenprune.bench.data.options import DataOptions, Entry, is_known, label_of
+from greenprune.bench.data.options import DataOptions, Entry, as_options, is_known, label_of
 from greenprune.bench.data.place import data_root, existing_root
-from greenprune.bench.data.sources import cifar, digits, folder
+from greenprune.bench.data.sources import cifar, digits, factory, folder, imagenet, masks, tables
 from greenprune.bench.errors import UserError, did_you_mean
 
 LAYOUTS: tuple[tuple[Callable[[Path], bool], Callable[[Path, DataOptions], Found]], ...] = (
+    (tables.is_saved, tables.find_saved),
+    (imagenet.is_one, imagenet.find),
+    (masks.is_one, masks.find),
+    (tables.is_parquet, tables.find_parquet),
     (folder.is_one, folder.find),
 )
 """What a folder may hold: how it is told, and how it is read; the first that fits is taken."""
@@ -40,9 +44,11 @@ def load(entry: Entry, root: Path | str | None = None) -> Dataset:
     Raises:
         UserError: unknown name, missing or damaged files, wrong content, no network.
     """
-    options = DataOptions(name=entry) if isinstance(entry, str) else entry
+    options = as_options(entry)
     if options.folder:
         return _from_folder(options.label, Path(options.folder).expanduser(), options)
+    if options.factory:
+        return factory.read(options.label, options)
     name = options.name
     if not is_known(name):
         raise UserError(f'dataset = "{name}" is unknown{did_you_mean(name, DATASETS)}; allowed: {", ".join(DATASETS)}')
@@ -102,6 +108,8 @@ def is_there(entry: Entry, root: Path | str | None = None) -> bool:
     """Whether `load` finds the data set on this machine, so that nothing need be downloaded."""
     if not isinstance(entry, str) and entry.folder:
         return Path(entry.folder).expanduser().is_dir()
+    if not isinstance(entry, str) and entry.factory:
+        return True
     name = label_of(entry)
     if name in ("cifar10", "cifar100"):
         return cifar.is_there(name, data_root(root))

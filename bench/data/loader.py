@@ -16,6 +16,7 @@ from greenprune.bench.data.reference import brief
 from greenprune.bench.data.splits import Items, LazySplit, Part, Split, Stream
 from greenprune.bench.errors import UserError
 from torch import Tensor
+from torch.multiprocessing import get_all_start_methods
 from torch.utils.data import DataLoader, Dataset, IterableDataset, get_worker_info
 
 READ_STREAM = 4
@@ -86,21 +87,23 @@ class Loader:
         stays: whether the workers go on from one epoch to the next.
 
     Attributes:
+        workers: of a stream one, or its images would come in another order.
         waited_s: seconds that were waited for batches so far.
     """
 
     def __init__(self, shown: Shown, *, workers: int, device: torch.device, stays: bool) -> None:
         self._shown, self._device = shown, device
-        self._workers = max(1, workers) if shown.stream is not None else workers
+        self.workers = 1 if shown.stream is not None else workers
         self._sampler = _Sampler()
         self._options: dict[str, Any] = {
             "collate_fn": _together,
-            "num_workers": min(1, self._workers) if shown.stream is not None else self._workers,
+            "num_workers": self.workers,
             "pin_memory": device.type == "cuda",
             "worker_init_fn": _quiet,
-            "prefetch_factor": AHEAD if self._workers else None,
+            "prefetch_factor": AHEAD if self.workers else None,
+            "multiprocessing_context": "fork" if self.workers and "fork" in get_all_start_methods() else None,
         }
-        self._stays = stays and self._workers > 0
+        self._stays = stays and self.workers > 0
         self._loader: DataLoader | None = None
         self.waited_s = 0.0
 

@@ -128,11 +128,18 @@ def options_of(entry: Entry) -> DataOptions | None:
     return None if isinstance(entry, str) else entry
 
 
+def as_options(entry: Entry) -> DataOptions:
+    """A name as a table."""
+    if not isinstance(entry, str):
+        return entry
+    return DataOptions(factory=entry) if ":" in entry else DataOptions(name=entry)
+
+
 def skipping_unreadable(entry: Entry) -> Entry:
     """The same, with pictures that cannot be read left out; of what is published nothing ever is."""
-    if isinstance(entry, str):
-        return entry if entry in PUBLISHED else DataOptions(name=entry, skip_unreadable=True)
-    return entry.model_copy(update={"skip_unreadable": True})
+    if entry in PUBLISHED:
+        return entry
+    return as_options(entry).model_copy(update={"skip_unreadable": True})
 
 
 def is_known(name: str) -> bool:

@@ -132,7 +132,10 @@ class LazySplit:
         return replace(self, rows=self.rows[rows], targets=targets, digests=digests)
 
     def contents(self) -> str:
-        return _hash_of(self.digests, self.targets)
+        if len(self.digests) == len(self.rows):
+            return _hash_of(self.digests, self.targets)
+        rows = np.array([hashlib.sha256(self.rows.tobytes()).hexdigest()])
+        return _hash_of(np.concatenate([self.digests, rows]), self.targets)
 
 
 def _hash_of(digests: np.ndarray, targets: Tensor | None) -> str:
@@ -144,8 +147,11 @@ def _hash_of(digests: np.ndarray, targets: Tensor | None) -> str:
 
 def held(split: LazySplit) -> Split:
     """The same in memory; what was read together keeps its order."""
-    images, targets = zip(*(split.items[int(row)] for row in split.rows), strict=True)
-    return Split(torch.stack(list(images)), torch.stack(list(targets)), split.digests)
+    stream = split.stream
+    found = (split.items[int(row)] for row in split.rows) if stream is None else stream.pass_through(0, 0)
+    images, targets = zip(*found, strict=True)
+    digests = split.digests if len(split.digests) == len(split.rows) else None
+    return Split(torch.stack(list(images)), torch.stack(list(targets)), digests)
 
 
 def by_class(targets: Tensor) -> list[np.ndarray]:

@@ -224,6 +224,14 @@ class Emissions(Stored):
     training_gco2e: dict[str, float]  # by kind: {"modelled": 1.2}
 
 
+class Loading(Stored):
+    """How images came to the training, where they did not lie on the device."""
+
+    workers: int = Field(ge=0)  # processes that read ahead; 0: none, the training read each image itself
+    waited_s: float = Field(ge=0)  # seconds that the training waited for images
+    waited_share: float = Field(ge=0)  # of the seconds of the training
+
+
 class CrossCheck(Stored):
     """What another energy meter made of the training, validation included. Never part of a sum of ours."""
 
@@ -280,6 +288,7 @@ class Record(Stored):
     extra_macs: int = Field(0, ge=0)  # that the task executes for each training image beside the network: a teacher's
     masked_max_abs_diff: float | None = None  # masked against removed network, max |delta logit| when it was removed
     energy: dict[str, Reading] = {}  # by phase: "training", "evaluation"; "redone" where it was interrupted
+    loading: Loading | None = None  # None: all images lay on the device
     interruptions: int = Field(0, ge=0)  # how often the run was ended and went on
     checkpoints: int = Field(0, ge=0)  # how often it was saved meanwhile
     checkpoint_s: float = 0.0  # seconds that took, in none of the training's

@@ -237,6 +237,7 @@ def run(job: Job, emit: Emit) -> Record:
         extra_macs=task.extra_macs(images[:2]),
         masked_max_abs_diff=method.masked_max_abs_diff,
         energy=energy,
+        loading=training.loading,
         interruptions=keeper.interruptions,
         checkpoints=keeper.checkpoints,
         checkpoint_s=round(keeper.checkpoint_s, 3),

@@ -20,10 +20,12 @@ from greenprune.bench.inference import calibration
 from greenprune.bench.inference.kept import Kept
 from greenprune.bench.machine.contention import contention, usage
 from greenprune.bench.models.kinds.kind import Pretrained
+from greenprune.bench.records.record import Loading
 from greenprune.bench.suite.settings import Settings
 from greenprune.bench.tasks.catalogue import make_task
 from greenprune.bench.tasks.fitting import refuse_network
 from greenprune.bench.tasks.task import Task
+from greenprune.bench.text import plural
 from greenprune.bench.training.identity import place
 from greenprune.bench.training.keeper import Keeper
 from greenprune.bench.training.loop import Trained, train
@@ -35,6 +37,9 @@ from torch import Tensor, nn
 
 Emit = Callable[..., None]
 
+WAITED_SHARE = 0.05
+"""Of a training's time; what waits longer for images says so."""
+
 
 @dataclass(frozen=True)
 class Training:
@@ -43,6 +48,7 @@ class Training:
     Attributes:
         calibration: of every layer, where the budget is one of time or energy.
         checks: what other meters say of the training, where the suite asks for them.
+        loading: how images came to it, where they did not lie on the device.
         notes: what a reader has to know of how it went.
     """
 
@@ -51,6 +57,7 @@ class Training:
     trained: Trained
     calibration: Kept | None
     checks: tuple[CrossCheck, ...]
+    loading: Loading | None
     notes: tuple[str, ...]
 
 
@@ -136,6 +143,7 @@ def _train_from(
             "calibration": None if found is None else found.model_dump(mode="json"),
             "notes": [*earlier.notes, *notes()],
             "place": place(device),
+            "waited_s": earlier.waited_s + batches.waited_s,
             "power": packed(meter.power_log.columns()),
             "power_started_at_s": meter.power_log.started_at_s,
         }
@@ -153,9 +161,30 @@ def _train_from(
     said = [*earlier.notes, *notes(), *keeper.said]
     if state is not None and checks:
         said.append("the other energy meters saw the training after its last interruption alone")
-    return Training(
-        method, task, trained, found, tuple(checks), (*started, *data.notes, *trained.notes, *dict.fromkeys(said))
-    )
+    loading = loading_of(batches, earlier.waited_s, trained)
+    said += bottleneck(loading)
+    notes_of = (*started, *data.notes, *trained.notes, *dict.fromkeys(said))
+    return Training(method, task, trained, found, tuple(checks), loading, notes_of)
+
+
+def loading_of(batches: Batches, before_s: float, trained: Trained) -> Loading | None:
+    """How images came to a training; None where they lay on the device. `before_s`: waited before an interruption."""
+    if batches.workers is None:
+        return None
+    waited_s = before_s + batches.waited_s
+    training_s = sum(entry.duration_s for entry in trained.ledger.stored().entries)
+    share = waited_s / training_s if training_s > 0 else 0.0
+    return Loading(workers=batches.workers, waited_s=round(waited_s, 3), waited_share=round(share, 4))
+
+
+def bottleneck(loading: Loading | None) -> list[str]:
+    """What to say where a training waited for its images."""
+    if loading is None or loading.waited_share <= WAITED_SHARE:
+        return []
+    return [
+        f"the training waited for images for {loading.waited_share:.0%} of its time, so its seconds and joules are those of "
+        f'the loader too ({plural(loading.workers, "worker")}): more of dataset.workers, or dataset.loading = "memory"'
+    ]
 
 
 class Earlier:
@@ -166,6 +195,7 @@ class Earlier:
         found = stored.get("calibration")
         self.calibration = None if found is None else Kept.model_validate(found)
         self.notes: list[str] = list(stored.get("notes", []))
+        self.waited_s: float = stored.get("waited_s", 0.0)
         was, now = stored.get("place"), place(device)
         if was is not None and was != now:
             self.notes.append(f"trained on {was}, then on {now}: not the same bit for bit as on one of them alone")

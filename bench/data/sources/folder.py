@@ -40,7 +40,7 @@ def find(folder: Path, options: DataOptions) -> Found:
     other = 0
     listings = {}
     for part, place in parts.items():
-        paths, labels, left_out = _pictures(folder, place, names)
+        paths, labels, left_out = pictures(folder, place, names)
         listings[part] = listing(folder, paths, labels)
         other += left_out
     notes = () if not other else (f"{other:,} files of {folder.name} are no pictures by their names, and left out",)
@@ -97,7 +97,7 @@ def _refuse_other_classes(place: Path, own: Sequence[str], names: Sequence[str])
         )
 
 
-def _pictures(folder: Path, place: Path, names: Sequence[str]) -> tuple[list[str], list[int], int]:
+def pictures(folder: Path, place: Path, names: Sequence[str]) -> tuple[list[str], list[int], int]:
     """The paths relative to `folder`, their labels, and how many files are no pictures."""
     known = suffixes()
     paths, labels, other = [], [], 0

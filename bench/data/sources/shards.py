@@ -44,6 +44,13 @@ def shards(folder: Path, split: str) -> list[Path]:
     paths = sorted(folder.glob(f"{split}-*.parquet"))
     if not paths:
         raise UserError(f"{folder}: there is no {split}-*.parquet; allowed is a folder with training and test files")
+    complete(folder, paths)
+    return paths
+
+
+def complete(folder: Path, paths: Sequence[Path]) -> None:
+    """Raise UserError where some of the files that these are shards of are missing, or one is no file."""
+    split = _SHARD.split(paths[0].name)[0]
     for path in paths:
         if not path.is_file():
             what = f"is a link to {os.readlink(path)}, which is no file" if path.is_symlink() else "is no file"
@@ -59,7 +66,6 @@ def shards(folder: Path, split: str) -> list[Path]:
         missing = [f"{split}-{i:05d}-of-{total:05d}.parquet" for i in range(total) if (i, total) not in numbered]
         if missing:
             raise UserError(f"{folder}: {', '.join(missing)} missing; allowed is the complete set of {total} files")
-    return paths
 
 
 def read(paths: Sequence[Path], label_columns: Sequence[str], classes: int) -> tuple[np.ndarray, np.ndarray]:

@@ -1,0 +1,315 @@
+"""Tables of images and labels in the Hugging Face layout: Parquet files, or a folder of `datasets.save_to_disk`.
+
+A row has a picture (a struct with the encoded file in `bytes`, or the bytes themselves) and an integer label, whose names
+stand in the schema's metadata. Parquet is read as a whole where it is small; a large set is copied once into the cache
+folder as Arrow, of which single rows can be read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from greenprune.bench.data.cache import cache_folder
+from greenprune.bench.data.content import file_hash
+from greenprune.bench.data.found import PART_NAMES, Found, Listing
+from greenprune.bench.data.options import DataOptions
+from greenprune.bench.data.pictures import first_line
+from greenprune.bench.data.sources.shards import complete
+from greenprune.bench.errors import UserError, did_you_mean
+
+IMAGE_COLUMNS, LABEL_COLUMNS = ("image", "img"), ("label", "fine_label")
+HELD_BYTES = 2**30
+"""Of Parquet files that are read as a whole."""
+
+_PART = re.compile(rf"(?<![a-z])({'|'.join(sorted(PART_NAMES, key=len, reverse=True))})(?![a-z])", re.IGNORECASE)
+DICT_FILE, STATE_FILE = "dataset_dict.json", "state.json"
+
+
+def is_parquet(folder: Path) -> bool:
+    return any(folder.glob("*.parquet")) or any(folder.glob("data/*.parquet")) or any(folder.glob("*/*.parquet"))
+
+
+def find_parquet(folder: Path, options: DataOptions) -> Found:
+    """Raises UserError: a shard is missing or damaged, a column is missing or of another kind, a label is no class."""
+    parts: dict[str, list[Path]] = {}
+    for path in sorted(folder.rglob("*.parquet")):
+        named = _PART.findall(path.relative_to(folder).as_posix())
+        parts.setdefault(PART_NAMES[named[-1].lower()] if named else "train", []).append(path)
+    for paths in parts.values():
+        for place in dict.fromkeys(path.parent for path in paths):
+            complete(place, [path for path in paths if path.parent == place])
+    return _found(folder, {part: [_Parquet(path) for path in paths] for part, paths in parts.items()}, options)
+
+
+def is_saved(folder: Path) -> bool:
+    return (folder / DICT_FILE).is_file() or (folder / STATE_FILE).is_file()
+
+
+def find_saved(folder: Path, options: DataOptions) -> Found:
+    """Raises UserError: as of `find_parquet`."""
+    if (folder / STATE_FILE).is_file():
+        places = {"train": folder}
+    else:
+        names = _json(folder / DICT_FILE).get("splits")
+        if not isinstance(names, list) or not names:
+            raise UserError(f"{folder / DICT_FILE}: names no splits; allowed is a folder of datasets.save_to_disk")
+        places = {}
+        for name in map(str, names):
+            part = PART_NAMES.get(name.lower())
+            if part is not None:
+                places[part] = folder / name
+    parts: dict[str, list[_Table]] = {}
+    for part, place in places.items():
+        files = _json(place / STATE_FILE).get("_data_files")
+        try:
+            parts[part] = [_Arrow(place / str(file["filename"])) for file in files or ()]
+        except (KeyError, TypeError):
+            raise UserError(
+                f"{place / STATE_FILE}: names no files; allowed is what datasets.save_to_disk wrote"
+            ) from None
+    return _found(folder, parts, options)
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as e:
+        raise UserError(
+            f"{path}: cannot be read ({first_line(e)}); allowed is what datasets.save_to_disk wrote"
+        ) from None
+    return found if isinstance(found, dict) else {}
+
+
+class _Table:
+    """A file with a table. Whatever goes wrong with it is told as a UserError."""
+
+    kind = "Arrow"
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def schema(self) -> pa.Schema:
+        raise NotImplementedError
+
+    def columns(self, names: Sequence[str]) -> pa.Table:
+        raise NotImplementedError
+
+    def read(self, what: str, *arguments: Any) -> Any:
+        try:
+            return getattr(self, what)(*arguments)
+        except (pa.ArrowException, OSError) as e:
+            raise UserError(
+                f"{self.path}: cannot be read as {self.kind} ({first_line(e)}); allowed is a complete {self.kind} file"
+            ) from None
+
+
+class _Parquet(_Table):
+    kind = "Parquet"
+
+    def schema(self) -> pa.Schema:
+        return pq.read_schema(self.path)
+
+    def columns(self, names: Sequence[str]) -> pa.Table:
+        return pq.read_table(self.path, columns=list(names), partitioning=None)
+
+
+class _Arrow(_Table):
+    def schema(self) -> pa.Schema:
+        return _opened(self.path).schema
+
+    def columns(self, names: Sequence[str]) -> pa.Table:
+        return _opened(self.path).select(list(names))
+
+
+def _opened(path: Path) -> pa.Table:
+    """Mapped into memory, so that only what is looked at is read. `save_to_disk` writes streams."""
+    mapped = pa.memory_map(str(path))
+    try:
+        return pa.ipc.open_stream(mapped).read_all()
+    except pa.ArrowInvalid:
+        return pa.ipc.open_file(mapped).read_all()
+
+
+@dataclass
+class Rows:
+    """Pictures of a column of tables.
+
+    Attributes:
+        paths: of the tables.
+        counts: rows of each.
+        held: the columns themselves; empty: they are read from the files, which are Arrow's, row by row.
+    """
+
+    paths: tuple[Path, ...]
+    counts: tuple[int, ...]
+    column: str
+    held: tuple[pa.ChunkedArray, ...] = ()
+
+    def __post_init__(self) -> None:
+        self._ends = np.cumsum(self.counts)
+        self._opened: dict[int, pa.ChunkedArray] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_opened": {}}  # a worker opens the files for itself
+
+    def __len__(self) -> int:
+        return int(self._ends[-1]) if len(self._ends) else 0
+
+    def _place(self, index: int) -> tuple[int, int]:
+        table = int(np.searchsorted(self._ends, index, side="right"))
+        return table, index - int(self._ends[table] - self.counts[table])
+
+    def name(self, index: int) -> str:
+        table, row = self._place(index)
+        return f"{self.paths[table].name}, row {row}"
+
+    def source(self, index: int) -> bytes:
+        table, row = self._place(index)
+        if self.held:
+            column = self.held[table]
+        else:
+            if table not in self._opened:
+                self._opened[table] = _opened(self.paths[table]).column(self.column)
+            column = self._opened[table]
+        return _bytes_of(column[row].as_py())
+
+
+def _bytes_of(value: Any) -> bytes:
+    """Of a row; empty where it has none, which no format is."""
+    data = value.get("bytes") if isinstance(value, dict) else value
+    return data or b""
+
+
+def _found(folder: Path, parts: Mapping[str, Sequence[_Table]], options: DataOptions) -> Found:
+    if "train" not in parts:
+        has = ", ".join(parts) or "none"
+        raise UserError(f"{folder}: has no part to train on (it has {has}); allowed are files named train-…")
+    schema = parts["train"][0].read("schema")
+    place = parts["train"][0].path
+    image = _column(place, schema, "image", options.image_column, IMAGE_COLUMNS)
+    label = _column(place, schema, "label", options.label_column, LABEL_COLUMNS)
+    _refuse_kinds(place, schema, image, label)
+    names = _class_names(schema, label)
+    listings, notes = {}, []
+    for part, tables in parts.items():
+        listing, labels = _listing(tables, image, label)
+        if part != "train" and len(labels) and (labels == -1).all():
+            notes.append(f"the {part} part of {folder.name} has no labels, and is not used")
+            continue
+        listings[part] = listing
+    if "test" not in listings and "holdout" in listings:
+        listings["test"] = listings.pop("holdout")
+    counts = [int(listing.targets.max()) + 1 for listing in listings.values() if len(listing)]
+    classes = options.classes or len(names) or max(counts, default=0)
+    for part, listing in listings.items():
+        _refuse_labels(folder, part, listing, label, classes)
+    if len(names) != classes:
+        names = tuple(str(number) for number in range(classes))
+    return Found(str(folder), listings, names, tuple(notes))
+
+
+def _column(path: Path, schema: pa.Schema, kind: str, given: str, usual: Sequence[str]) -> str:
+    allowed = [given] if given else usual
+    name = next((name for name in allowed if name in schema.names), None)
+    if name is not None:
+        return name
+    has = ", ".join(schema.names) or "none"
+    if given:
+        raise UserError(
+            f'{path}: {kind}_column = "{given}": there is no such column; allowed: {has}{did_you_mean(given, schema.names)}'
+        )
+    raise UserError(f"{path}: has no {kind} column {' or '.join(usual)}; say which with {kind}_column, allowed: {has}")
+
+
+def _refuse_kinds(path: Path, schema: pa.Schema, image: str, label: str) -> None:
+    image_type, label_type = schema.field(image).type, schema.field(label).type
+    encoded = pa.types.is_struct(image_type) and image_type.get_field_index("bytes") >= 0
+    if not encoded and not pa.types.is_binary(image_type) and not pa.types.is_large_binary(image_type):
+        raise UserError(
+            f"{path}: column {image} has type {image_type}; allowed is an encoded picture (a struct with a field bytes, or "
+            "the bytes themselves)"
+        )
+    if not pa.types.is_integer(label_type):
+        raise UserError(
+            f"{path}: column {label} has labels of type {label_type}; allowed are integers, and for other targets than "
+            "classes a factory"
+        )
+
+
+def _class_names(schema: pa.Schema, label: str) -> tuple[str, ...]:
+    """As the library datasets writes them into a table's metadata; empty where it did not."""
+    try:
+        features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
+        return tuple(str(name) for name in features[label]["names"])
+    except (KeyError, TypeError, ValueError):
+        return ()
+
+
+def _listing(tables: Sequence[_Table], image: str, label: str) -> tuple[Listing, np.ndarray]:
+    size = sum(table.path.stat().st_size for table in tables if isinstance(table, _Parquet) and table.path.is_file())
+    if size > HELD_BYTES:
+        tables = [_as_arrow(table, image, label) for table in tables]
+    held, counts, digests, labels = [], [], [], []
+    for table in tables:
+        columns = table.read("columns", (image, label))
+        values = columns.column(label).to_pylist()
+        if None in values:
+            raise UserError(f"{table.path}, row {values.index(None)}: {label} is missing; allowed is an integer")
+        labels += values
+        counts.append(len(values))
+        digests += list(_digests(columns.column(image)))
+        if isinstance(table, _Parquet):
+            held.append(columns.column(image))
+    targets = np.array(labels, dtype=np.int64)
+    pictures = Rows(tuple(table.path for table in tables), tuple(counts), image, tuple(held))
+    return Listing(pictures, torch.from_numpy(targets), np.array(digests, dtype="U64")), targets
+
+
+def _digests(column: pa.ChunkedArray) -> Iterator[str]:
+    for value in column:
+        yield hashlib.sha256(_bytes_of(value.as_py())).hexdigest()
+
+
+def _refuse_labels(folder: Path, part: str, listing: Listing, label: str, classes: int) -> None:
+    if not len(listing):
+        raise UserError(f"{folder}: its {part} part has no rows; allowed is at least one picture")
+    wrong = ((listing.targets < 0) | (listing.targets >= classes)).nonzero().flatten()
+    if len(wrong):
+        row = int(wrong[0])
+        raise UserError(
+            f"{folder}: {listing.pictures.name(row)}: {label} = {int(listing.targets[row])}; allowed is 0 to {classes - 1}"
+        )
+
+
+def _as_arrow(table: _Table, image: str, label: str) -> _Table:
+    """A copy of a Parquet file's columns in the cache folder, of which single rows can be read."""
+    try:
+        path = cache_folder() / "rows" / f"{file_hash(table.path)}-{image}-{label}.arrow"
+        if path.is_file():
+            return _Arrow(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".tmp", delete=False) as file:
+            temporary = Path(file.name)
+        try:
+            with pq.ParquetFile(table.path) as source:
+                fields = pa.schema([source.schema_arrow.field(name) for name in (image, label)])
+                with pa.OSFile(str(temporary), "wb") as sink, pa.ipc.new_file(sink, fields) as writer:
+                    for batch in source.iter_batches(256, columns=[image, label]):
+                        writer.write_batch(batch.select([image, label]).cast(fields))
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except (pa.ArrowException, OSError) as e:
+        raise UserError(f"{table.path}: cannot be unpacked into the cache folder ({first_line(e)})") from None
+    return _Arrow(path)

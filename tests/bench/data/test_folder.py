@@ -1,0 +1,175 @@
+"""Folders of pictures: what is read, how it is split, and a sentence for what is wrong."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from greenprune.bench.data.data import Dataset, content_hash
+from greenprune.bench.data.load import load
+from greenprune.bench.data.options import DataOptions
+from greenprune.bench.data.pictures import decode
+from greenprune.bench.errors import UserError
+from PIL import Image
+
+from tests.bench.data.made import class_folders, pixels
+
+REAL = Path(__file__).parents[4] / "shared" / "data" / "sign-digits"
+
+
+@pytest.fixture(autouse=True)
+def _cache(tmp_path_factory, monkeypatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+
+
+@pytest.fixture
+def pets(tmp_path: Path) -> Path:
+    return class_folders(tmp_path / "pets", {"cats": 10, "dogs": 20})
+
+
+def of(folder: Path, **options) -> Dataset:
+    return load(DataOptions(folder=str(folder), **options))
+
+
+def test_a_folder_is_split_by_what_the_pictures_hold(pets: Path, tmp_path: Path) -> None:
+    data = of(pets)
+    assert data.name == "pets"
+    assert data.class_names == ("cats", "dogs")
+    assert (data.classes, data.shape, data.padding) == (2, (3, 32, 32), 4)
+    assert data.images == {"train": 21, "holdout": 3, "test": 6}
+    assert [torch.bincount(part.targets).tolist() for part in (data.train, data.holdout, data.test)] == [
+        [7, 14],
+        [1, 2],
+        [2, 4],
+    ]
+    renamed = class_folders(tmp_path / "other", {})
+    shutil.copytree(pets, renamed, dirs_exist_ok=True)
+    for i, path in enumerate(sorted(renamed.glob("*/*.png"), reverse=True)):
+        path.rename(path.with_name(f"renamed-{i}.png"))
+    assert set(of(renamed).test.digests.tolist()) == set(data.test.digests.tolist())
+
+
+def test_copies_of_a_picture_are_on_one_side(pets: Path) -> None:
+    for path in list((pets / "cats").iterdir()):
+        shutil.copy(path, path.with_name(f"copy-{path.name}"))
+    data = of(pets)
+    parts = [set(part.digests.tolist()) for part in (data.train, data.holdout, data.test)]
+    assert not parts[0] & parts[1]
+    assert not parts[0] & parts[2]
+    assert not parts[1] & parts[2]
+
+
+def test_parts_that_are_there_are_used(tmp_path: Path) -> None:
+    for seed, (part, count) in enumerate({"train": 6, "val": 2, "test": 3}.items()):
+        class_folders(tmp_path / "set" / part, {"a": count, "b": count}, seed=100 * seed)
+    assert of(tmp_path / "set").images == {"train": 12, "holdout": 4, "test": 6}
+    shutil.rmtree(tmp_path / "set" / "test")
+    assert of(tmp_path / "set").images == {"train": 10, "holdout": 2, "test": 4}
+
+
+def test_pixels_are_those_of_the_file_and_normalisation_is_measured_or_given(pets: Path) -> None:
+    data = of(pets)
+    known = {decode(path, 32, 3).transpose(2, 0, 1).tobytes() for path in pets.glob("*/*.png")}
+    assert all(image.numpy().tobytes() in known for image in data.train.images)
+    assert decode(pets / "cats" / "0.png", 32, 3).tobytes() == pixels(0).tobytes()
+    assert not data.given
+    assert data.mean[0] == pytest.approx(0.5, abs=0.02)
+    given = of(pets, mean=(0.1, 0.2, 0.3), std=(1.0, 1.0, 1.0))
+    assert (given.mean, given.given) == ((0.1, 0.2, 0.3), True)
+    assert content_hash(given) != content_hash(data)
+
+
+def saved(path: Path, image: Image.Image, **options) -> Path:
+    image.save(path, **options)
+    return path
+
+
+GREY = np.arange(48, dtype=np.uint8).reshape(6, 8) * 5
+
+
+@pytest.mark.parametrize("suffix", [".png", ".bmp", ".tif", ".webp", ".gif", ".ppm"])
+def test_any_format_and_grey_pictures_are_read(tmp_path: Path, suffix: str) -> None:
+    image = Image.fromarray(np.repeat(np.repeat(GREY[:, :6], 2, 0), 2, 1))
+    lossless = {"lossless": True} if suffix == ".webp" else {}
+    path = saved(tmp_path / f"a{suffix}", image.convert("RGB") if suffix == ".webp" else image, **lossless)
+    found = decode(path, 12, 1)
+    assert found.shape == (12, 12, 1)
+    assert np.abs(found[..., 0].astype(int) - np.asarray(image)).max() <= 1
+    assert decode(path, 12, 3).shape == (12, 12, 3)
+
+
+def test_what_is_transparent_is_white_and_exif_turns(tmp_path: Path) -> None:
+    clear = saved(tmp_path / "clear.png", Image.new("RGBA", (8, 8), (0, 0, 0, 0)))
+    assert (decode(clear, 8, 3) == 255).all()
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by a quarter
+    image = Image.fromarray(np.repeat(np.linspace(0, 255, 8, dtype=np.uint8)[None], 8, 0))
+    turned = decode(saved(tmp_path / "turned.png", image, exif=exif), 8, 1)[..., 0]
+    assert (turned == np.asarray(image.transpose(Image.Transpose.ROTATE_270))).all()
+
+
+def test_the_middle_of_a_wide_picture_is_taken() -> None:
+    wide = np.zeros((8, 24, 3), dtype=np.uint8)
+    wide[:, 8:16] = 200
+    assert (decode(Image.fromarray(wide), 8, 3) == 200).all()
+
+
+def sentence(call: Callable[[], object]) -> str:
+    with pytest.raises(UserError) as caught:
+        call()
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_unreadable_pictures_are_named_and_counted_and_left_out_where_asked(pets: Path) -> None:
+    whole = (pets / "cats" / "3.png").read_bytes()
+    (pets / "cats" / "3.png").write_bytes(whole[: len(whole) // 2])
+    (pets / "dogs" / "4.png").write_bytes(b"no picture")
+    said = sentence(lambda: of(pets))
+    assert "2 of 30 pictures cannot be read: cats/3.png (cannot be decoded" in said
+    assert "dogs/4.png" in said
+    assert "--skip-unreadable" in said
+    data = of(pets, skip_unreadable=True)
+    assert sum(data.images.values()) == 28
+    assert any("2 of 30 pictures cannot be read" in note and note.endswith("left out") for note in data.notes)
+
+
+@pytest.mark.parametrize("loading", ["memory", "workers"])
+def test_of_one_picture_alone_nothing_can_be_learnt(tmp_path: Path, loading: str) -> None:
+    folder = class_folders(tmp_path / "set", {"a": 5, "b": 1})
+    said = sentence(lambda: of(folder, loading=loading))
+    assert "the class b has 1 picture, and none is left to test with" in said
+    assert "at least 3 different pictures of each class" in said
+
+
+def test_folders_that_are_no_set_are_refused(tmp_path: Path, pets: Path) -> None:
+    assert "there is no such folder" in sentence(lambda: of(tmp_path / "nowhere"))
+    (tmp_path / "bare").mkdir()
+    assert "holds no images that are laid out" in sentence(lambda: of(tmp_path / "bare"))
+    (pets / "birds").mkdir()
+    assert sentence(lambda: of(pets)).startswith(f"{pets / 'birds'}: is empty; allowed is a folder with pictures")
+    (pets / "birds" / "list.txt").write_text("")
+    assert "has no pictures among its 1 files" in sentence(lambda: of(pets))
+    shutil.rmtree(pets / "birds")
+    shutil.rmtree(pets / "dogs")
+    assert "has one class folder alone (cats)" in sentence(lambda: of(pets))
+
+
+def test_a_class_that_is_missing_in_the_test_set_is_named(tmp_path: Path) -> None:
+    class_folders(tmp_path / "train", {"cat": 3, "dog": 3})
+    class_folders(tmp_path / "test", {"cat": 2}, seed=50)
+    assert f"{tmp_path / 'test'}: has no folder of the class dog" in sentence(lambda: of(tmp_path))
+    class_folders(tmp_path / "test", {"dgo": 2}, seed=60)
+    assert 'did you mean "dog"?' in sentence(lambda: of(tmp_path))
+
+
+@pytest.mark.skipif(not REAL.is_dir(), reason=f"the photographs are not in {REAL}")
+def test_photographs_of_two_sizes_become_one() -> None:
+    few = of(REAL, image_size=16)
+    assert sum(few.images.values()) == 2062
+    assert few.classes == 10
+    assert few.shape == (3, 16, 16)
