@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from greenprune.bench.data.content import file_hash
+from greenprune.bench.data.content import file_hashes
 from greenprune.bench.data.found import PART_NAMES, Files, Found, Listing
 from greenprune.bench.data.options import DataOptions
 from greenprune.bench.data.pictures import suffixes
@@ -76,7 +76,7 @@ def subfolders(folder: Path) -> list[Path]:
 def listing(folder: Path, paths: Sequence[str], labels: Sequence[int]) -> Listing:
     """Of files below `folder`. Raises UserError: one cannot be read."""
     try:
-        digests = np.array([file_hash(folder / path) for path in paths], dtype="U64")
+        digests = np.array(file_hashes([folder / path for path in paths]), dtype="U64")
     except OSError as e:
         raise UserError(f"{e.filename}: cannot be read ({e.strerror}); allowed is a picture") from None
     return Listing(Files(folder, tuple(paths)), torch.tensor(labels, dtype=torch.int64), digests)

@@ -23,9 +23,7 @@ def png(seed: int, size: int = 32) -> bytes:
     return file.getvalue()
 
 
-def class_folders(
-    folder: Path, counts: Mapping[str, int], seed: int = 0, size: int = 32, suffix: str = ".png"
-) -> Path:
+def class_folders(folder: Path, counts: Mapping[str, int], seed: int = 0, size: int = 32, suffix: str = ".png") -> Path:
     """`counts` pictures in a folder for each class."""
     for name, count in counts.items():
         (folder / name).mkdir(parents=True)

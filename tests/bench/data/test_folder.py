@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from greenprune.bench.data import content
 from greenprune.bench.data.data import Dataset, content_hash
 from greenprune.bench.data.load import load
 from greenprune.bench.data.options import DataOptions
@@ -165,6 +166,21 @@ def test_a_class_that_is_missing_in_the_test_set_is_named(tmp_path: Path) -> Non
     assert f"{tmp_path / 'test'}: has no folder of the class dog" in sentence(lambda: of(tmp_path))
     class_folders(tmp_path / "test", {"dgo": 2}, seed=60)
     assert 'did you mean "dog"?' in sentence(lambda: of(tmp_path))
+
+
+def test_hashes_of_many_bytes_are_kept_until_a_file_changes(pets: Path, monkeypatch) -> None:
+    expected = content_hash(of(pets))
+    monkeypatch.setattr(content, "INDEXED_BYTES", 0)
+    read: list[Path] = []
+    file_hash = content.file_hash
+    monkeypatch.setattr(content, "file_hash", lambda path: read.append(path) or file_hash(path))
+    assert content_hash(of(pets)) == expected
+    assert len(read) == 30
+    assert content_hash(of(pets)) == expected
+    assert len(read) == 30
+    shutil.copy(pets / "cats" / "1.png", pets / "cats" / "0.png")
+    assert content_hash(of(pets)) != expected
+    assert len(read) == 31
 
 
 @pytest.mark.skipif(not REAL.is_dir(), reason=f"the photographs are not in {REAL}")

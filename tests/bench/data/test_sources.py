@@ -38,7 +38,11 @@ def two_parts(folder: Path, **columns) -> Path:
 
 
 def test_parquet_of_any_columns_is_read_with_its_class_names(tmp_path: Path) -> None:
-    data = of(two_parts(tmp_path, image="picture", label="kind", names=["cat", "dog"]), image_column="picture", label_column="kind")
+    data = of(
+        two_parts(tmp_path, image="picture", label="kind", names=["cat", "dog"]),
+        image_column="picture",
+        label_column="kind",
+    )
     assert data.class_names == ("cat", "dog")
     assert data.images == {"train": 22, "holdout": 2, "test": 2}
     assert data.test.images[0].numpy().tobytes() == pixels(90).transpose(2, 0, 1).tobytes()

@@ -1,0 +1,214 @@
+"""torch Datasets of a user's own: map-style and iterable, targets of any shape, and what is wrong with them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from greenprune.bench.data.batches import Batches, evaluation_batches
+from greenprune.bench.data.data import Dataset, content_hash
+from greenprune.bench.data.load import load
+from greenprune.bench.data.options import DataOptions
+from greenprune.bench.errors import UserError
+from torch import Tensor
+
+OWN = """
+import random
+
+import numpy as np
+import torch
+from PIL import Image
+from torch.utils.data import Dataset, IterableDataset
+
+SIZE = 16
+
+
+def image(i):
+    return torch.from_numpy(np.random.default_rng(i).integers(0, 256, (3, SIZE, SIZE), dtype=np.uint8))
+
+
+class Own(Dataset):
+    def __init__(self, count, item):
+        self.count, self.item = count, item
+
+    def __len__(self):
+        return self.count
+
+    def __getitem__(self, i):
+        return self.item(i)
+
+
+class Coming(IterableDataset):
+    def __init__(self, count, fewer=0):
+        self.count, self.fewer, self.epoch = count, fewer, 0
+
+    def __len__(self):
+        return self.count
+
+    def set_epoch(self, epoch):
+        self.epoch = epoch
+
+    def __iter__(self):
+        order = list(range(self.count))
+        random.Random(self.epoch).shuffle(order)
+        for i in order[: self.count - self.fewer * self.epoch]:
+            yield image(i), i % 2
+
+
+def made(item, count=20):
+    return {"train": Own(count, item), "test": Own(6, item)}
+
+
+def classes():
+    return made(lambda i: (image(i), i % 2))
+
+
+def pillow():
+    return made(lambda i: (Image.fromarray(image(i).permute(1, 2, 0).numpy()).resize((40, 20)), i % 2))
+
+
+def drawing():
+    return made(lambda i: (image(i) // (1 + random.randrange(3) + np.random.randint(3)), i % 2))
+
+
+def floats():
+    return made(lambda i: (image(i).float() / 100, i % 2))
+
+
+def several():
+    return made(lambda i: (image(i), torch.tensor([i % 2, 1, 0])))
+
+
+def numbers():
+    return made(lambda i: (image(i), 0.5 * i))
+
+
+def masks():
+    return made(lambda i: (image(i), torch.full((SIZE, SIZE), i % 3))) | {"classes": 3}
+
+
+def coming():
+    return {"train": Coming(20), "holdout": Coming(4), "test": Coming(6)}
+
+
+def short():
+    return {"train": Coming(20, fewer=5), "holdout": Coming(4), "test": Coming(6)}
+
+
+def three():
+    return made(lambda i: (image(i), i % 2, "more"))
+
+
+def words():
+    return made(lambda i: (image(i), "cat"))
+
+
+def missing():
+    return {"train": Own(20, lambda i: (image(i), i % 3)), "test": Own(2, lambda i: (image(i), i % 3))}
+
+
+def nothing():
+    return 3
+
+
+def half():
+    return {"train": Own(20, lambda i: (image(i), 0))}
+
+
+def fails():
+    raise OSError("the disk is gone")
+"""
+
+
+@pytest.fixture(autouse=True)
+def at_work(tmp_path: Path, monkeypatch) -> None:
+    (tmp_path / "own_images.py").write_text(OWN)
+    monkeypatch.chdir(tmp_path)
+
+
+def of(name: str, **options) -> Dataset:
+    return load(DataOptions(factory=f"own_images:{name}", **{"image_size": 16, "workers": 0, **options}))
+
+
+def batches(data: Dataset, **options) -> Batches:
+    return Batches(
+        data.train, batch_size=4, mean=data.mean, std=data.std, device="cpu", seed=1, padding=2, classes=data.classes,
+        **options,
+    )  # fmt: skip
+
+
+def same(one: list[tuple[Tensor, Tensor]], other: list[tuple[Tensor, Tensor]]) -> bool:
+    pairs = list(zip(one, other, strict=True))
+    return bool(pairs) and all(torch.equal(x, u) and torch.equal(y, v) for (x, y), (u, v) in pairs)
+
+
+@pytest.mark.parametrize(
+    ("name", "classes", "shape", "dtype"),
+    [
+        ("classes", 2, (), torch.int64),
+        ("pillow", 2, (), torch.int64),
+        ("several", 3, (3,), torch.float32),
+        ("numbers", 1, (1,), torch.float32),
+        ("masks", 3, (16, 16), torch.int64),
+    ],
+)
+def test_targets_of_any_shape(name: str, classes: int, shape: tuple[int, ...], dtype: torch.dtype) -> None:
+    data = of(name)
+    assert (data.classes, data.shape) == (classes, (3, 16, 16))
+    assert data.images == {"train": 18, "holdout": 2, "test": 6}
+    for images, targets in batches(data).epoch(1):
+        assert images.shape == (4, 3, 16, 16)
+        assert targets.shape == (4, *shape)
+        assert targets.dtype == dtype
+    (evaluated,) = evaluation_batches(data.test, batch_size=6, mean=data.mean, std=data.std, device="cpu")
+    assert evaluated[1].shape == (6, *shape)
+
+
+def test_held_in_memory_they_are_the_same() -> None:
+    lazy, held = of("classes"), of("classes", loading="memory")
+    assert same(list(batches(lazy).epoch(2)), list(batches(held).epoch(2)))
+    assert content_hash(lazy) == content_hash(of("classes"))
+
+
+@pytest.mark.parametrize("name", ["drawing", "coming"])
+def test_what_is_random_in_them_follows_from_seed_and_epoch(name: str) -> None:
+    made = batches(of(name, workers=1))
+    second = list(made.epoch(2))
+    assert same(list(batches(of(name, workers=1)).epoch(2)), second)
+    assert same(list(made.epoch(2, first=2)), second[2:])
+    assert not same(list(made.epoch(3)), second)
+
+
+def test_floats_are_taken_as_they_are() -> None:
+    data = of("floats")
+    assert any("come as floats" in note for note in data.notes)
+    (images, _), *_ = evaluation_batches(data.test, batch_size=6, mean=data.mean, std=data.std, device="cpu")
+    assert float(images.max()) == pytest.approx(2.55, abs=0.05)
+    assert next(iter(batches(data).epoch(0)))[0].max() <= 2.55
+
+
+def test_one_that_ends_early_is_told() -> None:
+    made = batches(of("short"))
+    assert len(list(made.epoch(0))) == 5
+    with pytest.raises(UserError, match="the data set ends before 20 images are through"):
+        list(made.epoch(1))
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("three", "train[0] is 3 values; allowed is (image, target)"),
+        ("words", "train[0] its target is a str; allowed is a class, numbers, or a mask of classes"),
+        ("missing", "of class 2 there is no image to test with"),
+        ("nothing", "returns a int; allowed is a function without arguments"),
+        ("half", "returns train; allowed is"),
+        ("fails", "fails with OSError: the disk is gone"),
+        ("clases", 'has no "clases" (did you mean "classes"?)'),
+    ],
+)
+def test_one_that_returns_the_wrong_thing_is_refused(name: str, said: str) -> None:
+    with pytest.raises(UserError) as caught:
+        of(name)
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
