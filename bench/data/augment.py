@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from greenprune.bench.data.data import Dataset
 from greenprune.bench.data.draw import drawing
 from greenprune.bench.data.names import AUGMENTATIONS, CROP_FLIP, NO_AUGMENTATION
 from greenprune.bench.data.reference import brief, called
@@ -30,6 +31,12 @@ CUTMIX_ALPHA = 1.0  # Yun et al. 2019
 FACTORY = "a function of the image's size in pixels that returns a transform of a uint8 tensor (C, H, W)"
 
 __all__ = ["AUGMENTATIONS", "CROP_FLIP", "NO_AUGMENTATION", "Mix", "PerImage"]
+
+
+def refuse_augmentation(names: Sequence[str], data: Dataset) -> None:
+    """See that the training images can be augmented so. Raises UserError: they cannot."""
+    PerImage.of(names, data.train, flip=data.flip)
+    Mix.of(names, data.classes, data.train, 0)
 
 
 @dataclass(frozen=True)

@@ -123,7 +123,7 @@ class Loader:
             started_s = time.perf_counter()
             batch = next(left, None)
             self.waited_s += time.perf_counter() - started_s
-            if batch is None:
+            if batch is None or (not isinstance(batch, str) and len(batch[0]) < len(wanted[given])):
                 sizes = sum(map(len, wanted))
                 raise UserError(
                     f"the data set ends before {sizes:,} images are through; allowed are as many in each epoch as its length"

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from greenprune.bench import models
+from greenprune.bench.data.augment import refuse_augmentation
 from greenprune.bench.data.batches import evaluation_batches
 from greenprune.bench.data.data import Dataset
 from greenprune.bench.data.options import DataOptions
@@ -98,6 +99,7 @@ def plan(suite: Suite, data: Mapping[str, Dataset], device: str) -> list[Run]:
 
 def _of_pair(suite: Suite, pair: Pair, data: Dataset, device: str) -> list[Run]:
     images = data.images
+    refuse_augmentation(suite.training.augment, data)
     refuse_small_allowances(suite, steps_per_epoch=images["train"] // suite.training.batch_size)
     _refuse_batches(suite, pair, images)
     task = make_task(suite.task.name, suite.task.options)
