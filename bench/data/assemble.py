@@ -64,9 +64,11 @@ def assemble(name: str, found: Found, options: DataOptions) -> Dataset:
         listings[part] = listing if len(rows) == len(listing) else listing.chosen(rows)
         images[part] = examined
     if unreadable:
-        said = _unreadable(found.place, unreadable, count)
+        said = _unreadable(unreadable, count)
         if not options.skip_unreadable:
-            raise UserError(f"{said}; allowed are whole pictures, or --skip-unreadable to leave these out")
+            raise UserError(
+                f"{found.place}: {said}; allowed are whole pictures, or --skip-unreadable to leave these out"
+            )
         notes.append(f"{said}: left out")
     parts = {part: _part(listing, images[part], options, in_memory=in_memory) for part, listing in listings.items()}
     parts = _complete(parts, found)
@@ -219,10 +221,10 @@ def _refuse_missing(parts: dict[str, Part], found: Found) -> None:
                 )
 
 
-def _unreadable(place: str, which: Sequence[tuple[str, str]], count: int) -> str:
+def _unreadable(which: Sequence[tuple[str, str]], count: int) -> str:
     first = ", ".join(f"{name} ({why})" for name, why in which[:NAMED])
     more = f" and {len(which) - NAMED:,} more" if len(which) > NAMED else ""
-    return f"{place}: {len(which):,} of {plural(count, 'picture')} cannot be read: {first}{more}"
+    return f"{len(which):,} of {plural(count, 'picture')} cannot be read: {first}{more}"
 
 
 def _repeated(parts: dict[str, Part]) -> list[str]:
