@@ -43,7 +43,7 @@ def load_suite(name_or_path: str, overrides: Sequence[Override] = ()) -> Suite:
             once, one line each, after the option that it comes from, or the file.
     """
     data, typed = changed(read_toml(name_or_path), overrides)
-    if isinstance(data.get("weights"), str):
+    if isinstance(data.get("weights"), str) and data["weights"]:
         given = typed.get("weights")
         beside = None if given or name_or_path in shipped() else Path(name_or_path).parent
         data["weights"] = located(data["weights"], beside, given or name_or_path)

@@ -186,6 +186,25 @@ def test_uniform_cuts_every_layer_alike() -> None:
     assert 0.6 < min(shares) < 0.8  # a share s of channels costs about s squared
 
 
+def test_uniform_may_start_from_the_channels_of_largest_norm() -> None:
+    """As many of each layer as from scratch, chosen by their weights, which stay as they were."""
+    dense = network()
+    with torch.no_grad():
+        dense.get_submodule("conv1").weight.mul_(torch.linspace(0.1, 2.0, 16)[:, None, None, None])
+    weights = dense.get_submodule("conv1").weight.detach().clone()
+    start = registry()["uniform"].Options(start="sliced")
+    sliced = registry()["uniform"](start, keep=0.5, steps=1).prepare(dense, images(2, 16))
+    scratch = registry()["uniform"](keep=0.5, steps=1).prepare(network(), images(2, 16))
+    kept = sliced.get_submodule("conv1").weight.detach()
+    assert [p.shape for p in sliced.parameters()] == [p.shape for p in scratch.parameters()]
+    rows = [int((weights == row).flatten(1).all(1).nonzero()) for row in kept]
+    assert rows == sorted(rows)
+    assert rows[0] > 0  # the weakest is gone
+    assert registry()["uniform"].starts_anew(registry()["uniform"].Options())
+    assert not registry()["uniform"].starts_anew(start)
+    assert registry()["uniform"].Options().model_dump() == {}
+
+
 def test_the_library_stands_alone() -> None:
     """methods/ imports neither the harness nor the plots."""
     code = "import sys, greenprune.methods; print([m for m in sys.modules if m.split('.')[0] in ('bench', 'plots')])"
