@@ -71,7 +71,6 @@ def test_networks_of_three_libraries_are_trained_by_a_suite(place, monkeypatch):
     for name in ("timm-test_vit", "torchvision-squeezenet1_1", "hf-tiny"):
         done = record(place, f"{name}-dense-1-s0")
         assert (done.status, done.valid) == ("done", True)
-    assert main(["verify", "results/others"]) == 0
     shutil.copytree(place / "results" / "others", place / "results" / "before")
     shutil.rmtree(place / "results" / "others")
 
@@ -81,15 +80,12 @@ def test_a_suite_starts_from_a_finished_run(place, monkeypatch, capsys):
     if not (place / "results" / "before").exists():
         test_networks_of_three_libraries_are_trained_by_a_suite(place, monkeypatch)
     before = place / "results" / "before" / "hf-tiny-dense-1-s0"
-    sliced_too = '{ name = "uniform", label = "sliced", options = { start = "sliced" } }'
-    methods = f'[{{ name = "dense" }}, {{ name = "uniform" }}, {sliced_too}]'
+    methods = '[{ name = "dense" }, { name = "uniform" }]'
     recipe = 'optimizer = "adamw"\nfreeze = ["vit.embeddings"]\nema_decay = 0.5\nlayer_decay = 0.9'
     weights = 'weights = "../results/before/hf-tiny-dense-1-s0"'
     assert run(place, monkeypatch, f'model = "hf/tiny"\n{weights}\nmethods = {methods}', recipe) == 0
-    dense, scratch, sliced = (record(place, f"{key}-s0") for key in ("dense-1", "uniform-0.5", "sliced-0.5"))
-    source = "pretrained: starts from before/hf-tiny-dense-1-s0"
-    assert source in dense.warnings
-    assert source in sliced.warnings
+    dense, scratch = (record(place, f"{key}-s0") for key in ("dense-1", "uniform-0.5"))
+    assert "pretrained: starts from before/hf-tiny-dense-1-s0" in dense.warnings
     assert "not pretrained: this method starts from initial weights" in scratch.warnings
     assert dense.identity.weights == scratch.identity.weights != read_record(before / "record.json").identity.weights
     ours = load_file(place / "results" / "others" / "dense-1-s0" / "model.safetensors")
