@@ -37,7 +37,10 @@ def forged(folder: Path, **changes: Any) -> Path:
     return path
 
 
-@pytest.mark.parametrize("path", sorted(PAPER.glob(f"*/{RECORD_FILE}")), ids=lambda path: path.parent.name)
+RECORDS = sorted(PAPER.parent.glob(f"*/*/{RECORD_FILE}"))
+
+
+@pytest.mark.parametrize("path", RECORDS, ids=lambda path: f"{path.parents[1].name}/{path.parent.name}")
 def test_honest_records_are_possible_and_valid(path: Path) -> None:
     record = read_record(path)
     assert impossible(record) == []
