@@ -20,6 +20,7 @@ from greenprune.plots.frame.views import name_of
 from greenprune.plots.report.answer import answer
 from greenprune.plots.report.energy_report import crosscheck_text, energy_rows, totals
 from greenprune.plots.report.energy_rows import place, place_of_row
+from greenprune.plots.report.served import served_tables
 from greenprune.plots.report.summary import sentences
 from greenprune.plots.tables.best import best_rows
 from greenprune.plots.tables.columns import GROUPS, legend, readable
@@ -61,7 +62,7 @@ def section(part: Results, table: pd.DataFrame, name: str, pictures: Sequence[Pi
         "answer": answer(part, table),
         "machine": part.runs["machine"].iloc[0],
         "sentences": [*sentences(part, table), *_measured_together(part)],
-        "tables": tables_of(table),
+        "tables": [*tables_of(table), *served_tables(part.records)],
         "legend": legend(table),
         "pictures": pictures,
         "sources": _sources(part),

@@ -1,0 +1,37 @@
+"""The table of runtimes in the report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from greenprune.bench.records.record import Served
+from greenprune.plots.report.report import write_report
+from greenprune.plots.report.served import COLUMNS, served_tables
+
+from tests.plots.records import inference, record, store
+
+
+def test_a_row_for_each_runtime_precision_and_batch_size_and_the_reason_where_there_is_none() -> None:
+    served = (
+        Served(runtime="onnxruntime", precision="float32", inference=(inference(1, 0.6), inference(64, 0.5))),
+        Served(runtime="onnxruntime", precision="int8", inference=(inference(1, 0.4),), test_score=0.9),
+        Served(runtime="compile", precision="float32", problem="torch.compile cannot compile this network"),
+    )
+    run = record("gated", inference=(inference(1, 0.8),), served=served)
+    (table,) = served_tables([run, record("uniform")])
+    rows = [dict(zip((heading for heading, _ in COLUMNS), row["cells"], strict=True)) for row in table["rows"]]
+    assert [(row["runtime"][0], row["precision"][0], row["batch size"][0]) for row in rows[1:]] == [
+        ("onnxruntime", "float32", "1"), ("onnxruntime", "float32", "64"), ("onnxruntime", "int8", "1"),
+        ("compile", "float32", "–"),
+    ]  # fmt: skip
+    assert rows[0]["runtime"][0] == "eager"
+    assert [row["time to dense"][1] for row in rows[:4]] == [0.8, 0.6, 0.5, 0.4]
+    assert rows[4]["note"][0] == "torch.compile cannot compile this network"
+    assert all(len(row["cells"]) == len(COLUMNS) for row in table["rows"])
+
+
+def test_the_report_shows_it_only_where_a_suite_names_runtimes(tmp_path: Path) -> None:
+    served = (Served(runtime="openvino", precision="float32", inference=(inference(1, 0.6),)),)
+    write_report(store(tmp_path / "a", record(), record("gated", served=served)), tmp_path / "with")
+    assert "In the runtime that serves" in (tmp_path / "with" / "report.html").read_text()
+    assert served_tables([record()]) == []
