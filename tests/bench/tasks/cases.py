@@ -81,15 +81,28 @@ def network(name: str) -> nn.Module:
         return Pixels(OUTPUTS[name]) if name == "segmentation" else plain(OUTPUTS[name])
 
 
-def trained(task: Task, of: str, method: str, epochs: int = 3) -> tuple[Trained, Dataset]:
-    """Train for `task`, whose data and network are those of the task called `of`."""
+class Alone(nn.Module):
+    """The output `out` of a network alone."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.network(x)["out"]
+
+
+def trained(
+    task: Task, of: str, method: str, epochs: int = 3, start: nn.Module | None = None
+) -> tuple[Trained, Dataset]:
+    """Train for `task`, whose data and, without `start`, network are those of the task called `of`."""
     data = dataset(of)
     recipe: dict[str, Any] = {"epochs": epochs, "batch_size": 8, "learning_rate": 0.05, "precision": "float32"}
     batches = Batches(data.train, batch_size=8, mean=data.mean, std=data.std, device="cpu", seed=1, augment=())
     pruner = registry()[method](keep=0.6, steps=epochs * len(batches), tolerance=0.2, seed=1)
     task.begin(CPU, data.classes, (3, SIDE, SIDE))
     meter: Any = Meter()
-    done = train(pruner, network(of), data, batches, task, Training(**recipe), CPU, meter)
+    done = train(pruner, start or network(of), data, batches, task, Training(**recipe), CPU, meter)
     return done, data
 
 

@@ -12,9 +12,9 @@ from greenprune.bench.errors import UserError
 from greenprune.bench.tasks.catalogue import make_task
 from greenprune.bench.tasks.fitting import refuse_data, refuse_network
 from greenprune.bench.training.evaluation import evaluate, outputs_on
-from greenprune.methods import count_macs
+from greenprune.methods import count_macs, registry
 
-from tests.bench.tasks.cases import CPU, OUTPUTS, dataset, network, plain, trained
+from tests.bench.tasks.cases import CPU, OUTPUTS, Alone, dataset, network, plain, trained
 from tests.bench.tasks.test_tasks import HERE
 
 IMAGES = torch.zeros(2, 3, 16, 16)
@@ -33,6 +33,14 @@ def test_every_task_ends_with_a_network_and_its_scores(name: str, method: str) -
     assert found.score == next(iter(found.scores.values()))
     assert done.epochs[-1].holdout_score == evaluate(done.model, data.holdout, data, CPU, task)
     assert all(entry.train_score is not None and math.isfinite(entry.loss) for entry in done.epochs)
+
+
+@pytest.mark.parametrize("method", sorted(registry().keys() - {"dense", "gated"}))
+def test_every_method_ends_with_a_class_for_each_pixel(method: str) -> None:
+    start = Alone(network("segmentation")) if method == "dynamic" else None  # which takes networks of one output alone
+    task = make_task("segmentation")
+    done, data = trained(task, "segmentation", method, epochs=5, start=start)
+    assert outputs_on(done.model, data.test, data, CPU, task).problem is None
 
 
 def test_the_loss_of_the_task_is_what_is_trained() -> None:
