@@ -16,7 +16,7 @@ from torch.utils.data import TensorDataset
 
 SIDE = 40
 CLASSES = ("ground", "circle", "square", "triangle")
-COUNTS = {"train": 600, "holdout": 60, "test": 200}
+COUNTS = {"train": 500, "holdout": 60, "test": 200}
 
 
 def drawn(count: int, seed: int) -> tuple[Tensor, Tensor]:
