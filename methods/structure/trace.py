@@ -80,7 +80,7 @@ def trace(model: nn.Module, example_inputs: ExampleInputs) -> Structure:
         structure = _assemble(model, run, couplings, branches, products)
         verdict = trial.verify(model, structure, shapes.find(model, found.notes, _sizes(found)), few)
         # The code may look at the module that went: then its modules go, and the code stays.
-        stuck = {end for end, why in verdict.branches.items() if "does not run" in why}
+        stuck = {end for end, why in verdict.branches.items() if "does not run" in why or "sizes in the code" in why}
         if any(b.end in stuck and b.constants is not None and b.silences is not None for b in branches):
             branches = [_emptied(b) if b.end in stuck else b for b in branches]
             structure = _assemble(model, run, couplings, branches, products)

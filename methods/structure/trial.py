@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from types import MethodType
-from typing import Any
 
 import torch
 from greenprune.methods.structure import outputs
@@ -17,12 +15,11 @@ from greenprune.methods.structure.copying import copy_of
 from greenprune.methods.structure.fitting import Way, choose, shapes_of
 from greenprune.methods.structure.inputs import Inputs, first_argument
 from greenprune.methods.structure.macs import COUNTED
-from greenprune.methods.structure.modes import as_in_training
 from greenprune.methods.structure.shapes import Candidates
-from greenprune.methods.structure.surgery import evaluate, masked, remove
-from greenprune.methods.structure.units import BATCH_NORMS, Shapes, Structure
+from greenprune.methods.structure.stage import NAN, Precisions, Stage, other_in_training, randomise
+from greenprune.methods.structure.surgery import evaluate, masked
+from greenprune.methods.structure.units import Shapes, Structure
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
 EXACT, ROUNDED = 1e-8, 1e-4
 """Largest difference relative to the largest logit, in double precision and where some of it is computed in less."""
@@ -35,9 +32,6 @@ LARGE = 100_000_000
 
 DRAWS = 3
 """Selections that are tried, each with another share of every group."""
-
-REMEMBERED = 6
-"""Outputs of masked networks: sizes in the code are fitted with the same few selections again and again."""
 
 MOST_ATTEMPTS = 200
 """To find out which of the groups are guilty."""
@@ -72,6 +66,10 @@ def verify(model: nn.Module, structure: Structure, candidates: Sequence[Candidat
         return Verdict()
     with torch.random.fork_rng(devices=[]):
         trial = _Trial(model, structure, inputs)
+        if trial.is_nan:
+            return Verdict(
+                groups={g.name: NAN for g in structure.groups}, branches={b.end: NAN for b in structure.branches}
+            )
         leaky = trial.leaks()
         structure = trial.structure = replace(
             structure, layers={n: replace(layer, masks_input=n in leaky) for n, layer in structure.layers.items()}
@@ -127,76 +125,31 @@ def _failing(names: Sequence[str], attempt: Callable[[Sequence[str]], str | None
     return bad
 
 
-class _Stage:
-    """A randomised copy of the network in one precision, and what it gives where it is masked."""
-
-    def __init__(self, model: nn.Module, inputs: Inputs, tolerance: float) -> None:
-        self.model, self.inputs, self.tolerance = model, inputs, tolerance
-        self.in_training = False  # whether the way that it takes in training is another, and is to be tried too
-        self._given: dict[bytes, Any] = {}
-
-    def outputs(self, model: nn.Module) -> Any:
-        """What `model` gives, and also on the way that it takes in training where that is another."""
-        found = evaluate(model, self.inputs)
-        if not self.in_training:
-            return found
-        with torch.no_grad(), as_in_training(model):
-            return [found, self.inputs.call(model)]
-
-    def expected(self, structure: Structure, keep: Tensor) -> Any:
-        """What it gives with all masked that `keep` closes. The last few are remembered: masks know nothing of sizes."""
-        key = keep.numpy().tobytes()
-        if key not in self._given:
-            with masked(self.model, structure, keep):
-                self.remember(keep, self.outputs(self.model))
-        return self._given[key]
-
-    def remember(self, keep: Tensor, given: Any) -> None:
-        if len(self._given) >= REMEMBERED:
-            del self._given[next(iter(self._given))]
-        self._given[keep.numpy().tobytes()] = given
-
-    def difference(self, structure: Structure, keep: Tensor) -> tuple[str | None, float]:
-        """Why removing what `keep` closes is not the same as masking it, or None; and how far the outputs lie apart."""
-        try:
-            expected = self.expected(structure, keep)
-            # In training buffers may be written to, so there the copy has its own.
-            clone = copy_of(self.model) if self.in_training else _sharing(self.model)
-            got = self.outputs(remove(clone, structure, keep))
-        except Exception as error:
-            why = str(error).strip().splitlines()
-            return f"the network does not run without them ({type(error).__name__}: {why[0] if why else ''})", 0.0
-        compared = outputs.difference(expected, got)
-        if compared.reason is not None:
-            return f"{compared.reason} without them", 0.0
-        if compared.relative <= self.tolerance:
-            return None, compared.relative
-        return (
-            f"removing them is not masking them: the output differs by {compared.relative:.1g} of its size, so something "
-            "mixes their values or depends on their number"
-        ), compared.relative
-
-
 class _Trial:
     """The network to be tried in double precision and, if it is large, in single, and a few random selections of units."""
 
     def __init__(self, model: nn.Module, structure: Structure, inputs: Inputs) -> None:
         self.structure = structure
         self._generator = torch.Generator().manual_seed(0)
-        seen = _Precisions()
+        seen = Precisions()
         try:  # in double precision equal means equal
-            self._exact = _Stage(copy_of(model).double(), inputs.to(torch.float64), EXACT)
+            self._exact = Stage(copy_of(model).double(), inputs.to(torch.float64), EXACT)
             with seen:
                 evaluate(self._exact.model, self._exact.inputs)
         except Exception:  # a device without it, or a forward that insists on a type
-            self._exact = _Stage(copy_of(model).float(), inputs.to(torch.float32), ROUNDED)
+            self._exact = Stage(copy_of(model).float(), inputs.to(torch.float32), ROUNDED)
         if seen.least is not None:
             self._exact.tolerance = ROUNDED
-        _randomise(self._exact.model, self._generator)
+        randomise(self._exact.model, self._generator)
         self._quick = self._exact
         if structure.macs >= LARGE and self._exact.inputs.tensors[0].dtype != torch.float32:
-            self._quick = _Stage(copy_of(self._exact.model).float(), inputs.to(torch.float32), NEAR)
-        other = _other_in_training(self._quick.model, self._quick.inputs)
+            self._quick = Stage(copy_of(self._exact.model).float(), inputs.to(torch.float32), NEAR)
+        try:
+            usual = evaluate(self._quick.model, self._quick.inputs)
+            self.is_nan = any(t.is_floating_point() and bool(t.isnan().any()) for t in outputs.tensors(usual))
+            other = other_in_training(self._quick.model, self._quick.inputs, usual)
+        except Exception:  # random weights were too much for it: it is told of what is removed first
+            self.is_nan = other = False
         self._exact.in_training = self._quick.in_training = other
         self.draw = 0
         self._last: tuple | None = None  # what went well last
@@ -281,80 +234,3 @@ class _Trial:
         why, _ = self._exact.difference(self.structure, keep)
         self._last = tried if why is None else None
         return why
-
-
-class _Precisions(TorchDispatchMode):
-    """Notes the first operation that computes with less than double precision."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.least: str | None = None
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        out = func(*args, **(kwargs or {}))
-        for result in out if isinstance(out, (list, tuple)) else (out,):
-            low = isinstance(result, Tensor) and result.is_floating_point() and result.dtype != torch.float64
-            if low and any(isinstance(a, Tensor) and a.is_floating_point() for a in args):
-                self.least = self.least or str(func)
-        return out
-
-
-def _sharing(model: nn.Module, copies: dict[int, nn.Module] | None = None) -> nn.Module:
-    """A copy of the modules with the same tensors: surgery replaces tensors and changes none. Far faster than deepcopy."""
-    copies = {} if copies is None else copies
-    if id(model) in copies:
-        return copies[id(model)]
-    clone = copies[id(model)] = object.__new__(model.__class__)
-    own = clone.__dict__
-    for name, value in model.__dict__.items():
-        kind = type(value)
-        if kind in _OWN:
-            own[name] = value.copy()
-        elif kind is MethodType and value.__self__ is model:
-            own[name] = MethodType(value.__func__, clone)
-        else:
-            own[name] = value
-    for name, child in model._modules.items():
-        own["_modules"][name] = None if child is None else _sharing(child, copies)
-    return clone
-
-
-_OWN = (dict, list, set)
-"""What a copied module has of its own; hooks are ordered dicts, and stay those of the original."""
-
-
-@torch.no_grad()
-def _other_in_training(model: nn.Module, inputs: Inputs) -> bool:
-    """Whether the network does something else on the way that it takes in training, and the same each time."""
-    try:
-        usual = evaluate(model, inputs)
-        with as_in_training(model):
-            once = inputs.call(model)
-            if outputs.difference(usual, once).relative == 0.0:
-                return False
-            return outputs.difference(once, inputs.call(model)).relative == 0.0
-    except Exception:  # it may want targets, for example
-        return False
-
-
-@torch.no_grad()
-def _randomise(model: nn.Module, generator: torch.Generator) -> None:
-    """Give values to what a fresh network has at 0, 1 or a constant; they would hide what goes wrong."""
-
-    def uniform(tensor: Tensor, low: float, high: float) -> None:
-        tensor.copy_(torch.rand(tensor.shape, generator=generator, dtype=torch.float32) * (high - low) + low)
-
-    for module in model.modules():
-        if isinstance(module, BATCH_NORMS) and module.running_mean is not None:
-            uniform(module.running_mean, -0.5, 0.5)
-            uniform(module.running_var, 0.7, 1.4)  # type: ignore[arg-type]
-    for parameter in model.parameters():
-        if not parameter.is_floating_point() or not parameter.numel():
-            continue
-        if bool((parameter == parameter.flatten()[0]).all()):
-            uniform(parameter, 0.5, 1.0)
-        if parameter.ndim >= 2:  # small weights hide a wrong scale behind a softmax that is flat anyway
-            wanted = parameter[0].numel() ** -0.5
-            size = float(parameter.std(unbiased=False))
-            if 0.0 < size < wanted:
-                parameter.mul_(wanted / size)

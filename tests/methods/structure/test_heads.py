@@ -276,6 +276,25 @@ def test_a_search_ends_in_a_plain_network_that_is_stored_rebuilt_and_exported(ki
     assert torch.allclose(program.module()(x), expected, atol=1e-5)
 
 
+@pytest.mark.filterwarnings("ignore")  # of torch.export and onnxscript about themselves
+@pytest.mark.parametrize("kind", ["packed", "multihead", "multihead, three weights", "a table that is asked"])
+def test_onnx_of_a_network_with_fewer_heads_computes_the_same(kind, tmp_path):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    model, x = build(kind), inputs()
+    structure = trace(model, x)
+    keep = half(structure, 2)
+    with masked(model, structure, keep):
+        expected = evaluate(model, x)
+    small, path = remove(model, structure, keep).eval(), tmp_path / "small.onnx"
+    torch.onnx.export(small, (x,), path, dynamo=True, verbose=False)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    (got,) = session.run(None, {session.get_inputs()[0].name: x.numpy()})
+    assert (torch.from_numpy(got) - expected).abs().max() <= 1e-4 * expected.abs().max()
+
+
 def test_what_is_stored_needs_nothing_of_this_package(tmp_path):
     layer = nn.TransformerEncoderLayer(DIM, HEADS, 32, dropout=0.0, batch_first=True)
     model = nn.Sequential(nn.Linear(6, DIM), layer, nn.Flatten(), nn.Linear(DIM * LENGTH, 10)).eval()

@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 from greenprune.methods import ConsensusGating, GatingOptions, ungateable
 from greenprune.methods.gating.wiring import unwrap
+from greenprune.methods.structure import trial
 from greenprune.methods.structure.surgery import evaluate, remove
 from greenprune.methods.structure.trace import Structure, trace
 from torch import Tensor, nn
@@ -181,7 +182,29 @@ def test_a_branch_that_changes_the_shape_is_listed():
     model.head = nn.Sequential(nn.Flatten(), nn.Linear(8 * 64, 10))
     entries = [e for e in ungateable(model, images(2, 8)) if e.kind == "branch"]
     assert len(entries) == 1
-    assert "does not run without them" in entries[0].reason
+    assert entries[0].reason.startswith("head.1 (Linear) does not run without them: its code counts on a fixed number")
+
+
+def test_an_output_that_is_no_number_is_no_agreement():
+    model = Net(lambda m, x: m.head(m.a(x)) * float("nan"), a=conv(3, 8), head=head(8))
+    assert "not a number (NaN)" in reasons(model, images(2, 8))["a"]
+
+
+def test_large_networks_are_tried_in_single_precision_and_in_double_where_they_differ(monkeypatch):
+    def forward(m: nn.Module, x: Tensor) -> Tensor:
+        x = x + m.b(F.relu(m.a(x)))
+        return m.head(m.d(F.relu(m.c(x)))) / m.c.weight.shape[0]  # what is left of c is counted
+
+    model = Net(forward, a=conv(3, 8), b=conv(8, 3), c=conv(3, 8), d=conv(8, 8), head=head(8)).eval()
+    x = images(2, 8)
+    usual = trace(model, x)
+    monkeypatch.setattr(trial, "LARGE", 0)
+    quick = trace(model, x)
+    assert (groups(quick), quick.fixed, quick.branches) == (groups(usual), usual.fixed, usual.branches)
+    assert groups(usual) == ["a", "d"]
+    assert "c" in dict(usual.fixed)
+    monkeypatch.setattr(trial, "NEAR", 0.0)  # nothing agrees in single precision
+    assert groups(trace(model, x)) == ["a", "d"]
 
 
 def test_branches_that_cannot_be_removed_say_why():
