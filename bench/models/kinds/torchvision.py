@@ -1,4 +1,4 @@
-"""Classification networks of torchvision: `torchvision/<name>`."""
+"""Networks of torchvision for classification and segmentation: `torchvision/<name>`."""
 
 from __future__ import annotations
 
@@ -37,7 +37,8 @@ class Torchvision:
         import torchvision
 
         # Classification models sit directly in torchvision.models; detection, segmentation, video in packages below it.
-        return [PREFIX + name for name in torchvision.models.list_models(module=torchvision.models)]
+        names = [*torchvision.models.list_models(module=torchvision.models), *_segmenting()]
+        return [PREFIX + name for name in names]
 
     def check(self, name: str) -> None:
         known = self.known()
@@ -45,7 +46,7 @@ class Torchvision:
             raise UserError(
                 f'model = "{name}": torchvision has no classification model "{name.removeprefix(PREFIX)}"'
                 f"{did_you_mean(name, known)}; allowed are the {len(known)} names of "
-                "torchvision.models.list_models(module=torchvision.models)"
+                "torchvision.models.list_models(module=torchvision.models) and of torchvision.models.segmentation"
             )
 
     def make(self, name: str, classes: int, shape: Shape) -> nn.Module:
@@ -57,6 +58,8 @@ class Torchvision:
         if channels != 3:
             raise UserError(f"{name}: takes images with three channels, and the data has {channels}")
         options: dict[str, Any] = dict(OPTIONS.get(short, {}))
+        if short in _segmenting():
+            options["weights_backbone"] = None  # or the weights of the trunk would be downloaded
         if short.startswith(SQUARE):
             if height != width:
                 raise UserError(f"{name}: takes square images, and the data has {height}×{width}")
@@ -86,10 +89,16 @@ class Torchvision:
             ) from error
         preset = chosen.transforms()
         mean, std = ([0.5] * 3, [0.5] * 3) if short in CENTRED else (preset.mean, preset.std)
-        side = preset.crop_size[0]
+        side = getattr(preset, "crop_size", getattr(preset, "resize_size", None))[0]  # those of masks cut nothing
         return Pretrained(
             tensors,
             f"{name} {chosen.name}",
             Preprocessing(tuple(mean), tuple(std), (side, side)),
-            AUXILIARY.get(short, ()),
+            ("aux_classifier.",) if short in _segmenting() else AUXILIARY.get(short, ()),
         )
+
+
+def _segmenting() -> list[str]:
+    import torchvision
+
+    return torchvision.models.list_models(module=torchvision.models.segmentation)

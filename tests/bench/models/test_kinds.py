@@ -66,6 +66,13 @@ def test_networks_are_made_for_the_size_and_the_channels_of_the_images(tiny, nam
     assert not is_users_own(name)
 
 
+def test_a_network_for_masks_is_made_by_name() -> None:
+    name = "torchvision/lraspp_mobilenet_v3_large"
+    models.check(name)
+    model = models.build(name, 4, seed=3, shape=(3, 32, 48)).eval()
+    assert logits_of(model(torch.zeros(2, 3, 32, 48))).shape == (2, 4, 32, 48)
+
+
 def test_a_factory_gets_what_it_takes(tmp_path, monkeypatch):
     (tmp_path / "sized_networks.py").write_text(
         "from torch import nn\n"
