@@ -89,7 +89,7 @@ class Torchvision:
             ) from error
         preset = chosen.transforms()
         mean, std = ([0.5] * 3, [0.5] * 3) if short in CENTRED else (preset.mean, preset.std)
-        side = getattr(preset, "crop_size", getattr(preset, "resize_size", None))[0]  # those of masks cut nothing
+        side = (preset.crop_size if hasattr(preset, "crop_size") else preset.resize_size)[0]  # of masks nothing is cut
         return Pretrained(
             tensors,
             f"{name} {chosen.name}",

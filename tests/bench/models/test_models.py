@@ -208,7 +208,7 @@ def own_models(tmp_path, monkeypatch) -> Path:
         ("torchvison/resnet18", ['did you mean "torchvision/resnet18"']),
         (":net", ['":net" is unknown']),
         ("torchvision/resnet19", ['no classification model "resnet19"', 'did you mean "torchvision/resnet18"']),
-        ("torchvision/fasterrcnn_resnet50_fpn", ["no classification model"]),  # segments
+        ("torchvision/fasterrcnn_resnet50_fpn", ["no classification model"]),  # finds boxes
         ("own_modells:good", ['there is no module "own_modells"']),
         ("own_broken:net", ['there is no module "own_missing_dependency"']),
         ("own_syntax:net", ['importing "own_syntax" failed with SyntaxError']),
