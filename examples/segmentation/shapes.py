@@ -31,12 +31,12 @@ def picture(random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """One picture (SIDE, SIDE, 3) uint8, and its mask (SIDE, SIDE) int64."""
     image = texture(random)
     mask = np.zeros((SIDE, SIDE), dtype=np.int64)
-    for _ in range(random.integers(2, 5)):
+    for _ in range(random.integers(1, 4)):
         label = int(random.integers(1, len(CLASSES)))
         inside = shape(label, random)
-        image[inside] = 0.4 * image[inside] + 0.6 * random.uniform(0, 1, 3)
+        image[inside] = 0.1 * image[inside] + 0.9 * random.uniform(0, 1, 3)
         mask[inside] = label
-    image += random.normal(0, 0.04, image.shape)
+    image += random.normal(0, 0.02, image.shape)
     return (255 * image.clip(0, 1)).astype(np.uint8), mask
 
 
@@ -48,7 +48,7 @@ def texture(random: np.random.Generator) -> np.ndarray:
     blotches = np.kron(random.uniform(0, 1, (SIDE // 8, SIDE // 8)), np.ones((8, 8)))
     share = (0.5 * stripes + 0.5 * blotches)[..., None]
     first, second = random.uniform(0, 1, (2, 3))
-    return share * first + (1 - share) * second
+    return share * first + (1 - share) * (0.6 * first + 0.4 * second)  # of little contrast
 
 
 def shape(label: int, random: np.random.Generator) -> np.ndarray:
