@@ -39,12 +39,30 @@ def link_package(place: Path) -> None:
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Add the generated pages to those of docs/, and the figures that they show."""
+    """Add the generated pages to those of docs/, the figures that they show, and the site of our own results."""
     for path, page in pages().items():
         files.append(File.generated(config, path, content=page))
     for figure in sorted((ROOT / "results" / "paper-cpu" / "figures").glob("*.svg")):
         files.append(File.generated(config, f"assets/results/{figure.name}", abs_src_path=str(figure)))
+    site = published(ROOT / "build" / "records")
+    for path in sorted(path for path in site.rglob("*") if path.is_file()):
+        files.append(File.generated(config, f"records/{path.relative_to(site).as_posix()}", abs_src_path=str(path)))
     return files
+
+
+def published(site: Path) -> Path:
+    """Our own results as the site that `greenprune publish` makes, in the folder `site`."""
+    import_where_it_lies()
+    from greenprune.plots.report.publish import publish
+
+    publish([ROOT / "results"], site)
+    return site
+
+
+def import_where_it_lies() -> None:
+    """Without an installation the package is imported from its links; torch is needed for none of this."""
+    if find_spec("greenprune") is None:
+        sys.path.insert(0, str(ROOT / "build" / "api"))
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
@@ -54,8 +72,7 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
 
 def pages() -> dict[str, str]:
     """Markdown of each generated page by its path below docs/."""
-    if find_spec("greenprune") is None:  # not installed, and neither is torch: none of it is needed here
-        sys.path.insert(0, str(ROOT / "build" / "api"))
+    import_where_it_lies()
     from greenprune.bench.cli.main import parser
     from greenprune.bench.suite.suite import schema
 

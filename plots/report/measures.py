@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from greenprune.plots.frame.comparison import COUNTED, REFERENCE
 from greenprune.plots.frame.frame import Results
-from greenprune.plots.frame.rows import KINDS
+from greenprune.plots.frame.rows import KINDS, inference_row
 
 Better = Literal["lower", "higher"]
 
@@ -134,29 +134,48 @@ def _sizes(part: Results) -> Iterator[Column]:
 
 
 def _inference(part: Results) -> Iterator[Column]:
-    """Per batch size, the largest first: what a user pays for at a full batch is the first choice."""
-    found = part.inference
-    where = [name for name in ("runtime", "precision") if name in found.columns]
-    for (_, *rest), rows in found.assign(smaller=-found["batch_size"]).groupby(["smaller", *where], sort=True):
-        batch = rows["batch_size"].iloc[0]
-        at = ", ".join([*map(str, rest), f"batch {batch:.0f}"])
-        suffix = ".".join([*map(str, rest), f"{batch:.0f}"])
+    """Per runtime and batch size, the largest first: what a user pays for at a full batch is the first choice."""
+    yield from _batches(part, part.inference, "", "")
+    for runtime, precision in dict.fromkeys((s.runtime, s.precision) for r in part.records for s in r.served):
+        served = [
+            (record, found)
+            for record in part.records
+            for found in record.served
+            if (found.runtime, found.precision) == (runtime, precision)
+        ]
+        rows = [
+            {"key": record.key, "batch_size": m.batch_size} | inference_row(m)
+            for record, s in served
+            for m in s.inference
+        ]
+        where, suffix = f"{runtime} {precision}, ", f".{runtime}.{precision}"
+        if rows:
+            frame = pd.DataFrame(rows)
+            frame[frame.columns.drop("key")] = frame[frame.columns.drop("key")].astype(float)
+            yield from _batches(part, frame, where, suffix)
+        name, unit, higher = score_of(part)
+        scores = {record.key: record.score.shown(s.test_score) for record, s in served if record.score and s.test_score}
+        values = np.array([scores.get(key, np.nan) for key in part.runs["key"]], dtype=float)
+        better: Better = "higher" if higher else "lower"
+        yield Measure(f"test_score{suffix}", f"Test {name}, {where[:-2]}", unit, better, "Score"), _alone(values)
+
+
+def _batches(part: Results, found: pd.DataFrame, where: str, suffix: str) -> Iterator[Column]:
+    """What was measured in one runtime; `where` and `suffix` are empty for PyTorch itself."""
+    for size in sorted(found["batch_size"].unique(), reverse=True):
+        rows = found[found["batch_size"] == size]
         one = rows.drop_duplicates("key").set_index("key").reindex(part.runs["key"])
-        group = f"Inference, {at}"
+        at, group = f"{suffix}.{size:.0f}", f"Inference, {where}batch {size:.0f}"
         for kind in KINDS:
-            name, column = f"energy_{kind}.{suffix}", f"energy_{kind}_j_per_1000_images"
-            yield (
-                Measure(name, f"Joules of inference, {kind}", "J per 1,000 images", "lower", group),
-                _bounded(one, column),
-            )
-            name, column = f"energy_ratio_{kind}.{suffix}", f"energy_ratio_{kind}"
-            yield Measure(name, f"Joules of inference, {kind}", "× dense", "lower", group), _bounded(one, column)
-        yield (
-            Measure(f"latency_ms.{suffix}", "Time of a batch", "ms", "lower", group),
-            _alone(one["latency_ms"].to_numpy(float)),
-        )
-        name = f"latency_ratio.{suffix}"
-        yield Measure(name, "Time of a batch", "× dense", "lower", group), _bounded(one, "latency_ratio")
+            label = f"Joules of inference, {kind}"
+            joules = Measure(f"energy_{kind}{at}", label, "J per 1,000 images", "lower", group)
+            yield joules, _bounded(one, f"energy_{kind}_j_per_1000_images")
+            ratio = Measure(f"energy_ratio_{kind}{at}", label, "× dense", "lower", group)
+            yield ratio, _bounded(one, f"energy_ratio_{kind}")
+        latency = one["latency_ms"].to_numpy(float)
+        yield Measure(f"latency_ms{at}", "Time of a batch", "ms", "lower", group), _alone(latency)
+        ratio = Measure(f"latency_ratio{at}", "Time of a batch", "× dense", "lower", group)
+        yield ratio, _bounded(one, "latency_ratio")
 
 
 def _training(part: Results) -> Iterator[Column]:

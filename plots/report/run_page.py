@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from greenprune.bench.foreign import visible
-from greenprune.bench.records.record import Record
+from greenprune.bench.records.record import Inference, Record
 from greenprune.bench.text import NOTHING, bounded, duration, three_digits
 from greenprune.plots.figures.gates import consensus_of
 from greenprune.plots.figures.power_samples import read_power, stretches
@@ -197,19 +197,24 @@ def _energy(record: Record) -> list[list[str]]:
 
 
 def _inference(record: Record) -> list[list[str]]:
-    """Where, milliseconds beside dense, and the ratio with its interval."""
+    """Where, milliseconds beside dense, and the ratios with their intervals."""
+    rows = [_measured(m, "") for m in record.inference]
+    for served in record.served:
+        where = visible(f"{served.runtime} {served.precision}, ")
+        rows += [_measured(m, where) for m in served.inference]
+        if served.problem:
+            rows.append([f"{where}not measured: {visible(served.problem)}", *[NOTHING] * 4])
+    return rows
+
+
+def _measured(found: Inference, where: str) -> list[str]:
+    joules = [f"{kind}: {bounded(*ratio, lambda value: f'{value:.2f}')}" for kind, ratio in found.energy_ratio.items()]
     return [
-        [
-            f"batch {m.batch_size}",
-            three_digits(m.latency.median_ms),
-            three_digits(m.dense_latency.median_ms),
-            bounded(m.latency_ratio, m.latency_ratio_low, m.latency_ratio_high, lambda ratio: f"{ratio:.2f}"),
-            "; ".join(
-                f"{kind}: {bounded(*ratio, lambda value: f'{value:.2f}')}" for kind, ratio in m.energy_ratio.items()
-            )
-            or NOTHING,
-        ]
-        for m in record.inference
+        f"{where}batch {found.batch_size}",
+        three_digits(found.latency.median_ms),
+        three_digits(found.dense_latency.median_ms),
+        bounded(found.latency_ratio, found.latency_ratio_low, found.latency_ratio_high, lambda ratio: f"{ratio:.2f}"),
+        "; ".join(joules) or NOTHING,
     ]
 
 
