@@ -45,7 +45,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     for figure in sorted((ROOT / "results" / "paper-cpu" / "figures").glob("*.svg")):
         files.append(File.generated(config, f"assets/results/{figure.name}", abs_src_path=str(figure)))
     site = published(ROOT / "build" / "records")
-    for path in sorted(path for path in site.rglob("*") if path.is_file()):
+    for path in sorted(path for path in site.rglob("*") if path.is_file() and path.suffix != ".md"):  # pages are .md
         files.append(File.generated(config, f"records/{path.relative_to(site).as_posix()}", abs_src_path=str(path)))
     return files
 
