@@ -27,9 +27,9 @@ function layout(more = {}) {
   const colors = palette();
   return {
     font: { family: "system-ui, sans-serif", size: 13, color: colors.text },
-    paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", margin: { l: 10, r: 16, t: 36, b: 10 },
+    paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", margin: { l: 10, r: 16, t: 44, b: 10 },
     hoverlabel: { bgcolor: colors.card, bordercolor: colors.soft, font: { color: colors.text, size: 13 }, align: "left" },
-    legend: { orientation: "h", x: 0, y: 1.02, yanchor: "bottom" },
+    legend: { orientation: "h", x: 0, xanchor: "left", yref: "container", y: 1, yanchor: "top" },
     dragmode: matchMedia("(pointer: coarse)").matches ? false : "zoom", // a finger scrolls the page
     ...more,
   };

@@ -121,6 +121,6 @@ function inWords(comparison, state) {
   const methods = [...new Set(left.map((point) => comparison.methods[point.method].label))];
   const names = methods.length ? `: ${methods.join(", ")}` : "";
   const of = comparison.measures.find((measure) => measure.name === comparison.cost);
-  const what = of && state.cost !== undefined ? ` of ${of.label}, ${of.group.replace("Inference, ", "")}` : "";
+  const what = of && state.cost !== undefined ? ` of ${of.label.charAt(0).toLowerCase()}${of.label.slice(1)}, ${of.group.replace("Inference, ", "")}` : "";
   return `${left.length} of ${plural(all.length, "pruned network")} within the limits${names}. Limits are for means over seeds${what}.`;
 }

@@ -87,7 +87,7 @@ function curve(body, data, score) {
       line(`held-out ${score.name}`, data.holdout, "#D55E00"),
       line("loss (right)", data.loss, palette().soft, { yaxis: "y2", line: { color: palette().soft, dash: "dot" } }),
     ], layout({
-      xaxis: axis("Epoch"), yaxis: axis(`${score.name}${unit}`),
+      xaxis: axis("Epoch", data.epoch.length > 12 ? {} : { dtick: 1 }), yaxis: axis(`${score.name}${unit}`),
       yaxis2: axis("Loss", { overlaying: "y", side: "right", showgrid: false, rangemode: "tozero" }), hovermode: "x unified",
     }));
   });
