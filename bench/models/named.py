@@ -24,7 +24,9 @@ def kind_of(name: str) -> Kind:
     for kind in KINDS:
         if kind.takes(name):
             return kind
-    near = did_you_mean(name, [known for kind in KINDS for known in kind.known()])
+    near = next(
+        filter(None, (did_you_mean(name, kind.known()) for kind in KINDS)), ""
+    )  # a library is asked when needed
     raise UserError(f'model = "{name}" is unknown{near}; allowed are {_forms()}')
 
 
