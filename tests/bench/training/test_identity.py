@@ -14,8 +14,9 @@ import torch
 import torch.nn.functional as F
 from greenprune.bench import models
 from greenprune.bench.models.definition import structure_hash, weights_hash
+from greenprune.bench.suite.recipe import Training
 from greenprune.bench.training import sources
-from greenprune.bench.training.identity import method_hash_of, network_hashes
+from greenprune.bench.training.identity import code_hash_of, method_hash_of, network_hashes
 from greenprune.bench.training.sources import files_of, method_hash
 from greenprune.methods import Method, find
 from torch import Tensor, nn
@@ -175,3 +176,18 @@ def test_a_method_of_a_third_party_stands_on_the_files_beside_it(
         (tmp_path / name).write_text(files[name])
     (tmp_path / "mine_types.py").write_text("Whatever = str\n")  # for the type checker alone
     assert method_hash(method) == before
+
+
+def test_functions_that_a_recipe_names_are_their_files(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    text = "def make(groups, *, lr, weight_decay):\n    return {0}\n"
+    monkeypatch.chdir(tmp_path)
+    found = []
+    for name, result in (("opt_one", "None"), ("opt_two", "1"), ("opt_three", "None")):
+        (tmp_path / f"{name}.py").write_text(text.format(result))
+        found.append(code_hash_of(Training(epochs=1, optimizer=f"{name}:make")))
+    assert len(set(found)) == 3  # their names are part of it, as of methods
+    assert all(found)
+    assert code_hash_of(Training(epochs=1)) is None
+    code_hash_of.cache_clear()
+    (tmp_path / "opt_one.py").write_text(text.format("2"))
+    assert code_hash_of(Training(epochs=1, optimizer="opt_one:make")) != found[0]
