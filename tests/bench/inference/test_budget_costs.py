@@ -98,6 +98,15 @@ def test_a_budget_holds_in_the_runtime_that_it_is_stated_for(tmp_path: Path, mon
     assert record.cost.kept_latency == served.inference[0].latency_ratio
     assert record.cost.predicted <= 0.8
     assert not impossible(record)
+    run, out = tmp_path / "tiny" / record.key, tmp_path / "exported"
+    assert main(["export", str(run), "--to", "onnx", "--int8", "--trust", "--out", str(out)]) == 0
+    assert (out / "model.onnx").is_file()
+    card = (out / "README.md").read_text()
+    assert "| onnxruntime | float32 | 16 |" in card
+    assert "The score of this file was not measured." in card  # the run measured no 8-bit network
+    assert "digits" in card
+    assert main(["export", str(run), "--to", "pt2", "--trust", "--out", str(out)]) == 0
+    assert f"{record.test_score:.2%}" in (out / "README.md").read_text()
 
 
 @pytest.mark.parametrize("cost", ["latency", "energy"])
