@@ -114,7 +114,7 @@ def command_line(parser: argparse.ArgumentParser) -> str:
 
 
 def suite_keys(schema: dict[str, Any]) -> str:
-    """A page with a table for each table of a suite file, and one for the options of each method."""
+    """A page with a table for each table of a suite file, and one for the options of each method and task."""
     definitions = schema["$defs"]
     lines = [
         "# Suite files",
@@ -132,12 +132,13 @@ def suite_keys(schema: dict[str, Any]) -> str:
             "",
             *_keys(definitions[name], definitions),
         ]
-    lines += ["## Options of the methods", ""]
-    for entry in definitions["MethodEntry"].get("allOf", []):
-        name = entry["if"]["properties"]["name"]["const"]
-        options = entry["then"]["properties"]["options"]
-        lines += [f"### {name}", ""]
-        lines += _keys(options, definitions) if options.get("properties") else ["It has no options.", ""]
+    for title, described in (("methods", definitions["MethodEntry"]), ("tasks", schema["properties"]["task"])):
+        lines += [f"## Options of the {title}", ""]
+        for entry in described.get("allOf", []):
+            name = entry["if"]["properties"]["name"]["const"]
+            options = entry["then"]["properties"]["options"]
+            lines += [f"### {name}", ""]
+            lines += _keys(options, definitions) if options.get("properties") else ["It has no options.", ""]
     return "\n".join(lines)
 
 
