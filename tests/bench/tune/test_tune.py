@@ -172,7 +172,7 @@ def test_a_trial_does_not_look_at_the_test_images(
     settings = run.settings.model_copy(update={"budget": 0.9})
     told: dict[str, Any] = {}
     untouchable: Any = Untouchable()
-    monkeypatch.setattr(worker, "load", lambda *_: dataclasses.replace(data, test=untouchable))
+    monkeypatch.setattr(worker, "load_again", lambda *_: dataclasses.replace(data, test=untouchable))
     job = Job(
         suite="", key="", settings=settings, data_root=None, folder=str(tmp_path), command="", trial=True
     )  # fmt: skip
