@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -55,29 +55,30 @@ def assemble(name: str, found: Found, options: DataOptions) -> Dataset:
     """
     count = sum(len(listing) for listing in found.listings.values())
     in_memory = fits(options, count)
-    listings, images, notes = {}, {}, list(found.notes)
+    parts: dict[str, Part] = {}
+    counts: dict[str, torch.Tensor] = {}
+    notes = list(found.notes)
     unreadable: list[tuple[str, str]] = []
-    for part, listing in found.listings.items():
+    for part, listing in complete(found.listings).items():
         examined = examine(name, listing, options, keep=in_memory)
         unreadable += [(listing.pictures.name(row), why) for row, why in examined.reasons.items()]
         rows = np.flatnonzero(examined.readable)
-        listings[part] = listing if len(rows) == len(listing) else listing.chosen(rows)
-        images[part] = examined
+        readable = listing if len(rows) == len(listing) else listing.chosen(rows)
+        parts[part] = _part(readable, examined, options, in_memory=in_memory)
+        counts[part] = examined.counts
     if unreadable:
-        said = _unreadable(unreadable, count)
+        said = _unreadable(sorted(unreadable), count)
         if not options.skip_unreadable:
             raise UserError(
                 f"{found.place}: {said}; allowed are whole pictures, or --skip-unreadable to leave these out"
             )
         notes.append(f"{said}: left out")
-    parts = {part: _part(listing, images[part], options, in_memory=in_memory) for part, listing in listings.items()}
-    parts = _complete(parts, found)
     _refuse_missing(parts, found)
     notes += _repeated(parts)
     if options.mean is not None and options.std is not None:
         mean, std, given = options.mean, options.std, True
     else:
-        mean, std = of_histograms(images["train"].counts)
+        mean, std = of_histograms(counts["train"])
         given = False
         if min(std) <= 0:
             raise UserError(
@@ -192,16 +193,15 @@ def _part(listing: Listing, examined: Examined, options: DataOptions, *, in_memo
     return LazySplit(items, rows, shape, listing.targets, listing.digests, workers_of(options))
 
 
-def _complete(parts: dict[str, Part], found: Found) -> dict[str, Part]:
+def complete(listings: Mapping[str, Listing]) -> dict[str, Listing]:
     """With a held-out and a test part: where they are missing, a share of every class of the training part, by content."""
+    found = dict(listings)
     for part, share in (("test", TEST_SHARE), ("holdout", HOLDOUT_SHARE)):
-        if part in parts:
-            continue
-        train = parts["train"]
-        targets, digests = train.targets, train.digests  # type: ignore[attr-defined]
-        taken = by_content(digests, by_class(targets), share)
-        parts = parts | {part: train.chosen(np.flatnonzero(taken)), "train": train.chosen(np.flatnonzero(~taken))}
-    return parts
+        if part not in found:
+            train = found["train"]
+            taken = by_content(train.digests, by_class(train.targets), share)
+            found |= {part: train.chosen(np.flatnonzero(taken)), "train": train.chosen(np.flatnonzero(~taken))}
+    return found
 
 
 def _refuse_missing(parts: dict[str, Part], found: Found) -> None:

@@ -1,0 +1,80 @@
+"""A suite of a user's own images: planned, run from memory and from workers to the same end, and verified."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from greenprune.bench.cli.main import main
+from greenprune.bench.records.load import read_record
+from greenprune.bench.records.record import Record
+
+from tests.bench.data.made import class_folders
+
+SUITE = """\
+name = "own"
+dataset = { folder = "photographs", image_size = 16, name = "own" }
+model = "tiny_networks:tiny"
+budgets = [0.5]
+
+[training]
+epochs = 2
+batch_size = 16
+augment = ["crop-flip", "trivial-augment"]
+
+[[methods]]
+name = "dense"
+
+[measurement]
+inference_seconds = 0.1
+inference_batch_sizes = [1]
+"""
+
+
+@pytest.fixture
+def place(at_work: Path, tmp_path: Path, monkeypatch) -> Path:
+    """A folder with a suite and photographs; the working directory is another one."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    class_folders(tmp_path / "photographs", {"a": 30, "b": 30}, size=20)
+    (tmp_path / "own.toml").write_text(SUITE, encoding="utf-8")
+    return tmp_path
+
+
+def run(place: Path, out: str, *more: str) -> Record:
+    arguments = ["run", str(place / "own.toml"), "--out", str(place / out), "--skip-measure", *more]
+    assert main(arguments) == 0
+    return read_record(place / out / "own" / "dense-1-s0" / "record.json")
+
+
+def test_memory_and_workers_come_to_the_same_and_it_is_verified(place: Path, capsys) -> None:
+    held = run(place, "held")
+    lazy = run(place, "lazy", "--set", "dataset.loading=workers", "--set", "dataset.workers=1")
+    assert held.identity == lazy.identity
+    assert [e.loss for e in held.epochs] == [e.loss for e in lazy.epochs]
+    assert held.test_scores == lazy.test_scores
+    assert held.loading is not None  # each image is augmented on its own, by a worker
+    assert lazy.loading is not None
+    assert lazy.loading.workers == 1
+    assert held.settings["data"]["folder"] == "photographs"
+    assert str(place) not in json.dumps(held.settings)
+    capsys.readouterr()
+    arguments = ["verify", str(place / "held" / "own"), "--data", str(place), "--trust"]
+    assert main(arguments) == 0
+    assert "not there" not in capsys.readouterr().out
+
+
+def test_bad_images_are_said_in_one_sentence_with_exit_code_2(place: Path, capsys) -> None:
+    picture = place / "photographs" / "a" / "7.png"
+    picture.write_bytes(picture.read_bytes()[:90])
+    plan = ["plan", str(place / "own.toml")]
+    assert main(plan) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert "photographs: 1 of 60 pictures cannot be read: a/7.png (cannot be decoded: " in said
+    assert main([*plan, "--skip-unreadable"]) == 0
+    capsys.readouterr()
+    assert main([*plan, "--skip-unreadable", "--set", "dataset.image_size=4"]) == 2
+    assert "dataset.image_size = 4: is too small; allowed: an integer at least 8" in capsys.readouterr().err
+    assert main([*plan, "--set", "dataset=folder", "--data", str(place / "nowhere")]) == 2
+    assert "nowhere: there is no such data folder" in capsys.readouterr().err
