@@ -28,6 +28,7 @@ NOT_RUN = {
     "python -m pip install ": "installs",
     "python -m pip install tox && tox": "these tests, in new environments",
     "pre-commit install": "changes the repository",
+    "python -m tests.methods.zoo.table ": "measures for half an hour; tests/methods/zoo has tests of its own",
     "pytest --benchmark": "measures for a minute; tests/benchmarks has tests of its own",
     "sudo ": "changes the machine",
     "docker run ": "needs a container engine",

@@ -84,5 +84,6 @@ def row(record: dict[str, Any]) -> str:
 
 
 def _cell(text: str, most: int = 400) -> str:
-    text = " ".join(text.replace("|", "/").replace("<", "‹").split())
-    return text if len(text) <= most else text[: most - 1] + "…"
+    text = " ".join(text.split())
+    text = text if len(text) <= most else text[: most - 1] + "…"
+    return text.replace("|", "\\|").replace("<", "&lt;")

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 PACKAGES = ("torch", "torchvision", "timm", "transformers", "torch-pruning")
-LIMIT_S, PRUNER_LIMIT_S, LIMIT_BYTES = 180.0, 60.0, 8 * 2**30
+LIMIT_S, PRUNER_LIMIT_S, LIMIT_BYTES = 90.0, 60.0, 8 * 2**30
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -1,6 +1,7 @@
 """The list of networks, and what is measured of one."""
 
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,6 +13,8 @@ from tests.methods.zoo.catalogue import ALL, LISTED
 from tests.methods.zoo.convolutions import LeNet
 from tests.methods.zoo.drawing import Diffusion
 from tests.methods.zoo.entry import of_image
+
+ROOT = Path(__file__).parents[3]
 
 
 def test_the_list_holds_the_networks_of_the_other_suites_and_more():
@@ -74,3 +77,12 @@ def test_a_branch_that_is_emptied_after_its_channels_were_cut_still_runs():
         keep[group.start + group.width // 2 : group.start + group.width] = False
     keep[[b.unit for b in emptied]] = False
     assert evaluate(remove(network, structure, keep), x).shape == (2, 3, 8, 8)
+
+
+def test_the_table_of_the_documentation_is_made_of_the_records():
+    folder = ROOT / "results" / "networks"
+    records = page.records(folder)
+    assert page.text(records) == (folder / "table.md").read_text(encoding="utf-8")
+    assert {record["network"] for record in records} == set(ALL)
+    assert sum(page.succeeds(record) for record in records if record["listed"]) >= 95
+    assert "<!-- include: results/networks/table.md -->" in (ROOT / "docs/explanation/networks.md").read_text("utf-8")
