@@ -22,6 +22,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+SIDES = ("greenprune", "torch_pruning")
 PACKAGES = ("torch", "torchvision", "timm", "transformers", "torch-pruning")
 LIMIT_S, PRUNER_LIMIT_S, LIMIT_BYTES = 90.0, 60.0, 8 * 2**30
 
@@ -31,21 +32,21 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder of the records")
     parser.add_argument("--only", nargs="+", default=[""], metavar="WORD", help="measure networks with such a name")
     parser.add_argument("--none", action="store_true", help="measure nothing, write the table")
-    parser.add_argument("--ours", action="store_true", help="keep what the records say of Torch-Pruning")
+    parser.add_argument("--side", choices=SIDES, nargs="+", default=SIDES, help="measure this, keep the other")
     arguments = parser.parse_args(argv)
     arguments.out.mkdir(parents=True, exist_ok=True)
     if not arguments.none:
-        measure(arguments.out, arguments.only, ours=arguments.ours)
+        measure(arguments.out, arguments.only, arguments.side)
     from tests.methods.zoo import page
 
     (arguments.out / "table.md").write_text(page.text(page.records(arguments.out)), encoding="utf-8")
 
 
-def measure(out: Path, only: Sequence[str], *, ours: bool) -> None:
-    """Measure the networks and write their records.
+def measure(out: Path, only: Sequence[str], sides: Sequence[str]) -> None:
+    """Measure the networks whose names contain one of `only`, and write their records.
 
     Args:
-        ours: keep what a record already says of Torch-Pruning.
+        sides: of `SIDES`, what is measured; of the others a record keeps what it says.
     """
     os.environ["OMP_NUM_THREADS"] = "1"
     from tests.methods.zoo import child, depgraph, gated
@@ -59,29 +60,23 @@ def measure(out: Path, only: Sequence[str], *, ours: bool) -> None:
         if not any(word in entry.name for word in only):
             continue
         place = out / f"{file_name(entry.name)}.json"
-        found = child.run(gated.measure, entry, LIMIT_S, LIMIT_BYTES)
-        trace = found.pop("traceback", None)
-        if trace is not None:
-            print(trace, file=sys.stderr)
-        before = json.loads(place.read_text(encoding="utf-8")) if place.is_file() else {}
-        if ours and "torch_pruning" in before:
-            other = before["torch_pruning"]
-        else:
-            other = child.run(depgraph.measure, entry, PRUNER_LIMIT_S, LIMIT_BYTES)
-            other.pop("traceback", None)
+        record = json.loads(place.read_text(encoding="utf-8")) if place.is_file() else {}
+        measures = {"greenprune": (gated.measure, LIMIT_S), "torch_pruning": (depgraph.measure, PRUNER_LIMIT_S)}
+        results = {side: record[side] for side in SIDES if side in record}
+        for side, (of, limit_s) in measures.items():
+            if side in sides or side not in results:
+                results[side] = child.run(of, entry, limit_s, LIMIT_BYTES)
+                print(results[side].pop("traceback", ""), end="", file=sys.stderr)
         record = {
             "network": entry.name,
             "listed": entry.name in listed,
-            "greenprune": found,
-            "torch_pruning": other,
+            **results,
             "made_by": f"python -m tests.methods.zoo.table --out results/networks --only '{entry.name}'",
             "finished": datetime.now(UTC).isoformat(timespec="seconds"),
             **about,
         }
         place.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-        print(
-            entry.name, json.dumps({k: v for k, v in found.items() if k != "not_gated"}), json.dumps(other), flush=True
-        )
+        print(entry.name, *({k: v for k, v in r.items() if k != "not_gated"} for r in results.values()), flush=True)
 
 
 def file_name(network: str) -> str:
