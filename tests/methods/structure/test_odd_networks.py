@@ -432,3 +432,18 @@ def test_attention_with_sizes_in_its_code():
     model = Attention()
     assert groups(exact(model, torch.randn(2, 5, 8))) == ["qkv"]
     assert "out" in reasons(model, torch.randn(2, 5, 8))
+
+
+class Unequal(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.c, self.head = conv(3, 12), conv(4, 6), conv(8, 6), head(6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        one, two = torch.split(F.relu(self.a(x)), [4, 8], dim=1)
+        return self.head(self.b(one) * torch.sigmoid(self.c(two)))
+
+
+def test_a_split_into_unequal_parts():
+    structure = exact(Unequal(), images(2, 8))
+    assert [(g.name, g.width) for g in structure.groups] == [("a", 12), ("b", 6)]

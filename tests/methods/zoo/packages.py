@@ -147,6 +147,44 @@ def segmentation(name: str) -> Callable[[], nn.Module]:
     return build
 
 
+def resnet(**options: Any) -> nn.Module:
+    """One bottleneck at each resolution, two at the second."""
+    kinds = import_module("torchvision.models.resnet")
+    return kinds.ResNet(kinds.Bottleneck, [1, 2, 1, 1], num_classes=10, **options)
+
+
+def fcn() -> nn.Module:
+    return import_module("torchvision.models.segmentation.fcn")._fcn_resnet(
+        resnet(replace_stride_with_dilation=[False, True, True]), 5, aux=None
+    )
+
+
+def densenet() -> nn.Module:
+    kind = import_module("torchvision.models.densenet").DenseNet
+    return kind(growth_rate=12, block_config=(2, 3, 3, 2), num_init_features=24, num_classes=10)
+
+
+def convnext() -> nn.Module:
+    kinds = import_module("torchvision.models.convnext")
+    widths = (24, 48, 96, 192)
+    blocks = [
+        kinds.CNBlockConfig(w, after, 1 + (w == 96)) for w, after in zip(widths, (*widths[1:], None), strict=True)
+    ]
+    return kinds.ConvNeXt(blocks, num_classes=10)
+
+
+def vgg(widths: list[int], *, norms: bool) -> nn.Module:
+    """Pooling behind every second layer; the last layers are as wide as those of VGG, the linear ones narrower."""
+    kinds = import_module("torchvision.models.vgg")
+    plan = [entry for i, w in enumerate([*widths, 512]) for entry in ([w, "M"] if i % 2 else [w])]
+    network = kinds.VGG(kinds.make_layers(plan, batch_norm=norms), num_classes=10, init_weights=False)
+    network.avgpool = nn.AdaptiveAvgPool2d(2)
+    network.classifier = nn.Sequential(
+        nn.Linear(2048, 128), nn.ReLU(True), nn.Dropout(), nn.Linear(128, 128), nn.ReLU(True), nn.Linear(128, 10)
+    )
+    return network
+
+
 def vision_transformer() -> nn.Module:
     kind = import_module("torchvision.models.vision_transformer").VisionTransformer
     return kind(image_size=32, patch_size=8, num_layers=2, num_heads=4, hidden_dim=32, mlp_dim=64, num_classes=10)
@@ -176,12 +214,12 @@ TIMM = (
     timm("mixer_s32_224", img_size=64),
     timm("mobilenetv4_conv_small"),
     timm("mobilevit_xxs"),
-    timm("nfnet_f0"),
+    timm("nfnet_f0", depths=(1, 1, 1, 1), channels=(32, 64, 128, 128), num_features=256, group_size=16),
     timm("poolformer_s12"),
     timm("regnety_002"),
     timm("repvgg_a0"),
-    timm("resnetv2_50"),
-    timm("resnetv2_50d_gn"),
+    timm("resnetv2_50", layers=(1, 2, 1, 1)),
+    timm("resnetv2_50d_gn", layers=(1, 2, 1, 1)),
     timm("swin_tiny_patch4_window7_224", 56, img_size=56, depths=(1, 1, 1, 1)),
     timm("vit_base_patch16_clip_224", img_size=64, depth=2, embed_dim=64, num_heads=4),
     timm("vit_tiny_patch16_224", img_size=64, depth=2),
@@ -190,9 +228,9 @@ TIMM = (
 MORE_TIMM = (timm("convnextv2_atto"),)
 
 TORCHVISION = (
-    torchvision("convnext_tiny"),
+    of_image("tv/convnext_tiny", convnext, 64),
     of_image("tv/deeplabv3_mobilenet", segmentation("deeplabv3_mobilenet_v3_large"), 64),
-    torchvision("densenet121"),
+    of_image("tv/densenet121", densenet, 64),
     torchvision("efficientnet_b0"),
     torchvision("googlenet", init_weights=False, aux_logits=False),
     torchvision("googlenet_aux", model="googlenet", init_weights=False, aux_logits=True),
@@ -201,24 +239,24 @@ TORCHVISION = (
     torchvision("mnasnet0_5"),
     torchvision("mobilenet_v3_small"),
     torchvision("regnet_y_400mf"),
-    torchvision("resnet50"),
-    torchvision("resnext50", model="resnext50_32x4d"),
+    of_image("tv/resnet50", resnet, 64),
+    of_image("tv/resnext50", lambda: resnet(groups=32, width_per_group=4), 64),
     torchvision("squeezenet1_1"),
     of_image("tv/swin", swin_transformer(), 32),
-    torchvision("vgg11", 32),
-    torchvision("vgg16_bn", 32),
+    of_image("tv/vgg11", lambda: vgg([16, 32, 64, 64, 128, 128], norms=False)),
+    of_image("tv/vgg16_bn", lambda: vgg([16, 16, 32, 32, 64, 64, 128, 128], norms=True)),
     of_image("tv/vit", vision_transformer),
 )
 
 MORE_TORCHVISION = (
-    torchvision("vit_b_16", 224),
+    torchvision("vit_b_16", 32, image_size=32),
     torchvision("swin_t"),
     torchvision("swin_v2_t"),
     torchvision("maxvit_t", 224),
     torchvision("shufflenet_v2_x0_5"),
     torchvision("inception_v3_aux", 96, model="inception_v3", init_weights=False, aux_logits=True),
     called("tv/r3d_18", video, (3, 4, 32, 32)),
-    of_image("tv/fcn_resnet50", segmentation("fcn_resnet50"), 64),
+    of_image("tv/fcn_resnet50", fcn, 64),
     of_image("tv/retinanet_backbone", retina_backbone, 64),
     of_image("tv/ssdlite_backbone", ssdlite_backbone, 64),
 )

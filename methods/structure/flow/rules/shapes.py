@@ -135,7 +135,7 @@ def split(r: Recorder, name: str, func: Any, args: Any, kwargs: Any, out: Any) -
                 tie_parts(r, block, axis, len(sizes))
             elif len(block.dims) > 1:
                 block = r.labeller.row(block, axis)
-            else:
+            elif "with_sizes" not in name:  # sizes that are given follow the channels of their part
                 r.labeller.fix(block.ids, f"{name} into parts of fixed, unequal sizes")
         labels.append(block)
     start = 0
