@@ -136,10 +136,6 @@ def ssdlite_backbone() -> nn.Module:
     return detection.ssdlite320_mobilenet_v3_large(weights=None, weights_backbone=None, num_classes=5).backbone
 
 
-def video() -> nn.Module:
-    return import_module("torchvision.models.video").r3d_18(weights=None, num_classes=10)
-
-
 def segmentation(name: str) -> Callable[[], nn.Module]:
     def build() -> nn.Module:
         return import_module("torchvision.models").get_model(name, weights=None, weights_backbone=None, num_classes=5)
@@ -151,6 +147,20 @@ def resnet(**options: Any) -> nn.Module:
     """One bottleneck at each resolution, two at the second."""
     kinds = import_module("torchvision.models.resnet")
     return kinds.ResNet(kinds.Bottleneck, [1, 2, 1, 1], num_classes=10, **options)
+
+
+def video() -> nn.Module:
+    """One block of 3-d convolutions at each resolution."""
+    kinds = import_module("torchvision.models.video.resnet")
+    return kinds.VideoResNet(kinds.BasicBlock, [kinds.Conv3DSimple] * 4, [1, 1, 1, 1], kinds.BasicStem, num_classes=10)
+
+
+def maxvit() -> nn.Module:
+    kind = import_module("torchvision.models.maxvit").MaxVit
+    return kind(
+        input_size=(64, 64), stem_channels=16, partition_size=4, block_channels=[16, 32], block_layers=[1, 1], head_dim=8,
+        stochastic_depth_prob=0.0, num_classes=10,
+    )  # fmt: skip
 
 
 def fcn() -> nn.Module:
@@ -225,7 +235,7 @@ TIMM = (
     timm("vit_tiny_patch16_224", img_size=64, depth=2),
 )
 
-MORE_TIMM = (timm("convnextv2_atto"),)
+MORE_TIMM = (timm("convnextv2_atto", depths=(1, 1, 2, 1)),)
 
 TORCHVISION = (
     of_image("tv/convnext_tiny", convnext, 64),
@@ -237,10 +247,10 @@ TORCHVISION = (
     torchvision("inception_v3", 96, init_weights=False, aux_logits=False),
     of_image("tv/lraspp_mobilenet", segmentation("lraspp_mobilenet_v3_large"), 64),
     torchvision("mnasnet0_5"),
-    torchvision("mobilenet_v3_small"),
-    torchvision("regnet_y_400mf"),
-    of_image("tv/resnet50", resnet, 64),
-    of_image("tv/resnext50", lambda: resnet(groups=32, width_per_group=4), 64),
+    torchvision("mobilenet_v3_small", 32),
+    torchvision("regnet_y_400mf", 32),
+    of_image("tv/resnet50", resnet, 32),
+    of_image("tv/resnext50", lambda: resnet(groups=32, width_per_group=4), 32),
     torchvision("squeezenet1_1"),
     of_image("tv/swin", swin_transformer(), 32),
     of_image("tv/vgg11", lambda: vgg([16, 32, 64, 64, 128, 128], norms=False)),
@@ -250,12 +260,11 @@ TORCHVISION = (
 
 MORE_TORCHVISION = (
     torchvision("vit_b_16", 32, image_size=32),
-    torchvision("swin_t"),
-    torchvision("swin_v2_t"),
-    torchvision("maxvit_t", 224),
+    of_image("tv/swin_v2", swin_transformer("SwinTransformerBlockV2", "PatchMergingV2"), 32),
+    of_image("tv/maxvit", maxvit, 64),
     torchvision("shufflenet_v2_x0_5"),
     torchvision("inception_v3_aux", 96, model="inception_v3", init_weights=False, aux_logits=True),
-    called("tv/r3d_18", video, (3, 4, 32, 32)),
+    called("tv/r3d", video, (3, 4, 32, 32)),
     of_image("tv/fcn_resnet50", fcn, 64),
     of_image("tv/retinanet_backbone", retina_backbone, 64),
     of_image("tv/ssdlite_backbone", ssdlite_backbone, 64),

@@ -24,7 +24,7 @@ from typing import Any
 
 SIDES = ("greenprune", "torch_pruning")
 PACKAGES = ("torch", "torchvision", "timm", "transformers", "torch-pruning")
-LIMIT_S, PRUNER_LIMIT_S, LIMIT_BYTES = 90.0, 60.0, 8 * 2**30
+LIMIT_S, PRUNER_LIMIT_S, LIMIT_BYTES = 60.0, 20.0, 8 * 2**30
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -24,7 +24,7 @@ def test_the_list_holds_the_networks_of_the_other_suites_and_more():
         "oto/carn_raw",
         "tp/split_raw(tuple)",
         "timm/maxvit_nano_rw_256",
-        "tv/r3d_18",
+        "tv/r3d",
         "hf/gpt2",
         "own/c2f",
     }
