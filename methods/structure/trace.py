@@ -301,7 +301,11 @@ def _products(
     for i, product in enumerate(products.made):
         if product.layer is None:
             own = tuple(t for side in range(len(product.sides)) if (t := sides[i, side]).ne(FIXED).any())
-            within = tuple(b.unit for b in branches if product in inside[b.unit] or b.holds(product.module))
+            within = tuple(
+                b.unit
+                for b in branches
+                if b.holds(product.module) or (product in inside[b.unit] and not b.multiplies_zeros)
+            )
             macs = product.macs // products.batch
             result.append(Product(product.module, product.operation, macs, own, within))
     return tuple(result)

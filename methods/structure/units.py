@@ -111,6 +111,13 @@ class Branch:
     silences: tuple[Silence, ...] | None = None
     remnant: Remnant | None = None
 
+    @property
+    def multiplies_zeros(self) -> bool:
+        """Whether the code around its modules multiplies on when it is closed: they leave zeros of the full shape."""
+        return self.constants is None and any(
+            "input" in (s.output if isinstance(s.output, tuple) else (s.output,)) for s in self.silences or ()
+        )
+
     def holds(self, name: str) -> bool:
         """Whether the module `name` lies in it."""
         return any(name == block or name.startswith(f"{block}.") for block in self.blocks)
