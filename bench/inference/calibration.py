@@ -6,13 +6,13 @@ import copy
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import get_args
+from typing import Literal, get_args
 
 import torch
 from greenprune.bench.energy import EnergyMeter
 from greenprune.bench.energy.reading import Kind
 from greenprune.bench.errors import UserError
-from greenprune.bench.inference.kept import Kept, kept
+from greenprune.bench.inference.kept import Conditions, Kept, kept
 from greenprune.bench.inference.target import EagerTarget, RuntimeTarget
 from greenprune.bench.machine.machine import describe_machine
 from greenprune.bench.machine.precision import resolve_precision
@@ -23,7 +23,7 @@ from greenprune.bench.runtimes.names import EAGER
 from greenprune.bench.suite.settings import Settings
 from greenprune.methods import CostTable, calibrate
 from greenprune.methods.budget.correction import KEPT, corrected
-from greenprune.methods.cost.calibration import stopwatch
+from greenprune.methods.cost.calibration import Measure, Target, stopwatch
 from torch import Tensor, nn
 
 FORMAT = 1
@@ -55,7 +55,7 @@ def calibrated(settings: Settings, model: nn.Module, example: Tensor, meter: Ene
         UserError: nothing on this machine gives joules, or the folder cannot be written.
     """
     machine = describe_machine(example.device)
-    conditions = {
+    conditions: Conditions = {
         "kind": settings.cost,
         "runtime": settings.budget_runtime,
         "versions": ", ".join(
@@ -89,23 +89,25 @@ def measure(settings: Settings, model: nn.Module, example: Tensor, meter: Energy
     name = settings.budget_runtime
     eager = name == EAGER
     precision = resolve_precision(example.device, settings.training.precision) if eager else "float32"
-    target = EagerTarget(precision) if eager else RuntimeTarget(name)
-    kind, take, steps, rounds = None, stopwatch(example.device, wall=not eager), 8 if eager else 4, ROUNDS
-    if settings.cost == "energy":
+    target: Target = EagerTarget(precision) if eager else RuntimeTarget(name)
+    cost: Literal["latency", "energy"] = "energy" if settings.cost == "energy" else "latency"
+    kind: Kind | None = None
+    take: Measure = stopwatch(example.device, wall=not eager)
+    steps, rounds = 8 if eager else 4, ROUNDS
+    if cost == "energy":
         kind = energy_kind(meter)
         if kind is None:
             raise UserError('cost = "energy": no source of energy answers on this machine; use "latency"')
         modelled = kind == "modelled"
         take = joules_per_call(meter, kind, MODELLED_WINDOW_S if modelled else MEASURED_WINDOW_S)
         steps, rounds = min(steps, 8 if modelled else MEASURED_STEPS), ENERGY_ROUNDS
-    assert settings.cost in ("latency", "energy")
     table = calibrate(
         model,
         example,
         batch_size=calibration_batch(settings),
         dtype={"float32": torch.float32, "bfloat16": torch.bfloat16}[precision],
         measure=take,
-        kind=settings.cost,
+        kind=cost,
         rounds=rounds,
         steps=steps,
         seed=settings.seed,

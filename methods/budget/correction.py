@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from statistics import median
 
 import torch
-from greenprune.methods.budget.select import BudgetError, nearest
+from greenprune.methods.budget.select import nearest
 from greenprune.methods.cost.calibration import Measure, Target, stopwatch
 from greenprune.methods.cost.measured_cost import CostTable, Sample, TableCost
 from greenprune.methods.structure import surgery
@@ -82,10 +82,7 @@ def _chosen(structure: Structure, cost: TableCost, kept: Sequence[float]) -> lis
     for i, keep in enumerate(kept):
         drawn = torch.rand(structure.units, generator=torch.Generator().manual_seed(i))
         for scores, removable in ((even, structure.channel_units), (drawn, None)):
-            try:
-                chosen, _, _ = nearest(structure, scores, keep, 0.05, removable, cost)
-            except BudgetError:
-                continue
+            chosen, _, _ = nearest(structure, scores, keep, 0.05, removable, cost)
             if not bool(chosen.all()) and not any(torch.equal(chosen, other) for other in found):
                 found.append(chosen)
     return found

@@ -26,7 +26,7 @@ from greenprune.methods.structure.modes import evaluating
 from greenprune.methods.structure.trace import FIXED, Structure, is_depthwise, trace
 from torch import Tensor, nn
 
-Run = Callable[[], None]
+Run = Callable[[], Any]
 Measure = Callable[[Run], float]
 
 CALLS = 3
