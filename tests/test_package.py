@@ -65,7 +65,15 @@ def test_every_folder_is_in_the_list_of_packages(installed: Path) -> None:
 
 def test_what_is_not_python_is_there_too(installed: Path) -> None:
     package = installed / "greenprune"
-    for place in ("py.typed", "results/published.csv", "plots/report/report.css", "plots/report/report.html"):
+    for place in (
+        "py.typed",
+        "results/published.csv",
+        "plots/report/report.css",
+        "plots/report/report.html",
+        "plots/report/site.html",
+        "plots/report/js/main.js",
+        "plots/report/vendor/plotly-basic.min.js",
+    ):
         assert (package / place).is_file(), place
     suites = {path.name for path in (ROOT / "bench" / "suites").glob("*.toml")}
     assert {path.name for path in (package / "bench" / "suites").glob("*.toml")} == suites

@@ -138,9 +138,18 @@ def _third(best: dict[str, Any], table: pd.DataFrame) -> str:
 
 
 def _ratio(row: dict[str, Any], name: str) -> str:
-    mean, low, high = (row[f"{name}_{end}"] for end in ("mean", "low", "high"))
+    mean, low, high = mean_interval(row, name)
     interval = f" [{low:.2f}, {high:.2f}]" if math.isfinite(low + high) else ""
     return f"{mean:.2f}×{interval}"
+
+
+def mean_interval(row: dict[str, Any], name: str) -> tuple[float, float, float]:
+    """A figure of a row of a `comparison` with its 95 % interval: over seeds (Student's t), of a single run its own."""
+    mean, sd, low, high = (row[f"{name}_{end}"] for end in ("mean", "sd", "low", "high"))
+    if row["runs"] == 1:
+        return mean, low, high
+    half = float(stats.t.ppf(0.975, row["runs"] - 1)) * sd / math.sqrt(row["runs"])
+    return mean, mean - half, mean + half
 
 
 def _known(value: float) -> bool:

@@ -26,6 +26,7 @@ from greenprune.bench.text import NOTHING, bounded, signed
 from greenprune.plots.frame.comparison import COUNTED, REFERENCE, batch_label, comparison, reading_order, rows_of
 from greenprune.plots.frame.frame import Results, load
 from greenprune.plots.frame.rows import KINDS
+from greenprune.plots.report.answer import mean_interval
 from greenprune.plots.report.page import render_index
 from greenprune.plots.report.report import file_name, section_names, write_report
 
@@ -142,6 +143,5 @@ def _difference(row: dict[str, Any]) -> str:
 
 
 def _ratio(row: dict[str, Any], name: str, kind: str = "") -> str:
-    mean, low, high = (row[f"{name}_{end}"] for end in ("mean", "low", "high"))
-    text = bounded(mean, low, high, lambda ratio: f"{ratio:.2f}")
+    text = bounded(*mean_interval(row, name), lambda ratio: f"{ratio:.2f}")
     return f"{text} ({kind})" if kind and text != NOTHING else text
