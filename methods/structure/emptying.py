@@ -12,6 +12,7 @@ from typing import Any
 import torch
 import torch.fx
 from greenprune.methods.structure.passes import Call, Other, Seen
+from greenprune.methods.structure.rewriting import make_class
 from greenprune.methods.structure.units import Silence, channel_counts, channel_dim, is_attention, is_writer
 from torch import nn
 
@@ -30,6 +31,7 @@ def silences(calls: list[Call], *, whole: str | None = None, shaped: bool = Fals
     Raises:
         Unknown: why one of them cannot be replaced.
     """
+    shaped = shaped or any(_cache(call) for call in calls)  # what is kept for each token has to know how many there are
     return tuple(_silence(call, whole=call.name == whole, shaped=shaped) for call in calls)
 
 
@@ -42,7 +44,15 @@ def _silence(call: Call, *, whole: bool, shaped: bool) -> Silence:
         raise Unknown(
             f"something is added in place to what {call.name} gives, which has another shape than what it takes"
         )
-    return Silence(call.name, argument, "input" if whole else _template(call, seen.shape if shaped else None))
+    template = "input" if whole else _template(call, seen.shape if shaped else None)
+    return Silence(call.name, argument, template, _cache(call) if len(seen.shape) == 3 else "")
+
+
+def _cache(call: Call) -> str:
+    """The keyword by which a call was given a cache of keys and values, or ""."""
+    if not hasattr(call.module, "layer_idx"):
+        return ""
+    return next((k for k, v in call.kwargs.items() if isinstance(v, Other) and v.kind.endswith("Cache")), "")
 
 
 def _source(call: Call) -> tuple[str, Seen] | None:
@@ -72,8 +82,31 @@ def _template(call: Call, of_input: tuple[int, ...] | None) -> Any:
     return told(call.output)
 
 
-def silent(module: nn.Module, silence: Silence) -> torch.fx.GraphModule:
+IN_CACHE = """
+def forward(self, *args, **kwargs):
+    cache = kwargs.get(self.cache)
+    if hasattr(cache, "update"):
+        x = args[0] if args else kwargs[self.argument]
+        none = x.new_zeros((x.shape[0], 1, x.shape[1], 1))
+        cache.update(none, none, self.layer_idx)
+    return self.nothing(*args, **kwargs)
+"""
+"""transformers reads off the first layer's keys how many tokens there were: one head of no width is kept for each token."""
+
+
+def silent(module: nn.Module, silence: Silence) -> nn.Module:
     """What replaces `module`: it gives zeros of one entry each, takes what `module` takes and has its plain attributes."""
+    nothing = _nothing(module, silence)
+    if not silence.cache:
+        return nothing
+    kind = make_class(nn.Module, {"forward": IN_CACHE})
+    replacement = kind()
+    replacement.nothing, replacement.layer_idx = nothing, module.layer_idx
+    replacement.cache, replacement.argument = silence.cache, silence.argument
+    return replacement.train(module.training)
+
+
+def _nothing(module: nn.Module, silence: Silence) -> torch.fx.GraphModule:
     graph = torch.fx.Graph()
     source = graph.placeholder(silence.argument or "x")
     if not silence.argument:

@@ -70,15 +70,29 @@ def choose(structure: Structure, candidates: Sequence[Candidates], attempt: Atte
         tried = [examples[key] for key in sorted(examples, key=lambda key: key[:2])][:4]
         best, most = Way(), -1.0
         for way in _ways(kinds[kind]):
-            shapes = shapes_of(candidates, ways | {kind: way})
-            # The group that touches the fewest classes tells most.
-            score = sum(2.0**-i for i, name in enumerate(tried) if attempt(shapes, [name]) is None)
+            score = _score(tried, shapes_of(candidates, ways | {kind: way}), attempt, most)
             if score > most:
                 best, most = way, score
-            if most >= sum(2.0**-i for i in range(len(tried))):
+            if most >= sum(_weights(tried)):
                 break
         ways = {**ways, kind: best}
     return ways
+
+
+def _weights(tried: Sequence[str]) -> list[float]:
+    """The group that touches the fewest classes tells most: more than all others."""
+    return [2.0**-i for i in range(len(tried))]
+
+
+def _score(tried: Sequence[str], shapes: tuple[Shapes, ...], attempt: Attempt, most: float) -> float:
+    """The weights of the groups that can be cut; no further than it is clear that they are no more than `most`."""
+    score, left = 0.0, sum(_weights(tried))
+    for name, weight in zip(tried, _weights(tried), strict=True):
+        left -= weight
+        score += weight if attempt(shapes, [name]) is None else 0.0
+        if score + left <= most:
+            break
+    return score
 
 
 def _ways(modules: Sequence[Candidates]) -> Iterator[Way]:

@@ -76,11 +76,13 @@ class Silence:
         name: of the module.
         argument: the keyword that its input comes by; "" for the first argument.
         output: what it gives: the number of dimensions of a tensor, "input" for one of its input's shape, None, or a tuple.
+        cache: the keyword that it is given a cache of keys and values by, to which it adds at its `layer_idx`; "": by none.
     """
 
     name: str
     argument: str
     output: Any
+    cache: str = ""
 
 
 @dataclass(frozen=True)
