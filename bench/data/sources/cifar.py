@@ -7,12 +7,13 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import torch
 from greenprune.bench.data.cache import Arrays, cached
 from greenprune.bench.data.content import file_hash
 from greenprune.bench.data.data import HOLDOUT_SHARE, Channels, Dataset, stratified
 from greenprune.bench.data.names import CLASSES
-from greenprune.bench.data.sources import shards
+from greenprune.bench.data.sources import shards, tables
 from greenprune.bench.data.splits import Split
 from greenprune.bench.data.statistics import statistics
 from greenprune.bench.errors import UserError
@@ -71,7 +72,16 @@ def read(name: str, root: Path) -> Dataset:
     if len(train) >= published.train_images:
         _check_published(name, folder or root, train, mean)
     notes = (*notes, *repeated(train.images, test.images))
-    return Dataset(name, published.classes, rest, holdout, test, mean, std, notes=notes)
+    names = () if folder is None else _class_names(name, folder)
+    return Dataset(name, published.classes, rest, holdout, test, mean, std, notes=notes, class_names=names)
+
+
+def _class_names(name: str, folder: Path) -> tuple[str, ...]:
+    """As the files say; empty where they do not."""
+    schema = pq.read_schema(shards.shards(folder, "train")[0])
+    label = next(column for column in _CIFAR[name].label_columns if column in schema.names)
+    names = tables.class_names(schema, label)
+    return names if len(names) == _CIFAR[name].classes else ()
 
 
 def _read_parquet(name: str, folder: Path) -> tuple[Split, Split]:

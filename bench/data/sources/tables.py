@@ -200,7 +200,7 @@ def _found(folder: Path, parts: Mapping[str, Sequence[_Table]], options: DataOpt
     image = _column(place, schema, "image", options.image_column, IMAGE_COLUMNS)
     label = _column(place, schema, "label", options.label_column, LABEL_COLUMNS)
     _refuse_kinds(place, schema, image, label)
-    names = _class_names(schema, label)
+    names = class_names(schema, label)
     listings, notes = {}, []
     for part, tables in parts.items():
         listing, labels = _listing(tables, image, label)
@@ -247,7 +247,7 @@ def _refuse_kinds(path: Path, schema: pa.Schema, image: str, label: str) -> None
         )
 
 
-def _class_names(schema: pa.Schema, label: str) -> tuple[str, ...]:
+def class_names(schema: pa.Schema, label: str) -> tuple[str, ...]:
     """As the library datasets writes them into a table's metadata; empty where it did not."""
     try:
         features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
