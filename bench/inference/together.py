@@ -41,7 +41,7 @@ from greenprune.bench.records.joint import (
 )
 from greenprune.bench.records.load import changed_files, read_record
 from greenprune.bench.records.record import RECORD_FILE, Record
-from greenprune.bench.records.store import load_model
+from greenprune.bench.records.store import as_trained, load_model
 from greenprune.bench.terminal import complain
 from greenprune.methods import count_macs
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -194,6 +194,7 @@ def _measure_pair(
         options is None or not options.factory or (trusted if isinstance(trusted, bool) else options.factory in trusted)
     )
     data = load_again(settings.dataset, options, job.data_root, job.data_folders.get(settings.dataset), trust=known)
+    data = as_trained(data, dense.record, folder / dense.record.key)
     channels_last = settings.channels_last
     images = next(evaluation_batches(
         data.test, batch_size=IMAGES, mean=data.mean, std=data.std, device=device, channels_last=channels_last

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import torch
 from greenprune.bench import models
+from greenprune.bench.data.data import Dataset
 from greenprune.bench.errors import UserError
 from greenprune.bench.foreign import shortened
 from greenprune.bench.models.kinds.kind import Preprocessing, Shape
 from greenprune.bench.models.named import is_users_own
-from greenprune.bench.records.record import MODEL_FILE
+from greenprune.bench.records.record import MODEL_FILE, Record
 from greenprune.methods.skipping.skip import SkippingNetwork, rebuild
 from greenprune.methods.structure.resizing import resize
 from greenprune.methods.structure.trace import trace
@@ -99,6 +101,16 @@ def load_model(folder: str | Path, *, trust: bool | Collection[str] = False) -> 
         return resize(model, trace(model, torch.zeros(2, *about.input_shape)), tensors).eval()
     except (ValueError, RuntimeError, RecursionError) as e:
         raise UserError(f"{path}: {shortened(' '.join(str(e).split()), 300)}") from None
+
+
+def as_trained(data: Dataset, record: Record, folder: Path) -> Dataset:
+    """The data as the run in `folder` was given it: normalised as the weights say that it started from.
+
+    Raises:
+        UserError: as `load_model`.
+    """
+    known = None if record.settings.get("weights") is None else preprocessing_of(folder / MODEL_FILE)
+    return data if known is None else replace(data, mean=known.mean, std=known.std)
 
 
 def preprocessing_of(path: Path) -> Preprocessing | None:

@@ -17,21 +17,20 @@ from greenprune.bench.errors import UserError
 from greenprune.bench.foreign import shortened
 from greenprune.bench.inference.cost import SAMPLED_IMAGES, count_connections, sample_macs
 from greenprune.bench.models.kinds.kind import SMALL as IMAGE
-from greenprune.bench.models.kinds.kind import Pretrained
 from greenprune.bench.models.named import is_users_own
 from greenprune.bench.records.check import impossible
 from greenprune.bench.records.identity import Identity, differing, read_begun
 from greenprune.bench.records.load import changed_files
 from greenprune.bench.records.record import MODEL_FILE, RECORD_FILE, SCHEMA_VERSION, Cost, Record
 from greenprune.bench.records.score import Score
-from greenprune.bench.records.store import about_stored, load_model, preprocessing_of
+from greenprune.bench.records.store import about_stored, as_trained, load_model
 from greenprune.bench.records.stored import read_unbelieved
 from greenprune.bench.records.validity import broken_rule
 from greenprune.bench.tasks import catalogue
 from greenprune.bench.tasks.task import Task
 from greenprune.bench.training.evaluation import Outputs, outputs_on
 from greenprune.bench.training.identity import method_hash_of, network_hashes, processor_of, task_hash
-from greenprune.bench.training.start import prepared, start_of
+from greenprune.bench.training.start import start_of
 from greenprune.bench.verify.reload import outputs_from
 from greenprune.bench.verify.row import Cell, Row
 from greenprune.methods import MethodError, count_macs, count_params
@@ -96,7 +95,7 @@ def check_run(folder: Path, name: str, means: Means) -> tuple[Row, Record | None
     _files(row, record, folder)
     form = _form(record, folder, means)
     network = _network(row, record, folder, form, means)
-    _counts(row, record, network, form, means)
+    _counts(row, record, network, form, folder, means)
     _score(row, record, network, folder, means)
     _identity(row, record, folder, form, means)
     return row, record
@@ -164,7 +163,7 @@ def _form(record: Record, folder: Path, means: Means) -> Form | None:
     return Form(about.input_shape, about.classes)
 
 
-def _counts(row: Row, record: Record, network: nn.Module | None, form: Form | None, means: Means) -> None:
+def _counts(row: Row, record: Record, network: nn.Module | None, form: Form | None, folder: Path, means: Means) -> None:
     cost = _cost(record)
     absent = Cell("absent", NOT_LOADED)
     example = torch.zeros(2, *(IMAGE if form is None else form.shape))
@@ -176,7 +175,7 @@ def _counts(row: Row, record: Record, network: nn.Module | None, form: Form | No
         wrong_macs += _unequal("the dense network has", count_macs(dense, example), cost.macs_dense)
         wrong_params += _unequal("the dense network has", count_params(dense), cost.params_dense)
     if network is not None:
-        wrong_macs += _macs(record, network, example, means)
+        wrong_macs += _macs(record, network, example, folder, means)
         wrong_params += _unequal("the network has", count_params(network), cost.params)
         if cost.connections is not None:
             wrong_params += _unequal("its nonzero weights are", count_connections(network), cost.connections)
@@ -190,13 +189,14 @@ def _how_counted(record: Record, means: Means) -> Cell:
     return Cell("ok")
 
 
-def _macs(record: Record, network: nn.Module, example: Tensor, means: Means) -> list[str]:
+def _macs(record: Record, network: nn.Module, example: Tensor, folder: Path, means: Means) -> list[str]:
     cost = _cost(record)
     if cost.sample_macs is None:
         return _unequal("the network has", count_macs(network, example), cost.macs)
     data = means.data_of(record)
     if isinstance(data, str):
         return []
+    data = as_trained(data, record, folder)
     batches = evaluation_batches(data.test, batch_size=1, mean=data.mean, std=data.std, device=CPU)
     images = (image for (image, _), _ in zip(batches, range(SAMPLED_IMAGES), strict=False))
     mean = sample_macs(network, images, cost.macs_dense).mean
@@ -205,13 +205,6 @@ def _macs(record: Record, network: nn.Module, example: Tensor, means: Means) -> 
 
 def _unequal(what: str, found: int, stated: int) -> list[str]:
     return [] if found == stated else [f"{what} {found:,}, and the record says {stated:,}"]
-
-
-def _normalised(data: Dataset, record: Record, folder: Path) -> Dataset:
-    """The data as the network was given it: normalised as the weights say that it started from."""
-    if record.settings.get("weights") is None:
-        return data
-    return prepared(data, Pretrained({}, "", preprocessing_of(folder / MODEL_FILE)))
 
 
 def _score(row: Row, record: Record, network: nn.Module | None, folder: Path, means: Means) -> None:
@@ -227,7 +220,7 @@ def _score(row: Row, record: Record, network: nn.Module | None, folder: Path, me
     assert not isinstance(data, str)
     assert not isinstance(task, str)
     try:
-        found = outputs_on(network, data.test, _normalised(data, record, folder), CPU, task)
+        found = outputs_on(network, data.test, as_trained(data, record, folder), CPU, task)
     except (RuntimeError, ValueError) as e:  # a stranger's network
         row.put("score", [" ".join(str(e).split())], Cell("ok"))
         return
