@@ -17,6 +17,7 @@ from greenprune.bench.run.stop import INTERRUPTED, Stopped, interruptible
 
 COMMANDS = {
     "run": "run suites and write records, tables and figures",
+    "prune": "make one network smaller, and write what serves it",
     "plan": "print what suites would run, and what time and energy it would take",
     "measure": "measure inference of all networks of a suite side by side, in one process",
     "report": "rebuild tables and figures from records alone",

@@ -48,10 +48,11 @@ def command_run(arguments: argparse.Namespace) -> int:
     if arguments.time_limit is not None:
         left_s = seconds_of(arguments.time_limit) - (time.monotonic() - STARTED_S)
     with stoppable(left_s):
-        return _run(arguments)
+        return run_suite(arguments)
 
 
-def _run(arguments: argparse.Namespace) -> int:
+def run_suite(arguments: argparse.Namespace, *, brief: bool = False) -> int:
+    """As of `command_run`; `brief` leaves what was found to whoever calls."""
     with ending_at_once():
         prepared = prepare(arguments)
         from greenprune.bench.run.display import make_display  # late: what is wrong with a suite is said without torch
@@ -109,9 +110,11 @@ def _run(arguments: argparse.Namespace) -> int:
         )
     if outcome.finished or outcome.skipped or outcome.failed:  # also of failures alone there is something to tell
         results = load(folder)
-        console.print(terminal_table(results))
-        for path in write_report([folder], folder):
-            console.print(f"wrote {path}", highlight=False, soft_wrap=True)
+        written = write_report([folder], folder)
+        if not brief:
+            console.print(terminal_table(results))
+            for path in written:
+                console.print(f"wrote {path}", highlight=False, soft_wrap=True)
         reasons = {p.where.rpartition("/")[2]: p.what for p in results.problems if p.kind == "failed"}
         for key in outcome.failed:
             why = shortened(reasons.get(key, "see its record.json"), 200)

@@ -42,7 +42,12 @@ def load_suite(name_or_path: str, overrides: Sequence[Override] = ()) -> Suite:
         UserError: no such suite, unreadable, not TOML, or not a suite. Everything wrong with its content is reported at
             once, one line each, after the option that it comes from, or the file.
     """
-    data, typed = changed(read_toml(name_or_path), overrides)
+    return suite_from(read_toml(name_or_path), name_or_path, overrides)
+
+
+def suite_from(given: Mapping[str, Any], name_or_path: str, overrides: Sequence[Override] = ()) -> Suite:
+    """Check what a suite's file holds, `name_or_path` naming it in sentences. Raises UserError: as of `load_suite`."""
+    data, typed = changed(given, overrides)
     if isinstance(data.get("weights"), str) and data["weights"]:
         given = typed.get("weights")
         beside = None if given or name_or_path in shipped() else Path(name_or_path).parent

@@ -84,7 +84,7 @@ def test_a_missing_suite(command: str, refusal: Refusal) -> None:
             'model = "resnet21"',
             ('model = "resnet21" is unknown', "allowed are resnet20"),
         ),
-        ('"digits"', '"digit"', ('dataset = "digit": is unknown', '"digits", "cifar10"')),
+        ('"digits"', '"digit"', ('dataset = "digit": is unknown', "allowed: digits, cifar10")),
         ("[0.5]", "[0]", ("budgets[0] = 0: is too small", "a number above 0 and below 1")),
         ("[0.5]", "[1.5]", ("budgets[0] = 1.5: is too large", "a number above 0 and below 1")),
         ("[0.5]", '["half"]', ('budgets[0] = "half": is not a number', "a number above 0 and below 1")),

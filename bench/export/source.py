@@ -1,0 +1,153 @@
+"""A network as Python source beside its tensors: what rebuilds it with torch and safetensors alone, without this package."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from greenprune.bench.errors import UserError
+from greenprune.bench.export.program import program_of, quiet
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+SOURCE_FILE = "network.py"
+TENSORS_FILE = "model.safetensors"
+
+HEAD = '''\
+"""A pruned network. It needs torch and safetensors, and Pillow for `preprocess`; nothing else.
+
+    network = load()                                    # in eval mode
+    outputs = network(preprocess(Image.open("picture.jpg")).unsqueeze(0))
+
+The operations are those of torch.export, of the network in eval mode: normalisation uses its stored statistics, and
+dropout is off. Its weights can be trained on.
+"""
+
+import json
+import math  # noqa: F401 - some operations use it
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from torch import device, inf, nan, nn  # noqa: F401 - some operations use them
+
+HERE = Path(__file__).resolve().parent
+
+
+def load(file=HERE / "{tensors}"):
+    """The network with its weights, on the CPU, in eval mode."""
+    with safe_open(str(file), framework="pt") as stored:
+        tensors = {{name: stored.get_tensor(name) for name in stored.keys()}}
+        trained = set(json.loads(stored.metadata()["parameters"]))
+    return Network(tensors, trained).eval()
+
+
+def about(file=HERE / "{tensors}"):
+    """What is known of the network: preprocessing, names of the classes, cost, scores."""
+    with safe_open(str(file), framework="pt") as stored:
+        return json.loads(stored.metadata()["about"])
+
+
+def preprocess(picture, file=HERE / "{tensors}"):
+    """A Pillow image as the network was trained on it: (C, H, W) float32."""
+    from PIL import Image, ImageOps
+
+    said = about(file)["preprocessing"]
+    size, mean, std = said["image_size"], torch.tensor(said["mean"]), torch.tensor(said["std"])
+    picture = ImageOps.exif_transpose(picture)
+    if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
+        picture = picture.convert("RGBA")
+        picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
+    picture = picture.convert("RGB" if len(mean) == 3 else "L")
+    side = min(picture.size)
+    left, top = (picture.width - side) / 2, (picture.height - side) / 2
+    if picture.size != (size, size):
+        picture = picture.resize((size, size), Image.Resampling.BILINEAR, box=(left, top, left + side, top + side))
+    pixels = torch.frombuffer(bytearray(picture.tobytes()), dtype=torch.uint8).reshape(size, size, len(mean))
+    return ((pixels / 255 - mean) / std).permute(2, 0, 1)
+
+
+class Network(nn.Module):
+    """{shape} to outputs."""
+
+    def __init__(self, tensors, trained):
+        super().__init__()
+        for name, tensor in tensors.items():
+            *path, leaf = name.split(".")
+            place = self
+            for part in path:
+                if part not in place._modules:
+                    place.add_module(part, nn.Module())
+                place = place._modules[part]
+            if name in trained:
+                place.register_parameter(leaf, nn.Parameter(tensor))
+            else:
+                place.register_buffer(leaf, tensor)
+
+'''
+
+
+def write_source(network: nn.Module, example: Tensor, folder: Path, about: dict[str, Any]) -> tuple[Path, Path]:
+    """Write `folder/network.py` and `folder/model.safetensors`; returns their paths.
+
+    Args:
+        example: (B, ...) on the device of the network.
+        about: plain data for the metadata of the tensors; `preprocessing` holds image_size, mean and std.
+
+    Raises:
+        UserError: torch.export cannot follow the network, or its operations cannot be written down.
+        OSError: the files cannot be written.
+    """
+    program, dynamic = program_of(network, example)
+    with quiet():
+        module = program.module(check_guards=False)
+        module.graph.set_codegen(torch.fx.graph.CodeGen())
+        _return_the_only(module.graph)
+        module.recompile()
+    tensors = _tensors(module)
+    trained = [name for name, _ in module.named_parameters() if name in tensors]
+    code = _forward(module)
+    shape = tuple(example.shape[1:]) if dynamic else tuple(example.shape)
+    head = HEAD.format(tensors=TENSORS_FILE, shape=f"({'B, ' if dynamic else ''}{', '.join(map(str, shape))})")
+    source = head + "\n".join(f"    {line}".rstrip() for line in code.strip().splitlines()) + "\n"
+    compile(source, SOURCE_FILE, "exec")
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file(
+        tensors, folder / TENSORS_FILE,
+        metadata={"format": "pt", "about": json.dumps(about), "parameters": json.dumps(trained)},
+    )  # fmt: skip
+    (folder / SOURCE_FILE).write_text(source, encoding="utf-8")
+    return folder / SOURCE_FILE, folder / TENSORS_FILE
+
+
+def _return_the_only(graph: torch.fx.Graph) -> None:
+    """An only output comes as itself, not in a tuple."""
+    (last,) = graph.find_nodes(op="output")
+    found = last.args[0]
+    if isinstance(found, tuple | list) and len(found) == 1:
+        last.args = (found[0],)
+
+
+def _tensors(module: torch.fx.GraphModule) -> dict[str, Tensor]:
+    """Whatever its operations read: parameters, buffers, constants."""
+    found: dict[str, Tensor] = {}
+    for node in module.graph.find_nodes(op="get_attr"):
+        value: Any = module
+        for part in str(node.target).split("."):
+            value = getattr(value, part)
+        if not isinstance(value, Tensor):
+            raise UserError(f"this network cannot be written as source: {node.target} is no tensor")
+        if node.users:
+            found[str(node.target)] = value.detach().cpu().contiguous().clone()
+    return found
+
+
+def _forward(module: torch.fx.GraphModule) -> str:
+    """Its code without what nobody reads, such as counters of batches."""
+    for node in reversed(module.graph.find_nodes(op="get_attr")):
+        if not node.users:
+            module.graph.erase_node(node)
+    module.recompile()
+    return module.code

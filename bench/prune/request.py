@@ -1,0 +1,129 @@
+"""What `greenprune prune` was asked for, as a suite of two methods: the unpruned network trained alike, and the pruned one."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from greenprune.bench.data.names import DATASETS
+from greenprune.bench.errors import UserError, did_you_mean
+from greenprune.bench.foreign import shortened
+from greenprune.bench.suite.file import suite_from
+from greenprune.bench.suite.overrides import Override, changed, overrides_of
+from greenprune.bench.suite.suite import Suite
+
+RUNS = "runs"
+"""Name of the suite, and so of the folder below --out with the records of both runs."""
+
+SUITE_FILE = "prune.toml"
+
+DENSE = "dense"
+
+FROM_WEIGHTS_RATE, FROM_SCRATCH_RATE = 0.02, 0.1
+"""Learning rates of SGD: weights that are given are not to be forgotten in the first epoch."""
+
+ADAM_RATE = 0.1
+"""Of these, for optimizers whose steps have a length of their own."""
+
+
+def suite_for(arguments: argparse.Namespace) -> tuple[Suite, dict[str, Any]]:
+    """The suite, checked, and what its file holds.
+
+    Raises:
+        UserError: what is wrong with which option, a line each.
+    """
+    options = tuple(_options(arguments))
+    given = (*options, *overrides_of(arguments.settings))
+    taken: dict[tuple[str, ...], str] = {}
+    for each in given:
+        if each.keys in taken:
+            raise UserError(f"{each.given}: {taken[each.keys]} sets {'.'.join(each.keys)} too; allowed: one of them")
+        taken[each.keys] = each.given
+    base: dict[str, Any] = {
+        "name": RUNS,
+        "description": "made by greenprune prune",
+        "methods": [{"name": DENSE}, {"name": arguments.method}],
+        "training": {"epochs": arguments.epochs},
+    }
+    suite = suite_from(base, "greenprune prune", given)
+    data, _ = changed(base, given)
+    if len(suite.seeds) > 1 or len(suite.budgets) > 1:
+        raise UserError("greenprune prune: makes one network; allowed: one seed and one budget; for more write a suite")
+    return suite, data
+
+
+def _options(arguments: argparse.Namespace) -> Iterator[Override]:
+    """The keys that the options stand for, each with what the user typed."""
+    yield Override(f"MODEL {arguments.model}", ("model",), arguments.model)
+    yield Override(f"--data {arguments.data}", ("dataset",), _dataset(arguments))
+    yield Override(f"--keep {arguments.keep}", ("budgets",), [arguments.keep])
+    yield Override(f"--seed {arguments.seed}", ("seeds",), [arguments.seed])
+    for option, key in (
+        ("weights", ("weights",)),
+        ("task", ("task",)),
+        ("cost", ("cost",)),
+        ("budget_batch_size", ("budget_batch_size",)),
+        ("batch_size", ("training", "batch_size")),
+        ("optimizer", ("training", "optimizer")),
+    ):
+        value = getattr(arguments, option)
+        if value is not None:
+            yield Override(f"--{option.replace('_', '-')} {value}", key, value)
+    rate = arguments.learning_rate
+    if rate is None:
+        rate = FROM_SCRATCH_RATE if arguments.weights is None else FROM_WEIGHTS_RATE
+        rate *= 1 if arguments.optimizer in (None, "sgd") else ADAM_RATE
+    yield Override(f"--learning-rate {rate:g}", ("training", "learning_rate"), float(rate))
+
+
+def _dataset(arguments: argparse.Namespace) -> str | dict[str, Any]:
+    """A data set by its name or factory, or a table of a folder. Raises UserError: there is no such folder."""
+    place = Path(arguments.data).expanduser()
+    more: dict[str, Any] = {}
+    if arguments.image_size is not None:
+        more["image_size"] = arguments.image_size
+    if arguments.skip_unreadable:
+        more["skip_unreadable"] = True
+    if place.is_dir():
+        return {"folder": str(place.resolve()), **more}
+    if ":" in arguments.data and not place.exists():
+        return {"factory": arguments.data, **more}
+    if arguments.data in DATASETS:
+        return {"name": arguments.data, **more} if more else arguments.data
+    what = "is a file" if place.exists() else "is no folder and no data set"
+    raise UserError(
+        f"--data {shortened(arguments.data)}: {what}; allowed: a folder with images, package.module:factory, or one of "
+        f"{', '.join(DATASETS)}{did_you_mean(arguments.data, DATASETS)}"
+    )
+
+
+def toml_text(data: Mapping[str, Any]) -> str:
+    """A suite as TOML: texts, numbers, lists, tables of tables, and a list of tables under `methods`."""
+    plain = {key: value for key, value in data.items() if not _is_table(value)}
+    lines = [f"{key} = {_value(value)}" for key, value in plain.items()]
+    for key, value in data.items():
+        if isinstance(value, Mapping):
+            lines += ["", f"[{key}]", *(f"{name} = {_value(each)}" for name, each in value.items())]
+        elif _is_table(value):
+            for entry in value:
+                lines += ["", f"[[{key}]]", *(f"{name} = {_value(each)}" for name, each in entry.items())]
+    return "\n".join(lines) + "\n"
+
+
+def _is_table(value: Any) -> bool:
+    return isinstance(value, Mapping) or (
+        isinstance(value, list) and bool(value) and all(isinstance(each, Mapping) for each in value)
+    )
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return "{ " + ", ".join(f"{key} = {_value(each)}" for key, each in value.items()) + " }"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(_value, value)) + "]"
+    if isinstance(value, float):
+        return repr(value)
+    return json.dumps(value, ensure_ascii=False)  # texts, whole numbers and truth values look alike in TOML
