@@ -81,7 +81,7 @@ def card_of(record: Record, *, to: str, precision: str, input_shape: tuple[int, 
     if precision == "int8":  # that of float32 is none of this file
         value = more.pop("score_value", None)
     score = record.score
-    right = score is not None and score.name == "accuracy" and value is not None and bool(images)
+    right = score is not None and score.name == "accuracy"
     return Card(
         name=f"{record.suite}-{record.key}",
         network=record.pair[1],
@@ -98,7 +98,7 @@ def card_of(record: Record, *, to: str, precision: str, input_shape: tuple[int, 
         budget=f"{record.budget:g} of the dense {record.cost.kind}" if record.budget < 1 else "",
         score=score,
         score_value=value,
-        score_interval=interval(value, images) if right and value is not None else None,
+        score_interval=interval(value, images) if right and value is not None and images else None,
         test_images=images,
         measured=tuple(_measured(record)),
         machine=", ".join(

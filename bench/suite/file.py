@@ -45,9 +45,9 @@ def load_suite(name_or_path: str, overrides: Sequence[Override] = ()) -> Suite:
     return suite_from(read_toml(name_or_path), name_or_path, overrides)
 
 
-def suite_from(given: Mapping[str, Any], name_or_path: str, overrides: Sequence[Override] = ()) -> Suite:
+def suite_from(content: Mapping[str, Any], name_or_path: str, overrides: Sequence[Override] = ()) -> Suite:
     """Check what a suite's file holds, `name_or_path` naming it in sentences. Raises UserError: as of `load_suite`."""
-    data, typed = changed(given, overrides)
+    data, typed = changed(content, overrides)
     if isinstance(data.get("weights"), str) and data["weights"]:
         given = typed.get("weights")
         beside = None if given or name_or_path in shipped() else Path(name_or_path).parent
