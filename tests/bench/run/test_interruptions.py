@@ -191,12 +191,17 @@ def test_a_worker_on_a_full_disk_says_so(stand_in: Path) -> None:
 
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGUSR1", "SIGUSR2", "SIGHUP"])
 def test_a_signal_stops_the_suite_once(name: str) -> None:
-    before = signal.getsignal(signal.SIGTERM)
-    with stoppable():
-        with pytest.raises(Stopped, match=name):
-            signal.raise_signal(getattr(signal, name))
-        signal.raise_signal(signal.SIGTERM)  # a second one does not disturb the saving
-    assert signal.getsignal(signal.SIGTERM) is before
+    number = getattr(signal, name)
+    found = signal.signal(number, signal.SIG_DFL)  # under nohup SIGHUP is ignored, and stays so
+    try:
+        before = signal.getsignal(signal.SIGTERM)
+        with stoppable():
+            with pytest.raises(Stopped, match=name):
+                signal.raise_signal(number)
+            signal.raise_signal(signal.SIGTERM)  # a second one does not disturb the saving
+        assert signal.getsignal(signal.SIGTERM) is before
+    finally:
+        signal.signal(number, found)
 
 
 def test_a_signal_that_is_ignored_stays_ignored(monkeypatch: pytest.MonkeyPatch) -> None:

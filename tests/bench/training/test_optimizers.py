@@ -8,6 +8,7 @@ import pytest
 import torch
 from greenprune.bench.data.batches import Batches
 from greenprune.bench.suite.recipe import Training
+from greenprune.bench.tasks.catalogue import make_task
 from greenprune.bench.training.loop import train
 from greenprune.bench.training.optimizers import make_optimizer
 from greenprune.methods import registry
@@ -83,5 +84,5 @@ def test_the_state_shrinks_with_the_gated_network(optimizer: str) -> None:
     method = Watched(keep=0.6, steps=epochs * BATCHES, tolerance=0.1, seed=1)
     meter: Any = Meter()
     torch.manual_seed(0)
-    train(method, SmallResidual(), data, batches, recipe, cpu, meter)
+    train(method, SmallResidual(), data, batches, make_task("classification"), recipe, cpu, meter)
     assert any(seen), "nothing was cut"
