@@ -13,7 +13,7 @@ from greenprune.methods.structure.inputs import Inputs
 from greenprune.methods.structure.modes import as_in_training
 from greenprune.methods.structure.rewriting import CannotRewriteError
 from greenprune.methods.structure.surgery import evaluate, masked, remove
-from greenprune.methods.structure.units import BATCH_NORMS, Structure
+from greenprune.methods.structure.units import Structure
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -155,9 +155,14 @@ def randomise(model: nn.Module, generator: torch.Generator) -> None:
         tensor.copy_(torch.rand(tensor.shape, generator=generator, dtype=torch.float32) * (high - low) + low)
 
     for module in model.modules():
-        if isinstance(module, BATCH_NORMS) and module.running_mean is not None:
-            uniform(module.running_mean, -0.5, 0.5)
-            uniform(module.running_var, 0.7, 1.4)  # type: ignore[arg-type]
+        mean, var = getattr(module, "running_mean", None), getattr(module, "running_var", None)
+        if not (isinstance(mean, Tensor) and isinstance(var, Tensor)):
+            continue
+        uniform(mean, -0.5, 0.5)
+        uniform(var, 0.7, 1.4)
+        for tensor in (module._buffers.get(name) for name in ("weight", "bias")):  # of a norm that is frozen
+            if tensor is not None and bool((tensor == tensor.flatten()[0]).all()):
+                uniform(tensor, 0.5, 1.0)
     for parameter in model.parameters():
         if not parameter.is_floating_point() or not parameter.numel():
             continue

@@ -6,9 +6,10 @@ import torch.nn.functional as F
 from greenprune.methods import ConsensusGating, GatingOptions, ungateable
 from greenprune.methods.gating.wiring import unwrap
 from greenprune.methods.structure import trial
-from greenprune.methods.structure.surgery import evaluate, remove
+from greenprune.methods.structure.surgery import evaluate, masked, remove
 from greenprune.methods.structure.trace import Structure, trace
 from torch import Tensor, nn
+from torchvision.ops import FrozenBatchNorm2d
 
 from tests.methods.networks import images
 
@@ -447,3 +448,32 @@ class Unequal(nn.Module):
 def test_a_split_into_unequal_parts():
     structure = exact(Unequal(), images(2, 8))
     assert [(g.name, g.width) for g in structure.groups] == [("a", 12), ("b", 6)]
+
+
+class Frozen(nn.Module):
+    """A norm of buffers, as detection networks have it; a fresh one changes no zero."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.norm = nn.Conv2d(3, 8, 3, padding=1), FrozenBatchNorm2d(8)
+        self.second, self.head = nn.Conv2d(8, 8, 3, padding=1), nn.Linear(8, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.relu(self.norm(self.first(x)))
+        return self.head(torch.relu(self.second(x)).mean((2, 3)))
+
+
+def test_the_shift_of_a_frozen_norm_goes_with_its_channel() -> None:
+    """Also where it is loaded after the network was looked at."""
+    torch.manual_seed(0)
+    model, x = Frozen().eval(), torch.randn(2, 3, 8, 8)
+    structure = trace(model, x)
+    model.norm.bias.fill_(1.0)
+    model.norm.running_mean.fill_(-0.5)
+    (group,) = (g for g in structure.groups if "first" in g.producers)
+    keep = torch.ones(structure.units, dtype=torch.bool)
+    keep[group.start : group.start + 4] = False
+    with torch.no_grad():
+        with masked(model, structure, keep):
+            expected = model(x)
+        assert torch.allclose(remove(model, structure, keep)(x), expected, atol=1e-6)
