@@ -111,7 +111,7 @@ def kinds(structure: Structure) -> dict[str, Any]:
         units = set(range(group.start, group.start + group.width))
         layer = structure.layers[group.producers[0]]
         several = int((layer.out_units == group.start).sum()) > 1
-        kind = "streams" if units & ends else "heads" if units & multiplied and several else "widths"
+        kind = "heads" if units & multiplied and several else "streams" if units & ends else "widths"
         count[kind] += 1
     return count | {"blocks": len(structure.branches)}
 
