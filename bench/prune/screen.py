@@ -26,7 +26,7 @@ def screen(both: Both, out: Path, files: dict[str, str], notes: list[str]) -> Re
         files: what each is for, by name.
         notes: a sentence each without its full stop.
     """
-    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("", no_wrap=True)
     for heading in ("unpruned", both.pruned.method, "ratio"):
         table.add_column(heading, justify="right", no_wrap=True)
@@ -55,7 +55,7 @@ def rows(both: Both) -> Iterator[tuple[str, str, str, str]]:
         f"{cost.kept_macs:.3f}",
     )
     for i in both.inference:
-        ratio = f"{i.latency_ratio:.3f} [{i.latency_ratio_low:.3f}, {i.latency_ratio_high:.3f}]"
+        ratio = f"{i.latency_ratio:.3f} [{i.latency_ratio_low:.2f}, {i.latency_ratio_high:.2f}]"
         yield f"ms, batch {i.batch_size}", f"{i.dense_latency.median_ms:.3g}", f"{i.latency.median_ms:.3g}", ratio
         yield from _joules(i)
     for kind in KINDS:
@@ -73,8 +73,8 @@ def _joules(i: Inference) -> Iterator[tuple[str, str, str, str]]:
         return
     before, after = i.dense_energy_j_per_1000_images[kind], i.energy_j_per_1000_images[kind]
     ratio = i.energy_ratio.get(kind)
-    told = "–" if ratio is None else f"{ratio[0]:.3f} [{ratio[1]:.3f}, {ratio[2]:.3f}]"
-    yield f"J/1,000 images, batch {i.batch_size}", f"{before[0]:.3g}", f"{after[0]:.3g}", told
+    told = "–" if ratio is None else f"{ratio[0]:.3f} [{ratio[1]:.2f}, {ratio[2]:.2f}]"
+    yield f"J/1,000, batch {i.batch_size}", f"{before[0]:.3g}", f"{after[0]:.3g}", told
 
 
 def _score(record: Record) -> str:
@@ -98,9 +98,9 @@ def _sentences(both: Both) -> Iterator[str]:
     )
     kinds = [kind for kind in KINDS if any(kind in i.energy_j_per_1000_images for i in both.inference)]
     if kinds == ["modelled"]:
-        yield "Joules are modelled from processor time: this machine has no sensor that could be read"
+        yield "Joules, of inference for 1,000 images, are modelled from processor time: there is no sensor that could be read"
     elif kinds:
-        yield f"Joules of inference are {kinds[0]}"
+        yield f"Joules of inference are {kinds[0]}, for 1,000 images"
     slower = [i.batch_size for i in both.inference if i.latency_ratio_low > 1]
     if slower:
         yield f"Fewer multiply-accumulates did not save time: slower with batches of {', '.join(map(str, slower))}"
