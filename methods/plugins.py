@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 from greenprune.methods.options.base import Card, MethodOptions
@@ -85,21 +86,10 @@ def load(reference: str) -> type[Method]:
     Raises:
         MethodError: it cannot be imported, or is no complete method.
     """
-    module_name, _, attribute = reference.partition(":")
     if not re.match(REFERENCE, reference):
         raise MethodError(f'"{reference}" is not of the form module:Class')
-    with importable_working_directory():
-        try:
-            module = importlib.import_module(module_name)
-        except ModuleNotFoundError as e:
-            raise MethodError(
-                f'there is no module "{e.name or module_name}" in the working directory or among the installed packages'
-            ) from e
-        except KeyboardInterrupt:
-            raise
-        except BaseException as e:  # importing runs the author's code, which may also call sys.exit
-            first_line = (str(e).strip().splitlines() or [""])[0]
-            raise MethodError(f'importing "{module_name}" failed with {type(e).__name__}: {first_line}') from e
+    module = module_of(reference)
+    module_name, _, attribute = reference.partition(":")
     found = getattr(module, attribute, None)
     if found is None:
         raise MethodError(f'module "{module_name}" has no "{attribute}"')
@@ -107,6 +97,28 @@ def load(reference: str) -> type[Method]:
     if problem is not None:
         raise MethodError(f"{reference} {problem}")
     return found
+
+
+def module_of(reference: str) -> ModuleType:
+    """The module of `module:name`; the working directory is searched too.
+
+    Raises:
+        MethodError: it cannot be imported.
+    """
+    name = reference.partition(":")[0]
+    with importable_working_directory():
+        try:
+            return importlib.import_module(name)
+        except ModuleNotFoundError as e:
+            raise MethodError(
+                f'there is no module "{e.name or name}" in the working directory or among the installed packages'
+            ) from e
+        except KeyboardInterrupt:
+            raise
+        except BaseException as e:  # importing runs the author's code, which may also call sys.exit
+            first_line = (str(e).strip().splitlines() or [""])[0].rstrip(".")
+            told = f": {first_line}" if first_line else ""
+            raise MethodError(f'importing "{name}" failed with {type(e).__name__}{told}') from e
 
 
 def what_lacks(candidate: object) -> str | None:

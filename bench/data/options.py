@@ -7,11 +7,9 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from greenprune.bench.data.names import DATASETS, PUBLISHED, SIZES
+from greenprune.methods.plugins import REFERENCE
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
-
-REFERENCE = r"^[\w.]+:\w+$"
-"""The form of `package.module:factory`."""
 
 LARGEST_SIZE = 1024
 

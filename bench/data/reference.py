@@ -2,15 +2,33 @@
 
 from __future__ import annotations
 
-import importlib
 from typing import Any
 
 from greenprune.bench.errors import UserError, did_you_mean
-from greenprune.methods.plugins import importable_working_directory
+from greenprune.methods.plugins import MethodError, module_of
+
+
+def named(key: str, reference: str) -> Any:
+    """What `reference` names, which the suite gives for `key`; the module may lie in the working directory.
+
+    Raises:
+        UserError: there is nothing of that name.
+    """
+    given = f'{key} = "{reference}"'
+    try:
+        module = module_of(reference)
+    except MethodError as error:
+        raise UserError(f"{given}: {error}") from error
+    module_name, _, attribute = reference.partition(":")
+    found = getattr(module, attribute, None)
+    if found is None:
+        public = [known for known in vars(module) if not known.startswith("_")]
+        raise UserError(f'{given}: module "{module_name}" has no "{attribute}"{did_you_mean(attribute, public)}')
+    return found
 
 
 def called(key: str, reference: str, what: str) -> Any:
-    """The function that `reference` names, which the suite gives for `key`; the module may lie in the working directory.
+    """The function that `reference` names, see `named`.
 
     Args:
         what: is allowed, in words.
@@ -18,26 +36,10 @@ def called(key: str, reference: str, what: str) -> Any:
     Raises:
         UserError: there is none.
     """
-    module_name, _, attribute = reference.partition(":")
-    given = f'{key} = "{reference}"'
-    with importable_working_directory():
-        try:
-            module = importlib.import_module(module_name)
-        except ModuleNotFoundError as error:
-            raise UserError(
-                f'{given}: there is no module "{error.name or module_name}" in the working directory or among the installed '
-                "packages"
-            ) from error
-        except KeyboardInterrupt:
-            raise
-        except BaseException as error:  # importing runs the user's code, which may also call sys.exit
-            raise UserError(f'{given}: importing "{module_name}" failed with {brief(error)}') from error
-    found = getattr(module, attribute, None)
-    if found is None:
-        public = [known for known in vars(module) if not known.startswith("_")]
-        raise UserError(f'{given}: module "{module_name}" has no "{attribute}"{did_you_mean(attribute, public)}')
+    found = named(key, reference)
     if not callable(found):
-        raise UserError(f'{given}: "{attribute}" is a {type(found).__name__}; allowed is {what}')
+        attribute = reference.partition(":")[2]
+        raise UserError(f'{key} = "{reference}": "{attribute}" is a {type(found).__name__}; allowed is {what}')
     return found
 
 

@@ -12,7 +12,7 @@ from greenprune.bench.data.names import DATASETS
 from greenprune.bench.errors import UserError, did_you_mean
 from greenprune.bench.foreign import shortened
 from greenprune.bench.suite.file import suite_from
-from greenprune.bench.suite.overrides import Override, changed, overrides_of
+from greenprune.bench.suite.overrides import Override, changed, overrides_of, refuse_twice
 from greenprune.bench.suite.suite import Suite
 
 RUNS = "runs"
@@ -35,13 +35,8 @@ def suite_for(arguments: argparse.Namespace) -> tuple[Suite, dict[str, Any]]:
     Raises:
         UserError: what is wrong with which option, a line each.
     """
-    options = tuple(_options(arguments))
-    given = (*options, *overrides_of(arguments.settings))
-    taken: dict[tuple[str, ...], str] = {}
-    for each in given:
-        if each.keys in taken:
-            raise UserError(f"{each.given}: {taken[each.keys]} sets {'.'.join(each.keys)} too; allowed: one of them")
-        taken[each.keys] = each.given
+    given = (*_options(arguments), *overrides_of(arguments.settings))
+    refuse_twice(given)
     base: dict[str, Any] = {
         "name": RUNS,
         "description": "made by greenprune prune",

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import importlib
-
+from greenprune.bench.data.reference import named
 from greenprune.bench.errors import UserError, did_you_mean
-from greenprune.bench.foreign import shortened
 from greenprune.bench.runtimes.names import RUNTIMES
 from greenprune.bench.runtimes.runtime import Runtime
 
@@ -25,15 +23,11 @@ def find(name: str) -> Runtime:
 def made(name: str) -> Runtime:
     """As `find`, whether or not the machine has what it needs."""
     reference = RUNTIMES.get(name, name)
-    module, colon, attribute = reference.partition(":")
-    if not colon:
+    if ":" not in reference:
         raise UserError(
             f'runtime "{name}": is unknown; allowed: {", ".join(RUNTIMES)}, or module:Class{did_you_mean(name, list(RUNTIMES))}'
         )
-    try:
-        found = getattr(importlib.import_module(module), attribute)
-    except (Exception, SystemExit) as e:  # importing runs the author's own code
-        raise UserError(f'runtime "{name}": cannot be imported ({type(e).__name__}: {shortened(str(e))})') from None
+    found = named("runtime", reference)
     if not (isinstance(found, type) and issubclass(found, Runtime)):
         raise UserError(f'runtime "{name}": is no subclass of greenprune.bench.runtimes.runtime.Runtime')
     return found()

@@ -6,10 +6,11 @@ import json
 from typing import Annotated, Any
 
 from greenprune.bench.data.names import DATASETS
-from greenprune.bench.data.options import REFERENCE, DataOptions, Entry, is_known, label_of
+from greenprune.bench.data.options import DataOptions, Entry, is_known, label_of
 from greenprune.bench.errors import did_you_mean
 from greenprune.bench.suite.recipe import refused
 from greenprune.bench.suite.validation import REFUSED, shown
+from greenprune.methods.plugins import REFERENCE
 from pydantic import BeforeValidator, Field, ValidationError, WithJsonSchema
 from pydantic_core import InitErrorDetails, PydanticCustomError
 

@@ -49,12 +49,17 @@ def overrides_of(
     found = [] if seeds is None else [Override("--seeds", ("seeds",), list(seeds))]
     found += [] if name is None else [Override("--name", ("name",), name)]
     found += [parsed(text) for text in settings]
+    refuse_twice(found)
+    return tuple(found)
+
+
+def refuse_twice(overrides: Sequence[Override]) -> None:
+    """Raise UserError where two of them change the same key."""
     before: dict[tuple[str, ...], str] = {}
-    for each in found:
+    for each in overrides:
         if each.keys in before:
             raise UserError(f"{each.given}: {before[each.keys]} sets {'.'.join(each.keys)} too; allowed: each key once")
         before[each.keys] = each.given
-    return tuple(found)
 
 
 def parsed(text: str) -> Override:

@@ -6,9 +6,9 @@ import re
 from typing import Annotated, Any, Literal
 
 from greenprune.bench.data.names import AUGMENTATIONS, CROP_FLIP, NO_AUGMENTATION
-from greenprune.bench.data.options import REFERENCE
 from greenprune.bench.errors import did_you_mean
 from greenprune.bench.suite.validation import REFUSED, shown
+from greenprune.methods.plugins import REFERENCE
 from pydantic import (
     BaseModel,
     BeforeValidator,

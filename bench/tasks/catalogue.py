@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import importlib
 import re
 from typing import TYPE_CHECKING, Any
 
+from greenprune.bench.data.reference import named
 from greenprune.bench.errors import UserError, did_you_mean
 from greenprune.bench.tasks.options import (
     DistillationOptions,
@@ -14,7 +14,7 @@ from greenprune.bench.tasks.options import (
     TaskCard,
     TaskOptions,
 )
-from greenprune.methods.plugins import REFERENCE, importable_working_directory
+from greenprune.methods.plugins import REFERENCE
 from pydantic import ValidationError
 
 if TYPE_CHECKING:
@@ -97,28 +97,7 @@ def _class_of(name: str) -> type[Task]:
             f'task = "{name}" is unknown{did_you_mean(name, list(TASKS))}; allowed: {", ".join(TASKS)}, or '
             "package.module:Task"
         )
-    module_name, _, attribute = name.partition(":")
-    with importable_working_directory():
-        try:
-            module = importlib.import_module(module_name)
-        except ModuleNotFoundError as e:
-            raise UserError(
-                f'task = "{name}": there is no module "{e.name or module_name}" in the working directory or among the '
-                "installed packages"
-            ) from e
-        except KeyboardInterrupt:
-            raise
-        except BaseException as e:  # importing runs the user's code, which may also call sys.exit
-            first_line = (str(e).strip().splitlines() or [""])[0]
-            raise UserError(
-                f'task = "{name}": importing "{module_name}" failed with {type(e).__name__}: {first_line}'
-            ) from e
-    found = getattr(module, attribute, None)
-    if found is None:
-        public = [known for known in vars(module) if not known.startswith("_")]
-        raise UserError(
-            f'task = "{name}": module "{module_name}" has no "{attribute}"{did_you_mean(attribute, public)}'
-        )
+    found = named("task", name)
     problem = _what_lacks(found)
     if problem is not None:
         raise UserError(f'task = "{name}": {problem}')

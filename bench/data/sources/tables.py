@@ -11,6 +11,7 @@ import hashlib
 import json
 import re
 import tempfile
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,7 +92,7 @@ def _json(path: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-class _Table:
+class _Table(ABC):
     """A file with a table. Whatever goes wrong with it is told as a UserError."""
 
     kind = "Arrow"
@@ -99,11 +100,11 @@ class _Table:
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def schema(self) -> pa.Schema:
-        raise NotImplementedError
+    @abstractmethod
+    def schema(self) -> pa.Schema: ...
 
-    def columns(self, names: Sequence[str]) -> pa.Table:
-        raise NotImplementedError
+    @abstractmethod
+    def columns(self, names: Sequence[str]) -> pa.Table: ...
 
     def read(self, what: str, *arguments: Any) -> Any:
         try:

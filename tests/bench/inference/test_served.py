@@ -66,7 +66,7 @@ def test_eager_alone_is_measured_with_every_run_and_nowhere_else() -> None:
     ("runtimes", "said"),
     [
         ('["onnxrt"]', r'measurement.runtimes = \["onnxrt"\]: "onnxrt" is unknown; allowed: eager, .*module:Class'),
-        ('["nowhere:Runtime"]', 'runtime "nowhere:Runtime": cannot be imported'),
+        ('["nowhere:Runtime"]', 'runtime = "nowhere:Runtime": there is no module "nowhere"'),
     ],
 )
 def test_what_is_no_runtime_is_told_before_anything_runs(

@@ -86,7 +86,7 @@ def test_a_runtime_of_a_third_party_is_named_by_its_class() -> None:
     ("name", "said"),
     [
         ("onnxruntme", r'runtime "onnxruntme": is unknown; allowed: .*module:Class \(did you mean "onnxruntime"\?\)'),
-        ("nowhere:Runtime", r'runtime "nowhere:Runtime": cannot be imported'),
+        ("nowhere:Runtime", r'runtime = "nowhere:Runtime": there is no module "nowhere"'),
         (f"{__name__}:small", "is no subclass of"),
     ],
 )
