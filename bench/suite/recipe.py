@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from greenprune.bench.data.names import AUGMENTATIONS, CROP_FLIP, NO_AUGMENTATION
 from greenprune.bench.errors import did_you_mean
@@ -29,6 +29,15 @@ class Part(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
+    stored_where_used: ClassVar[frozenset[str]] = frozenset()
+    """Keys that are not stored where they have their defaults: settings that know none of them are those of the same run."""
+
+    @model_serializer(mode="wrap")
+    def _without_unused(self, inner: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        fields = type(self).model_fields
+        unused = {name for name in self.stored_where_used if getattr(self, name) == fields[name].default}
+        return {name: value for name, value in inner(self).items() if name not in unused}
+
 
 def refused(sentence: str) -> PydanticCustomError:
     """An error whose message is the whole `sentence`: `key = value: what is wrong; allowed: ...`."""
@@ -45,12 +54,6 @@ OF_OPTIMIZER: dict[str, dict[str, Any]] = {
 Beta = Annotated[float, Field(ge=0, lt=1)]
 Share = Annotated[float, Field(gt=0, lt=1)]
 Pattern = Annotated[str, Field(min_length=1, max_length=200)]
-
-LATER = (
-    "betas", "decay_norms_and_biases", "step_at", "step_factor", "clip_gradient_norm", "accumulate_steps", "ema_decay",
-    "ema_evaluate", "freeze", "head_learning_rate", "layer_decay",
-)  # fmt: skip
-"""Left out of a stored recipe where they are not used: one that knows none of them is the same recipe."""
 
 
 def _augmentations(value: Any) -> tuple[str, ...]:
@@ -80,6 +83,11 @@ Augment = Annotated[
 
 class Training(Part):
     """The recipe, the same for every method."""
+
+    stored_where_used = frozenset({
+        "betas", "decay_norms_and_biases", "step_at", "step_factor", "clip_gradient_norm", "accumulate_steps", "ema_decay",
+        "ema_evaluate", "freeze", "head_learning_rate", "layer_decay",
+    })  # fmt: skip
 
     epochs: int = Field(
         ge=1, le=1_000_000, description="passes over the training images, all phases of a method together"
@@ -156,12 +164,6 @@ class Training(Part):
         "auto", description="auto: bfloat16 where the device is faster with it, else float32"
     )
     channels_last: bool = Field(True, description="keep images and convolution weights in channels-last memory format")
-
-    @model_serializer(mode="wrap")
-    def _as_before(self, inner: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        fields = type(self).model_fields
-        unused = {name for name in LATER if getattr(self, name) == fields[name].default}
-        return {name: value for name, value in inner(self).items() if name not in unused}
 
     @field_validator("step_at", "step_factor")
     @classmethod

@@ -27,13 +27,11 @@ from pydantic import (
     AfterValidator,
     Field,
     SerializeAsAny,
-    SerializerFunctionWrapHandler,
     ValidationError,
     ValidationInfo,
     ValidatorFunctionWrapHandler,
     WrapValidator,
     field_validator,
-    model_serializer,
     model_validator,
 )
 from pydantic_core import InitErrorDetails, PydanticCustomError, PydanticKnownError
@@ -156,11 +154,10 @@ class MethodEntry(Part):
         return method.Options.model_validate_json(json.dumps(options, default=str), strict=True)
 
 
-_LATER = ("runtimes", "int8", "crosscheck", "region", "cloud", "gco2e_per_kwh", "pue")
-
-
 class Measurement(Part):
     """What is measured on each finished network, side by side with the dense one."""
+
+    stored_where_used = frozenset({"runtimes", "int8", "crosscheck", "region", "cloud", "gco2e_per_kwh", "pue"})
 
     inference_batch_sizes: EachOnce[BatchSize] = Field((1, 64), description="images per forward pass")
     runtimes: EachOnce[str] = Field(
@@ -183,13 +180,6 @@ class Measurement(Part):
     )
     pue: float = Field(1.0, ge=1, le=10, description="power usage effectiveness of the data centre, which CO2 includes")
     crosscheck: CrossChecks = Field((), description="other energy meters to run beside each training")
-
-    @model_serializer(mode="wrap")
-    def _as_before(self, inner: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Without what is not used: the settings of older records, which know none of it, stay those of the same run."""
-        fields = type(self).model_fields
-        unused = {name for name in _LATER if getattr(self, name) == fields[name].default}
-        return {name: value for name, value in inner(self).items() if name not in unused}
 
     @field_validator("runtimes")
     @classmethod

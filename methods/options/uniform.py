@@ -18,6 +18,6 @@ class UniformOptions(MethodOptions):
     )
 
     @model_serializer(mode="wrap")
-    def _as_before(self, inner: SerializerFunctionWrapHandler) -> dict[str, Any]:
+    def _without_default(self, inner: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Without what is not used: stored options that know none of it are the same."""
         return {name: value for name, value in inner(self).items() if value != "scratch"}
