@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from greenprune.methods.cost.segments import Segment, layer_widths, narrowed
+from greenprune.methods.cost.segments import ADDITIONS, Nothing, Segment, layer_widths, narrowed
 from greenprune.methods.structure.macs import COUNTED
+from greenprune.methods.structure.remnant import is_thin
 from greenprune.methods.structure.units import BATCH_NORMS
 from torch import nn
 
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     import onnx
 
 OPSET = 18
-ADDITIONS = {"add", "iadd", "add_"}
 
 
 def layer_model(
@@ -35,12 +35,18 @@ def layer_model(
     shape = list(segment.inputs)
     channel = len(shape) - 1 if isinstance(layer, nn.Linear) else 1
     shape[channel] = layer_widths(layer)[0] if isinstance(layer, COUNTED) else outputs
-    made = _operation(layer)
-    if made is None:
-        return None
-    kind, attributes, weights = made
-    constants = [numpy_helper.from_array(value, f"w{i}") for i, value in enumerate(weights)]
-    nodes = [helper.make_node(kind, ["x", *(c.name for c in constants)], ["y0"], **attributes)]
+    constants: list[onnx.TensorProto] = []
+    nodes: list[onnx.NodeProto] = []
+    for part in (layer.centre, layer.own) if is_thin(layer) else (layer,):
+        made = _operation(part)  # type: ignore[arg-type]
+        if made is None:
+            return None
+        kind, attributes, weights = made
+        own = [numpy_helper.from_array(value, f"w{len(constants) + i}") for i, value in enumerate(weights)]
+        constants += own
+        nodes.append(helper.make_node(kind, ["x", *(c.name for c in own)], [f"y{len(nodes)}"], **attributes))
+    if len(nodes) > 1:
+        nodes.append(helper.make_node("Add", [node.output[0] for node in nodes], ["y"]))
     feeds = {"x": tuple(shape)}
     out = _output_shape(layer, tuple(shape))
     if isinstance(layer, nn.Linear):
@@ -68,6 +74,8 @@ def layer_model(
 
 
 def _operation(layer: nn.Module) -> tuple[str, dict[str, Any], list[np.ndarray]] | None:
+    if isinstance(layer, Nothing):
+        return "Identity", {}, []
     if isinstance(layer, nn.Linear):
         return "MatMul", {}, [layer.weight.detach().T.contiguous().numpy()]
     if isinstance(layer, BATCH_NORMS):
@@ -88,7 +96,7 @@ def _operation(layer: nn.Module) -> tuple[str, dict[str, Any], list[np.ndarray]]
 
 
 def _output_shape(layer: nn.Module, shape: tuple[int, ...]) -> tuple[int, ...]:
-    if isinstance(layer, BATCH_NORMS):
+    if isinstance(layer, (*BATCH_NORMS, Nothing)):
         return shape
     with torch.no_grad():
         return tuple(layer.to("meta")(torch.empty(shape, device="meta")).shape)

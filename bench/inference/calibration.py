@@ -26,7 +26,7 @@ from greenprune.methods.budget.correction import KEPT, corrected
 from greenprune.methods.cost.calibration import Measure, Target, stopwatch
 from torch import Tensor, nn
 
-FORMAT = 1
+FORMAT = 2
 """Part of a calibration's conditions: raise it when the same network is to be measured in another way."""
 
 FEW_NETWORKS = (0.5,)

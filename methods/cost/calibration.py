@@ -4,26 +4,26 @@
     gating = ConsensusGating(model, example_inputs, keep=0.5, steps=steps, cost="latency", table=table)
 
 MACs are not time: between two multiples of a vector's width a narrower layer often saves nothing (method.md, section 5).
-So every distinct layer shape is run at multiples of 4, 8 or more channels and at some odd widths, all in one shuffled
-order, several times over; the median counts. The whole dense network is measured in between, and all layers are scaled so
-that together they take what it takes.
+So every distinct layer shape is run at multiples of 4, 8 or more channels and at some odd widths, and so is what closed
+residual branches can leave of their layers, all in one shuffled order, several times over; the median counts. The whole dense
+network is measured in between, and all layers are scaled so that together they take what it takes.
 """
 
 from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
 from statistics import median
 from typing import Any, Literal, Protocol
 
 import torch
-from greenprune.methods.cost.measured_cost import CostTable, ShapeTable
+from greenprune.methods.cost.measured_cost import CostTable
+from greenprune.methods.cost.points import Point, planned
 from greenprune.methods.cost.segments import Segment, find_segments
 from greenprune.methods.structure.modes import evaluating
-from greenprune.methods.structure.trace import FIXED, Structure, is_depthwise, trace
+from greenprune.methods.structure.trace import Structure, trace
 from torch import Tensor, nn
 
 Run = Callable[[], Any]
@@ -53,17 +53,6 @@ class Target(Protocol):
         PyTorch says how its layers compare."""
 
 
-@dataclass
-class _Point:
-    """One shape at one pair of widths."""
-
-    segment: Segment
-    shape: int
-    inputs: int
-    outputs: int
-    values: list[float] = field(default_factory=list)
-
-
 def calibrate(
     model: nn.Module,
     example_inputs: Tensor,
@@ -89,7 +78,7 @@ def calibrate(
             time in s, see `stopwatch`. For `kind` "energy" it must return J.
         kind: of the result.
         rounds: visits to each point; the median counts.
-        steps: how many steps the widths of a wide layer are divided into, at most; see `grid`.
+        steps: how many steps the widths of a wide layer are divided into, at most; see `points.grid`.
         seed: of the order.
         structure: of `model`, if it was traced before; widths that cannot change are measured once.
         target: what runs the network in the end; default eager PyTorch.
@@ -110,19 +99,11 @@ def calibrate(
     with evaluating(model), torch.inference_mode(), _autocast(device, dtype):
         take = _Buffer(device, last)
         segments = [_runnable(s, take) for s in find_segments(model, images)]
-        points, shapes, layers = _plan(segments, structure, steps)
-        if not points:
+        plan = planned(segments, structure, model, steps)
+        if not plan.points:
             raise ValueError("this network has no convolution, linear layer or batch norm to measure")
-        whole = _measure_all(points, whole_network, measure, take, rounds, seed, target)
-    tables = [
-        ShapeTable(
-            shape=key,
-            inputs=tuple(into),
-            outputs=tuple(out),
-            values=_rows(points, number, into, out),
-        )
-        for number, (key, into, out) in enumerate(shapes)
-    ]
+        whole = _measure_all(plan.points, whole_network, measure, take, rounds, seed, target)
+    tables = plan.tables()
     return CostTable(
         kind=kind,
         runtime="eager" if target is None else target.name,
@@ -137,9 +118,10 @@ def calibrate(
         rounds=rounds,
         duration_s=round(time.perf_counter() - started_s, 2),
         whole=whole,
-        layers_sum=sum(tables[i].values[-1][-1] for calls in layers.values() for i in calls),
-        shapes=tuple(tables),
-        layers={name: tuple(calls) for name, calls in layers.items()},
+        layers_sum=sum(tables[i].values[-1][-1] for calls in plan.layers.values() for i in calls),
+        shapes=tables,
+        layers={name: tuple(calls) for name, calls in plan.layers.items()},
+        leaves=plan.leaves,
     )
 
 
@@ -176,45 +158,8 @@ def _finish(device: torch.device, run: Run) -> None:
         torch.cuda.synchronize(device)
 
 
-def grid(width: int, steps: int = 8) -> list[int]:
-    """Widths worth measuring up to `width`, ascending: 1, multiples of a step, one more than every second of them, `width`.
-
-    The step is 4 up to a width of 16; above, a multiple of 8 that divides `width` into at most `steps`.
-    """
-    step = 4 if width <= 16 else -(-width // (8 * steps)) * 8
-    multiples = range(step, width, step)
-    return sorted({1, width, *multiples, *(m + 1 for m in multiples if m % (2 * step) == 0)})
-
-
-def _plan(
-    segments: Sequence[Segment], structure: Structure, steps: int
-) -> tuple[list[_Point], list[tuple[str, list[int], list[int]]], dict[str, list[int]]]:
-    """Every point to measure; the distinct shapes with their grids; and for each layer its shape at each call."""
-    points: list[_Point] = []
-    shapes: list[tuple[str, list[int], list[int]]] = []
-    known: dict[tuple[str, bool, bool], int] = {}
-    layers: dict[str, list[int]] = {}
-    for segment in segments:
-        layer = structure.layers.get(segment.name)
-        if layer is None:
-            continue
-        inputs, outputs = segment.widths
-        one_sided = is_depthwise(segment.layer) or len(layer.in_units) == 0 or layer.macs == 0  # or a norm
-        vary_in = not one_sided and bool((layer.in_units != FIXED).any())
-        vary_out = bool((layer.out_units != FIXED).any())
-        key = (segment.key, vary_in, vary_out)
-        if key not in known:
-            known[key] = len(shapes)
-            into = grid(inputs, steps) if vary_in else [inputs]
-            out = grid(outputs, steps) if vary_out else [outputs]
-            shapes.append((segment.key, into, out))
-            points += [_Point(segment, known[key], i, o) for i in into for o in out]
-        layers.setdefault(segment.name, []).append(known[key])
-    return points, shapes, layers
-
-
 def _measure_all(
-    points: list[_Point],
+    points: list[Point],
     whole: Callable[[], Any],
     measure: Measure,
     take: _Buffer,
@@ -239,13 +184,6 @@ def _positive(value: float, name: str) -> float:
     if not 0 < value < float("inf"):
         raise ValueError(f"{name}: measured {value:g}; a cost is a number above 0")
     return value
-
-
-def _rows(
-    points: Sequence[_Point], shape: int, into: Sequence[int], out: Sequence[int]
-) -> tuple[tuple[float, ...], ...]:
-    found = {(p.inputs, p.outputs): median(p.values) for p in points if p.shape == shape}
-    return tuple(tuple(found[i, o] for o in out) for i in into)
 
 
 def _runnable(segment: Segment, take: _Buffer) -> Segment:

@@ -5,15 +5,19 @@ The tables are measured by `calibration.calibrate` on the device that the networ
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal, Self
 
 import numpy as np
 import torch
 from greenprune.methods.cost.costs import Cost, Floats, Part, ProductCost
-from greenprune.methods.structure.units import ALWAYS_OPEN, ChannelGroup, Structure
+from greenprune.methods.structure.units import ALWAYS_OPEN, ChannelGroup, Structure, Taps
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor
+
+Leftover = Taps | Literal["nothing"]
+"""What a closed branch leaves of a layer: some taps of a convolution, or only the operations behind the addition."""
 
 
 class ShapeTable(BaseModel):
@@ -69,6 +73,7 @@ class CostTable(BaseModel):
     layers_sum: float = Field(gt=0)  # all its layers, measured one by one
     shapes: tuple[ShapeTable, ...]
     layers: dict[str, tuple[int, ...]]  # for each layer, its shape at each call
+    leaves: dict[str, dict[Leftover, int]] = {}  # for layers of branches that can close, the shape of what may be left
     slope: float = Field(1.0, gt=0)  # what a network saves for each second or joule that its layers save
     samples: tuple[Sample, ...] = ()  # that `slope` was fitted to, see `budget.correction`
 
@@ -97,10 +102,14 @@ class CostTable(BaseModel):
         return cls.model_validate_json(Path(path).read_text(encoding="utf-8"))
 
 
+_AGAIN = "{name} is what a closed branch left, and the table is of the network before: calibrate the network as it is"
+
+
 class TableCost(Cost):
     """Seconds or joules of one batch, interpolated bilinearly in a `CostTable`, as a fraction of the dense network's.
 
-    Widths are absolute and layers go by their names, so the table of a dense network serves for what is cut out of it.
+    Widths are absolute and layers go by their names, so the table of a dense network serves for what is cut out of it. What
+    closed branches leave is priced by what it took.
 
     Args:
         structure: of the network that was calibrated, or of a partly cut one.
@@ -108,7 +117,8 @@ class TableCost(Cost):
         reference: in s or J; default that of the dense network.
 
     Raises:
-        ValueError: a layer of `structure` is wider than in the table, or the table knows none of its layers.
+        ValueError: a layer of `structure` is wider than in the table, or is what a closed branch left; or the table knows
+            none of its layers.
     """
 
     staircase = True
@@ -121,23 +131,29 @@ class TableCost(Cost):
         reference: float | None = None,
     ) -> None:
         parts, shapes = [], []
+        factor = table.scale * table.slope
+        left = _left_of_layers(structure, table)
         for name, calls in table.layers.items():
             layer = structure.layers.get(name)
             if layer is None:  # it was removed
+                if f"{name}.centre" in structure.layers:
+                    raise ValueError(_AGAIN.format(name=name))
                 continue
+            if layer.depthwise and "own" in table.leaves.get(name, {}):
+                raise ValueError(_AGAIN.format(name=name))
             for shape in (table.shapes[i] for i in calls):
                 # One width: it never changes, or this side does not matter (a depthwise convolution, a norm).
                 into = layer.in_units if len(shape.inputs) > 1 else ALWAYS_OPEN
                 out = layer.out_units if len(shape.outputs) > 1 else ALWAYS_OPEN
                 if len(into) > shape.inputs[-1] or len(out) > shape.outputs[-1]:
                     raise ValueError(f"{name} is wider than in the table: the table belongs to another network")
-                parts.append(Part(name, into, out, layer.branches))
+                parts.append(Part(name, into, out, layer.branches, left.get(name, 0.0) * factor))
                 shapes.append(shape)
         if not parts:
             raise ValueError("the table knows no layer of this network: it belongs to another one")
         super().__init__(structure, parts, table.whole if reference is None else reference, device)
         self.kind = table.kind
-        factor = table.scale * table.slope / self.reference
+        factor /= self.reference
         self.fixed = table.whole * (1.0 - table.slope) / self.reference  # takes as long whatever is removed
         self._exact = _Tables(shapes, factor, torch.float64, torch.device("cpu"))
         self._soft = _Tables(shapes, factor, torch.float32, torch.device(device))
@@ -152,16 +168,36 @@ class TableCost(Cost):
 
     def count(self, channels: Floats, alive: Floats) -> Floats:
         n = torch.from_numpy(np.ascontiguousarray(channels))
-        return (self._exact(n[..., 0], n[..., 1]).numpy() * alive).sum(-1) + self.fixed
+        return (self._exact(n[..., 0], n[..., 1]).numpy() * alive + self._left * (1.0 - alive)).sum(-1) + self.fixed
 
     def prices(self) -> Tensor:
         """(U,) what a channel or branch costs on average: the slope of a staircase says nothing of its height."""
         full = torch.tensor(self.widths)
         dense = self._exact(full[:, 0], full[:, 1]).tolist()
-        return ProductCost("macs", self.structure, self.parts, dense, self.device, reference=1.0).prices()
+        parts = [replace(part, left=part.left / self.reference) for part in self.parts]
+        return ProductCost("macs", self.structure, parts, dense, self.device, reference=1.0).prices()
 
     def steps(self, group: ChannelGroup) -> tuple[int, ...]:
         return self._steps[group.name]
+
+
+def _left_of_layers(structure: Structure, table: CostTable) -> dict[str, float]:
+    """By layer, what is left of it when the branch that it lies in closes, in s or J before any scaling."""
+
+    def took(shape: int) -> float:
+        return table.shapes[shape].values[-1][-1]
+
+    found = {}
+    for branch in structure.branches:
+        own = [n for n in branch.modules if n in structure.layers and structure.layers[n].branches == (branch.unit,)]
+        if branch.remnant is None:
+            found |= {n: took(table.leaves[n]["nothing"]) for n in own if "nothing" in table.leaves.get(n, {})}
+            continue
+        taps = dict(zip(branch.remnant.convolutions, branch.remnant.taps, strict=True))
+        for name in own:
+            shapes = [table.leaves[name][taps[name]]] if name in taps else table.layers.get(name, ())
+            found[name] = sum(took(shape) for shape in shapes)
+    return found
 
 
 class _Tables:

@@ -14,11 +14,34 @@ from typing import Any
 import torch
 import torch.fx
 from greenprune.methods.structure.macs import COUNTED
+from greenprune.methods.structure.remnant import is_thin, thin_convolution
 from greenprune.methods.structure.trace import BATCH_NORMS, is_depthwise
 from torch import Tensor, nn
 
 Take = Callable[[tuple[int, ...]], Tensor]
 """Makes a tensor of a shape, filled with anything, without taking time for it."""
+
+
+ADDITIONS = {"add", "iadd", "add_"}
+"""Names of functions and methods that end a residual branch."""
+
+
+class Nothing(nn.Module):
+    """In the place of a layer that is gone: gives what it is given.
+
+    Args:
+        width: in channels.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.width = width
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x
+
+    def extra_repr(self) -> str:
+        return str(self.width)
 
 
 @dataclass(frozen=True)
@@ -27,7 +50,8 @@ class Segment:
 
     Attributes:
         name: of the layer.
-        layer: convolution, linear layer, or a batch norm that follows none.
+        layer: convolution (also one of `remnant.thin_convolution`), linear layer, a batch norm that follows none, or
+            `Nothing`.
         inputs: shape of its input, with the batch.
         nodes: the operations after it, in order; nodes of the traced network.
         shapes: of tensors, and values of anything else, that these operations take from elsewhere.
@@ -49,7 +73,8 @@ class Segment:
     @property
     def key(self) -> str:
         """Equal for segments that take the same time at the same widths."""
-        layer = repr(self.layer).replace(", bias=False", "")
+        described = f"{self.layer.centre} + {self.layer.own}" if is_thin(self.layer) else repr(self.layer)
+        layer = described.replace(", bias=False", "")
         after = [_described(node, self.shapes or {}, self.modules or {}) for node in self.nodes]
         return " > ".join([f"{layer} on {'x'.join(map(str, self.inputs[1:]))}", *after])
 
@@ -112,6 +137,10 @@ class Segment:
 
 def layer_widths(layer: nn.Module) -> tuple[int, int]:
     """Input and output channels of a convolution, linear layer or norm."""
+    if is_thin(layer):
+        return layer_widths(layer.centre)  # type: ignore[arg-type]
+    if isinstance(layer, Nothing):
+        return layer.width, layer.width
     if isinstance(layer, nn.Linear):
         return layer.in_features, layer.out_features
     if isinstance(layer, BATCH_NORMS):
@@ -121,6 +150,11 @@ def layer_widths(layer: nn.Module) -> tuple[int, int]:
 
 def narrowed(layer: nn.Module, inputs: int, outputs: int, take: Take) -> nn.Module:
     """A layer like `layer` with other widths, in eval mode; its weights are whatever `take` gives."""
+    if isinstance(layer, Nothing):
+        return Nothing(outputs)
+    if is_thin(layer):
+        centre, own = (narrowed(part, inputs, outputs, take) for part in (layer.centre, layer.own))  # type: ignore[arg-type]
+        return thin_convolution(centre, own).eval()  # type: ignore[arg-type]
     device = next(layer.parameters()).device if any(True for _ in layer.parameters()) else None
     if isinstance(layer, BATCH_NORMS):
         return type(layer)(outputs, eps=layer.eps, affine=layer.affine, device=device).eval()

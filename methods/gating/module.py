@@ -36,6 +36,7 @@ from greenprune.methods.gating.wiring import find_skippable, unwrap, wrap
 from greenprune.methods.gating.wrappers import Gated
 from greenprune.methods.structure import outputs, surgery
 from greenprune.methods.structure.inputs import ExampleInputs
+from greenprune.methods.structure.remnant import kind_of
 from greenprune.methods.structure.trace import trace
 from torch import Tensor, nn
 from torch.func import functional_call
@@ -113,7 +114,7 @@ class ConsensusGating(Consensus):
         budget.check_table(cost, table)
         inputs = setup.check_inputs(model, example_inputs)
         options = options or GatingOptions()
-        structure = setup.remnant_structure(trace(model, inputs), model, options, keep, cost)
+        structure = setup.remnant_structure(trace(model, inputs), model, options, keep, cost, table)
         gated = setup.gated_units(structure, options)
         device = inputs.device
         terms = Terms(budget.make_cost(cost, structure, model, table, device), keep, tolerance, round_to)
@@ -295,7 +296,8 @@ class ConsensusGating(Consensus):
     def _made_with(self) -> dict[str, Any]:
         plain = {name: getattr(self.terms, name) for name in ("keep", "tolerance", "round_to")}
         plain |= {"cost": self.cost, "steps": self.steps, "units": self.structure.units}
-        return plain | {"options": self.options.model_dump()}
+        remnants = {b.end: kind_of(b.remnant) for b in self.structure.branches if b.remnant is not None}
+        return plain | {"options": self.options.model_dump(), "closed layers": remnants}
 
     def _take_shape(self, state: dict[str, Any], prefix: str, *_: object) -> None:
         """Before `load_state_dict` copies anything: cut the network to the shape that `state` was taken from."""

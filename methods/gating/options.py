@@ -29,10 +29,10 @@ class GatingOptions(MethodOptions):
         "thin",
         description="what becomes of a residual branch that closes. thin: where it can (methods/structure/remnant.py), "
         "it fades until the end of the search (methods/gating/fading.py) and leaves each channel's taps on itself and, behind "
-        "the first convolution, the centre taps, an eighth of its MACs or less, if the budget "
-        "counts MACs or parameters, streams are not gated, and all such remnants together would take at most a third of "
-        "the budget; separable: the same with the centre taps alone "
-        "behind the first convolution, at a tenth; removed: nothing is left",
+        "the first convolution, the centre taps, an eighth of its MACs or less, if streams are not gated and all such "
+        "remnants together would take at most a third of the budget; separable: the same with the centre taps alone "
+        "behind the first convolution, at a tenth; removed: nothing is left. Where the budget counts time or joules that is "
+        "the most: each layer leaves what its measured costs speak for (methods/gating/leaving.py)",
     )
     remnant_worth: float = Field(
         0.5,

@@ -8,6 +8,8 @@ from greenprune.methods.budget import reach
 from greenprune.methods.budget import select as budget
 from greenprune.methods.cost.costs import Cost
 from greenprune.methods.cost.kinds import MEASURED, CostKind
+from greenprune.methods.cost.measured_cost import CostTable
+from greenprune.methods.gating import leaving
 from greenprune.methods.gating.options import GatingOptions
 from greenprune.methods.structure import surgery
 from greenprune.methods.structure.inputs import ExampleInputs, Inputs
@@ -16,7 +18,7 @@ from greenprune.methods.structure.trace import Structure
 from torch import Tensor, nn
 
 REMNANT_SHARE = 1.0 / 3.0
-"""Of the budget, that remnants may take when every branch that can leave one is closed."""
+"""Of the budget, that remnants may take when every branch that leaves one is closed."""
 
 
 def check_arguments(keep: float, steps: int, round_to: int) -> None:
@@ -97,17 +99,25 @@ def gated_units(structure: Structure, options: GatingOptions) -> Tensor:
 
 
 def remnant_structure(
-    structure: Structure, model: nn.Module, options: GatingOptions, keep: float, cost: CostKind
+    structure: Structure,
+    model: nn.Module,
+    options: GatingOptions,
+    keep: float,
+    cost: CostKind,
+    table: CostTable | None = None,
 ) -> Structure:
     """`structure` with the remnants that closed branches leave under `options`, see `GatingOptions.closed_layers`."""
-    if options.closed_layers == "removed" or options.streams or not options.layers or cost in MEASURED:
+    if options.closed_layers == "removed" or options.streams or not options.layers:
         return structure
+    if cost in MEASURED:
+        assert table is not None
+        return leaving.chosen(structure, model, table, options, keep * REMNANT_SHARE)
     found = with_remnants(structure, model, options.closed_layers)
-    leaving = [b.unit for b in found.branches if b.remnant is not None]
-    if not leaving:
+    left = [b.unit for b in found.branches if b.remnant is not None]
+    if not left:
         return structure
     closed = torch.ones(structure.units)
-    closed[leaving] = 0.0
+    closed[left] = 0.0
     with_them, without = (float(budget.make_cost(cost, s, model)(closed)) for s in (found, structure))
     return found if with_them - without <= keep * REMNANT_SHARE else structure
 

@@ -5,7 +5,7 @@ itself (a depthwise convolution), in the others the centre taps (a 1x1 convoluti
 itself as well (the sum of both). What stays is made of plain layers, and a part of the dense network's. It costs
 1 / channels and 1 / k^2 of the convolutions, while a layer that is gone costs nothing but can do nothing either: with the
 same MACs, closed layers with remnants and a few channels fewer elsewhere lose less (docs/explanation/tried.md). In time it
-is no bargain: depthwise convolutions move as much memory as full ones.
+is often no bargain, as depthwise convolutions move as much memory as full ones: see `gating.leaving`.
 
 While a search goes on a branch that closes fades (`fade`): what will not stay shrinks to nothing, and what stays learns to
 do without it. A branch that stops from one step to the next makes the loss jump, and in one of two trials the network
@@ -16,8 +16,9 @@ Ours; the paper (arXiv 2302.10798) counts connections and removes layers. Separa
 
 from __future__ import annotations
 
+import copy
 import operator
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from typing import Literal, TypeGuard
@@ -54,7 +55,9 @@ def is_thin(module: nn.Module) -> TypeGuard[torch.fx.GraphModule]:
     return isinstance(module, torch.fx.GraphModule) and list(module._modules) == ["centre", "own"]
 
 
-def with_remnants(structure: Structure, model: nn.Module, kind: RemnantKind = "thin") -> Structure:
+def with_remnants(
+    structure: Structure, model: nn.Module, kind: RemnantKind | Mapping[int, RemnantKind] = "thin"
+) -> Structure:
     """`structure` with a `Remnant` for every branch that can leave one; the others are removed when they close.
 
     A branch can leave one when its layers are at least two 2-d convolutions that keep size and number of channels (odd
@@ -62,11 +65,20 @@ def with_remnants(structure: Structure, model: nn.Module, kind: RemnantKind = "t
 
     Args:
         structure: traced from `model` as it is, or as it was before branches were removed.
-        kind: which taps stay, see `TAPS`.
+        kind: which taps stay, see `TAPS`; or this by the unit of the branch, where those without one are removed.
     """
     modules = dict(model.named_modules())
-    branches = tuple(replace(b, remnant=_remnant(b, structure, modules, kind)) for b in structure.branches)
+    kinds = {b.unit: kind for b in structure.branches} if isinstance(kind, str) else kind
+    branches = tuple(
+        replace(b, remnant=_remnant(b, structure, modules, kinds[b.unit]) if b.unit in kinds else None)
+        for b in structure.branches
+    )
     return replace(structure, branches=branches)
+
+
+def kind_of(remnant: Remnant) -> RemnantKind:
+    """Which one it is."""
+    return "thin" if "both" in remnant.taps else "separable"
 
 
 def _remnant(branch: Branch, structure: Structure, modules: dict[str, nn.Module], kind: RemnantKind) -> Remnant | None:
@@ -155,11 +167,22 @@ def leave_remnant(model: nn.Module, branch: Branch, optimizer: torch.optim.Optim
     for name, taps in zip(branch.remnant.convolutions, branch.remnant.taps, strict=True):
         layer = model.get_submodule(name)
         assert isinstance(layer, nn.Conv2d)
-        if taps == "both":
-            own = _own_taps(layer, optimizer)
-            parent, _, leaf = name.rpartition(".")
-            setattr(model.get_submodule(parent), leaf, thin_convolution(layer, own).train(layer.training))
-        _narrow_kernel(layer, depthwise=taps == "own", optimizer=optimizer)
+        parent, _, leaf = name.rpartition(".")
+        setattr(model.get_submodule(parent), leaf, _left(layer, taps, optimizer))
+
+
+def left_of(layer: nn.Conv2d, taps: Taps) -> nn.Module:
+    """What stays of a convolution, which is left as it was."""
+    with torch.no_grad():
+        return _left(copy.deepcopy(layer), taps, None)
+
+
+def _left(layer: nn.Conv2d, taps: Taps, optimizer: torch.optim.Optimizer | None) -> nn.Module:
+    left: nn.Module = layer
+    if taps == "both":
+        left = thin_convolution(layer, _own_taps(layer, optimizer)).train(layer.training)
+    _narrow_kernel(layer, depthwise=taps == "own", optimizer=optimizer)
+    return left
 
 
 def _own_taps(layer: nn.Conv2d, optimizer: torch.optim.Optimizer | None) -> nn.Conv2d:
