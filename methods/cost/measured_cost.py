@@ -12,11 +12,11 @@ from typing import Literal, Self
 import numpy as np
 import torch
 from greenprune.methods.cost.costs import Cost, Floats, Part, ProductCost
-from greenprune.methods.structure.units import ALWAYS_OPEN, ChannelGroup, Structure, Taps
+from greenprune.methods.structure.units import ALWAYS_OPEN, ChannelGroup, Structure
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor
 
-Leftover = Taps | Literal["nothing"]
+Leftover = Literal["own", "centre", "both", "nothing"]
 """What a closed branch leaves of a layer: some taps of a convolution, or only the operations behind the addition."""
 
 
@@ -187,7 +187,7 @@ def _left_of_layers(structure: Structure, table: CostTable) -> dict[str, float]:
     def took(shape: int) -> float:
         return table.shapes[shape].values[-1][-1]
 
-    found = {}
+    found: dict[str, float] = {}
     for branch in structure.branches:
         own = [n for n in branch.modules if n in structure.layers and structure.layers[n].branches == (branch.unit,)]
         if branch.remnant is None:

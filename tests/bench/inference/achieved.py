@@ -39,7 +39,7 @@ from greenprune.bench.runtimes.names import EAGER
 from greenprune.bench.suite.recipe import Training
 from greenprune.bench.suite.settings import Settings
 from greenprune.bench.suite.suite import Measurement, MethodEntry
-from greenprune.methods import ConsensusGating, CostTable, registry
+from greenprune.methods import BudgetError, ConsensusGating, CostTable, registry
 from greenprune.methods.budget.limits import MEASURED_TOLERANCE
 from greenprune.methods.structure.remnant import kind_of
 from torch import Tensor, nn
@@ -100,7 +100,12 @@ def achieved(settings: Settings, images: Tensor, methods: Sequence[str], seeds: 
         rows = []
         for name in methods:
             for seed in seeds:
-                network, predicted, leaves = cut(name, settings, copy.deepcopy(dense), images[:2], table, seed)
+                try:
+                    network, predicted, leaves = cut(name, settings, copy.deepcopy(dense), images[:2], table, seed)
+                except BudgetError as e:
+                    rows.append({"method": name, "seed": seed, "problem": str(e)})
+                    print(f"{name}, seed {seed}: {e}", flush=True)
+                    continue
                 measured = beside_dense(settings, network, dense, images, meter)
                 row = _row(settings, measured, kind)
                 rows.append({"method": name, "seed": seed, "predicted": predicted, **row, "closed_layers": leaves})
