@@ -41,7 +41,10 @@ def chosen(structure: Structure, model: nn.Module, table: CostTable, options: Ga
         found = savings(with_remnants(structure, model, priced), table)
         for unit in priced:
             saved[unit][kind] = found[unit]
-    worths = {"thin": options.remnant_worth, "separable": options.remnant_worth * SEPARABLE_WORTH}
+    worths: dict[RemnantKind, float] = {
+        "thin": options.remnant_worth,
+        "separable": options.remnant_worth * SEPARABLE_WORTH,
+    }
     kinds = {unit: best(gone[unit], saved[unit], worths) for unit in gone}
     left = {unit: kind for unit, kind in kinds.items() if kind is not None}
     costs = {unit: gone[unit] - saved[unit][kind] for unit, kind in left.items()}
