@@ -33,6 +33,7 @@ def command_plan(arguments: argparse.Namespace) -> int:
     """Print every run and what is left to do, and what that will take in time and energy."""
     prepared = prepare(arguments)
     import torch
+    from greenprune.bench.plan.cost import resolve_cost
     from greenprune.bench.plan.forecast import forecast, in_all
     from greenprune.bench.plan.plan import estimate
     from greenprune.bench.run.process import share_cores
@@ -43,7 +44,7 @@ def command_plan(arguments: argparse.Namespace) -> int:
         torch.set_num_threads(threads)  # as each of the workers has
     console = terminal.console()
     table = Table(title=f"{suite.name}: {suite.about}, on {device}")
-    budget = f"{BUDGET_NAMES[suite.cost]} to keep"
+    budget = f"{BUDGET_NAMES[resolve_cost(suite.cost, device)]} to keep"
     for column in ("#", "run", "method", budget, "seed", "state"):
         table.add_column(column, justify="right" if column in ("#", budget, "seed") else "left")
     todo: Counter[tuple[str, str]] = Counter()

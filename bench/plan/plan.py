@@ -19,6 +19,7 @@ from greenprune.bench.errors import UserError
 from greenprune.bench.foreign import shortened
 from greenprune.bench.inference.pair import CPU_BLOCK_S, GPU_BLOCK_S, LONGER, MIN_BLOCKS
 from greenprune.bench.machine.precision import autocast_for
+from greenprune.bench.plan.cost import resolve_cost
 from greenprune.bench.records.identity import differences
 from greenprune.bench.records.load import read_record
 from greenprune.bench.records.record import RECORD_FILE, Record
@@ -124,7 +125,7 @@ def _of_pair(suite: Suite, pair: Pair, data: Dataset, device: str) -> list[Run]:
                     device=device,
                     allowance=suite.allowance,
                     # A control that ignores the budget is the same run whatever the budget is stated in.
-                    cost=suite.cost if prunes else "macs",
+                    cost=resolve_cost(suite.cost, device) if prunes else "macs",
                     budget_runtime=suite.budget_runtime if prunes else EAGER,
                     budget_batch_size=suite.budget_batch_size if prunes else None,
                     round_to=suite.round_to if prunes else 1,
@@ -289,7 +290,9 @@ def estimate(suite: Suite, model_name: str, data: Dataset, device: str, timed_st
     shortest_s, longest_s = inference_s(suite, device)
     rest_s = epochs_of(suite, images) * step_s + STARTUP_S
     pruned = sum(find(entry.name).prunes for entry in suite.methods) * len(suite.budgets) * len(suite.seeds)
-    rest_s += CALIBRATION_S.get(suite.cost, 0.0) / max(1, pruned)  # one run calibrates, the others reuse it
+    rest_s += CALIBRATION_S.get(resolve_cost(suite.cost, device), 0.0) / max(
+        1, pruned
+    )  # one run calibrates, the others reuse it
     rest_s += IDLE_S if target.type == "cuda" else 0.0
     return Estimate(
         step_s=step_s,

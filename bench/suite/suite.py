@@ -20,7 +20,7 @@ from greenprune.bench.suite.task import TaskEntry, TaskOfSuite, describe_in
 from greenprune.bench.suite.validation import REPEATED, shown
 from greenprune.bench.suite.views import View
 from greenprune.methods.catalogue import card, cards
-from greenprune.methods.cost.kinds import COST_NAMES, MEASURED, CostKind
+from greenprune.methods.cost.kinds import COST_NAMES, MEASURED
 from greenprune.methods.options.base import Card, MethodOptions
 from greenprune.methods.plugins import REFERENCE, MethodError, UnknownMethodError
 from pydantic import (
@@ -92,6 +92,9 @@ def _model_is_known(model: str) -> str:
         raise refused(str(e)) from None
     return model
 
+
+CostChoice = Literal["macs", "params", "latency", "energy", "auto"]
+"""A kind of cost, or "auto": see `bench.plan.cost`."""
 
 Budget = Annotated[float, Field(gt=0, lt=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]  # what every library's generator takes
@@ -242,10 +245,10 @@ class Suite(Part):
         TaskEntry(), description="what is trained for: its loss, its scores, and how a batch is fed to the network"
     )
     budgets: EachOnce[Budget] = Field(description="fractions of the dense network's cost to keep")
-    cost: CostKind = Field(
+    cost: CostChoice = Field(
         "macs",
         description="what budgets are stated in: multiply-accumulates, parameters, or time or energy of inference, which "
-        "the first run measures layer by layer before it trains",
+        "the first run measures layer by layer before it trains; auto: energy where this machine measures it, else time",
     )
     budget_batch_size: BatchSize | None = Field(
         None,
@@ -284,7 +287,8 @@ class Suite(Part):
             method = _method(entry.name)
             try:
                 if method is not None:
-                    method.check_cost(info.data.get("cost", "macs"))
+                    cost = info.data.get("cost", "macs")
+                    method.check_cost("latency" if cost == "auto" else cost)
             except ValueError as e:
                 unable[entry.label] = e
         if unable:
@@ -300,10 +304,10 @@ class Suite(Part):
             ("budget_batch_size", size, "at every batch size", size is not None),
             ("budget_runtime", name, "in every runtime", name != EAGER),
         ):
-            if changed and self.cost not in MEASURED:
+            if changed and self.cost != "auto" and self.cost not in MEASURED:
                 raise refused(
                     f"{key} = {shown(value)}: a budget of {COST_NAMES[self.cost]} holds {everywhere}; allowed: with "
-                    'cost = "latency" or "energy"'
+                    'cost = "latency", "energy" or "auto"'
                 )
         if size is not None and size not in sizes:
             raise refused(

@@ -157,7 +157,7 @@ TRAINING_KEYS = (
         (
             "seeds = [0, 1]",
             'cost = "latncy"',
-            'cost = "latncy": is unknown; allowed: "macs", "params", "latency", "energy" (did you mean "latency"?)',
+            'cost = "latncy": is unknown; allowed: "macs", "params", "latency", "energy", "auto" (did you mean "latency"?)',
         ),
         (
             "seeds = [0, 1]",
