@@ -13,6 +13,7 @@ from greenprune.bench.energy import EnergyMeter
 from greenprune.bench.energy.reading import Kind
 from greenprune.bench.errors import UserError
 from greenprune.bench.inference.kept import Conditions, Kept, kept
+from greenprune.bench.inference.pair import LONGER, LONGEST
 from greenprune.bench.inference.target import EagerTarget, RuntimeTarget
 from greenprune.bench.machine.machine import describe_machine
 from greenprune.bench.machine.precision import resolve_precision
@@ -24,6 +25,7 @@ from greenprune.bench.suite.settings import Settings
 from greenprune.methods import CostTable, calibrate
 from greenprune.methods.budget.correction import KEPT, corrected
 from greenprune.methods.cost.calibration import Measure, Target, stopwatch
+from greenprune.methods.cost.kinds import MEASURED
 from torch import Tensor, nn
 
 FORMAT = 2
@@ -42,6 +44,15 @@ MEASURED_STEPS = 4  # a coarser grid, because each of its points takes so long
 def calibration_batch(settings: Settings) -> int:
     """The batch size that a budget of latency or energy is stated for."""
     return settings.budget_batch_size or max(settings.measurement.inference_batch_sizes)
+
+
+def how_much_longer(settings: Settings, runtime: str, batch_size: int) -> int:
+    """For how many times `inference_seconds` the measurement in `runtime` at `batch_size` may go on, see `pair`."""
+    decides = settings.cost in MEASURED and (runtime, batch_size) == (
+        settings.budget_runtime,
+        calibration_batch(settings),
+    )
+    return LONGEST if decides else LONGER
 
 
 def calibrated(settings: Settings, model: nn.Module, example: Tensor, meter: EnergyMeter, suite: Path) -> Kept:

@@ -11,6 +11,7 @@ from greenprune.bench.energy import EnergyMeter
 from greenprune.bench.errors import UserError
 from greenprune.bench.export.program import quiet, relative_difference
 from greenprune.bench.foreign import shortened
+from greenprune.bench.inference.calibration import how_much_longer
 from greenprune.bench.inference.pair import batch_of, compare_subjects, warmed
 from greenprune.bench.records.record import Inference, Served
 from greenprune.bench.runtimes.catalogue import find
@@ -122,7 +123,7 @@ def _served(
         measured.append(
             compare_subjects(
                 subjects[0], subjects[1], device=device, seconds=settings.measurement.inference_seconds, meter=meter,
-                seed=settings.seed,
+                seed=settings.seed, longer=how_much_longer(settings, runtime.name, size),
             )
         )  # fmt: skip
     return result | {"inference": tuple(measured)}

@@ -41,6 +41,7 @@ from greenprune.bench.records.tuning import Spent
 from greenprune.bench.records.validity import broken_rule
 from greenprune.bench.run.job import STOPPED, Job
 from greenprune.bench.run.process import MARK, kill_tree
+from greenprune.bench.runtimes.names import EAGER
 from greenprune.bench.training.evaluation import evaluate, outputs_on
 from greenprune.bench.training.identity import for_checkpoint, identity_of
 from greenprune.bench.training.keeper import Keeper, StoppedError
@@ -180,6 +181,7 @@ def run(job: Job, emit: Emit) -> Record:
             compare(
                 trained.model, dense, images, batch_size=size, seconds=s.measurement.inference_seconds,
                 precision=s.training.precision, meter=meter, seed=s.seed,
+                longer=calibration.how_much_longer(s, EAGER, size),
             )
             for size in s.measurement.inference_batch_sizes
         )  # fmt: skip

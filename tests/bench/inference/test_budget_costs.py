@@ -12,15 +12,17 @@ from greenprune.bench.cli.main import main
 from greenprune.bench.data.load import load
 from greenprune.bench.energy import EnergyMeter
 from greenprune.bench.errors import UserError
-from greenprune.bench.inference.calibration import achieved, energy_kind, joules_per_call
+from greenprune.bench.inference.calibration import achieved, energy_kind, how_much_longer, joules_per_call
 from greenprune.bench.inference.cost import broken_budget
 from greenprune.bench.inference.kept import FOLDER, kept, named
+from greenprune.bench.inference.pair import LONGER, LONGEST
 from greenprune.bench.inference.served import LARGEST_DIFFERENCE
 from greenprune.bench.plan.plan import plan, state
 from greenprune.bench.records.check import impossible
 from greenprune.bench.records.load import read_record
 from greenprune.bench.records.record import Calibration, Cost, Record, write_record
 from greenprune.bench.suite.file import load_suite
+from greenprune.bench.suite.settings import Settings
 from greenprune.methods import CostTable
 
 from tests.conftest import SUITE
@@ -268,3 +270,10 @@ def test_joules_of_a_call_are_read_from_the_meter() -> None:
 def test_a_network_of_coarse_units_may_end_at_the_nearest_cost_below(below, kept, valid):
     cost = COST.model_copy(update={"macs": kept, "nearest_below": below})
     assert (broken_budget(cost) is None) is valid
+
+
+def test_what_decides_on_a_budget_is_measured_until_it_is_known() -> None:
+    of_time = Settings.model_construct(cost="latency", budget_runtime="eager", budget_batch_size=64)
+    assert [how_much_longer(of_time, "eager", size) for size in (1, 64)] == [LONGER, LONGEST]
+    of_macs = of_time.model_copy(update={"cost": "macs"})
+    assert how_much_longer(of_time, "openvino", 64) == how_much_longer(of_macs, "eager", 64) == LONGER
