@@ -22,7 +22,7 @@ ROOMS = {
     "methods": ("structure", "cost", "options", "budget", "base", "gating", "skipping", "*"),
     "bench": (
         "errors", "foreign", "text", "terminal", "energy", "command", "machine", "data", "models", "records", "tasks",
-        "export", "runtimes", "suite", "inference", "training", "verify", "plan", "run", "tune", "prune", "cli",
+        "export", "runtimes", "suite", "inference", "training", "verify", "plan", "run", "engines", "tune", "prune", "cli",
     ),
     "plots": ("frame", "tables", "figures", "report"),
     "integrations": ("*",),

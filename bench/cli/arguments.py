@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from greenprune.bench.cli.place import at_place, place_arguments
+from greenprune.bench.engines.names import ENGINES, LOCAL
 from greenprune.bench.errors import UserError, did_you_mean
 
 if TYPE_CHECKING:
@@ -57,6 +58,19 @@ def jobs_argument(command: argparse.ArgumentParser) -> None:
         default=1,
         metavar="N",
         help="runs at a time, each on its share of the cores (1); on a CPU many runs of one thread are fastest",
+    )
+
+
+def engine_arguments(command: argparse.ArgumentParser) -> None:
+    """Where runs are done."""
+    command.add_argument(
+        "--engine",
+        default=LOCAL,
+        metavar="NAME",
+        help=f"where runs are done: {'; '.join(f'{name}: {where}' for name, where in ENGINES.items())} ({LOCAL})",
+    )
+    command.add_argument(
+        "--engine-config", type=Path, metavar="FILE.toml", help="options of the engine, under their own names"
     )
 
 

@@ -20,7 +20,7 @@ from greenprune.bench.errors import UserError
 from greenprune.bench.inference.repeat import half_width
 from greenprune.bench.records.joint import Joint, joint_file, joint_files, read_joint
 from greenprune.bench.records.load import read_record
-from greenprune.bench.records.record import RECORD_FILE
+from greenprune.bench.records.record import RECORD_FILE, Record
 from greenprune.bench.run.process import ENVIRONMENT
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -127,25 +127,30 @@ def measure_in_child(folder: Path, **options: object) -> int:
 
 def is_due(folder: Path) -> bool:
     """Whether a suite has networks to compare, and one of them is newer than the last measurement of all together."""
-    made: dict[tuple[str, str], dict[str, str]] = {}  # when, by data set and network, and by the method's name
+    made: dict[tuple[str, str], dict[str, Record]] = {}  # by data set and network, and by key
     for path in sorted(folder.glob(f"*/{RECORD_FILE}")):
         with contextlib.suppress(UserError):
             record = read_record(path)
             if record.status == "done" and (path.parent / STORED).is_file():
-                own = made.setdefault(record.pair, {})
-                own[record.method_name] = max(record.finished_at, own.get(record.method_name, ""))
-    made = {pair: own for pair, own in made.items() if "dense" in own}
+                made.setdefault(record.pair, {})[path.parent.name] = record
+    made = {pair: own for pair, own in made.items() if "dense" in {record.method_name for record in own.values()}}
     return any(_is_due(folder, joint_file(*pair, alone=len(made) == 1), own) for pair, own in made.items())
 
 
-def _is_due(folder: Path, name: str, made: dict[str, str]) -> bool:
-    if len(made) < 2:
+def _is_due(folder: Path, name: str, made: dict[str, Record]) -> bool:
+    if len({record.method_name for record in made.values()}) < 2:
         return False
     try:
         joint = read_joint(folder, name)
     except UserError:
         return True
-    return joint is None or not joint.complete or max(made.values()) > joint.started_at
+    if joint is None or not joint.complete:
+        return True
+    measured = {network.key: network.finished_at for network in joint.networks}  # the clocks of machines may differ
+    return any(
+        record.finished_at != measured[key] if key in measured else record.finished_at > joint.started_at
+        for key, record in made.items()
+    )
 
 
 def show(joint: Joint, console: Console) -> None:

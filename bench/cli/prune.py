@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from greenprune.bench import terminal
+from greenprune.bench.engines.names import LOCAL
 from greenprune.bench.errors import UserError
 
 
@@ -76,7 +77,8 @@ def command_prune(arguments: argparse.Namespace) -> int:
     path.write_text(text, encoding="utf-8")
     as_of_run = argparse.Namespace(
         suite=str(path), settings=[], seeds=None, name=None, data=None, out=out, device=arguments.device, only=None,
-        jobs=1, skip_measure=False, remake=True, country=None, region=None, cloud=None, gco2e_per_kwh=None, pue=None,
+        jobs=1, engine=LOCAL, engine_config=None, skip_measure=False, remake=True, country=None, region=None, cloud=None,
+        gco2e_per_kwh=None, pue=None,
     )  # fmt: skip
     with stoppable(None):
         code = run.run_suite(as_of_run, brief=True)

@@ -6,10 +6,14 @@ import argparse
 import shlex
 import sys
 import time
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from greenprune.bench import terminal
 from greenprune.bench.cli.arguments import (
+    Prepared,
     each_suite,
+    engine_arguments,
     jobs_argument,
     overrides_of,
     prepare,
@@ -20,6 +24,9 @@ from greenprune.bench.cli.measure import is_due, measure_in_child
 from greenprune.bench.foreign import shortened
 from greenprune.bench.run.stop import STARTED_S, ending_at_once, seconds_of, stoppable
 
+if TYPE_CHECKING:
+    from greenprune.bench.engines.launch import Outcome
+
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
     """The arguments of the command."""
@@ -27,6 +34,7 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     suite_arguments(command)
     run_arguments(command)
     jobs_argument(command)
+    engine_arguments(command)
     command.add_argument(
         "--skip-measure",
         action="store_true",
@@ -55,14 +63,17 @@ def run_suite(arguments: argparse.Namespace, *, brief: bool = False) -> int:
     """As of `command_run`; `brief` leaves what was found to whoever calls."""
     with ending_at_once():
         prepared = prepare(arguments)
+        import greenprune.plots.report.report  # noqa: F401 - what is imported here can be interrupted
+        from greenprune.bench.engines.catalogue import make
+        from greenprune.bench.engines.engine import Place
+        from greenprune.bench.engines.launch import launch
+        from greenprune.bench.records.folder import CLOSING_FILE
+        from greenprune.bench.records.lock import holding
         from greenprune.bench.run.display import make_display  # late: what is wrong with a suite is said without torch
-        from greenprune.bench.run.launch import launch
         from greenprune.bench.run.process import share_cores
-        from greenprune.plots.frame.frame import load
-        from greenprune.plots.report.report import write_report
-        from greenprune.plots.tables.tables import terminal_table
 
-    shares = share_cores(arguments.jobs, prepared.device)
+    place = Place(prepared.device, share_cores(arguments.jobs, prepared.device), prepared.suite.run)
+    engine = make(arguments.engine, arguments.engine_config, place)
     console = terminal.console()
     folder = arguments.out / prepared.suite.name
     data_root = None if arguments.data is None else str(arguments.data)
@@ -72,11 +83,11 @@ def run_suite(arguments: argparse.Namespace, *, brief: bool = False) -> int:
             prepared.suite.name,
             prepared.runs,
             folder,
+            engine=engine,
             data_root=data_root,
             command=shlex.join(["greenprune", *sys.argv[1:]]),
             overrides=tuple(map(str, overrides_of(arguments))),
             display=display,
-            shares=shares,
             running=prepared.suite.run,
             remake=arguments.remake,
             data=prepared.data,
@@ -95,8 +106,27 @@ def run_suite(arguments: argparse.Namespace, *, brief: bool = False) -> int:
         )
     for note in outcome.notes:
         console.print(f"Note: {note}.", highlight=False, markup=False, soft_wrap=True)
-    measured = True
-    if not outcome.failed and not arguments.skip_measure and is_due(folder):
+    with holding(folder / CLOSING_FILE):  # another start may be at its end, too
+        return _close(arguments, prepared, outcome, folder, brief=brief)
+
+
+def _close(arguments: argparse.Namespace, prepared: Prepared, outcome: Outcome, folder: Path, *, brief: bool) -> int:
+    """Measure all networks together where that is due, write the report, and say how it went; the exit code."""
+    from greenprune.bench.records.folder import here
+    from greenprune.plots.frame.frame import load
+    from greenprune.plots.report.report import write_report
+    from greenprune.plots.tables.tables import terminal_table
+
+    console = terminal.console()
+    data_root = None if arguments.data is None else str(arguments.data)
+    measured, others = True, here(folder)
+    if others and not arguments.skip_measure:
+        console.print(
+            f"not measured side by side yet: {', '.join(others)} is still being run on this machine; whoever ends last "
+            "measures",
+            highlight=False,
+        )
+    elif not outcome.failed and not arguments.skip_measure and is_due(folder):
         console.print("measuring all networks side by side", highlight=False)
         tables = [entry for entry in prepared.suite.dataset if not isinstance(entry, str)]
         measured = (

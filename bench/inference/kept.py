@@ -6,7 +6,6 @@ A calibration holds for one network, processor, version of torch, batch size and
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 from collections.abc import Callable
@@ -15,6 +14,7 @@ from pathlib import Path
 
 from greenprune.bench.energy.reading import Kind
 from greenprune.bench.errors import UserError
+from greenprune.bench.records.lock import holding
 from greenprune.bench.records.stored import read_stored, write_stored
 from greenprune.methods import CostTable
 from pydantic import BaseModel, ConfigDict
@@ -51,8 +51,7 @@ def kept(suite: Path, conditions: Conditions, make: Callable[[], tuple[CostTable
     folder = suite / FOLDER
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{named(conditions)}.json"
-    with (folder / f".{path.stem}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with holding(folder / f".{path.stem}.lock"):
         try:
             found = read_stored(path, Kept, SCHEMA_VERSION, "a calibration") if path.exists() else None
         except UserError:  # damaged, or of another version: it is measured again

@@ -6,6 +6,7 @@ agree in everything, one of the same method in all but budget and seed, and any 
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,9 +15,21 @@ from typing import Any
 from greenprune.bench.data.data import Dataset, content_hash
 from greenprune.bench.errors import UserError
 from greenprune.bench.plan.plan import Run, comparable, completed
-from greenprune.bench.records.identity import MADE_OF, NOTED, Identity, differences, differing
+from greenprune.bench.records.folder import LOCK_FILE
+from greenprune.bench.records.identity import (
+    IDENTITY_FILE,
+    MADE_OF,
+    NOTED,
+    Begun,
+    Identity,
+    differences,
+    differing,
+    read_begun,
+)
 from greenprune.bench.records.load import read_record
+from greenprune.bench.records.lock import is_held
 from greenprune.bench.records.record import RECORD_FILE, Record
+from greenprune.bench.records.stored import read_json
 from greenprune.bench.suite.settings import Settings
 from greenprune.bench.training.identity import identity_of
 
@@ -73,6 +86,53 @@ def refuse_mixing(folder: Path, runs: Sequence[Run], identities: Identities) -> 
         for note in _noted(record, runs, identities):
             notes.setdefault(note, []).append(key)
     return [f"{len(keys)} of the records in {folder} are from elsewhere ({note})" for note, keys in notes.items()]
+
+
+def refuse_others(begun: Begun, folder: Path) -> None:
+    """See that what other starts are doing in `folder`, or have done since this one looked, is the experiment of `begun`.
+
+    Who begins a run says so first (`write_begun`) and looks then: of two that begin at once, one sees the other.
+
+    Raises:
+        UserError: it is not; the sentence names it and what differs.
+    """
+    for path in sorted(folder.glob(f"*/{IDENTITY_FILE}")):
+        key = path.parent.name
+        if key == begun.key:
+            continue
+        other = None
+        with contextlib.suppress(UserError):  # what cannot be read is told where it is used
+            other = _of_another_start(path.parent)
+        if other is not None and (found := apart(other, begun)):
+            raise UserError(
+                f"{folder / key}: another greenprune is doing, or has done, another experiment here "
+                f"({'; '.join(found[:3])}); choose another folder with --out"
+            )
+
+
+def _of_another_start(folder: Path) -> Begun | None:
+    """What a run that is being done, or was finished, is made of; None: it is neither. Raises UserError."""
+    begun = read_begun(folder)
+    if begun is None or is_held(folder / LOCK_FILE):
+        return begun
+    try:
+        record = read_json(folder / RECORD_FILE)
+    except (OSError, ValueError, RecursionError):
+        return None
+    return begun if isinstance(record, dict) and record.get("status") == "done" else None
+
+
+def apart(one: Begun, other: Begun) -> tuple[str, ...]:
+    """What tells the experiments of two different runs apart; empty where it is one, or where they have nothing in common."""
+    first, second = one.settings, other.settings
+    if any(first.get(name) != second.get(name) for name in ("dataset", "model")):
+        return ()
+    same_method = first.get("method") == second.get("method")
+    left_out = OF_A_RUN if same_method else OF_A_METHOD
+    settings = differences(*(_without(comparable(completed(each)), left_out) for each in (first, second)))
+    varying = {"weights"} if first.get("seed") != second.get("seed") else set()
+    parts = tuple(name for name in MADE_OF if name not in varying and (same_method or name != "method"))
+    return settings or differing(one.identity, other.identity, parts)
 
 
 def difference(record: Record, key: str, runs: Sequence[Run], identities: Identities) -> tuple[str, ...]:

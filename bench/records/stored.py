@@ -11,6 +11,7 @@ import hashlib
 import json
 import math
 import os
+import secrets
 import stat
 from pathlib import Path
 from typing import Any, TypeVar
@@ -62,7 +63,7 @@ def write_atomically(path: Path, text: str) -> Path:
 
     Raises OSError, whose `filename` is `path`.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary.unlink(missing_ok=True)

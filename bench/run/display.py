@@ -33,6 +33,8 @@ class Lines:
             self._line(self._indent(run) + describe(event))
         elif event["event"] == "resumed":
             self._line(f"{self._indent(run)}goes on after step {event['step']}")
+        elif event["event"] == "held":
+            self._line(f"{self._indent(run)}is at work elsewhere: {event['by']}; waiting for it")
         elif event["event"] in ("calibrating", "evaluating", "measuring"):
             self._line(f"{self._indent(run)}{event['event']}")
 
@@ -72,6 +74,8 @@ class Bars:
         task = self._tasks[run.key]
         if event["event"] == "progress":
             self._progress.update(task, completed=event["step"], total=event["steps"], status=describe(event))
+        elif event["event"] == "held":
+            self._progress.update(task, status=f"waiting for {event['by']}")
         elif event["event"] in ("calibrating", "resumed", "evaluating", "measuring"):
             self._progress.update(task, status=event["event"])
 

@@ -107,10 +107,20 @@ class Workers:
         self._lock = threading.Lock()
         self._closed_s: float | None = None  # since when everything is to end
 
-    def run(self, job: Job, event: Callable[[dict[str, Any]], None]) -> Ended:
+    @property
+    def stopping(self) -> bool:
+        """Whether none is started any more."""
+        return self._closed_s is not None
+
+    def run(
+        self, job: Job, event: Callable[[dict[str, Any]], None], why_end: Callable[[], str | None] = lambda: None
+    ) -> Ended:
         """Do `job` in a fresh process, hand on its events, and wait for its end. Its other output goes to `OUTPUT_FILE`.
 
         Whatever the worker started ends with it.
+
+        Args:
+            why_end: is asked now and then; with a sentence the worker is asked to save and end.
 
         Raises:
             Stopped: the launcher is stopping: what its workers come to means nothing.
@@ -139,10 +149,10 @@ class Workers:
                     )
                     self._running.add(process)
             try:
-                ended = self._follow(process, event)
+                ended = self._follow(process, event, why_end)
             except BaseException:
                 self.terminate()
-                self._follow(process, lambda told: None)
+                self._follow(process, lambda told: None, lambda: None)
                 raise
             finally:
                 kill_tree(process.pid, mark)
@@ -156,7 +166,12 @@ class Workers:
         finally:
             job_file.unlink(missing_ok=True)
 
-    def _follow(self, process: subprocess.Popen[bytes], event: Callable[[dict[str, Any]], None]) -> Ended:
+    def _follow(
+        self,
+        process: subprocess.Popen[bytes],
+        event: Callable[[dict[str, Any]], None],
+        why_end: Callable[[], str | None],
+    ) -> Ended:
         """Hand on events until the process is over, and end it when it is time to."""
         assert process.stdout is not None
         pipe = process.stdout.fileno()
@@ -185,7 +200,9 @@ class Workers:
                 break  # what it started holds the pipe open
             if stop.asked():  # the exception may have been swallowed on its way, by a library's own handler
                 self.terminate()
-            if given_up_s is None and watch.why_end() is not None:
+            if given_up_s is None and watch.why_end() is None:
+                watch.why = why_end()
+            if given_up_s is None and watch.why is not None:
                 given_up_s = time.monotonic()
                 process.terminate()
             ending_s = given_up_s if self._closed_s is None else self._closed_s

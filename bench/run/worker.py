@@ -1,4 +1,4 @@
-"""One run, in a process of its own, started by `greenprune.bench.run.launch` with the name of a JSON file that holds the `Job`.
+"""One run, in a process of its own, started by `greenprune.bench.run.process` with the name of a file that holds the `Job`.
 
 Standard output carries events as JSON lines for the launcher; everything else goes to standard error.
 """

@@ -26,7 +26,7 @@ from greenprune.bench.records.identity import differences
 from greenprune.bench.records.score import Score
 from greenprune.bench.records.tuning import TUNE_FILE, Trial, Tuning, read_tuning, write_tuning
 from greenprune.bench.run.job import Job
-from greenprune.bench.run.launch import Display, full_disk
+from greenprune.bench.run.one import Display, full_disk
 from greenprune.bench.run.process import Workers, exit_reason, in_parallel
 from greenprune.bench.suite.recipe import Running
 from greenprune.bench.suite.settings import Settings

@@ -18,11 +18,12 @@ import pytest
 import torch
 from greenprune.bench.cli.main import main
 from greenprune.bench.data.load import load
+from greenprune.bench.engines.engine import Place
+from greenprune.bench.engines.launch import Outcome, launch
+from greenprune.bench.engines.local import Local
 from greenprune.bench.plan.plan import plan
-from greenprune.bench.records.folder import locked
 from greenprune.bench.records.load import read_record
 from greenprune.bench.records.record import Failure
-from greenprune.bench.run.launch import Outcome, launch
 from greenprune.bench.suite.file import load_suite
 from safetensors.torch import load_file
 
@@ -170,15 +171,6 @@ def test_records_of_other_settings_are_refused_and_left_alone(
     assert records(story.folder) == before
 
 
-def test_two_launches_in_one_folder_are_refused(
-    story: Story, at_work: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    with locked(story.folder):
-        assert main(["run", "tiny.toml"]) == 2
-    (line,) = capsys.readouterr().err.splitlines()
-    assert "another greenprune is running this suite" in line
-
-
 def test_a_file_where_a_run_needs_a_folder_is_refused_and_left_alone(
     at_work: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -260,7 +252,9 @@ def test_however_a_process_ends_it_is_recorded_in_words_and_tried_again(
     monkeypatch.setattr(sys, "executable", str(stand_in))
     folder = tmp_path / "results"
     for _ in range(2):  # what failed is tried again
-        outcome = launch("tiny", runs, folder, data_root=None, command="", display=Silent(), data=data)
+        outcome = launch(
+            "tiny", runs, folder, engine=Local(Place()), data_root=None, command="", display=Silent(), data=data
+        )
         assert outcome == Outcome(finished=(), failed=(runs[0].key,), skipped=())
         assert failure(folder, runs[0].key) == Failure(reason=reason, last_output=last_output)
     assert attempts.read_text() == "\n\n"

@@ -9,12 +9,14 @@ import pytest
 from greenprune.bench.cli.main import main
 from greenprune.bench.data.load import load as load_data
 from greenprune.bench.energy.reading import Kind
+from greenprune.bench.engines.engine import Place
+from greenprune.bench.engines.launch import launch, left_to_do
+from greenprune.bench.engines.local import Local
 from greenprune.bench.errors import UserError
 from greenprune.bench.plan.plan import plan, resolved
 from greenprune.bench.records.load import read_record
 from greenprune.bench.records.record import Ledger, LedgerEntry, Record, write_record
 from greenprune.bench.run.display import Lines
-from greenprune.bench.run.launch import launch, left_to_do
 from greenprune.bench.run.process import share_cores
 from greenprune.bench.suite.file import load_suite
 from greenprune.bench.suite.views import is_equal, share_of_dense, steps_for
@@ -118,10 +120,10 @@ def folder(workplace: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
             "tiny",
             runs,
             place / "tiny",
+            engine=Local(Place(shares=shares)),
             data_root=None,
             command="",
             display=Lines(Console(quiet=True), 2),
-            shares=shares,
             data=data,
         )
     assert not outcome.failed

@@ -1,0 +1,91 @@
+"""What an engine is: it does runs somewhere, and tells what happens to them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from greenprune.bench.run.task import Status, Task
+from greenprune.bench.suite.recipe import Running
+from pydantic import BaseModel, ConfigDict
+
+STARTED, ENDED = "started", "ended"
+
+
+@dataclass(frozen=True)
+class Event:
+    """What happened to a run.
+
+    Attributes:
+        told: "event" says what: "started", "ended" with "status" (a `Status`) and "said" (one line), or what the process of
+            the run tells (`greenprune.bench.run.worker`).
+    """
+
+    key: str
+    told: Mapping[str, Any]
+
+
+Tell = Callable[[Event], None]
+
+
+def started(key: str) -> Event:
+    return Event(key, {"event": STARTED})
+
+
+def ended(key: str, status: Status, said: str = "") -> Event:
+    return Event(key, {"event": ENDED, "status": status, "said": said})
+
+
+@dataclass(frozen=True)
+class Place:
+    """What the command line says about where runs are done.
+
+    Attributes:
+        device: "cpu" or "cuda".
+        shares: the cores of each run at a time on this machine; see `process.share_cores`.
+        running: when a run is given up.
+    """
+
+    device: str = "cpu"
+    shares: Sequence[tuple[int, ...]] = ((),)
+    running: Running = field(default_factory=Running)
+
+
+class Options(BaseModel):
+    """What `--engine-config` may say to an engine; the base of each engine's own. Unknown keys are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Engine(Protocol):
+    """Where runs are done. An engine is made by `catalogue.make`."""
+
+    name: str
+
+    def submit(self, tasks: Sequence[Task], tell: Tell) -> None:
+        """Do `tasks`, tell what happens as it does, and return when all of them have ended.
+
+        A run of which others make the length (`Task.after`) begins when those have ended, well or not. One run's failure
+        ends no other. Every task ends with one "ended" event.
+
+        Raises:
+            UserError: they cannot be done here, or a disk became full.
+            Stopped: this process was asked to stop. What that does to runs is the engine's own: those of `local` are saved
+                and end; those of a cluster go on.
+        """
+
+    def resume(self, folder: Path) -> Mapping[str, str]:
+        """The runs in `folder` (results/<suite>) that an earlier start has queued or is doing, each in words.
+
+        `submit` takes them up: it starts none of them again.
+        """
+
+    def cancel(self, folder: Path) -> Sequence[str]:
+        """End what is queued and running in `folder`, saved where it can be; what was ended, in words."""
+
+
+def waves(tasks: Sequence[Task]) -> list[list[Task]]:
+    """Those that wait for no other, and then those that do; without empty ones."""
+    return [wave for wave in ([t for t in tasks if not t.after], [t for t in tasks if t.after]) if wave]

@@ -1,0 +1,61 @@
+"""Runs on this machine, one or several at a time, each in a process of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from greenprune.bench.engines.engine import Options, Place, Tell, waves
+from greenprune.bench.engines.names import LOCAL
+from greenprune.bench.engines.perform import perform
+from greenprune.bench.records.folder import running
+from greenprune.bench.run.process import Workers, in_parallel
+from greenprune.bench.run.task import Task
+
+
+class EngineOptions(Options):
+    """None: `--jobs` and the suite's `[run]` say all."""
+
+
+class Local:
+    """As of `Engine`. What it does ends with the process that it is in."""
+
+    name = LOCAL
+
+    def __init__(self, place: Place) -> None:
+        self._place = place
+
+    def submit(self, tasks: Sequence[Task], tell: Tell) -> None:
+        workers = Workers(self._place.running)
+        shares = self._place.shares
+
+        def now(task: Task, cores: tuple[int, ...]) -> Task | None:
+            """The task where somebody else does it, else None."""
+            return None if perform(task, workers, tell, cores=cores, jobs=len(shares), wait=False) else task
+
+        def later(task: Task, cores: tuple[int, ...]) -> None:
+            perform(task, workers, tell, cores=cores, jobs=len(shares))
+
+        for wave in waves(tasks):
+            held = [task for task in in_parallel(now, wave, shares, workers) if task is not None]
+            in_parallel(later, held, shares, workers)  # those that nobody does come first
+
+    def resume(self, folder: Path) -> Mapping[str, str]:
+        return {key: f"run by {holder or 'somebody'}" for key, holder in running(folder).items()}
+
+    def cancel(self, folder: Path) -> Sequence[str]:
+        """Asks the processes on this machine that do runs to save and stop; those of other machines it cannot reach."""
+        ended = []
+        for key, holder in running(folder).items():
+            if holder is not None and holder.here and holder.pid != os.getpid():
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(holder.pid, signal.SIGTERM)
+                    ended.append(f"{key}: {holder} is asked to save it and stop")
+        return ended
+
+
+def make(options: EngineOptions, place: Place) -> Local:
+    return Local(place)

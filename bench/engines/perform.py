@@ -1,0 +1,120 @@
+"""Doing one run where this process is: what the engines have in common."""
+
+from __future__ import annotations
+
+import time
+
+from greenprune.bench.engines.engine import Event, Tell, ended, started
+from greenprune.bench.errors import UserError
+from greenprune.bench.plan.plan import Run, State, resolved, state
+from greenprune.bench.records.folder import take_run
+from greenprune.bench.records.lock import Holder, Lock
+from greenprune.bench.run import stop
+from greenprune.bench.run.display import verdict
+from greenprune.bench.run.one import failed_at_once, has_network, refuse_changed, run_job
+from greenprune.bench.run.process import Workers
+from greenprune.bench.run.stop import Stopped
+from greenprune.bench.run.task import Task
+from greenprune.bench.training import files
+
+POLL_S = 0.5
+LOOK_S = 10.0
+LOST = "another greenprune took this run over: there was no sign of this one for minutes"
+
+
+def perform(
+    task: Task, workers: Workers, tell: Tell, *, cores: tuple[int, ...] = (), jobs: int = 1, wait: bool = True
+) -> bool:
+    """Do `task`, unless its record is complete, and tell what happens; its record is stored whatever does.
+
+    Args:
+        cores: to stay on; empty: any.
+        jobs: runs at a time on this machine.
+        wait: for another process that does the run, and then to take its result.
+
+    Returns:
+        Whether the run has ended; False: another process does it, and `wait` says not to wait.
+
+    Raises:
+        UserError: a complete record was made with other settings, or there is no space left on the disk.
+        Stopped: the suite is stopping.
+    """
+    found = _Found(task)
+    if found.said is not None:
+        tell(ended(task.key, found.said))
+        return True
+    held = take_run(task.folder)
+    waited = not isinstance(held, Lock)
+    if waited:
+        if not wait:
+            return False
+        tell(started(task.key))
+        held = _waited(task, held, workers, tell)
+    assert isinstance(held, Lock)
+    try:
+        before, found = found.state.record, _Found(task)  # meanwhile somebody may have done it
+        if found.said is not None:
+            tell(ended(task.key, found.said, "done elsewhere meanwhile"))
+        elif waited and found.state.record is not None and found.state.record != before:
+            tell(ended(task.key, "failed", verdict(found.state.record)))
+        else:
+            if not waited:
+                tell(started(task.key))
+            _do(task, found, held, workers, tell, cores, jobs)
+    finally:
+        held.release()
+    return True
+
+
+class _Found:
+    """What is to be found of a run before it begins.
+
+    Attributes:
+        run: with its length, where that is known.
+        lacks: why it is not, or empty.
+        said: that it needs not be done, or None.
+    """
+
+    def __init__(self, task: Task) -> None:
+        results = task.folder.parent
+        run, self.lacks = task.run, ""
+        try:
+            found = resolved(task.run, results)
+        except UserError as e:  # what makes its length has no result
+            found, self.lacks = task.run, str(e)
+        self.run: Run = found or run
+        self.state = State(None) if found is None else state(found, results)
+        self.said: str | None = "unneeded" if found is None else None  # as it is, it is equal to dense
+        if not self.lacks:  # else nobody knows what its settings should be
+            refuse_changed({task.key: self.state}, results)
+        if self.state.done and not (task.remake and not has_network(task.folder)):
+            files.clear(task.folder)
+            self.said = "kept"
+
+
+def _waited(task: Task, held: Lock | Holder | None, workers: Workers, tell: Tell) -> Lock:
+    tell(Event(task.key, {"event": "held", "by": "somebody who cannot be told" if held is None else str(held)}))
+    while not isinstance(held, Lock):
+        if workers.stopping or stop.asked():
+            raise Stopped(stop.asked() or "interrupted")
+        time.sleep(POLL_S)
+        held = take_run(task.folder)
+    return held
+
+
+def _do(task: Task, found: _Found, lock: Lock, workers: Workers, tell: Tell, cores: tuple[int, ...], jobs: int) -> None:
+    looked_s = time.monotonic()
+
+    def why_end() -> str | None:
+        nonlocal looked_s
+        if time.monotonic() - looked_s < LOOK_S:
+            return None
+        looked_s = time.monotonic()
+        return LOST if lock.lost else None
+
+    if found.lacks:
+        record = failed_at_once(task.job(found.run, cores, jobs), found.lacks)
+    else:
+        job = task.job(found.run, cores, jobs)
+        record = run_job(job, found.run, lambda told: tell(Event(task.key, told)), workers, why_end)
+    tell(ended(task.key, "done" if record.status == "done" else "failed", verdict(record)))

@@ -1,0 +1,131 @@
+"""Does one run in a fresh process, and survives what happens to it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+from greenprune.bench.errors import UserError, is_full
+from greenprune.bench.foreign import shortened
+from greenprune.bench.plan.mixing import refuse_others
+from greenprune.bench.plan.plan import Run, State, state
+from greenprune.bench.records.identity import Begun, Identity, write_begun
+from greenprune.bench.records.record import MODEL_FILE, Failure, Record, write_record
+from greenprune.bench.run.job import Job
+from greenprune.bench.run.process import OUTPUT_FILE, Workers, exit_reason
+
+LAST_LINES = 30
+
+
+class Display(Protocol):
+    """Shows what happens; see `greenprune.bench.run.display`."""
+
+    def start(self, run: Run, number: int, total: int) -> None: ...
+    def event(self, run: Run, event: dict[str, Any]) -> None: ...
+    def finish(self, run: Run, said: str) -> None: ...
+
+
+def has_network(folder: Path) -> bool:
+    """Whether the network of a finished run is there; results that are passed on often come without."""
+    return (folder / MODEL_FILE).is_file()
+
+
+def refuse_changed(states: dict[str, State], folder: Path) -> None:
+    """Raise UserError when a complete record was made with other settings: results of both must not be mixed."""
+    for key, found in states.items():
+        if found.done and found.changed:
+            raise UserError(
+                f"{folder / key}: was run with other settings ({'; '.join(found.changed[:3])}); "
+                "keep it and choose another folder with --out, or delete it to run it again"
+            )
+
+
+def run_job(
+    job: Job,
+    run: Run,
+    event: Callable[[dict[str, Any]], None],
+    workers: Workers,
+    why_end: Callable[[], str | None] = lambda: None,
+) -> Record:
+    """Run one job in a fresh process; its record, or one that says how it failed (also stored).
+
+    Args:
+        run: with its length.
+        event: is told what the process tells.
+        why_end: as of `Workers.run`.
+
+    Raises:
+        UserError: there is no space left on the disk, or another start does another experiment in the folder.
+        Stopped: the suite is stopping.
+    """
+    folder = Path(job.folder)
+    started_at = _now()
+    try:
+        if job.identity is not None:
+            begun = Begun(key=job.key, settings=job.settings.model_dump(mode="json"), identity=job.identity)
+            write_begun(begun, folder)
+            refuse_others(begun, folder.parent)
+        ended = workers.run(job, event, why_end)
+        if ended.full:
+            raise full_disk(folder.parent)
+        if ended.code == 0:
+            found = state(run, folder.parent)
+            if found.record is not None and found.done:
+                return found.record
+        output = tail(folder / OUTPUT_FILE)
+        return failed(job, started_at, ended.reason or why_ended(ended.code, output), output)
+    except OSError as e:
+        if is_full(e):
+            raise full_disk(folder.parent) from None
+        raise
+
+
+def full_disk(folder: Path) -> UserError:
+    return UserError(
+        f"{folder}: there is no space left on the disk; what was finished is kept, make space and start it again to go on"
+    )
+
+
+def failed_at_once(job: Job, reason: str) -> Record:
+    """The record of a run that cannot begin, stored."""
+    return failed(job, _now(), reason, "")
+
+
+def failed(job: Job, started_at: str, reason: str, last_output: str) -> Record:
+    """The record of a run that has no result, stored."""
+    record = Record(
+        status="failed",
+        suite=job.suite,
+        key=job.key,
+        method=job.settings.method.label,
+        method_name=job.settings.method.name,
+        budget=job.settings.budget,
+        seed=job.settings.seed,
+        settings=job.settings.model_dump(mode="json"),
+        identity=job.identity or Identity(),
+        command=job.command,
+        overrides=job.overrides,
+        started_at=started_at,
+        finished_at=_now(),
+        failure=Failure(reason=reason, last_output=last_output),
+    )
+    write_record(record, Path(job.folder))
+    return record
+
+
+def why_ended(code: int, output: str) -> str:
+    """In words, how a process ended; with the exception that its output ends with, where it does."""
+    last = next((line for line in reversed(output.splitlines()) if line.strip()), "")
+    named = re.match(r"[A-Za-z_][\w.]*(Error|Exception|Exit|Interrupt|Warning|Group)\b", last)
+    return f"{shortened(last, 300)} ({exit_reason(code)})" if code > 0 and named else exit_reason(code)
+
+
+def tail(path: Path, lines: int = LAST_LINES) -> str:
+    return "\n".join(path.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:])
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
