@@ -14,7 +14,7 @@ from greenprune.bench.run.display import verdict
 from greenprune.bench.run.one import failed_at_once, has_network, refuse_changed, run_job
 from greenprune.bench.run.process import Workers
 from greenprune.bench.run.stop import Stopped
-from greenprune.bench.run.task import Task
+from greenprune.bench.run.task import Status, Task
 from greenprune.bench.training import files
 
 POLL_S = 0.5
@@ -84,7 +84,7 @@ class _Found:
             found, self.lacks = task.run, str(e)
         self.run: Run = found or run
         self.state = State(None) if found is None else state(found, results)
-        self.said: str | None = "unneeded" if found is None else None  # as it is, it is equal to dense
+        self.said: Status | None = "unneeded" if found is None else None  # as it is, it is equal to dense
         if not self.lacks:  # else nobody knows what its settings should be
             refuse_changed({task.key: self.state}, results)
         if self.state.done and not (task.remake and not has_network(task.folder)):

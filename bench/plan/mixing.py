@@ -129,7 +129,8 @@ def apart(one: Begun, other: Begun) -> tuple[str, ...]:
         return ()
     same_method = first.get("method") == second.get("method")
     left_out = OF_A_RUN if same_method else OF_A_METHOD
-    settings = differences(*(_without(comparable(completed(each)), left_out) for each in (first, second)))
+    stored, wanted = (_without(comparable(completed(each)), left_out) for each in (first, second))
+    settings = differences(stored, wanted)
     varying = {"weights"} if first.get("seed") != second.get("seed") else set()
     parts = tuple(name for name in MADE_OF if name not in varying and (same_method or name != "method"))
     return settings or differing(one.identity, other.identity, parts)
