@@ -17,6 +17,7 @@ from greenprune.bench.energy.processes import UsageSource
 from greenprune.bench.energy.processors import this_core_power
 from greenprune.bench.energy.rapl import find_rapl
 from greenprune.bench.energy.sensors.place import Found, Place
+from greenprune.bench.energy.shared_node import part_of_node, without_node
 from greenprune.bench.energy.source import Missing, Source
 from greenprune.bench.energy.sources import amd, apple, intel, jetson, power_meter, psys, rapl_perf
 
@@ -51,6 +52,9 @@ def find_sources(place: Place, usage: UsageSource | None = None) -> Sources:
             nvidia_rows, nvidia = [nvidia[0].describe()], [Missing(amd.NAME, told["reason"], told["remedy"])]
             others[0] = Found()
     found = [Found(nvidia, nvidia_rows), *others, cpu, *machines]
+    part = part_of_node(place.environ)
+    if part is not None:
+        found = [without_node(look, part) for look in found]
     sources = list({source.name: source for look in found for source in look.sources}.values())
     names = [source.name for source in sources]
     if not any(map(measures_cpu, names)):
