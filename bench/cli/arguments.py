@@ -110,7 +110,7 @@ def prepare(arguments: argparse.Namespace) -> Prepared:
     suite = narrowed(whole, arguments)
     from greenprune.bench.plan.plan import plan  # late: it imports torch, and there may be no such suite
 
-    device = resolve_device(arguments.device)
+    device = device_of(arguments)
     data = data_of(suite, arguments.data)
     runs = plan(suite, data, device)
     return Prepared(suite, runs, plan(whole, data, device) if arguments.only else runs, data, device)
@@ -162,6 +162,17 @@ def data_of(suite: Suite, root: Path | None) -> dict[str, Dataset]:
     data = {label_of(entry): load(entry, root) for entry in suite.dataset}
     count = suite.train_images
     return data if count is None else {name: limited(each, count) for name, each in data.items()}
+
+
+def device_of(arguments: argparse.Namespace) -> str:
+    """Where the runs are computed: as the engine has it, where it has machines of its own. Raises UserError."""
+    if getattr(arguments, "engine", LOCAL) == LOCAL:
+        return resolve_device(arguments.device)
+    from greenprune.bench.engines.catalogue import options_of
+
+    return options_of(arguments.engine, arguments.engine_config).device(arguments.device) or resolve_device(
+        arguments.device
+    )
 
 
 def resolve_device(name: str) -> str:

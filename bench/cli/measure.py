@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
-import json
 import math
 import os
 import shlex
-import subprocess
 import sys
 from pathlib import Path
 from typing import get_args
@@ -17,21 +14,13 @@ from greenprune.bench import terminal
 from greenprune.bench.cli.arguments import resolve_device
 from greenprune.bench.energy.reading import Kind
 from greenprune.bench.errors import UserError
+from greenprune.bench.inference.job import JointJob
 from greenprune.bench.inference.repeat import half_width
-from greenprune.bench.records.joint import Joint, joint_file, joint_files, read_joint
-from greenprune.bench.records.load import read_record
-from greenprune.bench.records.record import RECORD_FILE, Record
-from greenprune.bench.run.process import ENVIRONMENT
+from greenprune.bench.records.joint import Joint, joint_files, read_joint
+from greenprune.bench.run.side_by_side import measure_in_child
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
-
-STORED = "model.safetensors"  # as in greenprune.bench.records.store, which imports torch
-CHILD = (
-    "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from greenprune.bench.inference.together import main; "
-    "sys.exit(main(sys.argv[2:]))"
-)
-"""As of `greenprune.bench.run.process.WORKER`."""
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
@@ -70,8 +59,9 @@ def command_measure(arguments: argparse.Namespace) -> int:
     if arguments.threads is not None and arguments.threads > cores:
         raise UserError(f"--threads {arguments.threads}: more than this machine's cores; allowed: 1 to {cores}")
     device = None if arguments.device is None else resolve_device(arguments.device)
-    code = measure_in_child(
-        arguments.folder,
+    job = JointJob(
+        folder=str(arguments.folder),
+        command=shlex.join(["greenprune", *sys.argv[1:]]),
         data_root=None if arguments.data is None else str(arguments.data),
         device=device,
         threads=arguments.threads,
@@ -80,6 +70,7 @@ def command_measure(arguments: argparse.Namespace) -> int:
         seeds=_each_once(arguments.seeds),
         trust=arguments.trust,
     )
+    code = measure_in_child(job)
     if code:
         return code
     from greenprune.plots.report.report import write_report
@@ -99,58 +90,6 @@ def command_measure(arguments: argparse.Namespace) -> int:
         soft_wrap=True,
     )
     return 0
-
-
-def measure_in_child(folder: Path, **options: object) -> int:
-    """Start `greenprune.bench.inference.together` and wait; its exit code: 0 well, 2 bad input (it has said what).
-
-    A fresh process, because the environment of a run (`bench/run/process.py`) has to be there when it starts.
-
-    Raises:
-        KeyboardInterrupt: after the child has stored what it has.
-    """
-    job = {"folder": str(folder), "command": shlex.join(["greenprune", *sys.argv[1:]]), **options}
-    command = [sys.executable, "-P", "-c", CHILD, json.dumps(sys.path), json.dumps(job)]
-    process = subprocess.Popen(command, env=ENVIRONMENT | os.environ)
-    try:
-        code = process.wait()
-    except KeyboardInterrupt:
-        process.wait()  # it reaches the child too
-        raise
-    except BaseException:
-        process.terminate()
-        raise
-    if code == 130:
-        raise KeyboardInterrupt
-    return code
-
-
-def is_due(folder: Path) -> bool:
-    """Whether a suite has networks to compare, and one of them is newer than the last measurement of all together."""
-    made: dict[tuple[str, str], dict[str, Record]] = {}  # by data set and network, and by key
-    for path in sorted(folder.glob(f"*/{RECORD_FILE}")):
-        with contextlib.suppress(UserError):
-            record = read_record(path)
-            if record.status == "done" and (path.parent / STORED).is_file():
-                made.setdefault(record.pair, {})[path.parent.name] = record
-    made = {pair: own for pair, own in made.items() if "dense" in {record.method_name for record in own.values()}}
-    return any(_is_due(folder, joint_file(*pair, alone=len(made) == 1), own) for pair, own in made.items())
-
-
-def _is_due(folder: Path, name: str, made: dict[str, Record]) -> bool:
-    if len({record.method_name for record in made.values()}) < 2:
-        return False
-    try:
-        joint = read_joint(folder, name)
-    except UserError:
-        return True
-    if joint is None or not joint.complete:
-        return True
-    measured = {network.key: network.finished_at for network in joint.networks}  # the clocks of machines may differ
-    return any(
-        record.finished_at != measured[key] if key in measured else record.finished_at > joint.started_at
-        for key, record in made.items()
-    )
 
 
 def show(joint: Joint, console: Console) -> None:
@@ -189,8 +128,8 @@ def _ratio(interval: tuple[float, float, float] | None) -> str:
     return "–" if interval is None else f"{interval[0]:.3f} ± {interval[0] * half_width(interval):.3f}"
 
 
-def _each_once(values: list[int] | None) -> list[int] | None:
-    return None if values is None else list(dict.fromkeys(values))
+def _each_once(values: list[int] | None) -> tuple[int, ...] | None:
+    return None if values is None else tuple(dict.fromkeys(values))
 
 
 def _count(text: str) -> int:

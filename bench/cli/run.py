@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 from greenprune.bench import terminal
 from greenprune.bench.cli.arguments import (
-    Prepared,
     each_suite,
     engine_arguments,
     jobs_argument,
@@ -20,12 +19,14 @@ from greenprune.bench.cli.arguments import (
     run_arguments,
     suite_arguments,
 )
-from greenprune.bench.cli.measure import is_due, measure_in_child
+from greenprune.bench.engines.names import LOCAL
 from greenprune.bench.foreign import shortened
 from greenprune.bench.run.stop import STARTED_S, ending_at_once, seconds_of, stoppable
 
 if TYPE_CHECKING:
+    from greenprune.bench.engines.engine import Engine
     from greenprune.bench.engines.launch import Outcome
+    from greenprune.bench.inference.job import JointJob
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
@@ -67,6 +68,7 @@ def run_suite(arguments: argparse.Namespace, *, brief: bool = False) -> int:
         from greenprune.bench.engines.catalogue import make
         from greenprune.bench.engines.engine import Place
         from greenprune.bench.engines.launch import launch
+        from greenprune.bench.inference.job import JointJob
         from greenprune.bench.records.folder import CLOSING_FILE
         from greenprune.bench.records.lock import holding
         from greenprune.bench.run.display import make_display  # late: what is wrong with a suite is said without torch
@@ -77,7 +79,16 @@ def run_suite(arguments: argparse.Namespace, *, brief: bool = False) -> int:
     console = terminal.console()
     folder = arguments.out / prepared.suite.name
     data_root = None if arguments.data is None else str(arguments.data)
-    display = make_display(console, arguments.jobs)
+    command = shlex.join(["greenprune", *sys.argv[1:]])
+    tables = [entry for entry in prepared.suite.dataset if not isinstance(entry, str)]
+    job = JointJob(
+        folder=str(folder),
+        command=command,
+        data_root=data_root,
+        data_folders={entry.label: entry.folder for entry in tables if entry.folder},
+        trust=(*prepared.suite.model, *(entry.factory for entry in tables if entry.factory)),
+    )
+    display = make_display(console, arguments.jobs if arguments.engine == LOCAL else 2)  # lines name their runs
     try:
         outcome = launch(
             prepared.suite.name,
@@ -85,13 +96,14 @@ def run_suite(arguments: argparse.Namespace, *, brief: bool = False) -> int:
             folder,
             engine=engine,
             data_root=data_root,
-            command=shlex.join(["greenprune", *sys.argv[1:]]),
+            command=command,
             overrides=tuple(map(str, overrides_of(arguments))),
             display=display,
             running=prepared.suite.run,
             remake=arguments.remake,
             data=prepared.data,
             everything=prepared.everything,
+            measuring=None if arguments.skip_measure else job,
         )
     finally:
         display.close()
@@ -107,18 +119,20 @@ def run_suite(arguments: argparse.Namespace, *, brief: bool = False) -> int:
     for note in outcome.notes:
         console.print(f"Note: {note}.", highlight=False, markup=False, soft_wrap=True)
     with holding(folder / CLOSING_FILE):  # another start may be at its end, too
-        return _close(arguments, prepared, outcome, folder, brief=brief)
+        return _close(arguments, engine, job, outcome, folder, brief=brief)
 
 
-def _close(arguments: argparse.Namespace, prepared: Prepared, outcome: Outcome, folder: Path, *, brief: bool) -> int:
+def _close(
+    arguments: argparse.Namespace, engine: Engine, job: JointJob, outcome: Outcome, folder: Path, *, brief: bool
+) -> int:
     """Measure all networks together where that is due, write the report, and say how it went; the exit code."""
     from greenprune.bench.records.folder import here
+    from greenprune.bench.run.side_by_side import is_due
     from greenprune.plots.frame.frame import load
     from greenprune.plots.report.report import write_report
     from greenprune.plots.tables.tables import terminal_table
 
     console = terminal.console()
-    data_root = None if arguments.data is None else str(arguments.data)
     measured, others = True, here(folder)
     if others and not arguments.skip_measure:
         console.print(
@@ -126,18 +140,9 @@ def _close(arguments: argparse.Namespace, prepared: Prepared, outcome: Outcome, 
             "measures",
             highlight=False,
         )
-    elif not outcome.failed and not arguments.skip_measure and is_due(folder):
+    elif not (outcome.failed or outcome.stopped or arguments.skip_measure) and is_due(folder):
         console.print("measuring all networks side by side", highlight=False)
-        tables = [entry for entry in prepared.suite.dataset if not isinstance(entry, str)]
-        measured = (
-            measure_in_child(
-                folder,
-                data_root=data_root,
-                data_folders={entry.label: entry.folder for entry in tables if entry.folder},
-                trust=(*prepared.suite.model, *(entry.factory for entry in tables if entry.factory)),
-            )
-            == 0
-        )
+        measured = engine.measure(job) == 0
     if outcome.finished or outcome.skipped or outcome.failed:  # also of failures alone there is something to tell
         results = load(folder)
         written = write_report([folder], folder)
@@ -149,6 +154,8 @@ def _close(arguments: argparse.Namespace, prepared: Prepared, outcome: Outcome, 
         for key in outcome.failed:
             why = shortened(reasons.get(key, "see its record.json"), 200)
             terminal.complain(f"{folder / key} failed: {why}; start again to retry it")
+    for key in outcome.stopped:
+        terminal.complain(f"{folder / key} was stopped; start again to go on")
     if not measured:
         terminal.complain(f"{folder}: its networks were not measured side by side")
-    return 1 if outcome.failed or not measured else 0
+    return 1 if outcome.failed or outcome.stopped or not measured else 0

@@ -27,12 +27,20 @@ def make(name: str, config: Path | None, place: Place) -> Engine:
         UserError: there is no such engine, what it stands on is not installed, or the file cannot be read, is no TOML or
             says something that the engine does not know.
     """
+    engine: Engine = _module(name).make(options_of(name, config), place)
+    return engine
+
+
+def options_of(name: str, config: Path | None) -> Options:
+    """What `config` says to the engine called `name`. Raises UserError: as of `make`."""
+    model: type[Options] = _module(name).EngineOptions
+    return checked(model, {} if config is None else read(config), str(config), name)
+
+
+def _module(name: str) -> Any:
     if name not in ENGINES:
         raise UserError(f"--engine {name}: is unknown; allowed: {', '.join(ENGINES)}{did_you_mean(name, ENGINES)}")
-    module = import_module(f"greenprune.bench.engines.{name}")
-    options = checked(module.EngineOptions, {} if config is None else read(config), str(config), name)
-    engine: Engine = module.make(options, place)
-    return engine
+    return import_module(f"greenprune.bench.engines.{name}")
 
 
 def read(path: Path) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from greenprune.bench.inference.job import JointJob
 from greenprune.bench.run.task import Status, Task
 from greenprune.bench.suite.recipe import Running
 from pydantic import BaseModel, ConfigDict
@@ -58,17 +59,29 @@ class Options(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    def device(self, asked: str) -> str | None:
+        """The device of the runs, "cpu" or "cuda", where `asked` is what the command line says; None: what is here decides.
+
+        Raises:
+            UserError: the engine's runs have no such device.
+        """
+        return None
+
 
 class Engine(Protocol):
     """Where runs are done. An engine is made by `catalogue.make`."""
 
     name: str
+    elsewhere: bool  # whether runs are done on other machines than this one
 
-    def submit(self, tasks: Sequence[Task], tell: Tell) -> None:
+    def submit(self, tasks: Sequence[Task], tell: Tell, measuring: JointJob | None = None) -> None:
         """Do `tasks`, tell what happens as it does, and return when all of them have ended.
 
         A run of which others make the length (`Task.after`) begins when those have ended, well or not. One run's failure
         ends no other. Every task ends with one "ended" event.
+
+        Args:
+            measuring: what is to be measured side by side when all have ended; for an engine that arranges it ahead.
 
         Raises:
             UserError: they cannot be done here, or a disk became full.
@@ -81,6 +94,9 @@ class Engine(Protocol):
 
         `submit` takes them up: it starts none of them again.
         """
+
+    def measure(self, job: JointJob) -> int:
+        """Have all networks measured side by side, and wait; 0, or the exit code of what failed and said why."""
 
     def cancel(self, folder: Path) -> Sequence[str]:
         """End what is queued and running in `folder`, saved where it can be; what was ended, in words."""

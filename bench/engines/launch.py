@@ -9,6 +9,7 @@ from pathlib import Path
 from greenprune.bench.data.data import Dataset
 from greenprune.bench.engines.engine import ENDED, STARTED, Engine, Event
 from greenprune.bench.errors import UserError
+from greenprune.bench.inference.job import JointJob
 from greenprune.bench.plan.mixing import Identities, refuse_mixing
 from greenprune.bench.plan.plan import Run, resolved, state
 from greenprune.bench.records.folder import make_writable
@@ -25,6 +26,7 @@ class Outcome:
     finished: tuple[str, ...]
     failed: tuple[str, ...]
     skipped: tuple[str, ...]  # complete before
+    stopped: tuple[str, ...] = ()  # by somebody; they go on when they are started again
     without_network: tuple[str, ...] = ()  # of these, those whose network is gone
     notes: tuple[str, ...] = ()  # what a reader has to know of those, a sentence each without its full stop
 
@@ -43,6 +45,7 @@ def launch(
     remake: bool = False,
     data: Mapping[str, Dataset],
     everything: Sequence[Run] = (),
+    measuring: JointJob | None = None,
 ) -> Outcome:
     """Run everything in `runs` that has no complete record in `folder` (results/<suite>).
 
@@ -52,6 +55,7 @@ def launch(
         remake: whether complete runs whose network is gone are run again.
         data: by name, every data set of the suite, as it is trained on.
         everything: all runs of the suite, where `runs` are a part of them.
+        measuring: what is to be measured side by side in the end; None: nothing.
 
     Raises:
         UserError: `folder` cannot be written, has a file where a run needs a folder, or
@@ -60,7 +64,7 @@ def launch(
     running = running or Running()
     make_writable(folder)
     refuse_files(folder, runs)
-    identities = Identities(data)
+    identities = Identities(data, elsewhere=engine.elsewhere)
     notes = refuse_mixing(folder, everything or runs, identities)
     todo, skipped = left_to_do(runs, folder, remake=remake)
     tasks = [
@@ -82,12 +86,14 @@ def launch(
         for run in todo
     ]
     told = Told(todo, display)
-    engine.submit(tasks, told)
+    if tasks:
+        engine.submit(tasks, told, measuring)
     skipped += told.ended("kept")
     return Outcome(
         finished=told.ended("done"),
         failed=told.ended("failed"),
         skipped=tuple(skipped),
+        stopped=told.ended("stopped"),
         without_network=tuple(key for key in skipped if not has_network(folder / key)),
         notes=tuple(notes),
     )

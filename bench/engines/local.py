@@ -11,8 +11,10 @@ from pathlib import Path
 from greenprune.bench.engines.engine import Options, Place, Tell, waves
 from greenprune.bench.engines.names import LOCAL
 from greenprune.bench.engines.perform import perform
+from greenprune.bench.inference.job import JointJob
 from greenprune.bench.records.folder import running
 from greenprune.bench.run.process import Workers, in_parallel
+from greenprune.bench.run.side_by_side import measure_in_child
 from greenprune.bench.run.task import Task
 
 
@@ -23,12 +25,12 @@ class EngineOptions(Options):
 class Local:
     """As of `Engine`. What it does ends with the process that it is in."""
 
-    name = LOCAL
+    name, elsewhere = LOCAL, False
 
     def __init__(self, place: Place) -> None:
         self._place = place
 
-    def submit(self, tasks: Sequence[Task], tell: Tell) -> None:
+    def submit(self, tasks: Sequence[Task], tell: Tell, measuring: JointJob | None = None) -> None:
         workers = Workers(self._place.running)
         shares = self._place.shares
 
@@ -45,6 +47,9 @@ class Local:
 
     def resume(self, folder: Path) -> Mapping[str, str]:
         return {key: f"run by {holder or 'somebody'}" for key, holder in running(folder).items()}
+
+    def measure(self, job: JointJob) -> int:
+        return measure_in_child(job)
 
     def cancel(self, folder: Path) -> Sequence[str]:
         """Asks the processes on this machine that do runs to save and stop; those of other machines it cannot reach."""

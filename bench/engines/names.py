@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-LOCAL = "local"
+LOCAL, SLURM = "local", "slurm"
 
 ENGINES: dict[str, str] = {
     LOCAL: "on this machine",
+    SLURM: "as jobs of a cluster",
 }
 """Each the name of a file beside this one, and in words where it does runs."""

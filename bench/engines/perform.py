@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 from greenprune.bench.engines.engine import Event, Tell, ended, started
+from greenprune.bench.engines.progress import Progress
 from greenprune.bench.errors import UserError
 from greenprune.bench.plan.plan import Run, State, resolved, state
 from greenprune.bench.records.folder import take_run
@@ -115,6 +117,14 @@ def _do(task: Task, found: _Found, lock: Lock, workers: Workers, tell: Tell, cor
     if found.lacks:
         record = failed_at_once(task.job(found.run, cores, jobs), found.lacks)
     else:
-        job = task.job(found.run, cores, jobs)
-        record = run_job(job, found.run, lambda told: tell(Event(task.key, told)), workers, why_end)
+        progress = Progress(task.folder)
+
+        def event(told: dict[str, Any]) -> None:
+            progress(told)
+            tell(Event(task.key, told))
+
+        try:
+            record = run_job(task.job(found.run, cores, jobs), found.run, event, workers, why_end)
+        finally:
+            progress.clear()
     tell(ended(task.key, "done" if record.status == "done" else "failed", verdict(record)))

@@ -1,4 +1,4 @@
-"""Measure all final networks of a suite in one process, side by side with dense. Started by `greenprune.bench.cli.measure`.
+"""Measure all final networks of a suite in a process, side by side with dense. Started by `greenprune.bench.run.side_by_side`.
 
     run folders -> load_model -> for each batch size: rounds of one block of every network -> inference.json
 
@@ -25,6 +25,7 @@ from greenprune.bench.data.options import DataOptions
 from greenprune.bench.energy import EnergyMeter
 from greenprune.bench.errors import UserError
 from greenprune.bench.foreign import shortened, visible
+from greenprune.bench.inference.job import JointJob
 from greenprune.bench.inference.pair import LONGER, RATIO_CI, Subject, batch_of, beside, fewest_blocks, ready
 from greenprune.bench.inference.repeat import repeat_rounds
 from greenprune.bench.machine.contention import contention, usage
@@ -44,28 +45,10 @@ from greenprune.bench.records.record import RECORD_FILE, Record
 from greenprune.bench.records.store import as_trained, load_model
 from greenprune.bench.terminal import complain
 from greenprune.methods import count_macs
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 from torch import Tensor, nn
 
 IMAGES = 256  # of the test set, as in a run
-
-
-class JointJob(BaseModel):
-    """What `greenprune.bench.cli.measure` hands over. None: as in the record of the dense run."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    folder: str  # results/<suite>
-    command: str  # that the user typed
-    data_root: str | None = None
-    data_folders: dict[str, str] = {}  # where the images of tables with a folder lie, by data set
-    device: str | None = None
-    threads: int | None = None
-    seconds: float | None = None
-    batch_sizes: tuple[int, ...] | None = None
-    seeds: tuple[int, ...] | None = None  # None: all
-    order_seed: int = 0
-    trust: bool | tuple[str, ...] = False  # networks `module:factory` that may be imported, as of `load_model`
 
 
 class Settings(BaseModel):

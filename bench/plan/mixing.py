@@ -46,17 +46,27 @@ class Identities:
 
     Attributes:
         data: by name, with as many training images as the suite asks for.
+        elsewhere: whether runs are done on other machines than this one.
     """
 
     data: Mapping[str, Dataset]
+    elsewhere: bool = False
     _contents: dict[str, str] = field(default_factory=dict)
 
+    def unknown(self, settings: Settings) -> frozenset[str]:
+        """Parts that only the machine of the run can tell."""
+        if not self.elsewhere:
+            return frozenset()
+        return frozenset((*NOTED, *(("precision",) if settings.training.precision == "auto" else ())))
+
     def of(self, settings: Settings) -> Identity:
-        """Raises UserError, MethodError: the network or the method cannot be made."""
+        """What is known of it here. Raises UserError, MethodError: the network or the method cannot be made."""
         name = settings.dataset
         if name not in self._contents:
             self._contents[name] = content_hash(self.data[name])
-        return identity_of(settings, self.data[name], self._contents[name])
+        unknown = self.unknown(settings)
+        here = settings.model_copy(update={"device": "cpu"}) if self.elsewhere else settings  # there may be no GPU here
+        return identity_of(here, self.data[name], self._contents[name]).model_copy(update=dict.fromkeys(unknown))
 
 
 def refuse_mixing(folder: Path, runs: Sequence[Run], identities: Identities) -> list[str]:
@@ -132,6 +142,8 @@ def apart(one: Begun, other: Begun) -> tuple[str, ...]:
     stored, wanted = (_without(comparable(completed(each)), left_out) for each in (first, second))
     settings = differences(stored, wanted)
     varying = {"weights"} if first.get("seed") != second.get("seed") else set()
+    if None in (one.identity.precision, other.identity.precision):  # the machine of the run will tell
+        varying.add("precision")
     parts = tuple(name for name in MADE_OF if name not in varying and (same_method or name != "method"))
     return settings or differing(one.identity, other.identity, parts)
 
@@ -153,7 +165,8 @@ def difference(record: Record, key: str, runs: Sequence[Run], identities: Identi
     settings = differences(_without(stored, left_out), _without(wanted, left_out))
     if settings:
         return settings
-    parts = tuple(name for name in MADE_OF if same_method or name != "method")
+    unknown = identities.unknown(run.settings)
+    parts = tuple(name for name in MADE_OF if name not in unknown and (same_method or name != "method"))
     expected = identities.of(run.settings.model_copy(update={"seed": record.seed}))
     return differing(record.identity, expected, parts)
 
@@ -174,7 +187,9 @@ def _noted(record: Record, runs: Sequence[Run], identities: Identities) -> tuple
     if run is None:
         return ()
     here = identities.of(run.settings.model_copy(update={"seed": record.seed}))
-    return differing(record.identity, here, tuple(NOTED))
+    return differing(
+        record.identity, here, tuple(name for name in NOTED if name not in identities.unknown(run.settings))
+    )
 
 
 def _plain(settings: Settings) -> dict[str, Any]:

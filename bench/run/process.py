@@ -214,6 +214,13 @@ class Workers:
         outside = killed or given_up_s is not None or process.returncode == STOPPED
         return Ended(process.returncode, reason if watch.why is None else watch.why, full, outside)
 
+    def wait(self, limit_s: float) -> None:
+        """Until those that run have ended, at most so long; from within a signal that interrupted `run`."""
+        end_s = time.monotonic() + limit_s
+        for process in list(self._running):
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(max(0.0, end_s - time.monotonic()))
+
     def terminate(self) -> None:
         """Ask those that run to save and end; none is started any more."""
         with self._lock:

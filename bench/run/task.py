@@ -71,5 +71,6 @@ class Task(BaseModel):
         )
 
 
-Status = Literal["done", "failed", "kept", "unneeded"]
-"""How a run ended: "kept" was complete before, "unneeded" is equal to dense as its pilot is."""
+Status = Literal["done", "failed", "kept", "unneeded", "stopped"]
+"""How a run ended: "kept" was complete before, "unneeded" is equal to dense as its pilot is, "stopped" goes on when it is
+started again."""

@@ -34,7 +34,7 @@ from greenprune.bench.inference.served import HELD_OUT_BATCHES, serve
 from greenprune.bench.machine.contention import contention, usage
 from greenprune.bench.machine.machine import describe_machine, describe_versions
 from greenprune.bench.models.kinds.kind import Preprocessing
-from greenprune.bench.records.identity import Identity, differing
+from greenprune.bench.records.identity import MADE_OF, Begun, Identity, differing, write_begun
 from greenprune.bench.records.record import MODEL_FILE, CrossCheck, Emissions, Inference, Record, write_record
 from greenprune.bench.records.store import save_model
 from greenprune.bench.records.tuning import Spent
@@ -108,7 +108,10 @@ def identity_here(job: Job, data: Dataset) -> Identity:
         UserError: not of what the launcher found when the suite was started.
     """
     found = identity_of(job.settings, data)
-    other = () if job.identity is None else differing(job.identity, found)
+    other: tuple[str, ...] = ()
+    if job.identity is not None:
+        told = tuple(part for part in MADE_OF if part != "precision" or job.identity.precision is not None)
+        other = differing(job.identity, found, told)
     if other:
         raise UserError(
             f"something was changed since the suite was started ({'; '.join(other)}), and one results folder holds one "
@@ -163,6 +166,10 @@ def run(job: Job, emit: Emit) -> Record:
     data = limited(load_again(s.dataset, s.data, job.data_root, job.data_folder), s.images["train"])
     intensity, pue = s.measurement.grid(), s.measurement.pue
     identity = identity_here(job, data)
+    if (
+        job.identity is not None and job.identity != identity
+    ):  # the launcher, on another machine, did not know all of it
+        write_begun(Begun(key=job.key, settings=s.model_dump(mode="json"), identity=identity), Path(job.folder))
     data = prepared(data, start_of(s.model, s.weights, data.shape))
     keeper = keeper_of(job, identity)
     with metered(s) as (meter, caught):

@@ -9,16 +9,17 @@ from pathlib import Path
 import greenprune.bench.inference.pair
 import pytest
 import torch
-from greenprune.bench.cli import measure as joint_command
 from greenprune.bench.cli.main import main
 from greenprune.bench.data.content import file_hash
 from greenprune.bench.errors import UserError
 from greenprune.bench.inference import together as joint_measure
-from greenprune.bench.inference.together import JointJob, measure
+from greenprune.bench.inference.job import JointJob
+from greenprune.bench.inference.together import measure
 from greenprune.bench.records.folder import locked
 from greenprune.bench.records.joint import JOINT_FILE, Joint, joint_files, read_joint
 from greenprune.bench.records.record import write_record
 from greenprune.bench.records.store import MODEL_FILE, save_model
+from greenprune.bench.run.side_by_side import is_due
 from greenprune.methods import count_macs
 from torch import nn
 
@@ -282,14 +283,14 @@ def test_what_was_measured_before_an_interruption_is_kept_and_never_in_the_place
 
 
 def test_it_is_due_while_a_network_is_newer_than_the_measurement(suite: Path) -> None:
-    assert joint_command.is_due(suite)
+    assert is_due(suite)
     measure(job(suite, batch_sizes=(4,)), silent)
-    assert not joint_command.is_due(suite)
+    assert not is_due(suite)
     add(suite, "gated-0.5-s0", 4, finished_at="2999-01-01T00:00:00+00:00")
-    assert joint_command.is_due(suite)
+    assert is_due(suite)
     for path in suite.glob(f"*/{MODEL_FILE}"):
         path.unlink()
-    assert not joint_command.is_due(suite)  # nothing to measure
+    assert not is_due(suite)  # nothing to measure
 
 
 def test_the_command_measures_in_a_process_of_its_own_and_rebuilds_the_report(suite: Path, capfd) -> None:
@@ -349,4 +350,4 @@ def test_networks_of_two_data_sets_or_models_are_measured_apart(suite: Path, mon
     names = ["inference-digits-joint_networks-net.json", "inference-digits-other_networks-net.json"]
     assert [path.name for path in joint_files(suite)] == names
     assert [read_joint(suite, name) for name in names] == [first, second]
-    assert not joint_command.is_due(suite)
+    assert not is_due(suite)

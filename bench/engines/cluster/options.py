@@ -1,0 +1,110 @@
+"""What `--engine-config` may say to Slurm: the keys are submitit's own, which are sbatch's."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Any
+
+from greenprune.bench.engines.engine import Options
+from greenprune.bench.errors import UserError
+from greenprune.bench.run.stop import seconds_of
+from greenprune.bench.suite.recipe import refused
+from greenprune.bench.suite.validation import shown
+from pydantic import BeforeValidator, Field
+
+DEFAULT_MINUTES = 24 * 60
+
+
+def _minutes(value: Any) -> int:
+    """Slurm's own forms, as the whole minutes that submitit counts with."""
+    try:
+        minutes = value if isinstance(value, int) else math.ceil(seconds_of(str(value)) / 60)
+    except UserError:
+        minutes = 0
+    if isinstance(value, bool) or minutes < 1:
+        allowed = 'minutes, or "hours:minutes:seconds", or "days-hours"'
+        raise refused(f"slurm_time = {shown(value)}: is no time; allowed: {allowed}")
+    return minutes
+
+
+Count = Annotated[int, Field(ge=1, le=1_000_000)]
+Texts = Annotated[tuple[str, ...], Field(strict=False)]
+
+
+class JobOptions(Options):
+    """Of one kind of job. None: as the cluster says."""
+
+    slurm_account: str | None = None
+    slurm_additional_parameters: dict[str, str | int | bool] = Field(default_factory=dict)  # further options of sbatch
+    slurm_comment: str | None = None
+    slurm_constraint: str | None = None  # features that the node must have
+    slurm_cpus_per_gpu: Count | None = None
+    slurm_cpus_per_task: Count | None = None
+    slurm_exclude: str | None = None
+    slurm_exclusive: bool | str | None = None
+    slurm_gpus_per_node: Count | str | None = None
+    slurm_gpus_per_task: Count | str | None = None
+    slurm_gres: str | None = None
+    slurm_job_name: str | None = None
+    slurm_mail_type: str | None = None
+    slurm_mail_user: str | None = None
+    slurm_mem: str | None = None
+    slurm_mem_per_cpu: str | None = None
+    slurm_mem_per_gpu: str | None = None
+    slurm_nodelist: str | None = None
+    slurm_partition: str | None = None
+    slurm_qos: str | None = None
+    slurm_setup: Texts = ()  # shell commands before the job
+    slurm_signal_delay_s: Annotated[int, Field(ge=1, le=65535)] | None = None
+    slurm_srun_args: Texts = ()
+    slurm_stderr_to_stdout: bool | None = None
+    slurm_teardown: Texts = ()
+    slurm_time: Annotated[int, BeforeValidator(_minutes)] | None = None
+    slurm_wckey: str | None = None
+
+    def said(self) -> dict[str, Any]:
+        """What was said, under submitit's names."""
+        found = self.model_dump(exclude_defaults=True)
+        return {key.removeprefix("slurm_"): value for key, value in found.items() if key.startswith("slurm_")}
+
+
+class EngineOptions(JobOptions):
+    """Of the engine."""
+
+    slurm_array_parallelism: Annotated[int, Field(ge=1, le=100_000)] = 256  # runs side by side
+    max_num_timeout: Annotated[int, Field(ge=0, le=100_000)] = 100  # how often a run goes on after its time limit
+    measure: JobOptions = JobOptions()  # what differs for the last job, which measures inference side by side
+
+    def for_runs(self) -> dict[str, Any]:
+        """Parameters of `submitit.SlurmExecutor` for the array of runs."""
+        return self._with_basics(self.said() | {"array_parallelism": self.slurm_array_parallelism})
+
+    def for_measuring(self) -> dict[str, Any]:
+        """And for the last job: alone on its node."""
+        said = self._with_basics({**self.said(), **self.measure.said()})
+        said.pop("array_parallelism", None)
+        return said | {"exclusive": said.get("exclusive") or True}
+
+    @property
+    def has_gpus(self) -> bool:
+        """Whether runs have a GPU."""
+        return bool(
+            self.slurm_gpus_per_node or self.slurm_gpus_per_task or (self.slurm_gres or "").startswith(("gpu", "shard"))
+        )
+
+    def device(self, asked: str) -> str:
+        """As of `Options.device`."""
+        if asked == "cuda" and not self.has_gpus:
+            raise UserError(
+                '--device cuda: the jobs have no GPU; say so in --engine-config: slurm_gres = "gpu:1", or the like'
+            )
+        return asked if asked != "auto" else "cuda" if self.has_gpus else "cpu"
+
+    @staticmethod
+    def _with_basics(said: dict[str, Any]) -> dict[str, Any]:
+        extra = {"requeue": True} | said.get("additional_parameters", {})
+        # srun takes no number of cores from sbatch, since Slurm 22.05.
+        cores = 'export SRUN_CPUS_PER_TASK="${SLURM_CPUS_PER_TASK:-$SLURM_CPUS_ON_NODE}"'
+        return {"time": DEFAULT_MINUTES, **said, "additional_parameters": extra,
+                "setup": [cores, *said.get("setup", ())]} | {
+                    name: list(said[name]) for name in ("srun_args", "teardown") if name in said}  # fmt: skip
