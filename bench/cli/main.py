@@ -19,6 +19,8 @@ COMMANDS = {
     "run": "run suites and write records, tables and figures",
     "prune": "make one network smaller, and write what serves it",
     "plan": "print what suites would run, and what time and energy it would take",
+    "status": "how the runs of a suite stand: queue, progress, joules so far",
+    "cancel": "end what is queued and running of a suite; it goes on when it is started again",
     "measure": "measure inference of all networks of a suite side by side, in one process",
     "report": "rebuild tables and figures from records alone",
     "export": "write the network of a run as a file for another runtime, with a model card",
