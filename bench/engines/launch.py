@@ -11,7 +11,7 @@ from greenprune.bench.engines.engine import ENDED, STARTED, Engine, Event
 from greenprune.bench.errors import UserError
 from greenprune.bench.inference.job import JointJob
 from greenprune.bench.plan.mixing import Identities, refuse_mixing
-from greenprune.bench.plan.plan import Run, resolved, state
+from greenprune.bench.plan.plan import Run, State, resolved, state
 from greenprune.bench.records.folder import make_writable
 from greenprune.bench.run.one import Display, has_network, refuse_changed
 from greenprune.bench.run.task import Task
@@ -81,6 +81,7 @@ def launch(
             overrides=overrides,
             identity=identities.of(run.settings),
             remake=remake,
+            failed_at=failed_at(state(run, folder)),
             running=running,
         )
         for run in todo
@@ -153,6 +154,11 @@ def left_to_do(runs: Sequence[Run], folder: Path, *, remake: bool = False) -> tu
         else:
             todo.append(run)
     return todo, kept
+
+
+def failed_at(found: State) -> str:
+    """When the record of a run that failed was written; empty: there is none."""
+    return "" if found.record is None or found.done else found.record.finished_at
 
 
 def refuse_files(folder: Path, runs: list[Run]) -> None:

@@ -25,7 +25,14 @@ LOST = "another greenprune took this run over: there was no sign of this one for
 
 
 def perform(
-    task: Task, workers: Workers, tell: Tell, *, cores: tuple[int, ...] = (), jobs: int = 1, wait: bool = True
+    task: Task,
+    workers: Workers,
+    tell: Tell,
+    *,
+    cores: tuple[int, ...] = (),
+    jobs: int = 1,
+    wait: bool = True,
+    again: bool = False,
 ) -> bool:
     """Do `task`, unless its record is complete, and tell what happens; its record is stored whatever does.
 
@@ -33,6 +40,7 @@ def perform(
         cores: to stay on; empty: any.
         jobs: runs at a time on this machine.
         wait: for another process that does the run, and then to take its result.
+        again: do it also where it has failed since the suite was started.
 
     Returns:
         Whether the run has ended; False: another process does it, and `wait` says not to wait.
@@ -54,14 +62,15 @@ def perform(
         held = _waited(task, held, workers, tell)
     assert isinstance(held, Lock)
     try:
-        before, found = found.state.record, _Found(task)  # meanwhile somebody may have done it
+        found = _Found(task)  # meanwhile somebody may have done it
+        if not waited:
+            tell(started(task.key))
+        record = found.state.record
         if found.said is not None:
             tell(ended(task.key, found.said, "done elsewhere meanwhile"))
-        elif waited and found.state.record is not None and found.state.record != before:
-            tell(ended(task.key, "failed", verdict(found.state.record)))
+        elif record is not None and record.status != "done" and record.finished_at != task.failed_at and not again:
+            tell(ended(task.key, "failed", verdict(record)))  # in another start, since this one looked
         else:
-            if not waited:
-                tell(started(task.key))
             _do(task, found, held, workers, tell, cores, jobs)
     finally:
         held.release()

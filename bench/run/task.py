@@ -30,6 +30,7 @@ class Task(BaseModel):
     overrides: tuple[str, ...] = ()
     identity: Identity | None = None
     remake: bool = False  # a complete run whose network is gone is run again
+    failed_at: str = ""  # when it failed, of the record that was there when the suite was started
     running: Running = Field(default_factory=Running)
 
     @property

@@ -85,7 +85,7 @@ class DoRun(AsJob):
 
     def work(self) -> EndedJob:
         task = Task.model_validate_json(self.task)
-        for _ in range(1 + AGAIN):
+        for number in range(1 + AGAIN):
             global _workers
             _workers = Workers(task.running)
             last: dict[str, Any] = {}
@@ -94,7 +94,7 @@ class DoRun(AsJob):
                 if event.told["event"] == ENDED:
                     last.update(event.told)
 
-            perform(task, _workers, tell)
+            perform(task, _workers, tell, again=number > 0)
             if KILLED not in last["said"]:
                 break
         return EndedJob(status=last["status"], said=last["said"])
