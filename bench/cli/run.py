@@ -74,9 +74,13 @@ def run_suite(arguments: argparse.Namespace, *, brief: bool = False) -> int:
         from greenprune.bench.run.display import make_display  # late: what is wrong with a suite is said without torch
         from greenprune.bench.run.process import share_cores
 
-    place = Place(prepared.device, share_cores(arguments.jobs, prepared.device), prepared.suite.run)
-    engine = make(arguments.engine, arguments.engine_config, place)
     console = terminal.console()
+
+    def say(line: str) -> None:
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+    place = Place(prepared.device, share_cores(arguments.jobs, prepared.device), prepared.suite.run, say)
+    engine = make(arguments.engine, arguments.engine_config, place)
     folder = arguments.out / prepared.suite.name
     data_root = None if arguments.data is None else str(arguments.data)
     command = shlex.join(["greenprune", *sys.argv[1:]])

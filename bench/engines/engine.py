@@ -47,11 +47,13 @@ class Place:
         device: "cpu" or "cuda".
         shares: the cores of each run at a time on this machine; see `process.share_cores`.
         running: when a run is given up.
+        say: shows the user a line.
     """
 
     device: str = "cpu"
     shares: Sequence[tuple[int, ...]] = ((),)
     running: Running = field(default_factory=Running)
+    say: Callable[[str], None] = lambda line: None
 
 
 class Options(BaseModel):

@@ -12,7 +12,7 @@ import os
 import shlex
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ from greenprune.bench.records.lock import holding
 from greenprune.bench.run import stop
 from greenprune.bench.run.stop import Stopped
 from greenprune.bench.run.task import Task
+from greenprune.bench.text import plural
 
 FIRST_POLL_S, LONGEST_POLL_S = 0.5, 15.0
 LARGEST_ARRAY = 1000  # Slurm's own default, MaxArraySize, is one more
@@ -42,12 +43,16 @@ class Slurm:
 
     name, elsewhere = SLURM, True
 
-    def __init__(self, options: EngineOptions) -> None:
-        self._options = options
+    def __init__(self, options: EngineOptions, say: Callable[[str], None]) -> None:
+        self._options, self._say = options, say
 
     def submit(self, tasks: Sequence[Task], tell: Tell, measuring: JointJob | None = None) -> None:
         folder = Path(tasks[0].results)
         self._submit(folder, tasks, measuring)
+        self._say(
+            f"{plural(len(tasks), 'run')}: jobs {', '.join(queue.arrays_of(read_jobs(folder).runs.values()))} of Slurm, which "
+            f"go on without it when this is closed; greenprune status {folder} shows them, greenprune cancel {folder} ends them"
+        )
         lost: dict[str, int] = {}
         watch = Watch(folder, tasks, tell)
         wait_s = FIRST_POLL_S
@@ -198,4 +203,4 @@ def make(options: EngineOptions, place: Place) -> Slurm:
             f"--jobs {len(place.shares)}: is for --engine local; allowed with --engine {SLURM}: slurm_array_parallelism in "
             "the file of --engine-config"
         )
-    return Slurm(options)
+    return Slurm(options, place.say)
