@@ -110,6 +110,12 @@ class Runner:
         data = tomllib.loads(block.source)
         if any(block.source.startswith(begins) for begins in FRAGMENTS):
             return
+        if block.source.startswith("slurm_"):
+            from greenprune.bench.engines.catalogue import checked
+            from greenprune.bench.engines.slurm import EngineOptions
+
+            checked(EngineOptions, data, block.title, "slurm")
+            return
         whole = {
             "name": "fragment", "dataset": "digits", "model": "resnet20", "budgets": [0.5],
             "training": {"epochs": 1}, "methods": [{"name": "dense"}, {"name": "gated"}],
