@@ -11,9 +11,9 @@ from greenprune.bench.engines.engine import ENDED, STARTED, Engine, Event
 from greenprune.bench.errors import UserError
 from greenprune.bench.inference.job import JointJob
 from greenprune.bench.plan.mixing import Identities, refuse_mixing
-from greenprune.bench.plan.plan import Run, State, resolved, state
+from greenprune.bench.plan.plan import Run, resolved, state
 from greenprune.bench.records.folder import make_writable
-from greenprune.bench.run.one import Display, has_network, refuse_changed
+from greenprune.bench.run.one import Display, failed_at, has_network, refuse_changed
 from greenprune.bench.run.task import Task
 from greenprune.bench.suite.recipe import Running
 from greenprune.bench.training import files
@@ -154,11 +154,6 @@ def left_to_do(runs: Sequence[Run], folder: Path, *, remake: bool = False) -> tu
         else:
             todo.append(run)
     return todo, kept
-
-
-def failed_at(found: State) -> str:
-    """When the record of a run that failed was written; empty: there is none."""
-    return "" if found.record is None or found.done else found.record.finished_at
 
 
 def refuse_files(folder: Path, runs: list[Run]) -> None:

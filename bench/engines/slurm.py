@@ -26,8 +26,10 @@ from greenprune.bench.engines.names import SLURM
 from greenprune.bench.errors import UserError
 from greenprune.bench.foreign import shortened
 from greenprune.bench.inference.job import JointJob
+from greenprune.bench.plan.plan import state
 from greenprune.bench.records.lock import holding
 from greenprune.bench.run import stop
+from greenprune.bench.run.one import failed_at
 from greenprune.bench.run.stop import Stopped
 from greenprune.bench.run.task import Task
 from greenprune.bench.text import plural
@@ -64,7 +66,7 @@ class Slurm:
                     watch.give_up(task)
             again = [task for task in gone if task.key in watch.open]
             if again:
-                self._submit(folder, again, measuring)
+                self._submit(folder, [_anew(task, folder) for task in again], measuring)
             wait_s = FIRST_POLL_S if watch.moved else min(1.5 * wait_s, LONGEST_POLL_S)
             if watch.open:
                 _rest(wait_s)
@@ -180,6 +182,11 @@ class Slurm:
             lines = [line for line in str(e).splitlines() if line.strip()]
             said = next((line for line in lines if "error" in line), lines[-1] if lines else type(e).__name__)
             raise UserError(f"--engine {SLURM}: Slurm refused the jobs ({shortened(said, 300)})") from None
+
+
+def _anew(task: Task, folder: Path) -> Task:
+    """The task, to be done again whatever its record says by now."""
+    return task.model_copy(update={"failed_at": failed_at(state(task.run, folder))})
 
 
 def _keys(tasks: Sequence[Task]) -> list[str]:

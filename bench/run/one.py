@@ -33,6 +33,11 @@ def has_network(folder: Path) -> bool:
     return (folder / MODEL_FILE).is_file()
 
 
+def failed_at(found: State) -> str:
+    """When the record of a run that failed was written; empty: there is none."""
+    return "" if found.record is None or found.done else found.record.finished_at
+
+
 def refuse_changed(states: dict[str, State], folder: Path) -> None:
     """Raise UserError when a complete record was made with other settings: results of both must not be mixed."""
     for key, found in states.items():

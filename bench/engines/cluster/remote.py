@@ -20,7 +20,7 @@ from greenprune.bench.engines.perform import perform
 from greenprune.bench.errors import UserError
 from greenprune.bench.inference.job import JointJob
 from greenprune.bench.run.process import GRACE_S, Workers
-from greenprune.bench.run.side_by_side import measure_in_child
+from greenprune.bench.run.side_by_side import is_due, measure_in_child
 from greenprune.bench.run.stop import Stopped
 from greenprune.bench.run.task import Task
 
@@ -85,6 +85,7 @@ class DoRun(AsJob):
 
     def work(self) -> EndedJob:
         task = Task.model_validate_json(self.task)
+        restarted = os.environ.get("SLURM_RESTART_COUNT", "0") != "0"  # what failed then is not the end
         for number in range(1 + AGAIN):
             global _workers
             _workers = Workers(task.running)
@@ -94,7 +95,7 @@ class DoRun(AsJob):
                 if event.told["event"] == ENDED:
                     last.update(event.told)
 
-            perform(task, _workers, tell, again=number > 0)
+            perform(task, _workers, tell, again=number > 0 or restarted)
             if KILLED not in last["said"]:
                 break
         return EndedJob(status=last["status"], said=last["said"])
@@ -122,6 +123,8 @@ class DoMeasure(AsJob):
         self.measuring = measuring
 
     def work(self) -> EndedJob:
+        if not is_due(Path(self.results)):
+            return EndedJob(status="done", said="nothing is left to measure")
         code = measure_in_child(JointJob.model_validate_json(self.measuring))
         report = [sys.executable, "-P", "-c", MAIN, json.dumps(sys.path), "report", self.results]
         subprocess.run(report, check=False)

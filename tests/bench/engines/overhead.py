@@ -3,8 +3,8 @@
     python -m tests.bench.engines.overhead FOLDER --json results/engines/overhead.json [--runs 100] [--jobs 2]
 
 Each run sleeps `--sleep` seconds in place of a training, one step of which is left. `per_run_s` is what a run took beside
-its sleep, (wall time × runs at a time) / runs, start of the suite included; `overhead_s` how much more that is by Slurm. Nothing
-may be lost and nothing done twice: each run writes a line when it begins. Needs a Slurm as the tests do (.ci/slurm).
+its sleep, (wall time × runs at a time) / runs, start of the suite included; `overhead_s` how much more that is by Slurm.
+Nothing may be lost and nothing done twice: each run writes a line when it begins. Needs a Slurm as the tests do (.ci/slurm).
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Sleeps(Dense):
 
     def prepare(self, model, example_inputs):
         with open("begun", "a") as file:
-            file.write(f"{os.getcwd()} {os.getppid()}\\n")
+            file.write(f"{os.getpid()}\\n")
         time.sleep(float(os.environ["SLEEP_S"]))
         return super().prepare(model, example_inputs)
 '''
@@ -92,7 +92,7 @@ def counted(folder: Path, out: str, runs: int) -> dict[str, int]:
     """What was lost, and what was begun more than once."""
     records = [json.loads(path.read_text()) for path in (folder / out / "sleeps").glob("*/record.json")]
     done = Counter(record["key"] for record in records if record["status"] == "done")
-    begun = len((folder / "begun").read_text().splitlines())
+    begun = len(set((folder / "begun").read_text().splitlines()))
     (folder / "begun").unlink()
     return {"lost": runs - len(done), "twice": begun - runs}
 
