@@ -13,8 +13,10 @@ from greenprune.methods.gating.options import GatingOptions
 from greenprune.methods.options.base import Card
 from greenprune.methods.options.depgraph import DepGraphOptions
 from greenprune.methods.options.dynamic import DynamicOptions
+from greenprune.methods.options.hesso import HessoOptions
 from greenprune.methods.options.magnitude import MagnitudeOptions
 from greenprune.methods.options.magnitude_unstructured import UnstructuredOptions
+from greenprune.methods.options.one_cycle import OneCycleOptions
 from greenprune.methods.options.random_channels import RandomOptions
 from greenprune.methods.options.slimming import SlimmingOptions
 from greenprune.methods.options.uniform import UniformOptions
@@ -29,6 +31,7 @@ OWN: dict[str, Card] = {
         Card("depgraph", "greenprune.methods.depgraph:DepGraph", DepGraphOptions),
         Card("dynamic", "greenprune.methods.dynamic:Dynamic", DynamicOptions, budget_unit="mean_macs"),
         Card("gated", "greenprune.methods.gated:Gated", GatingOptions),
+        Card("hesso", "greenprune.methods.hesso:Hesso", HessoOptions),
         Card("magnitude", "greenprune.methods.magnitude:Magnitude", MagnitudeOptions),
         Card(
             "magnitude_unstructured",
@@ -36,6 +39,7 @@ OWN: dict[str, Card] = {
             UnstructuredOptions,
             budget_unit="connections",
         ),
+        Card("one_cycle", "greenprune.methods.one_cycle:OneCycle", OneCycleOptions),
         Card("random", "greenprune.methods.random_channels:Random", RandomOptions),
         Card("slimming", "greenprune.methods.slimming:Slimming", SlimmingOptions),
         Card("uniform", "greenprune.methods.uniform:Uniform", UniformOptions),

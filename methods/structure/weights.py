@@ -47,6 +47,25 @@ def sides(model: nn.Module, structure: Structure) -> list[Side]:
     ]
 
 
+def written(model: nn.Module, structure: Structure) -> list[Side]:
+    """Everything whose entries make channels: weights by the channels that they write, biases, scales and shifts of norms,
+    and parameters outside the layers. Where all entries of a unit are 0 its channels are, whatever the input."""
+    modules, units = dict(model.named_modules()), structure.units
+    found = [side for side in sides(model, structure) if side.writes]
+    for layer in structure.layers.values():
+        out = torch.where(layer.out_units < 0, units, layer.out_units)
+        for name in ("bias", "in_proj_bias"):
+            bias = modules[layer.name]._parameters.get(name)
+            if bias is not None and bias.shape == out.shape:
+                found.append(Side(layer.name, name, 0, out, writes=True))
+    for parameter in structure.parameters:
+        owner, _, leaf = parameter.name.rpartition(".")
+        if modules[owner]._parameters.get(leaf) is not None:
+            own = torch.where(parameter.units < 0, units, parameter.units)
+            found.append(Side(owner, leaf, parameter.dim, own, writes=True))
+    return found
+
+
 def _sides_of(layer: Layer, module: nn.Module, units: int) -> list[Side]:
     if isinstance(module, nn.MultiheadAttention) and len(projections(module)) == 3:
         out, into = (torch.where(u < 0, units, u) for u in (layer.out_units, layer.in_units))

@@ -31,6 +31,8 @@ LOOKS: dict[str, Look] = {
     "slimming": Look("#009E73", "p"),
     "depgraph": Look("#CC79A7", "<"),
     "dynamic": Look("#E69F00", ">"),
+    "one_cycle": Look("#332288", "H"),
+    "hesso": Look("#882255", "8"),
     "gated": Look("#D55E00", "o"),
 }
 """By registered name."""
