@@ -45,7 +45,7 @@ class OneCycle(Method):
         "begin_share": (0.05, 0.1, 0.2),
         "latest_cut": (0.25, 0.37, 0.5),
         "shrinkage": (1.0, 3.0, 7.0, 14.0),
-        "group_limit": (0.5, 0.75, 0.9),
+        "look_share": (0.005, 0.01, 0.03),
     }
     made_by_prepare: ClassVar = frozenset({"_saliency"})  # it looks weights up in the network
 

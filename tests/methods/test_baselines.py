@@ -224,7 +224,7 @@ def test_regulariser_and_importance_are_those_of_torch_pruning() -> None:
 # all
 
 
-@pytest.mark.parametrize("name", ["random", "slimming", "depgraph"])
+@pytest.mark.parametrize("name", ["random", "slimming", "depgraph", "one_cycle", "hesso"])
 def test_a_budget_of_parameters_in_multiples(name: str) -> None:
     x = images(2, 16)
     method = registry()[name](keep=0.5, steps=10, tolerance=0.05, cost="params", round_to=4)
@@ -239,7 +239,7 @@ def test_a_budget_of_parameters_in_multiples(name: str) -> None:
     assert all(m.out_channels % 4 == 0 for m in result.modules() if isinstance(m, nn.Conv2d))
 
 
-@pytest.mark.parametrize("name", ["random", "slimming", "depgraph"])
+@pytest.mark.parametrize("name", ["random", "slimming", "depgraph", "one_cycle", "hesso"])
 def test_a_budget_of_parameters_below_the_floor_is_named(name: str) -> None:
     with pytest.raises(BudgetError, match=r"floor of this network, 0\.\d+ of the dense parameters"):
         registry()[name](keep=1e-6, steps=10, cost="params").prepare(network(), images(2, 16))
@@ -255,7 +255,9 @@ def test_other_costs_are_refused_where_the_budget_counts_something_else(name: st
         registry()[name](keep=0.5, steps=10, cost="params")
 
 
-@pytest.mark.parametrize("name", ["random", "magnitude", "slimming", "depgraph", "dynamic", "magnitude_unstructured"])
+@pytest.mark.parametrize(
+    "name", ["random", "magnitude", "slimming", "depgraph", "dynamic", "magnitude_unstructured", "one_cycle", "hesso"]
+)
 def test_it_learns(name: str) -> None:
     result, _ = run(name, network(), 0.5, steps=60, batch=16)
     x, y = batches(1, batch=200, size=16, seed=9)[0]
@@ -330,7 +332,7 @@ class Transformer(nn.Module):
         return {"logits": self.head(x.mean(1))}
 
 
-@pytest.mark.parametrize("name", ["uniform", "random", "magnitude", "slimming", "depgraph"])
+@pytest.mark.parametrize("name", ["uniform", "random", "magnitude", "slimming", "depgraph", "one_cycle", "hesso"])
 @pytest.mark.parametrize("of_tokens", [False, True])
 def test_half_of_a_transformer_goes_as_heads_and_widths(name: str, of_tokens: bool) -> None:
     torch.manual_seed(0)
@@ -359,7 +361,7 @@ def test_half_of_a_transformer_goes_as_heads_and_widths(name: str, of_tokens: bo
     assert sum(heads) < 8 or name == "depgraph"  # to which they are worth more than any width
 
 
-@pytest.mark.parametrize("name", ["uniform", "random", "magnitude", "slimming", "depgraph"])
+@pytest.mark.parametrize("name", ["uniform", "random", "magnitude", "slimming", "depgraph", "one_cycle", "hesso"])
 @pytest.mark.parametrize("kind", ["generator", "ids"])
 def test_networks_that_are_no_convolutional_classifiers(name: str, kind: str) -> None:
     torch.manual_seed(0)
