@@ -18,7 +18,7 @@ from greenprune.methods.options.hesso import HessoOptions
 from greenprune.methods.structure.inputs import ExampleInputs
 from greenprune.methods.structure.slot import Slot
 from greenprune.methods.structure.trace import trace
-from greenprune.methods.structure.weights import Side, written
+from greenprune.methods.structure.weights import Scaler, Side, written
 from torch import Tensor, nn
 
 
@@ -38,6 +38,8 @@ class Hesso(Method):
         "prune_share": (0.05, 0.1, 0.15, 0.3),
         "periods": (1, 5, 10),
     }
+
+    made_by_prepare: ClassVar = frozenset({"_scale"})
 
     @classmethod
     def phases(cls, options: MethodOptions) -> tuple[Phase, ...]:
@@ -59,6 +61,7 @@ class Hesso(Method):
         if not self._structure.groups:
             raise Skip("no channels of this network can be removed")
         self._sides = written(model, self._structure)
+        self._scale = Scaler(self._sides)
         self._removable = self._structure.channel_units & counts(self._sides, model, self._structure.units).bool()
         self.check_reachable(model, self._structure, self._removable)
         self._network = Slot(model, self._structure)
@@ -94,7 +97,7 @@ class Hesso(Method):
         factors = torch.ones(self._structure.units + 1)
         factors[:-1][self._redundant] = 0.0
         factors[:-1][self._fading] = left / (left + 1.0)
-        scale(self._network.model, self._sides, factors)
+        self._scale(self._network.model, factors)
 
     def _choose(self, optimizer: torch.optim.Optimizer) -> None:
         """What the next period drives to zero, besides what is zero: the budget falls by an equal share each time."""
@@ -149,9 +152,10 @@ class Sums:
         modules = dict(model.named_modules())
         found = torch.zeros(3, units + 1, dtype=torch.float64)  # the last is of what cannot be removed
         for side in sides:
-            value, direction = side.weight(modules), along.get(key_of(side))
+            value, direction = side.weight(modules).float(), along.get(key_of(side))
             found[0].index_add_(0, side.units, _over(value * value, side))
             if direction is not None:
+                direction = direction.float()
                 found[1].index_add_(0, side.units, _over(direction * direction, side))
                 found[2].index_add_(0, side.units, _over(value * direction, side))
         return cls(counts(sides, model, units), *found[:, :units])
@@ -201,18 +205,6 @@ def directions(
         elif key in gradients:
             found[key] = gradients[key]
     return found
-
-
-@torch.no_grad()
-def scale(model: nn.Module, sides: list[Side], factors: Tensor) -> None:
-    """Multiply every entry of `sides` by the factor of its unit, (U + 1,)."""
-    modules = dict(model.named_modules())
-    on: dict[torch.device, Tensor] = {}
-    for side in sides:
-        parameter = side.weight(modules)
-        here = on.setdefault(parameter.device, factors.to(parameter.device))
-        shape = [-1 if d == side.dim else 1 for d in range(parameter.ndim)]
-        parameter.mul_(here[side.units.to(parameter.device)].to(parameter.dtype).view(shape))
 
 
 def counts(sides: list[Side], model: nn.Module, units: int) -> Tensor:

@@ -17,7 +17,7 @@ from greenprune.methods.options.one_cycle import OneCycleOptions
 from greenprune.methods.structure.inputs import ExampleInputs
 from greenprune.methods.structure.slot import Slot
 from greenprune.methods.structure.trace import BATCH_NORMS, Structure, trace
-from greenprune.methods.structure.weights import Side, sides
+from greenprune.methods.structure.weights import Scaler, Side, sides
 from torch import Tensor, nn
 
 APART = 2
@@ -148,7 +148,8 @@ class Saliency:
 
     A unit's saliency: for each weight that has entries of it (as a filter, as an input of the next layer, as a scale of a
     batch norm) the sum of their squares, divided by the root of their number; the mean of these; times 1 - the softmax over
-    the groups of what a channel costs in millions of multiply-accumulates.
+    the groups of what a channel costs in millions of multiply-accumulates. A unit of several channels (a head of attention),
+    which the authors do not have, is worth its saliency divided by the root of their number.
 
     Args:
         model: the dense network.
@@ -159,12 +160,17 @@ class Saliency:
         modules = dict(model.named_modules())
         self._units = structure.units
         self._sides = [s for s in sides(model, structure) if _takes_part(s, modules)]
+        self._scale = Scaler(self._sides)
         self._roots = [_roots(side, modules, self._units) for side in self._sides]
         self._members = torch.stack([(root > 0).float() for root in self._roots]).sum(0)[: self._units]
-        self._weights = torch.ones(self._units)
+        channels = torch.ones(self._units)
+        for side in self._sides:
+            if side.writes:
+                channels = torch.maximum(channels, torch.bincount(side.units, minlength=self._units + 1)[:-1].float())
+        self._weights = 1.0 / channels.sqrt()
         for group, share in zip(structure.groups, torch.softmax(channel_costs(structure), 0).tolist(), strict=True):
-            self._weights[group.units] = 1.0 - share
-        self._members[~structure.channel_units] = 0.0
+            self._weights[group.units] *= 1.0 - share
+        self._members[~structure.channel_units] = 0.0  # branches stay
 
     @torch.no_grad()
     def __call__(self, model: nn.Module) -> Tensor:
@@ -177,18 +183,11 @@ class Saliency:
         own = total[: self._units] / self._members.clamp_min(1.0) * self._weights
         return torch.where(self._members > 0, own, float("inf"))
 
-    @torch.no_grad()
     def shrink(self, model: nn.Module, units: Tensor, factor: float) -> None:
         """Multiply by `factor` what belongs to `units` (U,) bool: as filters, as inputs and as scales of batch norms."""
-        modules = dict(model.named_modules())
-        scale = torch.ones(self._units + 1)
-        scale[: self._units][units] = factor
-        on: dict[torch.device, Tensor] = {}
-        for side in self._sides:
-            weight = side.weight(modules)
-            here = on.setdefault(weight.device, scale.to(weight.device))
-            shape = [-1 if d == side.dim else 1 for d in range(weight.ndim)]
-            weight.mul_(here[side.units.to(weight.device)].to(weight.dtype).view(shape))
+        factors = torch.ones(self._units + 1)
+        factors[:-1][units] = factor
+        self._scale(model, factors)
 
 
 def _takes_part(side: Side, modules: dict[str, nn.Module]) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -37,6 +38,36 @@ class Side:
         """(entries,) float32 on the CPU: the p-norm of all weights of each entry."""
         weight = self.weight(modules).detach().float().movedim(self.dim, 0)
         return weight.reshape(len(weight), -1).norm(p=p, dim=1).cpu()
+
+
+class Scaler:
+    """Multiplies what belongs to units by a factor of theirs, where the weights lie. An entry of several sides takes several.
+
+    Args:
+        sides: what is multiplied; weights are looked up by name each time.
+    """
+
+    def __init__(self, sides: Sequence[Side]) -> None:
+        self._sides = tuple(sides)
+        self._units: dict[tuple[int, torch.device], Tensor] = {}  # copied once, not in every step
+
+    @torch.no_grad()
+    def __call__(self, model: nn.Module, factors: Tensor) -> None:
+        """
+        Args:
+            factors: (U + 1,), the last for what cannot be removed.
+        """
+        modules = dict(model.named_modules())
+        here: dict[torch.device, Tensor] = {}
+        for number, side in enumerate(self._sides):
+            weight = side.weight(modules)
+            place = (number, weight.device)
+            if place not in self._units:
+                self._units[place] = side.units.to(weight.device)
+            if weight.device not in here:
+                here[weight.device] = factors.to(weight.device)
+            shape = [-1 if d == side.dim else 1 for d in range(weight.ndim)]
+            weight.mul_(here[weight.device][self._units[place]].to(weight.dtype).view(shape))
 
 
 def sides(model: nn.Module, structure: Structure) -> list[Side]:

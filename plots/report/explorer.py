@@ -18,6 +18,7 @@ from scipy import stats
 SYMBOLS = {
     "D": "diamond", "s": "square", "X": "x", "^": "triangle-up", "v": "triangle-down", "p": "pentagon",
     "<": "triangle-left", ">": "triangle-right", "o": "circle", "h": "hexagon", "d": "diamond-tall", "P": "cross", "*": "star",
+    "H": "hexagon2", "8": "octagon",
 }  # fmt: skip
 """Names that plotly has for the markers of matplotlib."""
 

@@ -152,7 +152,7 @@ def test_processes_that_share_their_gradients_decide_alike() -> None:
 
 
 def test_small_budgets_fall_by_less_than_the_tolerance_each_period() -> None:
-    _, method = run("hesso", network(), 0.95, steps=20, options={"prune_share": 0.5})
+    _, method = run("hesso", SmallResidual(), 0.95, steps=20, options={"prune_share": 0.5})
     assert 0.93 <= method.predicted_cost <= 0.95
 
 

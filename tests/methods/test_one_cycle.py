@@ -28,7 +28,7 @@ def test_saliency_is_the_mean_of_what_the_weights_say_times_what_the_channel_cos
     share = math.exp(float(costs[number])) / sum(math.exp(c) for c in costs.tolist())
     filters = sum(w * w for w in block.conv1.weight[channel].flatten().tolist()) / math.sqrt(16 * 9)
     inputs = sum(w * w for w in block.conv2.weight[:, channel].flatten().tolist()) / math.sqrt(16 * 9)
-    scale = float(block.bn1.weight[channel]) ** 2
+    scale = float(block.bn1.weight[channel].detach()) ** 2
     assert float(found[group.start + channel]) == pytest.approx((filters + inputs + scale) / 3 * (1 - share), rel=1e-5)
     assert found[~structure.channel_units].isinf().all()
 

@@ -33,7 +33,7 @@ SAMPLES = 8 * 45_000
 NINE = (
     "dense", "uniform", "random", "magnitude", "magnitude_unstructured", "slimming", "depgraph", "dynamic", "gated",
 )  # fmt: skip
-"""Every method that the suite knows."""
+"""As many methods as a comparison has at most, as a rule."""
 
 LOSS_POINTS = {
     "dense": 0.0, "uniform": 1.3, "random": 2.4, "magnitude": 1.6, "magnitude_unstructured": 0.4,

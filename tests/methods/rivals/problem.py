@@ -54,8 +54,8 @@ def loaders(seed: int) -> tuple[Loader, Loader]:
 
     generator = torch.Generator().manual_seed(seed)
     return (
-        Loader(small(data.train.images), data.train.labels, generator),
-        Loader(small(data.test.images), data.test.labels, None),
+        Loader(small(data.train.images), data.train.targets, generator),
+        Loader(small(data.test.images), data.test.targets, None),
     )
 
 

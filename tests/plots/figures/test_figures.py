@@ -9,12 +9,14 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
+from greenprune.methods.catalogue import OWN
 from greenprune.plots.figures.all import FIGURES, render
 from greenprune.plots.figures.energy import INVALID_HATCH, energy_per_method
 from greenprune.plots.figures.score import score_against_macs
 from greenprune.plots.figures.style import LOOKS, SPARE_LOOKS, looks
 from greenprune.plots.frame.comparison import comparison
 from greenprune.plots.frame.frame import Results, load
+from greenprune.plots.report.explorer import SYMBOLS
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
@@ -231,8 +233,9 @@ def _methods(*pairs: tuple[str, str]) -> pd.DataFrame:
 
 
 def test_every_method_has_its_own_look() -> None:
-    assert set(LOOKS) == set(NINE)
+    assert set(LOOKS) == set(OWN)
     everything = [*LOOKS.values(), *SPARE_LOOKS]
+    assert {look.marker for look in everything} <= set(SYMBOLS)
     assert len({(look.color, look.marker) for look in everything}) == len(everything)
     assert len({look.color for look in LOOKS.values()}) == len({look.marker for look in LOOKS.values()}) == len(LOOKS)
 
