@@ -102,7 +102,7 @@ def calibrate(
         plan = planned(segments, structure, model, steps)
         if not plan.points:
             raise ValueError("this network has no convolution, linear layer or batch norm to measure")
-        whole = _measure_all(plan.points, whole_network, measure, take, rounds, seed, target)
+        whole = _measure_all([*plan.points, plan.empty], whole_network, measure, take, rounds, seed, target)
     tables = plan.tables()
     return CostTable(
         kind=kind,

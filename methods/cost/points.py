@@ -15,6 +15,9 @@ from greenprune.methods.structure.remnant import TAPS, left_of, with_remnants
 from greenprune.methods.structure.trace import FIXED, Structure, is_depthwise
 from torch import nn
 
+LEAST = 0.05
+"""Of what a layer takes in a call of its own, that is its own at least."""
+
 
 @dataclass
 class Point:
@@ -36,12 +39,14 @@ class Plan:
         shapes: of each distinct shape its description and its grids of input and output widths.
         layers: for each layer, its shape at each call.
         leaves: for each layer of a branch that can close, by what is left of it the shape of that.
+        empty: nothing at all; what the call of a runtime takes, which a network pays once and its layers do not.
     """
 
     points: list[Point] = field(default_factory=list)
     shapes: list[tuple[str, list[int], list[int]]] = field(default_factory=list)
     layers: dict[str, list[int]] = field(default_factory=dict)
     leaves: dict[str, dict[Leftover, int]] = field(default_factory=dict)
+    empty: Point = field(default_factory=lambda: Point(Segment("nothing", Nothing(1), (1, 1)), -1, 1, 1))
 
     def add(self, segment: Segment, into: list[int], out: list[int]) -> int:
         """Have `segment` measured at these widths; the number of its shape."""
@@ -51,14 +56,16 @@ class Plan:
         return number
 
     def tables(self) -> tuple[ShapeTable, ...]:
-        """The medians of what was measured."""
+        """The medians of what was measured, less what a call takes."""
         return tuple(
             ShapeTable(shape=key, inputs=tuple(into), outputs=tuple(out), values=self._rows(number, into, out))
             for number, (key, into, out) in enumerate(self.shapes)
         )
 
     def _rows(self, shape: int, into: Sequence[int], out: Sequence[int]) -> tuple[tuple[float, ...], ...]:
-        found = {(p.inputs, p.outputs): median(p.values) for p in self.points if p.shape == shape}
+        call = median(self.empty.values)
+        medians = {(p.inputs, p.outputs): median(p.values) for p in self.points if p.shape == shape}
+        found = {widths: max(value - call, LEAST * value) for widths, value in medians.items()}
         return tuple(tuple(found[i, o] for o in out) for i in into)
 
 

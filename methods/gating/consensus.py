@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from greenprune.methods.budget.select import BudgetError
+from greenprune.methods.cost.kinds import MEASURED
 from greenprune.methods.gating import fading, shrinking
 from greenprune.methods.gating import record as gating_record
 from greenprune.methods.gating.gradients import with_gradient_gain
@@ -124,9 +125,12 @@ class Consensus(nn.Module):
 
         Units keep the numbering of the dense network; what was removed or opened for good stays at 0 or 1.
         `polarized_share`: fraction of the gates with a consensus below 0.1 or above 0.9 at the end of the search (a channel
-        that went with its layer counts as 0); None before.
+        that went with its layer counts as 0); None before. With a budget of time or joules `leaves` has what each layer
+        leaves where it closes.
         """
-        whole = {"search_steps": self.search_steps, "polarized_share": self.polarized_share}
+        whole: dict[str, Any] = {"search_steps": self.search_steps, "polarized_share": self.polarized_share}
+        if self.terms.cost.kind in MEASURED:
+            whole["leaves"] = gating_record.leaves(self.structure)
         return gating_record.history(self.structure, self.gated, self.rows) | whole
 
     @torch.no_grad()

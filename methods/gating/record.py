@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from greenprune.methods.structure.remnant import kind_of
 from greenprune.methods.structure.units import Structure
 from torch import Tensor
 
@@ -15,6 +16,11 @@ POLARIZED = 0.1
 def polarized_share(consensus: Tensor) -> float:
     """Fraction of the gates (U,) whose consensus is polarized."""
     return float(((consensus < POLARIZED) | (consensus > 1.0 - POLARIZED)).float().mean())
+
+
+def leaves(structure: Structure) -> dict[str, str]:
+    """By the name of each branch, what it leaves when it closes: "thin", "separable" or "removed"."""
+    return {b.name: "removed" if b.remnant is None else kind_of(b.remnant) for b in structure.branches}
 
 
 def history(structure: Structure, gated: Tensor, rows: Sequence[tuple[int, list[float]]]) -> dict[str, Any]:

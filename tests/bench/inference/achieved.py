@@ -41,7 +41,6 @@ from greenprune.bench.suite.settings import Settings
 from greenprune.bench.suite.suite import Measurement, MethodEntry
 from greenprune.methods import BudgetError, ConsensusGating, CostTable, registry
 from greenprune.methods.budget.limits import MEASURED_TOLERANCE
-from greenprune.methods.structure.remnant import kind_of
 from torch import Tensor, nn
 
 METHODS = ("uniform", "magnitude", "depgraph", "gated")
@@ -161,8 +160,8 @@ def _cut_by_gates(gating: ConsensusGating, seed: int) -> tuple[nn.Module, float,
     gating._cut(torch.optim.SGD(gating.parameters(), lr=0.0))
     assert gating.kept is not None
     assert gating.predicted_cost is not None
-    closed = [b for b in structure.branches if not gating.kept[b.unit]]
-    leaves = {b.name: "removed" if b.remnant is None else kind_of(b.remnant) for b in closed}
+    closed = {b.name for b in structure.branches if not gating.kept[b.unit]}
+    leaves = {name: left for name, left in gating.history()["leaves"].items() if name in closed}
     return gating.finish().eval(), gating.predicted_cost, leaves
 
 

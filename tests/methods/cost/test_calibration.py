@@ -158,13 +158,22 @@ def test_tables_survive_storage(steps_table, tmp_path):
 
 
 def test_layers_are_scaled_to_the_whole_network():
-    """A constant on top of every call: layers alone cost more than the network does, the sum of the table does not."""
+    """What runs a convolution alone pays for it twice: layers cost more than the network does, their sum in the table not."""
     model = build("resnet20", 10, seed=0)
-    table = table_of(model, lambda run: macs_of(run) + 1e-4)
+    dense = macs_of(lambda: model(images(2, size=16)))
+    table = table_of(model, lambda run: (found := macs_of(run)) + min(found, dense / 10))
     assert table.scale < 0.99
     assert table.unexplained < 0
     structure = trace(model, images(1, size=16))
     assert float(TableCost(structure, table)(torch.ones(structure.units))) == pytest.approx(1.0, rel=1e-5)
+
+
+def test_what_a_call_takes_is_no_part_of_a_layer():
+    """A runtime takes a while for each call: a network pays it once, its layers in calls of their own do not."""
+    model, constant = build("resnet20", 10, seed=0), 1e-4
+    plain, table = table_of(model), table_of(model, lambda run: macs_of(run) + constant)
+    assert table.layers_sum == pytest.approx(plain.layers_sum, rel=0.05)
+    assert table.whole == pytest.approx(plain.whole + constant)
 
 
 def test_equal_shapes_are_measured_once_and_the_model_stays_as_it_was():

@@ -152,5 +152,8 @@ def test_a_search_for_a_budget_of_time_leaves_them(macs_table) -> None:
         gating.step(optimizer)
     closed = [b for b in gating.structure.branches if b.remnant is not None and not gating.kept[b.unit]]
     assert closed
+    left = gating.history()["leaves"]
+    assert {left[b.name] for b in closed} == {"thin"}
+    assert left["layer2.0"] == "removed"  # it changes the shape
     assert count_macs(gating.finish(), images(1)) / dense == pytest.approx(gating.predicted_cost, rel=1e-3)
     assert 0.45 <= gating.predicted_cost <= 0.5
