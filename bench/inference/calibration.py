@@ -28,7 +28,7 @@ from greenprune.methods.cost.calibration import Measure, Target, stopwatch
 from greenprune.methods.cost.kinds import MEASURED
 from torch import Tensor, nn
 
-FORMAT = 3
+FORMAT = 4
 """Part of a calibration's conditions: raise it when the same network is to be measured in another way."""
 
 FEW_NETWORKS = (0.5,)
@@ -159,6 +159,7 @@ def summary(found: Kept) -> Calibration:
         made_at=found.made_at,
         runtime=table.runtime,
         slope=table.slope,
+        closing_slope=table.closing_slope,
         samples=tuple((sample.layers, sample.measured) for sample in table.samples),
         unit=table.unit,
         energy_kind=found.energy_kind,

@@ -61,7 +61,8 @@ class Calibration(Stored):
     layers_sum: float  # all its layers, measured alone
     scale: float  # whole / layers_sum
     unexplained: float  # whole - layers_sum
-    slope: float = 1.0  # what whole networks save for each second or joule that their layers save
+    slope: float = 1.0  # what whole networks save for each second or joule that their narrower layers save
+    closing_slope: float | None = None  # and for each that their closed layers save
     samples: tuple[
         tuple[float, float], ...
     ] = ()  # of the networks that it was fitted to: as of the layers, as measured

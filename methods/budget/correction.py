@@ -1,7 +1,9 @@
 """Whole networks correct a table of layers: a runtime fuses, shares caches and has costs of its own, which no layer shows.
 
-A few narrower networks are cut out of the dense one, some evenly and some at random, and measured beside it. What they
-save is a multiple of what their layers save; that multiple is the table's `slope`.
+A few smaller networks are cut out of the dense one and measured beside it: some have fewer channels in every layer, in some
+layers are closed. What they save is a multiple of what their layers save, and these multiples are the table's `slope` and
+`closing_slope`. There are two because they differ: a call that is gone saves what a narrower one still takes, and where a
+runtime that runs whole networks alone has its layers priced in another, that one's calls may be dearer or cheaper.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from greenprune.methods.structure.trace import Structure, trace
 from torch import Tensor, nn
 
 KEPT = (0.35, 0.5, 0.7)
-"""Fractions of the dense cost, as the layers say, that the networks are cut to: evenly and at random each."""
+"""Fractions of the dense cost, as the layers say, that the networks are cut to: of either sort."""
 
 ROUNDS = 7
 SLOPES = (0.2, 2.0)
@@ -38,7 +40,7 @@ def corrected(
     rounds: int = ROUNDS,
     structure: Structure | None = None,
 ) -> CostTable:
-    """`table` with the slope that whole networks show.
+    """`table` with the slopes that whole networks show.
 
     Args:
         model: the dense network, which `table` is of; left as it was.
@@ -52,16 +54,18 @@ def corrected(
     structure = structure or trace(model, example_inputs)
     images = example_inputs[:1].expand(table.batch_size, *example_inputs.shape[1:]).contiguous()
     dense = target.network(model, images)
-    cost = TableCost(structure, table.model_copy(update={"slope": 1.0}))
+    cost = TableCost(structure, table.model_copy(update={"slope": 1.0, "closing_slope": 1.0}))
     samples = []
-    for chosen in _chosen(structure, cost, kept):
+    for chosen, closed in _chosen(structure, cost, kept):
         network = surgery.remove(copy.deepcopy(model), structure, chosen)
         run = target.network(network, images)
         with evaluating(model), evaluating(network), torch.inference_mode():
             ratio = median([measure(run) / max(measure(dense), 1e-12) for _ in range(rounds)])
         if ratio > 0:
-            samples.append(Sample(layers=float(cost(chosen.float())), measured=ratio))
-    return table.model_copy(update={"slope": slope_of(samples), "samples": tuple(samples)})
+            samples.append(Sample(layers=float(cost(chosen.float())), measured=ratio, closed=closed))
+    narrower, closing = ([s for s in samples if s.closed == closed] for closed in (False, True))
+    slopes = {"slope": slope_of(narrower or closing), "closing_slope": slope_of(closing or narrower)}
+    return table.model_copy(update={**slopes, "samples": tuple(samples)})
 
 
 def slope_of(samples: Sequence[Sample]) -> float:
@@ -73,16 +77,17 @@ def slope_of(samples: Sequence[Sample]) -> float:
     return min(max(slope, SLOPES[0]), SLOPES[1])
 
 
-def _chosen(structure: Structure, cost: TableCost, kept: Sequence[float]) -> list[Tensor]:
-    """(U,) bool each: what networks of about these costs keep, without one twice."""
+def _chosen(structure: Structure, cost: TableCost, kept: Sequence[float]) -> list[tuple[Tensor, bool]]:
+    """What networks of about these costs keep, (U,) bool each, without one twice; and whether layers are closed in it."""
     even = torch.ones(structure.units)
     for group in structure.groups:
         even[group.units] = 1.0 - (torch.arange(group.width) + 0.5) / group.width
-    found: list[Tensor] = []
+    channels = structure.channel_units
+    found: list[tuple[Tensor, bool]] = []
     for i, keep in enumerate(kept):
         drawn = torch.rand(structure.units, generator=torch.Generator().manual_seed(i))
-        for scores, removable in ((even, structure.channel_units), (drawn, None)):
+        for scores, removable in ((even, channels), (drawn, ~channels)):
             chosen, _, _ = nearest(structure, scores, keep, 0.05, removable, cost)
-            if not bool(chosen.all()) and not any(torch.equal(chosen, other) for other in found):
-                found.append(chosen)
+            if not bool(chosen.all()) and not any(torch.equal(chosen, other) for other, _ in found):
+                found.append((chosen, bool((~chosen & ~channels).any())))
     return found

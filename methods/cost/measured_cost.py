@@ -47,6 +47,7 @@ class Sample(BaseModel):
 
     layers: float
     measured: float = Field(gt=0)
+    closed: bool = False  # whether layers are closed in it; else all have fewer channels
 
 
 class CostTable(BaseModel):
@@ -74,8 +75,9 @@ class CostTable(BaseModel):
     shapes: tuple[ShapeTable, ...]
     layers: dict[str, tuple[int, ...]]  # for each layer, its shape at each call
     leaves: dict[str, dict[Leftover, int]] = {}  # for layers of branches that can close, the shape of what may be left
-    slope: float = Field(1.0, gt=0)  # what a network saves for each second or joule that its layers save
-    samples: tuple[Sample, ...] = ()  # that `slope` was fitted to, see `budget.correction`
+    slope: float = Field(1.0, gt=0)  # what a network saves for each second or joule that its narrower layers save
+    closing_slope: float = Field(1.0, gt=0)  # and for each that its closed layers save
+    samples: tuple[Sample, ...] = ()  # that the slopes were fitted to, see `budget.correction`
 
     @property
     def scale(self) -> float:
@@ -131,44 +133,49 @@ class TableCost(Cost):
         reference: float | None = None,
     ) -> None:
         parts, shapes = [], []
-        factor = table.scale * table.slope
-        left = _left_of_layers(structure, table)
+        left, closing = _left_of_layers(structure, table), table.closing_slope
+        gone = 0.0  # what layers take that are not there any more
         for name, calls in table.layers.items():
+            dense = sum(table.shapes[i].values[-1][-1] for i in calls)
             layer = structure.layers.get(name)
             if layer is None:  # it was removed
                 if f"{name}.centre" in structure.layers:
                     raise ValueError(_AGAIN.format(name=name))
+                behind = table.leaves.get(name, {}).get("nothing")
+                stays = 0.0 if behind is None else table.shapes[behind].values[-1][-1]
+                gone += (closing * stays + (1.0 - closing) * dense) * table.scale
                 continue
             if layer.depthwise and "own" in table.leaves.get(name, {}):
                 raise ValueError(_AGAIN.format(name=name))
-            for shape in (table.shapes[i] for i in calls):
+            for k, shape in enumerate(table.shapes[i] for i in calls):
                 # One width: it never changes, or this side does not matter (a depthwise convolution, a norm).
                 into = layer.in_units if len(shape.inputs) > 1 else ALWAYS_OPEN
                 out = layer.out_units if len(shape.outputs) > 1 else ALWAYS_OPEN
                 if len(into) > shape.inputs[-1] or len(out) > shape.outputs[-1]:
                     raise ValueError(f"{name} is wider than in the table: the table belongs to another network")
-                parts.append(Part(name, into, out, layer.branches, left.get(name, 0.0) * factor))
+                closed = closing * left.get(name, 0.0) * (k == 0) + (1.0 - closing) * shape.values[-1][-1]
+                parts.append(Part(name, into, out, layer.branches, closed * table.scale if layer.branches else 0.0))
                 shapes.append(shape)
         if not parts:
             raise ValueError("the table knows no layer of this network: it belongs to another one")
         super().__init__(structure, parts, table.whole if reference is None else reference, device)
         self.kind = table.kind
-        factor /= self.reference
-        self.fixed = table.whole * (1.0 - table.slope) / self.reference  # takes as long whatever is removed
-        self._exact = _Tables(shapes, factor, torch.float64, torch.device("cpu"))
-        self._soft = _Tables(shapes, factor, torch.float32, torch.device(device))
+        factor = table.scale / self.reference
+        self._gone = gone / self.reference
+        self._exact = _Tables(shapes, factor, table.slope, torch.float64, torch.device("cpu"))
+        self._soft = _Tables(shapes, factor, table.slope, torch.float32, torch.device(device))
         self._widths_now = torch.tensor(self.widths, dtype=torch.float32, device=device)
         self._steps = _steps_of_groups(structure, parts, shapes)
 
     def __call__(self, openness: Tensor) -> Tensor:
-        return super().__call__(openness) + self.fixed
+        return super().__call__(openness) + self._gone
 
     def _fractions(self, inputs: Tensor, outputs: Tensor, rows: Tensor) -> Tensor:
         return self._soft(inputs * self._widths_now[:, 0], outputs * self._widths_now[:, 1])
 
     def count(self, channels: Floats, alive: Floats) -> Floats:
         n = torch.from_numpy(np.ascontiguousarray(channels))
-        return (self._exact(n[..., 0], n[..., 1]).numpy() * alive + self._left * (1.0 - alive)).sum(-1) + self.fixed
+        return (self._exact(n[..., 0], n[..., 1]).numpy() * alive + self._left * (1.0 - alive)).sum(-1) + self._gone
 
     def prices(self) -> Tensor:
         """(U,) what a channel or branch costs on average: the slope of a staircase says nothing of its height."""
@@ -201,15 +208,23 @@ def _left_of_layers(structure: Structure, table: CostTable) -> dict[str, float]:
 
 
 class _Tables:
-    """Bilinear interpolation in one table for each part, all at once."""
+    """Bilinear interpolation in one table for each part, all at once.
 
-    def __init__(self, shapes: list[ShapeTable], factor: float, dtype: torch.dtype, device: torch.device) -> None:
+    Args:
+        factor: all values are multiplied by it.
+        slope: and their distances to the value at full width by this.
+    """
+
+    def __init__(
+        self, shapes: list[ShapeTable], factor: float, slope: float, dtype: torch.dtype, device: torch.device
+    ) -> None:
         into = [_with_zero(shape.inputs) for shape in shapes]
         out = [_with_zero(shape.outputs) for shape in shapes]
         rows, columns = max(map(len, into)), max(map(len, out))
         values = torch.zeros(len(shapes), rows, columns, dtype=dtype)
         for table, shape, i, o in zip(values, shapes, into, out, strict=True):
-            measured = torch.tensor(shape.values, dtype=dtype) * factor
+            measured = torch.tensor(shape.values, dtype=torch.float64)
+            measured = (torch.lerp(measured[-1, -1], measured, slope) * factor).to(dtype)
             if len(shape.inputs) == 1:  # constant in a width that never changes
                 measured = measured.expand(2, -1)
             if len(shape.outputs) == 1:

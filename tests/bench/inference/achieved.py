@@ -95,7 +95,9 @@ def achieved(settings: Settings, images: Tensor, methods: Sequence[str], seeds: 
         started_s = time.perf_counter()
         table, kind = measure(settings, dense, images[:2], meter)
         calibration_s = time.perf_counter() - started_s
-        print(f"calibrated in {calibration_s:.0f} s, slope {table.slope:.2f}", flush=True)
+        print(
+            f"calibrated in {calibration_s:.0f} s, slopes {table.slope:.2f} and {table.closing_slope:.2f}", flush=True
+        )
         rows = []
         for name in methods:
             for seed in seeds:
@@ -115,7 +117,8 @@ def achieved(settings: Settings, images: Tensor, methods: Sequence[str], seeds: 
         "model": settings.model, "cost": settings.cost, "runtime": settings.budget_runtime,
         "batch_size": settings.budget_batch_size, "request": settings.budget, "networks": rows,
         "calibration": {
-            "duration_s": round(calibration_s, 1), "slope": table.slope, "scale": table.scale, "whole": table.whole,
+            "duration_s": round(calibration_s, 1), "slope": table.slope,
+            "closing_slope": table.closing_slope, "scale": table.scale, "whole": table.whole,
             "unit": table.unit, "energy_kind": kind, "samples": [sample.model_dump() for sample in table.samples],
             "points": sum(len(shape.inputs) * len(shape.outputs) for shape in table.shapes), "rounds": table.rounds,
         },
