@@ -103,7 +103,7 @@ def measure(settings: Settings, model: nn.Module, example: Tensor, meter: Energy
     target: Target = EagerTarget(precision) if eager else RuntimeTarget(name)
     cost: Literal["latency", "energy"] = "energy" if settings.cost == "energy" else "latency"
     kind: Kind | None = None
-    take: Measure = stopwatch(example.device, wall=not eager)
+    take: Measure = stopwatch(example.device, apart=not eager)
     steps, rounds = 8 if eager else 4, ROUNDS
     if cost == "energy":
         kind = energy_kind(meter)

@@ -125,7 +125,7 @@ def calibrate(
     )
 
 
-def stopwatch(device: torch.device | str, calls: int = CALLS, *, wall: bool = False) -> Measure:
+def stopwatch(device: torch.device | str, calls: int = CALLS, *, apart: bool = False) -> Measure:
     """The default `measure`: seconds of one run, the median of `calls` or of as many as fill `FILLED_S`, after one that
     warms up.
 
@@ -133,11 +133,11 @@ def stopwatch(device: torch.device | str, calls: int = CALLS, *, wall: bool = Fa
     processes on the same core took.
 
     Args:
-        wall: take the clock on the wall in any case; for runtimes that compute in threads of their own.
+        apart: for runtimes that compute in threads of their own: then it is the time of the process.
     """
     device = torch.device(device)
-    alone = device.type == "cpu" and torch.get_num_threads() == 1 and not wall
-    clock = time.thread_time if alone else time.perf_counter
+    alone = device.type == "cpu" and torch.get_num_threads() == 1
+    clock = (time.process_time if apart else time.thread_time) if alone else time.perf_counter
 
     def measure(run: Run) -> float:
         _finish(device, run)
