@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from tests.methods.rivals import problem
 
-EPOCHS, BEGIN, LATEST = 20, 2, 8
+EPOCHS, BEGIN, LATEST = 10, 2, 6
 SHRINKAGE = 7.0
 KEEP = 0.5
 
@@ -33,9 +33,8 @@ def authors_code(folder: Path) -> Iterator[ModuleType]:
     arguments = ["main_cifar.py", "--mode", "prune", "--model", "resnet20", "--dataset", "cifar10"]
     stand_ins = {name: MagicMock() for name in (*engine, "engine.utils.imagenet_utils.utils")}
     with (
-        patch.dict(sys.modules, stand_ins),
+        problem.modules(stand_ins, folder),
         patch.object(sys, "argv", arguments),
-        patch.object(sys, "path", [str(folder), *sys.path]),
         patch.dict("os.environ", {"MPLBACKEND": "Agg"}),
     ):
         script = importlib.import_module("main_cifar")
@@ -107,8 +106,7 @@ def compare(folder: Path, seeds: int) -> dict[str, Any]:
     with authors_code(folder) as theirs, tempfile.TemporaryDirectory() as place:
         for seed in range(seeds):
             note(**_train_theirs(theirs, Path(place), seed))
-            note(**_train_ours(seed))
-        note(pull_difference=_pull(theirs))
+            note(pull_difference=_pull(theirs, seed), **_train_ours(seed))
     return rows
 
 
@@ -183,10 +181,10 @@ def _train_ours(seed: int) -> dict[str, float]:
     return {"ours_percent": problem.accuracy(result, test), "ours_cut_epoch": method.cut_step / len(batches)}
 
 
-def _pull(theirs: Any) -> float:
+def _pull(theirs: Any, seed: int) -> float:
     """The largest relative difference of a weight after one pull at the same sub-network."""
-    batches, _ = problem.loaders(0)
-    model = problem.network(0)
+    batches, _ = problem.loaders(seed)
+    model = problem.network(seed)
     own = copy.deepcopy(model)
     pruner = theirs.get_pruner(model, theirs.args, batches.images[:1])
     pruner.group_cost = theirs.calculate_channel_cost_ingroup(model, theirs.args, batches.images[:1])

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -57,6 +61,23 @@ def loaders(seed: int) -> tuple[Loader, Loader]:
         Loader(small(data.train.images), data.train.targets, generator),
         Loader(small(data.test.images), data.test.targets, None),
     )
+
+
+@contextmanager
+def modules(stand_ins: dict[str, Any], folder: Path) -> Iterator[None]:
+    """Inside, `folder` is searched for modules, and `stand_ins` are found by these names. Nothing else is forgotten after."""
+    before = {name: sys.modules.get(name) for name in stand_ins}
+    sys.modules.update(stand_ins)
+    sys.path.insert(0, str(folder))
+    try:
+        yield
+    finally:
+        sys.path.remove(str(folder))
+        for name, module in before.items():
+            if module is None:
+                del sys.modules[name]
+            else:
+                sys.modules[name] = module
 
 
 def network(seed: int) -> nn.Module:
