@@ -195,6 +195,6 @@ def _pull(theirs: Any, seed: int) -> float:
     structure: Structure = trace(own, batches.images[:2])
     Saliency(own, structure).shrink(own, ~looks.kept[-1], 0.9)
     return max(
-        float((p - q).abs().max() / q.abs().max().clamp_min(1e-12))
+        float((p - q).detach().abs().max() / q.detach().abs().max().clamp_min(1e-12))
         for (name, p), (_, q) in zip(own.named_parameters(), model.named_parameters(), strict=True)
     )
