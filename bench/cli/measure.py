@@ -7,8 +7,9 @@ import math
 import os
 import shlex
 import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 from greenprune.bench import terminal
 from greenprune.bench.cli.arguments import resolve_device
@@ -17,7 +18,9 @@ from greenprune.bench.errors import UserError
 from greenprune.bench.inference.job import JointJob
 from greenprune.bench.inference.repeat import half_width
 from greenprune.bench.records.joint import Joint, joint_files, read_joint
+from greenprune.bench.records.record import Inference
 from greenprune.bench.run.side_by_side import measure_in_child
+from greenprune.bench.runtimes.names import EAGER
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
@@ -36,7 +39,13 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
         "--seconds",
         type=_seconds,
         metavar="S",
-        help="per network and batch size (default: inference_seconds of the suite)",
+        help="per network, runtime and batch size (default: inference_seconds of the suite)",
+    )
+    command.add_argument(
+        "--runtimes",
+        nargs="+",
+        metavar="NAME",
+        help="besides eager PyTorch: compile, onnxruntime, openvino, or module:Class (default: runtimes of the suite)",
     )
     command.add_argument(
         "--batch-sizes", type=_count, nargs="+", metavar="N", help="default: inference_batch_sizes of the suite"
@@ -67,6 +76,7 @@ def command_measure(arguments: argparse.Namespace) -> int:
         threads=arguments.threads,
         seconds=arguments.seconds,
         batch_sizes=_each_once(arguments.batch_sizes),
+        runtimes=_each_once(arguments.runtimes),
         seeds=_each_once(arguments.seeds),
         trust=arguments.trust,
     )
@@ -93,42 +103,58 @@ def command_measure(arguments: argparse.Namespace) -> int:
 
 
 def show(joint: Joint, console: Console) -> None:
-    """Print what was measured, a table for each batch size and kind of energy, and what was not."""
-    for size in joint.batch_sizes:
-        rows = [(network, i) for network in joint.networks for i in network.inference if i.batch_size == size]
-        for kind in [k for k in get_args(Kind) if any(k in i.energy_ratio for _, i in rows)] or [None]:
-            table = Table(
-                title=f"batch {size}" + (f", {kind} joules per 1,000 images" if kind else ""),
-                box=SIMPLE_HEAD,
-                pad_edge=False,
-            )
-            table.add_column("network", no_wrap=True)
-            for name in ("ms", "95 %", "img/s", "time ×", *(("J", "energy ×") if kind else ())):
-                table.add_column(name, justify="right", no_wrap=True)
-            for network, i in rows:
-                cells = [f"{i.latency.median_ms:.3g}", f"{i.latency.p95_ms:.3g}"]
-                cells.append(f"{i.latency.throughput_images_per_s or math.nan:,.0f}")
-                cells.append(_ratio((i.latency_ratio, i.latency_ratio_low, i.latency_ratio_high)))
-                if kind:
-                    joules = i.energy_j_per_1000_images.get(kind)
-                    cells += [f"{joules[0]:.3g}" if joules else "–", _ratio(i.energy_ratio.get(kind))]
-                table.add_row(network.key, *cells)
-            console.print(table)
+    """Print what was measured, a table for each runtime, batch size and kind of energy, and what was not."""
+    told = []
+    for runtime in (EAGER, *joint.runtimes):
+        found: list[tuple[str, Sequence[Inference]]] = []
+        for network in joint.networks:
+            entry = next((served for served in network.served if served.runtime == runtime), None)
+            if entry is not None and entry.problem:
+                told.append(f"left out: {network.key}: {runtime}: {entry.problem}")
+            found.append((network.key, network.inference if runtime == EAGER else entry.inference if entry else ()))
+        where = f"{runtime}, " if joint.runtimes else ""
+        for size in joint.batch_sizes:
+            rows = [(key, i) for key, measured in found for i in measured if i.batch_size == size]
+            for table in _tables(rows, f"{where}batch {size}"):
+                console.print(table)
     told = [
         f"ms: median and 95th percentile of one pass. ×: relative to {joint.reference}, ± to the further end of the 95 % "
         "interval; how far that network itself is from 1 is noise.",
         *(f"left out: {entry.key}: {entry.reason}" for entry in (*joint.left_out, *joint.failed)),
+        *told,
         *joint.warnings,
     ]
     for line in told:
         console.print(line, highlight=False, soft_wrap=True, markup=False)
 
 
+def _tables(rows: Sequence[tuple[str, Inference]], title: str) -> Iterator[Table]:
+    """One for each kind of energy, with a row for each network; none without rows."""
+    for kind in [k for k in get_args(Kind) if any(k in i.energy_ratio for _, i in rows)] or [None] * bool(rows):
+        table = Table(
+            title=title + (f", {kind} joules per 1,000 images" if kind else ""),
+            box=SIMPLE_HEAD,
+            pad_edge=False,
+        )
+        table.add_column("network", no_wrap=True)
+        for name in ("ms", "95 %", "img/s", "time ×", *(("J", "energy ×") if kind else ())):
+            table.add_column(name, justify="right", no_wrap=True)
+        for key, i in rows:
+            cells = [f"{i.latency.median_ms:.3g}", f"{i.latency.p95_ms:.3g}"]
+            cells.append(f"{i.latency.throughput_images_per_s or math.nan:,.0f}")
+            cells.append(_ratio((i.latency_ratio, i.latency_ratio_low, i.latency_ratio_high)))
+            if kind:
+                joules = i.energy_j_per_1000_images.get(kind)
+                cells += [f"{joules[0]:.3g}" if joules else "–", _ratio(i.energy_ratio.get(kind))]
+            table.add_row(key, *cells)
+        yield table
+
+
 def _ratio(interval: tuple[float, float, float] | None) -> str:
     return "–" if interval is None else f"{interval[0]:.3f} ± {interval[0] * half_width(interval):.3f}"
 
 
-def _each_once(values: list[int] | None) -> tuple[int, ...] | None:
+def _each_once(values: list[Any] | None) -> tuple[Any, ...] | None:
     return None if values is None else tuple(dict.fromkeys(values))
 
 

@@ -90,7 +90,11 @@ def run_suite(arguments: argparse.Namespace, *, brief: bool = False) -> int:
         command=command,
         data_root=data_root,
         data_folders={entry.label: entry.folder for entry in tables if entry.folder},
-        trust=(*prepared.suite.model, *(entry.factory for entry in tables if entry.factory)),
+        trust=(
+            *prepared.suite.model,
+            *(entry.factory for entry in tables if entry.factory),
+            *prepared.suite.measurement.runtimes,
+        ),
     )
     display = make_display(console, arguments.jobs if arguments.engine == LOCAL else 2)  # lines name their runs
     try:

@@ -18,6 +18,7 @@ class JointJob(BaseModel):
     threads: int | None = None
     seconds: float | None = None
     batch_sizes: tuple[int, ...] | None = None
+    runtimes: tuple[str, ...] | None = None  # besides eager PyTorch
     seeds: tuple[int, ...] | None = None  # None: all
     order_seed: int = 0
-    trust: bool | tuple[str, ...] = False  # networks `module:factory` that may be imported, as of `load_model`
+    trust: bool | tuple[str, ...] = False  # what `module:name` may be imported, as of `load_model`

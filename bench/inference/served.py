@@ -80,6 +80,24 @@ def serve(
     return tuple(found)
 
 
+def difference(session: Session, model: nn.Module, images: Tensor) -> float:
+    """max |difference| / max |output| between a runtime and eager PyTorch, on the first of `images`."""
+    with evaluating(model), torch.no_grad():
+        expected = logits_of(model(images[:CHECKED_IMAGES]))
+    return relative_difference(session.run(images[:CHECKED_IMAGES]).to(images.device), expected)
+
+
+def agreed(session: Session, model: nn.Module, images: Tensor) -> float:
+    """As `difference`. Raises UserError where the runtime computes something else."""
+    found = difference(session, model, images)
+    if not found <= LARGEST_DIFFERENCE:
+        raise UserError(
+            f"its results differ from those of eager PyTorch by {found:.1e} of the largest, more than "
+            f"{LARGEST_DIFFERENCE:g}"
+        )
+    return found
+
+
 def _served(
     settings: Settings,
     runtime: Runtime,
@@ -99,17 +117,9 @@ def _served(
         runtime.prepare(model, images[:2], threads=torch.get_num_threads(), calibration=calibration)
         for model in (network, dense)
     )
-    result: dict[str, object] = {}
-    for model, session in ((network, ours), (dense, reference)):
-        with evaluating(model), torch.no_grad():
-            expected = logits_of(model(images[:CHECKED_IMAGES]))
-        difference = relative_difference(session.run(images[:CHECKED_IMAGES]).to(device), expected)
-        result.setdefault("difference", difference)
-        if not calibration and not difference <= LARGEST_DIFFERENCE:
-            raise UserError(
-                f"its results differ from those of eager PyTorch by {difference:.1e} of the largest, more than "
-                f"{LARGEST_DIFFERENCE:g}"
-            )
+    compared = difference if calibration else agreed
+    result: dict[str, object] = {"difference": compared(ours, network, images)}
+    compared(reference, dense, images)
     if calibration:
         result["test_score"] = score(Through(ours))
     measured: list[Inference] = []

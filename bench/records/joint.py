@@ -12,7 +12,7 @@ import re
 from pathlib import Path
 from typing import Any, Self
 
-from greenprune.bench.records.record import Inference, Stored
+from greenprune.bench.records.record import Inference, Served, Stored
 from greenprune.bench.records.stored import read_stored, write_stored
 from pydantic import Field, model_validator
 
@@ -30,7 +30,8 @@ class MeasuredNetwork(Stored):
     budget: float
     seed: int
     finished_at: str  # as in the run's record: a run that was repeated since has another network
-    inference: tuple[Inference, ...]  # one for each batch size at which it ran
+    inference: tuple[Inference, ...]  # in eager PyTorch, one for each batch size at which it ran
+    served: tuple[Served, ...] = ()  # one for each other runtime
 
 
 class LeftOut(Stored):
@@ -49,14 +50,17 @@ class Joint(Stored):
 
     schema_version: int = JOINT_SCHEMA_VERSION
     suite: str
-    complete: bool  # every batch size was measured; else it was interrupted
+    complete: bool  # every batch size was measured in every runtime; else it was interrupted
     reference: str  # key of the dense run that all are compared with
     networks: tuple[MeasuredNetwork, ...]
     left_out: tuple[LeftOut, ...] = ()  # networks that could not be loaded
     failed: tuple[LeftOut, ...] = ()  # networks that did not run at one of the batch sizes
     batch_sizes: tuple[int, ...] = Field(min_length=1)  # that were asked for
-    seconds: float  # asked for, per network and batch size
-    narrow: tuple[int, ...] = ()  # batch sizes at which every latency ratio became known to `RATIO_CI` in pair.py
+    runtimes: tuple[str, ...] = ()  # that were asked for besides eager PyTorch
+    seconds: float  # asked for, per network, runtime and batch size
+    narrow: tuple[
+        int, ...
+    ] = ()  # batch sizes at which every latency ratio in eager became known to `RATIO_CI` in pair.py
     order_seed: int
     dataset: str
     model: str

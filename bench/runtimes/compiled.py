@@ -15,6 +15,9 @@ from greenprune.bench.runtimes.eager import ModuleSession
 from greenprune.bench.runtimes.runtime import Runtime, Session
 from torch import Tensor, nn
 
+VERSIONS = 1024
+"""Of one function that are compiled before PyTorch runs it uncompiled; its default is 8."""
+
 
 class Compiled(Runtime):
     """Code that TorchInductor makes for each shape of the batch; `threads` are those of the process."""
@@ -33,7 +36,9 @@ class Compiled(Runtime):
     def prepare(
         self, network: nn.Module, example: Tensor, *, threads: int, calibration: Sequence[Tensor] = ()
     ) -> Session:
-        torch._dynamo.reset()  # each network would count as one more shape of the last one, and there is a limit of these
+        # Networks of one class share their code, and each of them at each shape is one more version of it.
+        torch._dynamo.config.recompile_limit = VERSIONS
+        torch._dynamo.config.accumulated_recompile_limit = 8 * VERSIONS
         session = ModuleSession(torch.compile(copy.deepcopy(network).eval(), dynamic=False))  # type: ignore[arg-type]
         with quiet():
             try:

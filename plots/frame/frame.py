@@ -228,7 +228,9 @@ def load(results: Path | Sequence[Path]) -> Results:
     return Results(
         runs=_frame(runs, RUN_COLUMNS),
         inference=_frame(inference, INFERENCE_COLUMNS),
-        records=tuple(run.record for run in shown),
+        records=tuple(
+            run.record.model_copy(update={"served": choice.served}) for run, choice in zip(shown, chosen, strict=True)
+        ),
         places=tuple(run.place for run in shown),
         joints=tuple(choice.joint for choice in chosen),
         problems=tuple(problems),

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from greenprune.bench.errors import UserError
 from greenprune.bench.records.joint import JOINT_FILE, Joint, MeasuredNetwork, joint_files, read_joint
-from greenprune.bench.records.record import Inference, Record
+from greenprune.bench.records.record import Inference, Record, Served
 from greenprune.bench.text import listed
 from greenprune.plots.frame.problems import Problem
 from greenprune.plots.frame.views import Found, view_of
@@ -24,10 +24,12 @@ class Chosen:
     Attributes:
         figures: one for each batch size, and whether it comes from the measurement of all networks together.
         joint: that measurement, None where none of the figures is from it.
+        served: an entry for each other runtime and precision.
     """
 
     figures: tuple[tuple[Inference, bool], ...]
     joint: Joint | None
+    served: tuple[Served, ...] = ()
 
 
 def choose(done: Sequence[Found]) -> tuple[list[Chosen], list[Problem]]:
@@ -42,7 +44,7 @@ def choose(done: Sequence[Found]) -> tuple[list[Chosen], list[Problem]]:
     groups: dict[tuple[Place, str, float, bool, str], list[int]] = {}
     for i, (_, record, _) in enumerate(done):
         groups.setdefault((places[i], record.method, record.budget, bool(record.valid), view_of(record)), []).append(i)
-    chosen = [Chosen(tuple((own, False) for own in record.inference), None) for _, record, _ in done]
+    chosen = [Chosen(tuple((own, False) for own in record.inference), None, record.served) for _, record, _ in done]
     apart: dict[Path, list[str]] = {}
     for (where, *_), members in groups.items():
         joint = joints.get(where)
@@ -59,7 +61,9 @@ def choose(done: Sequence[Found]) -> tuple[list[Chosen], list[Problem]]:
             whole = joint.complete and common == set(joint.batch_sizes)
             figures = {} if whole else {own.batch_size: (own, False) for own in done[m][1].inference}
             figures |= {i.batch_size: (i, True) for i in network.inference if i.batch_size in common}
-            chosen[m] = Chosen(tuple(figures[size] for size in sorted(figures)), joint)
+            own = done[m][1].served
+            served = _served(own, network, [measured[other] for other in members], joint)
+            chosen[m] = Chosen(tuple(figures[size] for size in sorted(figures)), joint, served)
     for folder, methods in apart.items():
         what = f"it lacks networks of {listed(sorted(set(methods)))}, or they were trained again since"
         remedy = "their inference figures are those of their own runs; measure again with greenprune measure"
@@ -67,13 +71,29 @@ def choose(done: Sequence[Found]) -> tuple[list[Chosen], list[Problem]]:
     return chosen, problems
 
 
+def _served(
+    own: Sequence[Served], network: MeasuredNetwork, members: Sequence[MeasuredNetwork | None], joint: Joint
+) -> tuple[Served, ...]:
+    """The entries of one run: in each runtime that of `joint` where it has all runs at all batch sizes, else its own."""
+    found = {(entry.runtime, entry.precision): entry for entry in own}
+    for entry in network.served:
+        beside = [e for m in members if m is not None for e in m.served if e.runtime == entry.runtime]
+        sizes = [{i.batch_size for i in e.inference} for e in beside]
+        if len(beside) == len(members) and all(s == set(joint.batch_sizes) for s in sizes):
+            found[entry.runtime, entry.precision] = entry
+        else:
+            found.setdefault((entry.runtime, entry.precision), entry)
+    return tuple(found.values())
+
+
 def sentence(joint: Joint, machine: str) -> str:
     """How it was measured, for the reader."""
     sizes = listed([f"{size}" for size in joint.batch_sizes])
+    where = f", in {listed(['eager PyTorch', *joint.runtimes])}" if joint.runtimes else ""
     return (
         f"Inference of all {len(joint.networks)} networks was measured in one process, in rounds of one block of each in "
-        f"random order (seed {joint.order_seed}), at batch {sizes}, on {machine}, {joint.finished_at[:10]}; × is relative to "
-        f"the network of {joint.reference}."
+        f"random order (seed {joint.order_seed}), at batch {sizes}{where}, on {machine}, {joint.finished_at[:10]}; × is "
+        f"relative to the network of {joint.reference}."
     )
 
 
@@ -94,7 +114,7 @@ def _joints(done: Sequence[Found]) -> tuple[dict[Place, Joint], list[Problem]]:
             continue
         joints[folder, joint.dataset, joint.model] = joint
         if not joint.complete:
-            what = "it was interrupted, so that batch sizes are missing"
+            what = "it was interrupted, so that batch sizes or runtimes are missing"
             problems.append(Problem("warning", str(path), what, "measure again with greenprune measure"))
         for entry in (*joint.left_out, *joint.failed):
             remedy = "its inference figures are those of its own run"

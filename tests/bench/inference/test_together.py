@@ -12,6 +12,7 @@ import torch
 from greenprune.bench.cli.main import main
 from greenprune.bench.data.content import file_hash
 from greenprune.bench.errors import UserError
+from greenprune.bench.inference import candidates, rounds
 from greenprune.bench.inference import together as joint_measure
 from greenprune.bench.inference.job import JointJob
 from greenprune.bench.inference.together import measure
@@ -20,9 +21,11 @@ from greenprune.bench.records.joint import JOINT_FILE, Joint, joint_files, read_
 from greenprune.bench.records.record import write_record
 from greenprune.bench.records.store import MODEL_FILE, save_model
 from greenprune.bench.run.side_by_side import is_due
+from greenprune.bench.runtimes.eager import Eager
 from greenprune.methods import count_macs
 from torch import nn
 
+from tests.bench.runtimes.test_runtimes import Doubled
 from tests.plots.records import record
 
 FACTORY = """
@@ -42,6 +45,25 @@ SETTINGS = {
     "training": {"precision": "float32", "channels_last": True},
     "measurement": {"inference_batch_sizes": [1, 4], "inference_seconds": 0.05},
 }
+
+
+class Narrow(Eager):
+    """Takes the dense network where it is asked for it as the reference, and networks of few channels."""
+
+    name = "narrow"
+    taken = 0
+
+    def describe(self) -> dict[str, str]:
+        return {"narrow": "1"}
+
+    def prepare(self, network, example, **options):  # type: ignore[no-untyped-def]
+        self.taken += 1
+        if self.taken > 1 and network[0].out_channels > 8:
+            raise UserError("takes narrow networks alone")
+        return super().prepare(network, example, **options)
+
+
+NARROW, DOUBLED = (f"{runtime.__module__}:{runtime.__name__}" for runtime in (Narrow, Doubled))
 WIDTHS = {"dense-1-s0": 32, "gated-0.5-s0": 4, "magnitude-0.5-s0": 20}
 
 
@@ -131,12 +153,12 @@ def test_each_round_holds_a_block_of_every_network_in_an_order_that_changes(suit
         return measure_block(call, calls, meter, name)
 
     monkeypatch.setattr(greenprune.bench.inference.pair, "_measure_block", noted)
-    monkeypatch.setattr(joint_measure, "RATIO_CI", 1e9)  # no round more than asked for
+    monkeypatch.setattr(rounds, "RATIO_CI", 1e9)  # no round more than asked for
     measure(job(suite, batch_sizes=(4,), seconds=0.08), silent)
-    rounds = [order[i : i + 4] for i in range(0, len(order), 4)]
-    assert len(rounds) == 8
-    assert len({frozenset(round_) for round_ in rounds}) == 1
-    assert len({tuple(round_) for round_ in rounds}) > 3
+    seen = [order[i : i + 4] for i in range(0, len(order), 4)]
+    assert len(seen) == 8
+    assert len({frozenset(round_) for round_ in seen}) == 1
+    assert len({tuple(round_) for round_ in seen}) > 3
 
 
 def truncate(path: Path) -> None:
@@ -231,7 +253,7 @@ def test_a_seed_that_is_not_there_and_a_folder_in_use_are_refused(suite: Path) -
 
 
 def test_a_network_that_does_not_run_is_named_and_the_others_are_measured(suite: Path, monkeypatch) -> None:
-    load_model = joint_measure.load_model
+    load_model = candidates.load_model
 
     class OneByOne(nn.Module):
         def __init__(self, inner: nn.Module) -> None:
@@ -247,7 +269,7 @@ def test_a_network_that_does_not_run_is_named_and_the_others_are_measured(suite:
         model = load_model(folder, **options)
         return OneByOne(model) if folder.name.startswith("gated") else model
 
-    monkeypatch.setattr(joint_measure, "load_model", loaded)
+    monkeypatch.setattr(candidates, "load_model", loaded)
     (found,) = measure(job(suite), silent)
     (entry,) = found.failed
     assert entry.key == "gated-0.5-s0"
@@ -257,10 +279,45 @@ def test_a_network_that_does_not_run_is_named_and_the_others_are_measured(suite:
     }  # fmt: skip
 
 
+SERVING = {**SETTINGS, "measurement": {**SETTINGS["measurement"], "runtimes": ["eager", NARROW]}}  # type: ignore[dict-item]
+
+
+def test_every_network_is_measured_in_each_runtime_of_the_suite(suite: Path) -> None:
+    """Those that a runtime takes; a runtime that computes something else is told, and nothing else is lost."""
+    add(suite, "dense-1-s0", 32, settings=SERVING)
+    (found,) = measure(job(suite, batch_sizes=(4,)), silent)
+    assert (found.complete, found.runtimes) == (True, (NARROW,))
+    served = {network.key: network.served for network in found.networks}
+    refused = served.pop("dense-1-s0"), served.pop("magnitude-0.5-s0")
+    (entry,) = served.pop("gated-0.5-s0")
+    assert (entry.runtime, entry.precision, entry.problem, entry.threads) == (NARROW, "float32", None, 1)
+    assert entry.versions == {"narrow": "1"}
+    assert entry.difference == 0.0
+    assert [i.batch_size for i in entry.inference] == [4]
+    assert entry.inference[0].latency_ratio > 0
+    assert [e.problem for (e,) in refused] == ["takes narrow networks alone", "takes narrow networks alone"]
+    lines: list[str] = []
+    (doubled,) = measure(job(suite, batch_sizes=(4,), runtimes=(DOUBLED,)), lines.append)
+    assert doubled.complete
+    (wrong,) = {network.served[0].problem for network in doubled.networks}
+    assert "the dense network: its results differ from those of eager PyTorch" in wrong
+    assert wrong in lines
+    assert all(len(network.inference) == 1 for network in doubled.networks)
+
+
+def test_a_runtime_that_only_the_records_name_is_not_imported_without_trust(suite: Path, monkeypatch) -> None:
+    monkeypatch.setattr(rounds, "find", lambda name: pytest.fail("imported"))
+    add(suite, "dense-1-s0", 32, settings=SERVING)
+    (found,) = measure(job(suite, batch_sizes=(4,), trust=("joint_networks:net",)), silent)
+    assert "allow that it is imported with --trust" in str(found.networks[0].served[0].problem)
+    with pytest.raises(UserError, match='runtime "onnxrt": is unknown; allowed: eager, compile'):
+        measure(job(suite, runtimes=("onnxrt",)), silent)
+
+
 def test_what_was_measured_before_an_interruption_is_kept_and_never_in_the_place_of_a_whole(
     suite: Path, monkeypatch
 ) -> None:
-    repeat_rounds, calls = joint_measure.repeat_rounds, []
+    repeat_rounds, calls = rounds.repeat_rounds, []
 
     def interrupted(*arguments, **options):  # type: ignore[no-untyped-def]
         calls.append(1)
@@ -269,7 +326,7 @@ def test_what_was_measured_before_an_interruption_is_kept_and_never_in_the_place
         return repeat_rounds(*arguments, **options)
 
     with monkeypatch.context() as patch:
-        patch.setattr(joint_measure, "repeat_rounds", interrupted)
+        patch.setattr(rounds, "repeat_rounds", interrupted)
         assert joint_measure.main([job(suite).model_dump_json()]) == 130
     part = read_joint(suite)
     assert part is not None
@@ -277,7 +334,7 @@ def test_what_was_measured_before_an_interruption_is_kept_and_never_in_the_place
     assert {i.batch_size for network in part.networks for i in network.inference} == {1}
     (whole,) = measure(job(suite), silent)
     with monkeypatch.context() as patch:
-        patch.setattr(joint_measure, "repeat_rounds", interrupted)
+        patch.setattr(rounds, "repeat_rounds", interrupted)
         assert joint_measure.main([job(suite).model_dump_json()]) == 130
     assert read_joint(suite) == whole
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from greenprune.bench.records.joint import JOINT_FILE, Joint, LeftOut, MeasuredNetwork, write_joint
-from greenprune.bench.records.record import Record
+from greenprune.bench.records.record import Record, Served
 from greenprune.plots.frame.comparison import comparison
 from greenprune.plots.frame.frame import load
 from greenprune.plots.report.report import write_report
@@ -53,6 +53,37 @@ def folder(tmp_path: Path) -> Path:
 def told(folder: Path) -> list[str]:
     """The problems that the measurement makes."""
     return [str(p) for p in load(folder).problems if p.kind in ("inference", "unreadable", "warning")]
+
+
+def served(ratio: float, *batches: int, runtime: str = "onnxruntime") -> Served:
+    return Served(runtime=runtime, precision="float32", inference=tuple(inference(size, ratio) for size in batches))
+
+
+def test_runtimes_count_too_where_it_has_all_runs_of_a_method(tmp_path: Path) -> None:
+    records = [r.model_copy(update={"served": (served(0.9, 1, 250),)}) for r in grid(seeds=2)]
+    store(tmp_path, *records)
+    folder = tmp_path / "cifar10-cpu"
+    whole = joint(records, runtimes=("onnxruntime", "openvino"))
+    lacking = next(r.key for r in records if r.method == "magnitude")
+    networks = [
+        n.model_copy(
+            update={
+                "served": (
+                    served(0.5, *((1,) if n.key == lacking else (1, 250))),
+                    served(0.4, 1, 250, runtime="openvino"),
+                )
+            }
+        )
+        for n in whole.networks
+    ]
+    write_joint(whole.model_copy(update={"networks": tuple(networks)}), folder)
+    found = {r.key: r.served for r in load(folder).records}
+    for r in records:
+        onnx, vino = found[r.key]
+        assert [i.latency_ratio for i in vino.inference] == [0.4, 0.4]
+        assert [i.latency_ratio for i in onnx.inference] == ([0.9] * 2 if r.method == "magnitude" else [0.5] * 2)
+    write_report([folder], folder)
+    assert "in eager PyTorch, onnxruntime and openvino" in (folder / "report.html").read_text()
 
 
 def test_it_counts_before_the_figures_of_each_run_and_says_so(folder: Path, tmp_path: Path) -> None:
