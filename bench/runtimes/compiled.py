@@ -20,9 +20,14 @@ VERSIONS = 1024
 
 
 class Compiled(Runtime):
-    """Code that TorchInductor makes for each shape of the batch; `threads` are those of the process."""
+    """Code that TorchInductor makes for each shape of the batch; `threads` are those of the process.
+
+    Class attributes:
+        backend: of `torch.compile`.
+    """
 
     name = "compile"
+    backend: ClassVar = "inductor"
     devices: ClassVar = ("cpu", "cuda")
 
     def lacks(self) -> str | None:
@@ -39,7 +44,8 @@ class Compiled(Runtime):
         # Networks of one class share their code, and each of them at each shape is one more version of it.
         torch._dynamo.config.recompile_limit = VERSIONS
         torch._dynamo.config.accumulated_recompile_limit = 8 * VERSIONS
-        session = ModuleSession(torch.compile(copy.deepcopy(network).eval(), dynamic=False))  # type: ignore[arg-type]
+        module = torch.compile(copy.deepcopy(network).eval(), dynamic=False, backend=self.backend)
+        session = ModuleSession(module)  # type: ignore[arg-type]
         with quiet():
             try:
                 session.run(example)

@@ -111,6 +111,42 @@ def test_a_budget_holds_in_the_runtime_that_it_is_stated_for(tmp_path: Path, mon
     assert f"{record.test_score:.2%}" in (out / "README.md").read_text()
 
 
+TRACED = """\
+from greenprune.bench.runtimes.compiled import Compiled
+
+
+class Traced(Compiled):
+    name, backend = "traced", "eager"
+
+    def lacks(self):
+        return None
+"""
+"""`compile` up to the compiler, which takes a quarter of a minute for each network."""
+
+
+def test_a_budget_holds_in_a_runtime_that_runs_whole_networks_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "wide_networks.py").write_text(WIDE)
+    (tmp_path / "traced.py").write_text(TRACED)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    text = WITHOUT_GATED.replace('[[methods]]\nname = "dense"\n', "").replace(
+        "tiny_networks:tiny", "wide_networks:wide"
+    )
+    text = text.replace("epochs = 2", "epochs = 1").replace(
+        "[measurement]", '[measurement]\nruntimes = ["traced:Traced"]'
+    )
+    asked = 'cost = "latency"\nbudget_runtime = "traced:Traced"\nbudgets = [0.8]'
+    record = run_tiny(tmp_path, text.replace("budgets = [0.5]", asked))["magnitude-0.8-s0"]
+    (served,) = record.served
+    assert (served.runtime, served.problem) == ("traced:Traced", None)
+    assert record.cost.calibration.runtime == "traced:Traced"
+    assert len(record.cost.calibration.samples) >= 1
+    assert record.cost.predicted <= 0.8
+    assert record.cost.kept_latency == served.inference[0].latency_ratio
+
+
 @pytest.mark.parametrize("cost", ["latency", "energy"])
 def test_a_measured_budget_comes_with_its_calibration(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cost: str
