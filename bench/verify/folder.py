@@ -190,6 +190,9 @@ def _together(suite: Path, records: dict[str, Record]) -> list[Row]:
         for network in joint.networks:
             for i, measured in enumerate(network.inference):
                 wrong += measurement(f"{network.key}: inference.{i}", measured)
+            for k, served in enumerate(network.served):
+                for i, measured in enumerate(served.inference):
+                    wrong += measurement(f"{network.key}: served.{k}.inference.{i}", measured)
             known = records.get(network.key)
             if known is not None and known.finished_at != network.finished_at:
                 other.append(f"{network.key} was run again since")
