@@ -32,7 +32,7 @@ def served(runtimes: tuple[str, ...], int8: bool = False) -> tuple[Served, ...]:
     images = torch.randn(16, 3, 8, 8)
     with EnergyMeter("cpu") as meter:
         return serve(
-            SimpleNamespace(measurement=measurement, seed=0),  # type: ignore[arg-type]
+            SimpleNamespace(measurement=measurement, seed=0, cost="macs"),  # type: ignore[arg-type]
             small().eval(), small().eval(), images, meter, held_out=lambda: [images],
             score=lambda model: float(len(model(images))),
         )  # fmt: skip
