@@ -40,9 +40,14 @@ def listed(items: list[str]) -> str:
     return " and ".join([", ".join(items[:-1]), items[-1]] if len(items) > 1 else items)
 
 
-def plural(count: int, noun: str) -> str:
-    """`1 run`, `3 runs`."""
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+def plural(count: int, noun: str, nouns: str = "") -> str:
+    """`1 run`, `3 runs`, `1,200 images`. `nouns`: the plural, where it has no s at its end."""
+    return f"{count:,} {noun if count == 1 else nouns or f'{noun}s'}"
+
+
+def told_count(count: object, noun: str) -> str:
+    """The same of what a record says, where anything may stand in the place of a number."""
+    return plural(count, noun) if isinstance(count, int) else f"{count} {noun}s"
 
 
 def three_digits(value: float) -> str:

@@ -40,7 +40,7 @@ def command_report(arguments: argparse.Namespace) -> int:
     if folders:
         console.print(terminal_table(results))
     out = arguments.out or (folders[0] if len(folders) == 1 else Path("report"))
-    for path in write_report(folders, out, files):
+    for path in write_report(results, out, files):
         console.print(f"wrote {path}", highlight=False, soft_wrap=True)
     if unreadable:  # one bad file does not hide the others, but it is bad input all the same
         raise UserError("\n".join(unreadable))

@@ -153,7 +153,7 @@ def _close(
         measured = engine.measure(job) == 0
     if outcome.finished or outcome.skipped or outcome.failed:  # also of failures alone there is something to tell
         results = load(folder)
-        written = write_report([folder], folder)
+        written = write_report(results, folder)
         if not brief:
             console.print(terminal_table(results))
             for path in written:

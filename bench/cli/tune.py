@@ -16,6 +16,7 @@ from greenprune.bench.errors import UserError, did_you_mean
 from greenprune.bench.records.score import figure_text
 from greenprune.bench.records.tuning import TUNE_FILE, Tuning
 from greenprune.bench.run.stop import stoppable
+from greenprune.bench.text import plural
 from rich.console import Console
 from rich.table import Table
 
@@ -204,5 +205,9 @@ def spent(tuning: Tuning) -> str:
     ]
     lost = sum(trial.spent is None for trial in tuning.trials)
     failed = f"; of {lost} failed only the seconds are known" if lost else ""
-    figures = [f"{tuning.samples:,} images", f"{tuning.forward_macs:.3g} forward MACs", f"{tuning.duration_s:.0f} s"]
+    figures = [
+        plural(tuning.samples, "image"),
+        f"{tuning.forward_macs:.3g} forward MACs",
+        f"{tuning.duration_s:.0f} s",
+    ]
     return f"They took {', '.join([*figures, *joules])}{failed}."

@@ -15,6 +15,7 @@ from greenprune.bench.data.pictures import PictureError
 from greenprune.bench.data.reference import brief
 from greenprune.bench.data.splits import Items, LazySplit, Part, Split, Stream
 from greenprune.bench.errors import UserError
+from greenprune.bench.text import plural
 from torch import Tensor
 from torch.multiprocessing import get_all_start_methods
 from torch.utils.data import DataLoader, Dataset, IterableDataset, get_worker_info
@@ -126,7 +127,8 @@ class Loader:
             if batch is None or (not isinstance(batch, str) and len(batch[0]) < len(wanted[given])):
                 sizes = sum(map(len, wanted))
                 raise UserError(
-                    f"the data set ends before {sizes:,} images are through; allowed are as many in each epoch as its length"
+                    f"the data set ends before {plural(sizes, 'image')} are through; allowed are as many in each epoch as "
+                    "its length"
                 )
             if isinstance(batch, str):
                 raise UserError(batch)

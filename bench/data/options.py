@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from greenprune.bench.data.names import DATASETS, PUBLISHED, SIZES
+from greenprune.bench.text import plural
 from greenprune.methods.plugins import REFERENCE
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
@@ -77,7 +78,9 @@ class DataOptions(BaseModel):
         for key in ("mean", "std"):
             values = getattr(self, key)
             if values is not None and len(values) != self.channels:
-                raise refused(f"{key} = {list(values)}: allowed: {self.channels} numbers, one for each channel")
+                raise refused(
+                    f"{key} = {list(values)}: allowed: {plural(self.channels, 'number')}, one for each channel"
+                )
         if self.std is not None and min(self.std) <= 0:
             raise refused(f"std = {list(self.std)}: allowed: numbers above 0")
         if self.mean is not None and not all(0 <= m <= 1 for m in self.mean):

@@ -35,6 +35,7 @@ from dataclasses import dataclass
 
 import psutil
 from greenprune.bench.energy import codecarbon_data
+from greenprune.bench.text import plural
 
 DEFAULT_CORE_W, DEFAULT_CORE_LOW_W, DEFAULT_CORE_HIGH_W = 6.0, 2.0, 15.0
 UNKNOWN_CORE_LOW_W, UNKNOWN_CORE_HIGH_W = 0.5, 40.0
@@ -129,15 +130,17 @@ def core_power(model: str, cores: int, *, virtual: bool, table: Iterable[tuple[s
     if tdp_w is None and (sibling := _sibling(model)) is not None:
         tdp_w = find_tdp_w(sibling, table)
     if tdp_w is None and cores >= 1 and (tdp_w := _published_w(model)) is not None:
-        return _by_cores(model, tdp_w, cores, f"its maker's figure: {model}, {tdp_w:.0f} W over {cores} cores")
+        return _by_cores(
+            model, tdp_w, cores, f"its maker's figure: {model}, {tdp_w:.0f} W over {plural(cores, 'core')}"
+        )
     if tdp_w is None and cores >= 1 and (tdp_w := _usual_w(model)) is not None:
-        origin = f"not in CodeCarbon's table: {model}, {tdp_w:.0f} W over {cores} cores as others of its suffix have"
+        origin = f"not in CodeCarbon's table: {model}, {tdp_w:.0f} W over {plural(cores, 'core')} as others of its suffix have"
         return _by_cores(model, tdp_w, cores, origin)
     if tdp_w is None or cores < 1:
         unknown = (DEFAULT_CORE_W, UNKNOWN_CORE_LOW_W, UNKNOWN_CORE_HIGH_W)
         return CorePower(*unknown, f"a default: {model or 'the processor'} is not in CodeCarbon's table")
     as_which = f" as its sibling {sibling}" if sibling else ""
-    origin = f"CodeCarbon's TDP table: {model},{as_which} {tdp_w:.0f} W over {cores} cores"
+    origin = f"CodeCarbon's TDP table: {model},{as_which} {tdp_w:.0f} W over {plural(cores, 'core')}"
     return _by_cores(model, tdp_w, cores, origin)
 
 

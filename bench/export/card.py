@@ -16,6 +16,7 @@ from greenprune.bench.foreign import markdown_cell, one_line
 from greenprune.bench.records.record import Inference, Record
 from greenprune.bench.records.score import Score
 from greenprune.bench.records.stored import write_atomically
+from greenprune.bench.text import plural, told_count
 
 CARD_FILE, PREPROCESSOR_FILE = "README.md", "preprocessor.json"
 PIPELINES = {"classification": "image-classification", "segmentation": "image-segmentation"}
@@ -103,7 +104,7 @@ def card_of(record: Record, *, to: str, precision: str, input_shape: tuple[int, 
         measured=tuple(_measured(record)),
         machine=", ".join(
             str(record.machine[key]) for key in ("gpu", "cpu") if record.machine.get(key)
-        ) + (f", {record.machine['threads']} threads" if record.machine.get("threads") else ""),
+        ) + (f", {told_count(record.machine['threads'], 'thread')}" if record.machine.get("threads") else ""),
         versions=record.versions,
         **more,
     )  # fmt: skip
@@ -184,7 +185,7 @@ def _body(card: Card) -> list[str]:
         told = f"{card.score.name} on the test set: **{card.score.text(card.score_value)}**"
         if card.score_interval is not None and card.test_images:
             low, high = (card.score.text(value) for value in card.score_interval)
-            told += f" (95 % interval {low} to {high}, of {card.test_images:,} images; one training)"
+            told += f" (95 % interval {low} to {high}, of {plural(card.test_images, 'image')}; one training)"
         lines += [markdown_safe(told) + ".", ""]
     else:
         lines += ["The score of this file was not measured.", ""]

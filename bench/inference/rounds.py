@@ -31,6 +31,7 @@ from greenprune.bench.records.record import Inference, Served
 from greenprune.bench.runtimes.catalogue import find
 from greenprune.bench.runtimes.names import EAGER
 from greenprune.bench.runtimes.runtime import Session
+from greenprune.bench.text import plural
 from torch import Tensor, nn
 
 Warm = Callable[[Tensor], Subject]
@@ -147,7 +148,8 @@ def measured_at(
         raise UserError(f"{where}no network runs at batch size {size}{why}")
     dense = line_up.dense(batch)
     rounds = fewest_blocks(found.seconds, batch.device)
-    say(f"{where}batch {size}: {len(subjects)} networks and dense, {rounds} to {LONGER * rounds} rounds")
+    networks = plural(len(subjects), "network")
+    say(f"{where}batch {size}: {networks} and dense, {rounds} to {plural(LONGER * rounds, 'round')}")
     measured = repeat_rounds(
         [partial(subject.block, meter) for subject in (*subjects.values(), dense)],
         lambda block: block.median_ms,

@@ -39,6 +39,7 @@ from greenprune.bench.records.store import as_trained
 from greenprune.bench.runtimes.catalogue import find
 from greenprune.bench.runtimes.names import EAGER
 from greenprune.bench.terminal import complain
+from greenprune.bench.text import plural
 
 IMAGES = 256  # of the test set, as in a run
 
@@ -92,7 +93,7 @@ def _measure(job: JointJob, folder: Path, say: Callable[[str], None]) -> list[Jo
     for pair, dense in references.items():
         own = [record for record in records if record.pair == pair]
         if len(references) > 1:
-            say(f"{pair[0]} on {pair[1]}: {len(own)} networks")
+            say(f"{pair[0]} on {pair[1]}: {plural(len(own), 'network')}")
         joints.append(_measure_pair(job, folder, own, dense, left_out, len(references) == 1, say))
         left_out = []  # told once
     return joints

@@ -12,6 +12,7 @@ from greenprune.bench.models.kinds.kind import SMALL, Shape
 from greenprune.bench.models.kinds.own import OWN
 from greenprune.bench.models.named import kind_of
 from greenprune.bench.models.traps import avoid_cpu_trap
+from greenprune.bench.text import plural
 from greenprune.methods import logits_of
 from torch import nn
 
@@ -40,7 +41,7 @@ def build(name: str, classes: int, seed: int | None = None, shape: Shape = SMALL
             raise
         except BaseException as error:  # a user's factory may raise anything
             raise UserError(
-                f"{name}: building it for {classes} classes{_of(shape)} failed with {brief(error)}"
+                f"{name}: building it for {plural(classes, 'class', 'classes')}{_of(shape)} failed with {brief(error)}"
             ) from error
     if not isinstance(model, nn.Module):
         raise UserError(f"{name}: returned a {type(model).__name__}; allowed is a torch.nn.Module")
@@ -52,7 +53,7 @@ def build(name: str, classes: int, seed: int | None = None, shape: Shape = SMALL
 
 def _of(shape: Shape) -> str:
     channels, height, width = shape
-    return "" if shape == SMALL else f" of {height}×{width} images with {channels} channels"
+    return "" if shape == SMALL else f" of {height}×{width} images with {plural(channels, 'channel')}"
 
 
 @contextlib.contextmanager
@@ -76,7 +77,7 @@ def _check_output(name: str, model: nn.Module, classes: int, shape: Shape) -> No
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # somebody else's forward
-        count = {1: "one channel", 3: "three channels"}.get(channels, f"{channels} channels")
+        count = {1: "one channel", 3: "three channels"}.get(channels, plural(channels, "channel"))
         raise UserError(f"{name}: does not run on {height}×{width} images with {count}: {brief(error)}") from error
     finally:
         model.train(training)

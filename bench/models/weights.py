@@ -12,6 +12,7 @@ from greenprune.bench.errors import UserError
 from greenprune.bench.foreign import shortened
 from greenprune.bench.models.kinds.kind import SAFETENSORS, Pretrained
 from greenprune.bench.models.traps import Subsample
+from greenprune.bench.text import plural
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -116,7 +117,7 @@ def fit(model: nn.Module, pretrained: Pretrained, classes: int) -> tuple[str, ..
         if key in tensors and key.rpartition(".")[0] not in anew:
             tensor.copy_(tensors[key])
     return tuple(
-        f"the head {name or 'of the network'} was made anew for {classes:,} classes: the weights have "
+        f"the head {name or 'of the network'} was made anew for {plural(classes, 'class', 'classes')}: the weights have "
         f"{'none' if count is None else f'{count:,}'}"
         for name, count in before.items()
     )

@@ -18,7 +18,7 @@ from greenprune.bench.energy.carbon import gco2e, place
 from greenprune.bench.energy.processors import CorePower, this_core_power
 from greenprune.bench.plan.plan import Estimate, epochs_of, inference_s
 from greenprune.bench.suite.suite import Suite
-from greenprune.bench.text import bounded, duration, three_digits
+from greenprune.bench.text import bounded, duration, plural, three_digits
 
 J_PER_KWH = 3.6e6
 GPU_WORTH_S = 6 * 3600.0
@@ -85,9 +85,9 @@ def forecast(suite: Suite, each: Estimate, device: str, todo: int, at_once: int 
     whole_s = [s * todo / at_once for s in (each.run_s, each.longest_s)]
     lines = [
         f"{todo} to run, about {_between(each.run_s, each.longest_s)} each, {_between(*whole_s)} in all"
-        f"{f' with {at_once} at a time' if at_once > 1 else ''} (from {suite.training.epochs} epochs of dense training "
-        f"steps of {each.step_s * 1e3:.0f} ms, timed just now; inference is measured until its ratio to dense is known "
-        "to 2 %, for at most twice inference_seconds)"
+        f"{f' with {at_once} at a time' if at_once > 1 else ''} (from {plural(suite.training.epochs, 'epoch')} of dense "
+        f"training steps of {each.step_s * 1e3:.0f} ms, timed just now; inference is measured until its ratio to dense is "
+        "known to 2 %, for at most twice inference_seconds)"
     ]
     if not todo:
         return lines

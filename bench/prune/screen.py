@@ -9,6 +9,7 @@ from greenprune.bench.energy.reading import Kind
 from greenprune.bench.export.card import interval
 from greenprune.bench.prune.both import Both
 from greenprune.bench.records.record import Inference, Record
+from greenprune.bench.text import plural
 from rich.box import SIMPLE_HEAD
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -92,9 +93,9 @@ def _sentences(both: Both) -> Iterator[str]:
     if both.pruned.valid is False:
         yield f"The budget was not kept: {both.pruned.invalid_reason}"
     yield (
-        f"Both were trained alike, on the same {both.pruned.settings['images']['train']:,} images for "
-        f"{both.pruned.settings['training']['epochs']} epochs; brackets are 95 % intervals, of the score over test images "
-        "alone, not over other seeds"
+        f"Both were trained alike, on the same {plural(both.pruned.settings['images']['train'], 'image')} for "
+        f"{plural(both.pruned.settings['training']['epochs'], 'epoch')}; brackets are 95 % intervals, of the score over test "
+        "images alone, not over other seeds"
     )
     kinds = [kind for kind in KINDS if any(kind in i.energy_j_per_1000_images for i in both.inference)]
     if kinds == ["modelled"]:

@@ -13,6 +13,7 @@ import math
 import os
 import secrets
 import stat
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -58,8 +59,8 @@ def _wrong_checksum(data: dict[str, Any]) -> str | None:
     return None
 
 
-def write_atomically(path: Path, text: str) -> Path:
-    """Write `text` to `path` through a temporary file in the same folder, flushed to disk before the rename.
+def write_atomically(path: Path, text: str | Iterable[str]) -> Path:
+    """Write `text`, whole or in parts, to `path` through a temporary file in the same folder, flushed before the rename.
 
     Raises OSError, whose `filename` is `path`.
     """
@@ -68,7 +69,7 @@ def write_atomically(path: Path, text: str) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary.unlink(missing_ok=True)
         with temporary.open("x", encoding="utf-8", errors="backslashreplace") as f:
-            f.write(text)
+            f.writelines([text] if isinstance(text, str) else text)
             f.flush()
             os.fsync(f.fileno())
         os.replace(temporary, path)

@@ -61,7 +61,7 @@ def suite_from(content: Mapping[str, Any], name_or_path: str, overrides: Sequenc
         lines = sentences(e, schema(n for n in names if isinstance(n, str) and ":" in n), data)
         told = [f"{_source(line, typed, name_or_path)}: {line}" for line in lines[:MOST_LINES]]
         if len(lines) > MOST_LINES:
-            told.append(f"{name_or_path}: and {len(lines) - MOST_LINES:,} more that are wrong")
+            told.append(f"{name_or_path}: and {len(lines) - MOST_LINES:,} more")
         raise UserError("\n".join(told)) from None
 
 

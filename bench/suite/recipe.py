@@ -8,6 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from greenprune.bench.data.names import AUGMENTATIONS, CROP_FLIP, NO_AUGMENTATION
 from greenprune.bench.errors import did_you_mean
 from greenprune.bench.suite.validation import REFUSED, shown
+from greenprune.bench.text import plural
 from greenprune.methods.plugins import REFERENCE
 from pydantic import (
     BaseModel,
@@ -181,7 +182,7 @@ class Training(Part):
     def _parts_have_images(cls, parts: int, info: ValidationInfo) -> int:
         images = info.data.get("batch_size", parts)
         if parts > images:
-            raise refused(f"accumulate_steps = {parts}: a batch has {images} images; allowed: 1 to {images}")
+            raise refused(f"accumulate_steps = {parts}: a batch has {plural(images, 'image')}; allowed: 1 to {images}")
         return parts
 
     @field_validator("ema_evaluate")

@@ -9,6 +9,7 @@ import json
 from typing import Any
 
 from greenprune.bench.errors import did_you_mean
+from greenprune.bench.text import plural
 from greenprune.methods.plugins import REFERENCE
 from pydantic import ValidationError
 
@@ -112,7 +113,7 @@ def allowed(node: dict[str, Any]) -> str:
         case "integer" | "number" as kind:
             return f"{'an integer' if kind == 'integer' else 'a number'} {bounds}".rstrip()
         case "string":
-            longest = f" of at most {node['maxLength']} characters" if "maxLength" in node else ""
+            longest = f" of at most {plural(node['maxLength'], 'character')}" if "maxLength" in node else ""
             if node.get("pattern") == REFERENCE:
                 return "module:Class"
             return f"text{longest} of the form {node['pattern'].strip('^$')}" if "pattern" in node else f"text{longest}"

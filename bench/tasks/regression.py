@@ -10,6 +10,7 @@ from greenprune.bench.records.score import Score
 from greenprune.bench.tasks.meter import Meter
 from greenprune.bench.tasks.options import RegressionOptions, TaskOptions
 from greenprune.bench.tasks.task import Task, described
+from greenprune.bench.text import plural
 from torch import Tensor
 
 
@@ -45,7 +46,8 @@ class Regression(Task):
     def wrong_outputs(self, outputs: Tensor, images: Tensor, classes: int) -> str | None:
         if tuple(outputs.shape) == (len(images), classes):
             return None
-        return f"are of the shape {tuple(outputs.shape)} for {len(images)} images with {classes} numbers each"
+        wanted = f"{plural(len(images), 'image')} with {plural(classes, 'number')} each"
+        return f"are of the shape {tuple(outputs.shape)} for {wanted}"
 
     def wrong_targets(self, targets: Tensor, images: Tensor, classes: int) -> str | None:
         wanted = (len(images), classes)

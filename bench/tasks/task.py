@@ -23,6 +23,7 @@ from greenprune.bench.models.kinds.kind import Shape
 from greenprune.bench.records.score import Score
 from greenprune.bench.tasks.meter import Meter
 from greenprune.bench.tasks.options import TaskOptions
+from greenprune.bench.text import plural
 from greenprune.methods import logits_of
 from torch import Tensor, nn
 
@@ -78,7 +79,8 @@ class Task(ABC):
         """Why these outputs for a batch of `images` are none of this task, to follow "its outputs ..."; or None."""
         if tuple(outputs.shape) == (len(images), classes):
             return None
-        return f"are of the shape {tuple(outputs.shape)} for {len(images)} images of {classes} classes"
+        wanted = f"{plural(len(images), 'image')} of {plural(classes, 'class', 'classes')}"
+        return f"are of the shape {tuple(outputs.shape)} for {wanted}"
 
     def imitation(self, outputs: Tensor, teacher: Tensor, temperature: float) -> Tensor:
         """How far the outputs are from those of a teacher, a scalar; for `distillation`. Both as `loss` sees them."""

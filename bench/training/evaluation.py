@@ -9,6 +9,7 @@ import torch
 from greenprune.bench.data.batches import evaluation_batches
 from greenprune.bench.data.data import Dataset, Part
 from greenprune.bench.tasks.task import Task
+from greenprune.bench.text import plural
 from greenprune.methods.structure.modes import evaluating
 from torch import nn
 
@@ -46,10 +47,12 @@ def outputs_on(model: nn.Module, split: Part, data: Dataset, device: torch.devic
             bad += (~outputs.isfinite()).flatten(1).any(1).sum()
             meter.update(outputs, y)
     if int(bad):
-        return Outputs({}, None, f"its outputs for {int(bad):,} of {len(split):,} images are not finite")
+        return Outputs({}, None, f"its outputs for {int(bad):,} of {plural(len(split), 'image')} are not finite")
     found = {name: value if math.isfinite(value) else None for name, value in meter.scores().items()}
     score = found[task.score.name]
-    problem = None if score is not None else f"its {task.score.name} on {len(split):,} images is not a finite number"
+    problem = (
+        None if score is not None else f"its {task.score.name} on {plural(len(split), 'image')} is not a finite number"
+    )
     return Outputs(found, score, problem)
 
 

@@ -26,6 +26,7 @@ from greenprune.bench.records.identity import Identity
 from greenprune.bench.suite.recipe import Training
 from greenprune.bench.suite.settings import Settings
 from greenprune.bench.tasks.catalogue import is_users_own, make_task
+from greenprune.bench.text import plural
 from greenprune.bench.training.sources import method_hash
 from greenprune.bench.training.start import begin, start_of
 from greenprune.methods import find
@@ -139,4 +140,6 @@ def processor_of(device: torch.device) -> str:
 
 def place(device: torch.device) -> str:
     """Where the training is computed, in words. Elsewhere a checkpoint goes on too, but not bit for bit."""
-    return processor_of(device) if device.type == "cuda" else f"{cpu_name()}, {torch.get_num_threads()} threads"
+    return (
+        processor_of(device) if device.type == "cuda" else f"{cpu_name()}, {plural(torch.get_num_threads(), 'thread')}"
+    )

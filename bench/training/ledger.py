@@ -11,6 +11,7 @@ from greenprune.bench.energy.reading import Kind
 from greenprune.bench.errors import UserError
 from greenprune.bench.records import record
 from greenprune.bench.suite.suite import Suite
+from greenprune.bench.text import plural
 from greenprune.bench.training.schedule import phase_ends
 from greenprune.methods import find
 from greenprune.methods.budget.limits import lowest
@@ -87,7 +88,7 @@ class Ledger:
         """
         if self.samples + samples > self.allowance_samples:
             raise OverdrawnError(
-                f"phase {phase!r} asks for {samples} samples after {self.samples} of {self.allowance_samples}: "
+                f"phase {phase!r} asks for {plural(samples, 'sample')} after {self.samples} of {self.allowance_samples}: "
                 "every method must stay within the same allowance"
             )
         account = self._accounts.setdefault(phase, _Account())
@@ -99,7 +100,7 @@ class Ledger:
         if self.allowance_forward_macs is not None and self.forward_macs > self.allowance_forward_macs:
             raise OverdrawnError(
                 f"phase {phase!r} has overdrawn the allowance of {self.allowance_forward_macs:.4g} forward "
-                f"multiply-accumulates after {self.samples} samples; allow more, or train for fewer epochs"
+                f"multiply-accumulates after {plural(self.samples, 'sample')}; allow more, or train for fewer epochs"
             )
 
     def charge_again(self, *, samples: int, forward_macs: int, duration_s: float, reading: Reading) -> None:
@@ -128,7 +129,7 @@ class Ledger:
         if spent_j > self.allowance_j:
             raise OverdrawnError(
                 f"phase {phase!r} has overdrawn the allowance of {self.allowance_j:g} J: {spent_j:.4g} J after "
-                f"{self.samples} samples; allow more, or train for fewer epochs"
+                f"{plural(self.samples, 'sample')}; allow more, or train for fewer epochs"
             )
 
     @property
@@ -183,7 +184,7 @@ def refuse_small_allowances(suite: Suite, steps_per_epoch: int) -> None:
     if allowance is not None and allowance.samples is not None and allowance.samples < samples:
         raise UserError(
             f"allowance.samples = {allowance.samples}: too small for training.epochs = {recipe.epochs}, which take "
-            f"{samples} images; allowed: at least {samples}, or fewer epochs"
+            f"{plural(samples, 'image')}; allowed: at least {samples}, or fewer epochs"
         )
     for entry in suite.methods:
         method = find(entry.name)
@@ -196,7 +197,8 @@ def refuse_small_allowances(suite: Suite, steps_per_epoch: int) -> None:
             if end <= start and steps > 0:
                 raise UserError(
                     f"methods: {entry.label}: its phase {phase.name!r} gets none of the {steps} optimizer steps of "
-                    f"{recipe.epochs} epochs; allowed: more epochs, a smaller batch_size, or other shares in its options"
+                    f"{plural(recipe.epochs, 'epoch')}; allowed: more epochs, a smaller batch_size, or other shares in its "
+                    "options"
                 )
             start = end
         least = None
@@ -207,5 +209,5 @@ def refuse_small_allowances(suite: Suite, steps_per_epoch: int) -> None:
         if allowance is not None and allowance.macs is not None and least is not None and allowance.macs < least:
             raise UserError(
                 f"allowance.macs = {allowance.macs:g}: too small for {entry.label}, which takes at least {least:g} of the "
-                f"dense network's for {recipe.epochs} epochs; allowed: at least {least:g}, or fewer epochs"
+                f"dense network's for {plural(recipe.epochs, 'epoch')}; allowed: at least {least:g}, or fewer epochs"
             )

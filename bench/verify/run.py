@@ -28,6 +28,7 @@ from greenprune.bench.records.stored import read_unbelieved
 from greenprune.bench.records.validity import broken_rule
 from greenprune.bench.tasks import catalogue
 from greenprune.bench.tasks.task import Task
+from greenprune.bench.text import plural
 from greenprune.bench.training.evaluation import Outputs, outputs_on
 from greenprune.bench.training.identity import method_hash_of, network_hashes, processor_of, task_hash
 from greenprune.bench.training.start import start_of
@@ -242,7 +243,7 @@ def _differing(record: Record, found: Outputs, score: Score, count: int) -> list
 
 
 def _said(found: Outputs, count: int) -> str:
-    return "no score" if found.score is None else f"{found.score:.4f} on {count:,} images"
+    return "no score" if found.score is None else f"{found.score:.4f} on {plural(count, 'image')}"
 
 
 def _identity(row: Row, record: Record, folder: Path, form: Form | None, means: Means) -> None:

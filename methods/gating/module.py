@@ -225,7 +225,8 @@ class ConsensusGating(Consensus):
         """
         if self.searching:
             done, steps = self.steps_done, self.search_steps
-            said = f"{done} of {steps} search steps were taken, call step(optimizer) {steps - done} more times"
+            more = "once more" if steps - done == 1 else f"{steps - done} more times"
+            said = f"{done} of {steps} search steps were taken, call step(optimizer) {more}"
             raise RuntimeError(f"finish() before the search is over: {said}")
         return self.network
 

@@ -36,13 +36,24 @@ def title(results: Results, table: pd.DataFrame, statistic: str) -> str:
     return f"{name_of(results.runs.iloc[0])}: " + ("one seed" if counts == [1] else f"{statistic} {seeds}")
 
 
+MOST_BESIDE = 12
+"""Names of a legend beside the panels; more of them stand below, in columns."""
+
+LEGEND_LINE_IN = 0.27
+
+
 def one_legend(figure: Figure, panels: Sequence[Axes]) -> None:
-    """One legend beside all panels, each name once."""
+    """One legend for all panels, each name once; where there are many, the figure grows for it."""
     entries: dict[str, Any] = {}
     for axes in panels:
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
             entries.setdefault(label, handle)
-    if entries:
+    if len(entries) > MOST_BESIDE:
+        width_in, height_in = figure.get_size_inches()
+        columns = max(1, int(width_in // 2.6))
+        figure.set_size_inches(width_in, height_in + LEGEND_LINE_IN * -(-len(entries) // columns))
+        figure.legend(list(entries.values()), list(entries), loc="outside lower left", ncols=columns)
+    elif entries:
         figure.legend(list(entries.values()), list(entries), loc="outside right upper")
 
 

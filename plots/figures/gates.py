@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
+from itertools import islice
 from typing import Any
 
 import matplotlib as mpl
@@ -71,9 +73,11 @@ def first_seeds(results: Results) -> list[Record]:
     return [found[key] for key in sorted(found)]
 
 
+@lru_cache(maxsize=4)  # whether there are any, the figure and its words
 def _consensuses(results: Results) -> list[Consensus]:
-    found = [consensus_of(record) for record in first_seeds(results)]
-    return [consensus for consensus in found if consensus is not None][:MOST_PANELS]
+    with_gates = (results.whole(record) for record in first_seeds(results) if "steps" in record.history)
+    found = (consensus for record in with_gates if (consensus := consensus_of(record)) is not None)
+    return list(islice(found, MOST_PANELS))
 
 
 def has_consensus(results: Results) -> bool:
@@ -136,6 +140,7 @@ def consensus_in_words(results: Results) -> str:
     return f"Consensus of the gates over the search. {'. '.join(sentences)}."
 
 
+@lru_cache(maxsize=4)
 def _strips(results: Results) -> list[Record]:
     """The networks to draw: every budget where there is room, else the smallest of each method."""
     found = [record for record in first_seeds(results) if record.cost and record.cost.widths_dense]
@@ -144,7 +149,7 @@ def _strips(results: Results) -> list[Record]:
         for record in found:
             smallest.setdefault(record.method, record)
         found = list(smallest.values())
-    return found[:MOST_STRIPS]
+    return [results.whole(record) if "layers" in record.history else record for record in found[:MOST_STRIPS]]
 
 
 def has_architecture(results: Results) -> bool:
@@ -175,7 +180,7 @@ def _left_of_closed_layers(record: Record) -> set[str]:
     assert record.cost is not None
     kept, dense = record.cost.widths, record.cost.widths_dense
     left: set[str] = set()
-    for branch, consensus in record.history.get("layers", {}).items():
+    for branch, consensus in (record.history.get("layers") or {}).items():
         inside = {name for name in dense if name.startswith(f"{branch}.")}
         if consensus and consensus[-1][0] < 0.5 and all(kept.get(name, 0) for name in inside):
             left |= inside

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import matplotlib as mpl
 import numpy as np
@@ -40,16 +41,19 @@ def _image_costs(results: Results) -> list[Histogram]:
     return found[:MOST_PANELS]
 
 
+@lru_cache(maxsize=4)  # whether there are any, the figure and its words
 def _scales(results: Results) -> list[Histogram]:
-    found = []
+    found: list[Histogram] = []
     for record in first_seeds(results):
-        stored = record.history.get("scale_histogram")
+        if "scale_histogram" not in record.history or len(found) == MOST_PANELS:
+            continue
+        stored = results.whole(record).history.get("scale_histogram")
         if not isinstance(stored, dict):
             continue
         edges, counts = np.asarray(stored.get("edges", [])), np.asarray(stored.get("counts", []))
         if edges.ndim == counts.ndim == 1 and len(edges) == len(counts) + 1 and counts.sum() > 0:
             found.append(Histogram(_name(record), record.method, edges.astype(float), counts.astype(float)))
-    return found[:MOST_PANELS]
+    return found
 
 
 def has_image_costs(results: Results) -> bool:

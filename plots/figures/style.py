@@ -34,12 +34,19 @@ LOOKS: dict[str, Look] = {
     "one_cycle": Look("#332288", "H"),
     "hesso": Look("#882255", "8"),
     "gated": Look("#D55E00", "o"),
+    "gated_paper": Look("#661100", "*"),
+    "hesso": Look("#882255", "d"),
+    "one_cycle": Look("#332288", "h"),
+    "shallow": Look("#8C7A00", "P"),
 }
 """By registered name."""
 
 SPARE_LOOKS = tuple(
-    Look(color, marker)
-    for marker, color in product(("h", "d", "P", "*"), ("#332288", "#882255", "#8C7A00", "#44AA99", "#661100"))
+    look
+    for marker, color in product(
+        ("h", "d", "P", "*"), ("#44AA99", "#AA4499", "#332288", "#882255", "#8C7A00", "#661100")
+    )
+    if (look := Look(color, marker)) not in LOOKS.values()
 )
 """For methods that the table above does not know, and for further labels of one method."""
 

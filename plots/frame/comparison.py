@@ -5,6 +5,7 @@ Everything that people read (tables, figures, sentences) takes its numbers from 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any
@@ -96,16 +97,16 @@ def _rows(part: Results) -> Iterator[dict[str, Any]]:
         row |= _tuning(part, str(method), dense)
         row |= {"budget_cost": group["budget_cost"].iloc[0]}
         row |= {"runs": len(group), "seeds": " ".join(str(seed) for seed in by_seed.index)}
-        row |= _over_seeds("kept_percent", by_seed["kept"] * 100)
-        row |= _over_seeds("kept_macs_percent", by_seed["kept_macs"] * 100)
-        row |= _over_seeds("kept_params_percent", by_seed["kept_params"] * 100)
+        row |= over_seeds("kept_percent", by_seed["kept"] * 100)
+        row |= over_seeds("kept_macs_percent", by_seed["kept_macs"] * 100)
+        row |= over_seeds("kept_params_percent", by_seed["kept_params"] * 100)
         row |= {"higher_is_better": bool(group["higher_is_better"].iloc[0])}
-        row |= _over_seeds("test_score", by_seed["test_score"])
+        row |= over_seeds("test_score", by_seed["test_score"])
         row |= _against_dense(by_seed, dense)
         for kind in KINDS:
             name = f"train_energy_{kind}_j"
-            row |= _with_bounds(name, name, group)
-            row |= _over_seeds(f"train_co2_{kind}_g", group[f"train_co2_{kind}_g"])
+            row |= with_bounds(name, name, group)
+            row |= over_seeds(f"train_co2_{kind}_g", group[f"train_co2_{kind}_g"])
         row["large_batch_size"] = large
         row["inference_together"] = bool(len(measured) and measured["together"].all())
         for batch, size in zip(BATCHES, (1, large), strict=True):
@@ -119,17 +120,17 @@ def _against_dense(by_seed: pd.DataFrame, dense: pd.DataFrame) -> dict[str, Any]
     ours, reference = by_seed.loc[pairs], dense.loc[pairs]
     name = "difference_to_dense"
     difference = ours["test_score"] - reference["test_score"]
-    row = {"pairs": len(pairs), **_over_seeds(name, difference)}
+    row = {"pairs": len(pairs), **over_seeds(name, difference)}
     half_width = UNKNOWN
     if len(pairs) > 1:
         half_width = float(stats.t.ppf(0.975, len(pairs) - 1)) * row[f"{name}_sd"] / len(pairs) ** 0.5
     row |= {f"{name}_low": row[f"{name}_mean"] - half_width, f"{name}_high": row[f"{name}_mean"] + half_width}
     for column in ("train_samples", "train_forward_macs", "train_duration_s"):
-        row |= _over_seeds(column, by_seed[column])
-        row |= _over_seeds(f"{column.removesuffix('_s')}_ratio", ours[column] / reference[column])
+        row |= over_seeds(column, by_seed[column])
+        row |= over_seeds(f"{column.removesuffix('_s')}_ratio", ours[column] / reference[column])
     for kind in KINDS:
         column = f"train_energy_{kind}_j"
-        row |= _over_seeds(f"train_energy_{kind}_ratio", ours[column] / reference[column])
+        row |= over_seeds(f"train_energy_{kind}_ratio", ours[column] / reference[column])
     return row
 
 
@@ -148,25 +149,34 @@ def _inference(batch: str, measured: pd.DataFrame, runs: int) -> dict[str, float
     """Latency and energy at one batch size; all NaN unless each of the `runs` has measured it."""
     if len(measured) != runs:
         measured = measured.reindex(range(runs))  # no such rows: every figure becomes unknown
-    row = _over_seeds(f"{batch}_latency_ms", measured["latency_ms"])
-    row |= _with_bounds(f"{batch}_latency_ratio", "latency_ratio", measured)
+    row = over_seeds(f"{batch}_latency_ms", measured["latency_ms"])
+    row |= with_bounds(f"{batch}_latency_ratio", "latency_ratio", measured)
     for kind in KINDS:
         for column in (f"energy_{kind}_j_per_1000_images", f"energy_ratio_{kind}"):
-            row |= _with_bounds(f"{batch}_{column}", column, measured)
+            row |= with_bounds(f"{batch}_{column}", column, measured)
         column = f"dense_energy_{kind}_j_per_1000_images"
-        row |= _over_seeds(f"{batch}_{column}", measured[column])
+        row |= over_seeds(f"{batch}_{column}", measured[column])
     return row
 
 
-def _over_seeds(name: str, values: pd.Series[float]) -> dict[str, float]:
+def over_seeds(name: str, values: pd.Series[float]) -> dict[str, float]:
     """Mean and standard deviation; the mean is NaN when a value is, the standard deviation also with one value."""
     return {f"{name}_mean": values.mean(skipna=False), f"{name}_sd": values.std(ddof=1, skipna=False)}
 
 
-def _with_bounds(name: str, column: str, rows: pd.DataFrame) -> dict[str, float]:
-    """As `_over_seeds`, with the means of the lower and of the upper bounds."""
+def with_bounds(name: str, column: str, rows: pd.DataFrame) -> dict[str, float]:
+    """As `over_seeds`, with the means of the lower and of the upper bounds."""
     bounds = {f"{name}_{end}": rows[f"{column}_{end}"].mean(skipna=False) for end in ("low", "high")}
-    return _over_seeds(name, rows[column]) | bounds
+    return over_seeds(name, rows[column]) | bounds
+
+
+def mean_interval(row: dict[str, Any], name: str) -> tuple[float, float, float]:
+    """A figure of a row of a `comparison` with its 95 % interval: over seeds (Student's t), of a single run its own."""
+    mean, sd, low, high = (row[f"{name}_{end}"] for end in ("mean", "sd", "low", "high"))
+    if row["runs"] == 1:
+        return mean, low, high
+    half = float(stats.t.ppf(0.975, row["runs"] - 1)) * sd / math.sqrt(row["runs"])
+    return mean, mean - half, mean + half
 
 
 def batch_label(batch: str, table: pd.DataFrame) -> str:

@@ -25,6 +25,7 @@ from greenprune.plots.frame.joint import choose
 from greenprune.plots.frame.problems import Problem, problems_of
 from greenprune.plots.frame.rows import KINDS, inference_row, machine_label, run_row
 from greenprune.plots.frame.views import Found, in_views, view_of
+from greenprune.plots.frame.whole import slim, whole
 
 LONGEST_NAME = 200
 """Of a suite, a run or a method in a record; a suite allows less."""
@@ -118,7 +119,7 @@ class Results:
     Attributes:
         runs: one row per finished run, columns as in `RUN_COLUMNS`.
         inference: one row per finished run and batch size, columns as in `INFERENCE_COLUMNS`.
-        records: the records behind `runs`, in the same order.
+        records: the records behind `runs`, in the same order, without what is large: see `whole`.
         places: the folder that each record lies in, in the same order; what is stored beside a record is found there.
         tunings: the searches of `greenprune tune` that lie beside the records, each with the folder as it was given.
         joints: for each record in the same order, the measurement of all networks together that its inference figures are
@@ -142,6 +143,10 @@ class Results:
         The parts carry no problems: those belong to the whole.
         """
         return _comparisons(self)
+
+    def whole(self, record: Record) -> Record:
+        """One of the `records` with all that it has, read again: learning curve, history."""
+        return whole(record, next(p for r, p in zip(self.records, self.places, strict=True) if r is record))
 
 
 @lru_cache(maxsize=4)  # the same parts every time, so that what is computed from a part can be remembered too
@@ -200,7 +205,7 @@ def load(results: Path | Sequence[Path]) -> Results:
             continue
         problems.extend(problems_of(record))
         if record.status == "done":
-            done.append((folder_name, record, path.parent))
+            done.append((folder_name, slim(record), path.parent))
     done, repeated = _latest_of_each(done)
     problems.extend(repeated)
 

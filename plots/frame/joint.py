@@ -91,10 +91,14 @@ def sentence(joint: Joint, machine: str) -> str:
     sizes = listed([f"{size}" for size in joint.batch_sizes])
     where = f", in {listed(['eager PyTorch', *joint.runtimes])}" if joint.runtimes else ""
     return (
-        f"Inference of all {len(joint.networks)} networks was measured in one process, in rounds of one block of each in "
+        f"Inference of {_all(len(joint.networks))} was measured in one process, in rounds of one block of each in "
         f"random order (seed {joint.order_seed}), at batch {sizes}{where}, on {machine}, {joint.finished_at[:10]}; × is "
         f"relative to the network of {joint.reference}."
     )
+
+
+def _all(networks: int) -> str:
+    return "one network" if networks == 1 else f"all {networks} networks"
 
 
 def _joints(done: Sequence[Found]) -> tuple[dict[Place, Joint], list[Problem]]:

@@ -6,6 +6,7 @@ from typing import Any, get_args
 
 from greenprune.bench.energy.reading import Kind, Reading
 from greenprune.bench.records.record import Inference, Record
+from greenprune.bench.text import told_count
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
@@ -15,9 +16,9 @@ def machine_label(machine: dict[str, Any]) -> str:
     parts = [str(machine[name]) for name in ("gpu", "cpu") if machine.get(name)]
     cores, threads = machine.get("cores"), machine.get("threads")
     if cores:
-        parts.append(f"{cores} cores")
+        parts.append(told_count(cores, "core"))
     if threads and threads != cores:
-        parts.append(f"{threads} threads")
+        parts.append(told_count(threads, "thread"))
     return ", ".join(parts) or "unknown machine"
 
 

@@ -8,9 +8,10 @@ from typing import Any
 import pandas as pd
 from greenprune.bench.records.score import decimals_of, figure_text
 from greenprune.bench.text import listed, plural, signed
-from greenprune.plots.frame.comparison import COUNTED, REFERENCE, batch_label, rows_of
+from greenprune.plots.frame.comparison import COUNTED, REFERENCE, batch_label, mean_interval, rows_of
 from greenprune.plots.frame.frame import Results
 from greenprune.plots.frame.rows import KINDS
+from greenprune.plots.frame.unsaved import unsaved
 from greenprune.plots.report.measures import score_of, score_unit_of_differences
 from scipy import stats
 
@@ -134,22 +135,23 @@ def _third(best: dict[str, Any], table: pd.DataFrame) -> str:
         parts.append(f"{best['train_duration_ratio_mean']:.2f}× the time of training")
     if not parts:
         return "What it saves is not known: neither time nor joules were measured beside the dense network."
-    return f"Next to dense it takes {listed(parts)}."
+    said = f"Next to dense it takes {listed(parts)}"
+    return f"{said}{_not_saved(best, table, said)}."
+
+
+def _not_saved(best: dict[str, Any], table: pd.DataFrame, said: str) -> str:
+    """Where the smaller network is the slower or the thirstier one, with its figure unless that is `said`."""
+    own = unsaved(table[table["valid"] & (table["method"] == best["method"]) & (table["budget"] == best["budget"])])
+    if not own:
+        return ""
+    told = [f"{o.what} {o.where}" + ("" if f"{o.figure} the {o.what}" in said else f" ({o.figure})") for o in own]
+    return f": its {own[0].kept_percent:.0f} % of the {own[0].counted} did not save {listed(told)}"
 
 
 def _ratio(row: dict[str, Any], name: str) -> str:
     mean, low, high = mean_interval(row, name)
     interval = f" [{low:.2f}, {high:.2f}]" if math.isfinite(low + high) else ""
     return f"{mean:.2f}×{interval}"
-
-
-def mean_interval(row: dict[str, Any], name: str) -> tuple[float, float, float]:
-    """A figure of a row of a `comparison` with its 95 % interval: over seeds (Student's t), of a single run its own."""
-    mean, sd, low, high = (row[f"{name}_{end}"] for end in ("mean", "sd", "low", "high"))
-    if row["runs"] == 1:
-        return mean, low, high
-    half = float(stats.t.ppf(0.975, row["runs"] - 1)) * sd / math.sqrt(row["runs"])
-    return mean, mean - half, mean + half
 
 
 def _known(value: float) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 
 from greenprune.bench.errors import UserError
 from greenprune.bench.records.stored import read_json, why_broken
-from greenprune.bench.text import NOTHING, bounded, short, three_digits
+from greenprune.bench.text import NOTHING, bounded, short, three_digits, told_count
 from greenprune.plots.report.energy_rows import place_of_row, rows_of_command
 from pydantic import ValidationError
 
@@ -52,7 +52,11 @@ def cells(row: dict[str, Any]) -> list[tuple[str, float | None]]:
     kwh = bounded(row["energy_consumed"], row["energy_low_kwh"], row["energy_high_kwh"], short)
     grams = None if row["emissions"] is None else 1000 * row["emissions"]
     grid, source = row["grid_gco2e_per_kwh"], row["grid_source"]
-    parts = (row["gpu_model"], row["cpu_model"], f"{row['cpu_count']} cores" if row["cpu_count"] else None)
+    parts = (
+        row["gpu_model"],
+        row["cpu_model"],
+        f"{told_count(row['cpu_count'], 'core')}" if row["cpu_count"] else None,
+    )
     return [
         (row["command"], None),
         (row["kind"], None),

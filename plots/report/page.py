@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from greenprune.plots.frame.frame import Results
 from greenprune.plots.frame.problems import Problem, by_weight, counted
 from greenprune.plots.report.commands import HEADINGS, cells
 from greenprune.plots.report.explorer import explored
+from greenprune.plots.report.names import file_name
 from greenprune.plots.report.run_page import packed
 from greenprune.plots.report.sections import tables_of
 from markupsafe import Markup
@@ -39,8 +40,10 @@ def render_page(
     *,
     commands: Sequence[dict[str, Any]] = (),
     records: str = "",
-) -> str:
-    """The HTML page; everything in it is escaped unless the template says otherwise.
+) -> Iterator[str]:
+    """The HTML page, part by part; everything in it is escaped unless the template says otherwise.
+
+    The page of each run is read and packed when its part is asked for, so that they are never all in memory.
 
     Args:
         sections: what the template needs of each comparison, see `greenprune.plots.report.sections`.
@@ -53,9 +56,9 @@ def render_page(
         numbers.append(first)
         first += len(part.runs)
     data = [explored(part, name, number) for (name, part), number in zip(named, numbers, strict=True)]
-    runs = [packed(r, place) for _, part in named for r, place in zip(part.records, part.places, strict=True)]
+    runs = (packed(r, place) for _, part in named for r, place in zip(part.records, part.places, strict=True))
     scripts = [_vendored(), _own()] if data else [_own()]
-    return _templates().get_template("report.html").render(
+    return _templates().get_template("report.html").generate(
         sections=sections,
         problems=grouped(problems),
         count=len(problems),
@@ -75,9 +78,15 @@ def render_index(rows: Sequence[dict[str, Any]]) -> str:
     for row in rows:
         tables.setdefault((row["dataset"], row["network"], row["score"]), []).append(row)
     script = _sorting()
-    return _templates().get_template("site.html").render(
-        tables=list(tables.items()), script=Markup(script), hashes=f"'sha256-{_sha256(script)}'"
-    )  # fmt: skip
+    return (
+        _templates()
+        .get_template("site.html")
+        .render(
+            tables=[(file_name("-".join(names)), *names, own) for names, own in tables.items()],
+            script=Markup(script),
+            hashes=f"'sha256-{_sha256(script)}'",
+        )
+    )
 
 
 def as_json(data: Any) -> Markup:

@@ -23,14 +23,25 @@ from greenprune.bench.errors import UserError
 from greenprune.bench.records.record import RECORD_FILE, write_atomically
 from greenprune.bench.records.score import decimals_of, figure_text
 from greenprune.bench.text import NOTHING, bounded, signed
-from greenprune.plots.frame.comparison import COUNTED, REFERENCE, batch_label, comparison, reading_order, rows_of
+from greenprune.plots.frame.comparison import (
+    COUNTED,
+    REFERENCE,
+    batch_label,
+    comparison,
+    mean_interval,
+    reading_order,
+    rows_of,
+)
 from greenprune.plots.frame.frame import Results, load
 from greenprune.plots.frame.rows import KINDS
-from greenprune.plots.report.answer import mean_interval
+from greenprune.plots.report.names import file_name, section_names
 from greenprune.plots.report.page import render_index
-from greenprune.plots.report.report import file_name, section_names, write_report
+from greenprune.plots.report.report import write_report
 
 INDEX = "index.html"
+
+AS_THEY_ARE = ("dataset", "budget", "budget_cost", "method", "valid", "runs", "score", "machine")
+"""Columns of a `comparison` that a row of the index has too."""
 
 
 def publish(folders: Sequence[Path], site: Path) -> list[Path]:
@@ -54,9 +65,7 @@ def publish(folders: Sequence[Path], site: Path) -> list[Path]:
             results = load(folder)
             pages.append(_suite(folder, results, site / names[folder]))
             rows += _rows(results, names[folder])
-        rows.sort(
-            key=lambda row: (row["dataset"], row["network"], row["budget"] < 1, row["budget_text"], row["method"])
-        )
+        rows.sort(key=_place)
         write_atomically(
             site / "index.json", json.dumps({"rows": rows}, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
         )
@@ -64,6 +73,11 @@ def publish(folders: Sequence[Path], site: Path) -> list[Path]:
     except OSError as e:
         raise UserError(f"{site}: the site cannot be written ({e.strerror or e})") from None
     return pages
+
+
+def _place(row: dict[str, Any]) -> tuple[Any, ...]:
+    """Within a data set and network dense comes first, then budget by budget."""
+    return row["dataset"], row["network"], not row["reference"], row["budget_cost"], row["budget"], row["method"]
 
 
 def _suites(folders: Sequence[Path]) -> list[Path]:
@@ -88,33 +102,45 @@ def _suite(folder: Path, results: Results, place: Path) -> Path:
     records.mkdir(parents=True)
     for record, run in zip(results.records, results.places, strict=True):
         shutil.copyfile(run / RECORD_FILE, records / f"{file_name(record.key)}.json")
-    return write_report(folder, place, page=INDEX, records="records/")[-1]
+    return write_report(results, place, page=INDEX, records="records/")[-1]
 
 
 def _rows(results: Results, suite: str) -> list[dict[str, Any]]:
     """A row for each method and budget of each comparison, as text for people, and with links."""
-    rows = []
+    rows: list[dict[str, Any]] = []
     parts = results.comparisons()
+    linked: set[str] = set()
     for name, part in zip(section_names(parts), parts, strict=True):
-        table, address = comparison(part), {} if part is parts[0] else {"part": name}
+        table = comparison(part)
+        # A key is a run's own for good, the name of a comparison may depend on the others: told where a run is in several.
+        address = {key: {"part": name} if key in linked else {} for key in part.runs["key"]}
+        linked |= address.keys()
         for row in rows_of(reading_order(table)):
             same = (part.runs["method"] == row["method"]) & (part.runs["budget"] == row["budget"])
             places = part.runs.index[same & (part.runs["valid"] == row["valid"])]
             records = [part.records[i] for i in places]
             dense = row["method_name"] == REFERENCE
-            joules = (_ratio(row, f"large_batch_energy_ratio_{kind}", kind) for kind in KINDS)
+            joules = [(kind, f"large_batch_energy_ratio_{kind}") for kind in KINDS]
+            kind, energy = next((each for each in joules if math.isfinite(row[f"{each[1]}_mean"])), joules[0])
             mean = row["test_score_mean"]
             rows.append(
-                {name: row[name] for name in ("dataset", "budget", "method", "valid", "runs", "score", "machine")}
+                {name: row[name] for name in AS_THEY_ARE}
                 | {
                     "network": row["model"],
+                    "reference": dense,
                     "budget_text": "dense"
                     if dense
                     else f"{row['budget'] * 100:g} % of the {COUNTED[row['budget_cost']]}",
                     "score_text": figure_text(mean, row["score"]) if math.isfinite(mean) else NOTHING,
                     "difference_text": _difference(row),
                     "time_text": _ratio(row, "large_batch_latency_ratio"),
-                    "energy_text": next((text for text in joules if text != NOTHING), NOTHING),
+                    "energy_text": _ratio(row, energy, kind),
+                    "figures": {
+                        "score": _known(mean),
+                        "difference": None if dense else _known(row["difference_to_dense_mean"]),
+                        "energy_ratio": _known(row[f"{energy}_mean"]),
+                        "time_ratio": _known(row["large_batch_latency_ratio_mean"]),
+                    },
                     "at": batch_label("large_batch", table),
                     "date": max((record.finished_at[:10] for record in records), default=""),
                     "version": ", ".join(sorted({record.versions.get("greenprune", "unknown") for record in records})),
@@ -122,7 +148,7 @@ def _rows(results: Results, suite: str) -> list[dict[str, Any]]:
                     "records": [
                         {
                             "seed": record.seed,
-                            "page": f"{suite}/{INDEX}#{urlencode(address | {'run': record.key})}",
+                            "page": f"{suite}/{INDEX}#{urlencode(address[record.key] | {'run': record.key})}",
                             "json": f"{suite}/records/{file_name(record.key)}.json",
                         }
                         for record in records
@@ -131,6 +157,10 @@ def _rows(results: Results, suite: str) -> list[dict[str, Any]]:
                 }
             )
     return rows
+
+
+def _known(figure: float) -> float | None:
+    return figure if math.isfinite(figure) else None
 
 
 def _difference(row: dict[str, Any]) -> str:

@@ -9,7 +9,6 @@ load -> write_tables          table.csv, table.md, table.tex
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -26,16 +25,14 @@ from greenprune.plots.report.commands import load_commands
 from greenprune.plots.report.energy_report import energy_rows
 from greenprune.plots.report.energy_rows import csv_text as energy_csv
 from greenprune.plots.report.energy_rows import json_text as energy_json
+from greenprune.plots.report.names import section_names
 from greenprune.plots.report.page import render_page
 from greenprune.plots.report.sections import Picture, section
 from greenprune.plots.tables.tables import write_tables
 
-LONGEST_NAME = 100
-"""Of a comparison within the name of a file; file systems take 255 bytes in all."""
-
 
 def write_report(
-    results_folders: Path | Sequence[Path],
+    results: Results | Path | Sequence[Path],
     out: Path,
     commands: Sequence[Path] = (),
     *,
@@ -47,6 +44,7 @@ def write_report(
     Each file is replaced atomically. The same records give the same files.
 
     Args:
+        results: as `load` gives them, or the folders to load them from.
         commands: files of `greenprune energy --json`; they join the energy report in rows of their own.
         page: name of the page's file.
         records: where the records lie beside the page, as "records/"; empty where they do not.
@@ -58,7 +56,8 @@ def write_report(
         raise UserError(
             f"{out / 'figures'}: is a link, and nothing is written to where it leads; delete it, or use --out"
         )
-    results = load(results_folders)
+    if not isinstance(results, Results):
+        results = load(results)
     measured = load_commands(commands)
     parts = results.comparisons()
     try:
@@ -101,21 +100,6 @@ def _write_figures(part: Results, folder: Path, prefix: str) -> tuple[list[Pictu
         if not spec.of_runs:
             pictures.append(Picture(paths[-1], spec.title, words, spec.caption, svg))
     return pictures, paths, failed
-
-
-def section_names(parts: Sequence[Results]) -> list[str]:
-    """A name for each comparison that is fit for a file: the suite, numbered where it occurs again."""
-    names: list[str] = []
-    for part in parts:
-        name = file_name(name_of(part.runs.iloc[0]))
-        count = sum(other == name or other.startswith(f"{name}.") for other in names)
-        names.append(f"{name}.{count + 1}" if count else name)
-    return names
-
-
-def file_name(text: str) -> str:
-    """A suite or run as a name that is fit for a file."""
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", text)[:LONGEST_NAME]
 
 
 def _write_bytes_atomically(path: Path, data: bytes) -> Path:

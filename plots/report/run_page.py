@@ -12,10 +12,11 @@ import numpy as np
 import pandas as pd
 from greenprune.bench.foreign import visible
 from greenprune.bench.records.record import Inference, Record
-from greenprune.bench.text import NOTHING, bounded, duration, three_digits
+from greenprune.bench.text import NOTHING, bounded, duration, plural, three_digits
 from greenprune.plots.figures.gates import consensus_of
 from greenprune.plots.figures.power_samples import read_power, stretches
 from greenprune.plots.frame.rows import KINDS
+from greenprune.plots.frame.whole import whole
 
 POWER_POINTS = 150
 """Of one source: more than such a figure can show."""
@@ -28,7 +29,7 @@ FIRST_CHARACTER = 35  # "#"; none of the 60 after it is a quotation mark
 
 def packed(record: Record, place: Path) -> str:
     """The page of one run as text that is short: JSON, deflated, in base 64. `place`: the folder of the record."""
-    text = json.dumps(run_page(record, place), separators=(",", ":"), ensure_ascii=False)
+    text = json.dumps(run_page(whole(record, place), place), separators=(",", ":"), ensure_ascii=False)
     return base64.b64encode(zlib.compress(text.encode("utf-8"), 9)).decode("ascii")
 
 
@@ -169,7 +170,7 @@ def _ledger(record: Record) -> dict[str, Any]:
     entries = [*ledger.entries, *([ledger.redone] if ledger.redone else [])]
     names = [*(entry.phase for entry in ledger.entries), *(["redone, in no sum"] if ledger.redone else [])]
     return {
-        "allowed": f"{ledger.allowance_samples:,} images",
+        "allowed": f"{plural(ledger.allowance_samples, 'image')}",
         "headings": ["Phase", "Images", "Forward MACs", "Time", *(f"kJ, {kind}" for kind in kinds)],
         "rows": [
             [

@@ -132,6 +132,7 @@ def _energy(part: Results) -> dict[str, Any]:
     return {
         "together": together,
         "trainings": trainings,
+        "counted": plural(len(trainings), "training"),
         "checked": bool(checked),
         "redone": [f"{r.key}: {told}" for r in part.records if (told := redone(r))],
         "pue": rows[0]["pue"] if rows else None,

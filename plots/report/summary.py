@@ -12,10 +12,11 @@ from greenprune.bench.text import listed, mean_sd, plural, signed, three_digits
 from greenprune.plots.frame.comparison import COUNTED, REFERENCE, batch_label, rows_of
 from greenprune.plots.frame.frame import Results
 from greenprune.plots.frame.rows import KINDS
+from greenprune.plots.frame.unsaved import in_words, unsaved, unsaved_where_served
 
 
 def sentences(part: Results, table: pd.DataFrame) -> list[str]:
-    """What was run, then for each budget the pruned network of the best score, and what it costs.
+    """What was run, for each budget the pruned network of the best score and what it costs, and where less saved nothing.
 
     Args:
         table: the `comparison` of `part`.
@@ -29,6 +30,7 @@ def sentences(part: Results, table: pd.DataFrame) -> list[str]:
         chosen = rows.nlargest if rows["higher_is_better"].all() else rows.nsmallest
         best = rows_of(chosen(1, "test_score_mean"))[0]
         found.append(_score(best, len(rows), COUNTED[str(kind)]) + _cost(best, batch_label("large_batch", table)))
+    found += in_words([*unsaved(table), *unsaved_where_served(part, table)])
     found += [
         _spread(record) for record in part.records if record.cost is not None and record.cost.sample_macs is not None
     ]
@@ -41,8 +43,8 @@ def _spread(record: Record) -> str:
     assert record.cost.sample_macs is not None
     found = record.cost.sample_macs
     return (
-        f"{record.key} executes a part of the network that depends on the image: of {found.images:,} test images one takes "
-        f"{mean_sd(found.mean * 100, found.std * 100, 1)} % of the dense MACs, from {found.low * 100:.1f} to "
+        f"{record.key} executes a part of the network that depends on the image: of {plural(found.images, 'test image')} one "
+        f"takes {mean_sd(found.mean * 100, found.std * 100, 1)} % of the dense MACs, from {found.low * 100:.1f} to "
         f"{found.high * 100:.1f} %, gates included (± over images)."
     )
 
@@ -53,7 +55,9 @@ def _tuned(tuning: Tuning) -> str:
         for kind in KINDS
         if (energy_j := tuning.energy_j(kind)) is not None
     ]
-    cost = listed([f"{tuning.samples:,} training images", f"{three_digits(tuning.duration_s / 60)} minutes", *joules])
+    cost = listed(
+        [f"{plural(tuning.samples, 'training image')}", f"{three_digits(tuning.duration_s / 60)} minutes", *joules]
+    )
     return (
         f"The options of {tuning.method} were searched at {tuning.budget * 100:g} % with seed {tuning.seed}, on held-out "
         f"images alone: {plural(len(tuning.trials), 'trial')} took {cost}."

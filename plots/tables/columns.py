@@ -9,10 +9,11 @@ from typing import Any
 
 import pandas as pd
 from greenprune.bench.records.score import decimals_of, in_percent
-from greenprune.bench.text import bounded, listed, mean_sd, signed, three_digits
+from greenprune.bench.text import bounded, listed, mean_sd, plural, signed, three_digits
 from greenprune.plots.frame.comparison import BATCHES, COUNTED, REFERENCE, batch_label
 from greenprune.plots.frame.frame import GROUP_COLUMNS
 from greenprune.plots.frame.rows import KINDS, PRETRAINED
+from greenprune.plots.frame.unsaved import in_words, unsaved
 
 UNKNOWN = float("nan")
 GROUPS = ("Score and size", "Training", "Inference", "Inference, absolute")
@@ -138,7 +139,7 @@ def _method(row: dict[str, Any], _: Detail) -> str:
 
 
 def _tuning(row: dict[str, Any], _: Detail) -> str:
-    return f"{row['tuning_macs_ratio']:.2f} ({row['tuning_trials']:.0f} trials)" if row["tuning_trials"] else "0"
+    return f"{row['tuning_macs_ratio']:.2f} ({plural(row['tuning_trials'], 'trial')})" if row["tuning_trials"] else "0"
 
 
 def _budget(table: pd.DataFrame) -> Callable[[dict[str, Any], Detail], str]:
@@ -210,3 +211,8 @@ def legend(table: pd.DataFrame, write: Callable[[str], str] = str) -> str:
         )
         + (" Bold: the best of a budget." if table["budget"].duplicated().any() else "")
     )
+
+
+def notes(table: pd.DataFrame, write: Callable[[str], str] = str) -> str:
+    """What stands below a table that is read alone: its `legend`, and where fewer MACs saved nothing."""
+    return " ".join([legend(table, write), *in_words(unsaved(table), write)])

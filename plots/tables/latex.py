@@ -6,7 +6,7 @@ import pandas as pd
 from greenprune.bench.foreign import one_line
 from greenprune.plots.frame.comparison import reading_order, rows_of
 from greenprune.plots.tables.best import best_rows
-from greenprune.plots.tables.columns import GROUPS, legend, readable
+from greenprune.plots.tables.columns import GROUPS, notes, readable
 
 SPECIAL = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
@@ -37,7 +37,7 @@ def _table(table: pd.DataFrame, group: str) -> str:
     lines = [
         "\\begin{table}",
         "\\centering",
-        f"\\caption{{{escaped(group)}. {escaped(legend(table))}}}",
+        f"\\caption{{{escaped(group)}. {escaped(notes(table))}}}",
         f"\\begin{{tabular}}{{{''.join('l' if column.number is None else 'r' for column in columns)}}}",
         "\\toprule",
         " & ".join(escaped(column.heading) for column in columns) + r" \\",

@@ -19,13 +19,15 @@ from greenprune.bench.text import listed
 from greenprune.plots.frame.comparison import comparison, reading_order, rows_of
 from greenprune.plots.frame.frame import Results
 from greenprune.plots.frame.problems import counted
+from greenprune.plots.frame.unsaved import in_words, unsaved
 from greenprune.plots.tables.best import best_rows
-from greenprune.plots.tables.columns import Column, Detail, legend, readable
+from greenprune.plots.tables.columns import Column, Detail, notes, readable
 from greenprune.plots.tables.latex import latex_text
 from rich.box import SIMPLE_HEAD
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.measure import Measurement
 from rich.table import Table
+from rich.text import Text
 
 
 def csv_text(table: pd.DataFrame) -> str:
@@ -43,7 +45,7 @@ def markdown_text(table: pd.DataFrame) -> str:
     first = [column for column in columns if column.first]
     rest = [column for column in columns if not column.group or not column.first]
     tables = [_markdown(table, part) for part in (first, rest) if any(column.group for column in part)]
-    return "\n\n".join([*tables, legend(table, markdown_cell)]) + "\n"
+    return "\n\n".join([*tables, notes(table, markdown_cell)]) + "\n"
 
 
 def _markdown(table: pd.DataFrame, columns: list[Column]) -> str:
@@ -84,7 +86,7 @@ class TerminalTable:
             left_out += 1
             table = self._drawn(detail, gap, left_out)
         yield table
-        yield self._caption(detail, left_out)
+        yield Text(self._caption(detail, left_out))
 
     def _drawn(self, detail: Detail, gap: int, left_out: int = 0) -> Table:
         """With `gap` spaces between columns, at least one, and without the last columns."""
@@ -106,7 +108,7 @@ class TerminalTable:
         return table
 
     def _caption(self, detail: Detail, columns_left_out: int = 0) -> str:
-        """What the signs mean, what was left out for want of width, and the problems."""
+        """What the signs mean, what was left out for want of width, where less saved nothing, and the problems."""
         several = bool((self.table["runs"] > 1).any())
         said = ["×: relative to dense (training: same seed; inference: side by side)."]
         if detail >= Detail.SPREAD and several:
@@ -118,7 +120,8 @@ class TerminalTable:
         left_out += ["all columns"] if columns_left_out else []
         if left_out:
             said.append(f"For {listed(left_out)}: table.md, or a wider terminal.")
-        return "\n" + " ".join(said) + (f"\n{self.problems}" if self.problems else "")
+        told = in_words(unsaved(self.table), one_line)
+        return "\n" + "\n".join([" ".join(said), *told, *([self.problems] if self.problems else [])])
 
 
 def _least_width(table: Table) -> int:

@@ -17,6 +17,7 @@ from greenprune.bench.data.sources import shards, tables
 from greenprune.bench.data.splits import Split
 from greenprune.bench.data.statistics import statistics
 from greenprune.bench.errors import UserError
+from greenprune.bench.text import plural
 from torch import Tensor
 
 
@@ -58,7 +59,7 @@ def read(name: str, root: Path) -> Dataset:
     train, test = _download(name, root) if folder is None else _read_parquet(name, folder)
     complete = (("training", train, published.train_images), ("test", test, published.test_images))
     notes = tuple(
-        f"a slice: {len(split):,} of {count:,} images ({kind} set)"
+        f"a slice: {len(split):,} of {plural(count, 'image')} ({kind} set)"
         for kind, split, count in complete
         if len(split) != count
     )
@@ -66,8 +67,8 @@ def read(name: str, root: Path) -> Dataset:
     rest, holdout = stratified(train, HOLDOUT_SHARE)
     if not len(holdout):
         raise UserError(
-            f"{name}: with {len(train)} training images there is nothing to hold out; allowed are at least two images "
-            "of a class"
+            f"{name}: with {plural(len(train), 'training image')} there is nothing to hold out; allowed are at least two "
+            "images of a class"
         )
     if len(train) >= published.train_images:
         _check_published(name, folder or root, train, mean)

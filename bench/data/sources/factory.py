@@ -27,6 +27,7 @@ from greenprune.bench.data.reference import brief, called
 from greenprune.bench.data.splits import LazySplit, Part, by_class, held
 from greenprune.bench.data.statistics import histograms, of_histograms
 from greenprune.bench.errors import UserError
+from greenprune.bench.text import plural
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import IterableDataset
@@ -83,7 +84,7 @@ class Own:
 
 def pair_of(item: Any) -> tuple[Any, Any]:
     if not isinstance(item, tuple | list) or len(item) != 2:
-        has = f"{len(item)} values" if isinstance(item, tuple | list) else f"a {type(item).__name__}"
+        has = plural(len(item), "value") if isinstance(item, tuple | list) else f"a {type(item).__name__}"
         raise ValueError(f"is {has}; allowed is {ITEM}")
     return item[0], item[1]
 
@@ -256,7 +257,9 @@ def _all(own: Own, streams: bool, count: int, given: str) -> tuple[Tensor, Tenso
     except Exception as e:  # somebody else's code
         raise UserError(f"{given}: {own.name(len(targets))} cannot be used: {brief(e)}") from e
     if len(targets) < count:
-        raise UserError(f"{given}: {own.label} ends after {len(targets):,} images, and its __len__ says {count:,}")
+        raise UserError(
+            f"{given}: {own.label} ends after {plural(len(targets), 'image')}, and its __len__ says {count:,}"
+        )
     if targets[0].ndim > 1:
         return torch.zeros(0), counts
     try:
@@ -295,7 +298,7 @@ def _cut(train: LazySplit, given: str) -> tuple[LazySplit, LazySplit]:
         taken[rows[: max(round(HOLDOUT_SHARE * len(rows)), 1) if len(rows) > 1 else 0]] = True
     if not taken.any():
         raise UserError(
-            f"{given}: of {len(train)} training images there is nothing to hold out; allowed are two of a class"
+            f"{given}: of {plural(len(train), 'training image')} there is nothing to hold out; allowed are two of a class"
         )
     return train.chosen(np.flatnonzero(~taken)), train.chosen(np.flatnonzero(taken))
 
@@ -321,7 +324,8 @@ def _classes(splits: Mapping[str, LazySplit], known: Mapping[str, Any], names: S
                     f"{given}: {part}[{row}] has the class {int(split.targets[row])}; allowed is 0 to {classes - 1}"
                 )
     if known.get("class_names") is not None and len(names) != classes:
-        raise UserError(f"{given}: returns {len(names)} class_names for {classes} classes; allowed is one for each")
+        of = plural(classes, "class", "classes")
+        raise UserError(f"{given}: returns {plural(len(names), 'class_name')} for {of}; allowed is one for each")
     missing = _missing(splits, classes)
     if missing is not None:
         raise UserError(

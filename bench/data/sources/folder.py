@@ -13,6 +13,7 @@ from greenprune.bench.data.found import PART_NAMES, Files, Found, Listing
 from greenprune.bench.data.options import DataOptions
 from greenprune.bench.data.pictures import suffixes
 from greenprune.bench.errors import UserError, did_you_mean
+from greenprune.bench.text import plural
 
 IGNORED = ("__MACOSX", "lost+found")
 LEAST_CLASSES = 2
@@ -105,7 +106,7 @@ def pictures(folder: Path, place: Path, names: Sequence[str]) -> tuple[list[str]
         files = files_below(place / name)
         own = [path for path in files if path.suffix.lower() in known]
         if not own:
-            has = f"has no pictures among its {len(files):,} files" if files else "is empty"
+            has = f"has no pictures among its {plural(len(files), 'file')}" if files else "is empty"
             raise UserError(
                 f"{place / name}: {has}; allowed is a folder with pictures for each class ({_endings(known)})"
             )

@@ -10,6 +10,7 @@ from greenprune.bench.data.reference import brief
 from greenprune.bench.errors import UserError
 from greenprune.bench.models.kinds.hub import hub_file
 from greenprune.bench.models.kinds.kind import Preprocessing, Pretrained, Shape
+from greenprune.bench.text import plural
 
 if TYPE_CHECKING:
     from torch import nn
@@ -50,7 +51,7 @@ class HuggingFace:
         if hasattr(config, "num_channels"):
             config.num_channels = channels
         elif channels != 3:
-            raise UserError(f"{name}: its config has no num_channels, and the data has {channels} channels")
+            raise UserError(f"{name}: its config has no num_channels, and the data has {plural(channels, 'channel')}")
         if hasattr(config, "image_size"):
             config.image_size = height if height == width else (height, width)
         import torch

@@ -33,7 +33,8 @@ function startExplorer(data) {
 
   function fromAddress() {
     const told = readAddress();
-    comparison = data.comparisons.find((each) => each.name === told.part) ?? data.comparisons[0];
+    const has = (each) => each.runs.some((run) => run.key === told.run);
+    comparison = data.comparisons.find((each) => each.name === told.part) ?? data.comparisons.find(has) ?? data.comparisons[0];
     const known = (name, otherwise) => (comparison.measures.some((measure) => measure.name === name) ? name : otherwise);
     const number = (text) => (text === undefined || text === "" || !Number.isFinite(Number(text)) ? undefined : Number(text));
     state = { x: known(told.x, comparison.x), y: known(told.y, comparison.y), cost: number(told.cost), loss: number(told.loss) };
@@ -50,7 +51,7 @@ function startExplorer(data) {
   }
 
   function visit(run) {
-    opener = document.activeElement;
+    if (!dialog.open) opener = document.activeElement;
     writeAddress(address(run), true);
     return openRun(run);
   }
@@ -129,7 +130,8 @@ function startExplorer(data) {
   dialog.querySelector(".close").addEventListener("click", () => dialog.close());
   dialog.addEventListener("close", () => {
     if (readAddress().run) writeAddress(address(null));
-    opener?.focus?.();
+    const again = opener?.dataset?.run && root.querySelector(`#behind a[data-run="${opener.dataset.run}"]`);
+    (opener?.isConnected ? opener : again)?.focus?.(); // the table may have been made anew meanwhile
   });
   addEventListener("popstate", fromAddress);
   addEventListener("hashchange", fromAddress);

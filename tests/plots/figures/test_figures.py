@@ -233,7 +233,7 @@ def _methods(*pairs: tuple[str, str]) -> pd.DataFrame:
 
 
 def test_every_method_has_its_own_look() -> None:
-    assert set(LOOKS) == set(OWN)
+    assert set(OWN) <= set(LOOKS)  # of the catalogue: a new method gets a look of its own
     everything = [*LOOKS.values(), *SPARE_LOOKS]
     assert {look.marker for look in everything} <= set(SYMBOLS)
     assert len({(look.color, look.marker) for look in everything}) == len(everything)

@@ -221,3 +221,9 @@ def test_nothing_in_plots_imports_torch_or_pyplot() -> None:
     code = f"import sys, {', '.join(modules)}; print([m for m in ('torch', 'matplotlib.pyplot') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=package.parent)
     assert done.stdout.strip() == "[]"
+
+
+def test_one_core_and_one_thread_are_no_plural() -> None:
+    assert machine_label({"cpu": "Example", "cores": 1}) == "Example, 1 core"
+    assert machine_label({"cpu": "Example", "cores": 2, "threads": 1}) == "Example, 2 cores, 1 thread"
+    assert machine_label({"cpu": "Example", "cores": ["odd"]}) == "Example, ['odd'] cores"

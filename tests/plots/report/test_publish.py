@@ -101,3 +101,23 @@ def test_the_command_says_what_it_wrote(tmp_path: Path, capsys: pytest.CaptureFi
     assert main(["publish", str(results), "--to", str(tmp_path / "site")]) == 0
     assert str(tmp_path / "site" / "index.html") in "".join(capsys.readouterr().out.split("\n"))
     assert main(["publish", str(tmp_path / "nowhere"), "--to", str(tmp_path / "site")]) == 2
+
+
+def test_links_to_runs_do_not_depend_on_what_else_is_published(tmp_path: Path) -> None:
+    """The second machine of a suite is another comparison; which is the first one may change with a further run."""
+    there = {"cpu": "Other CPU"}
+    runs = (*grid(), record(key="dense-there", machine=there), record("gated", key="gated-there", machine=there))
+    publish([store(tmp_path / "results", *runs)], tmp_path / "site")
+    rows = json.loads((tmp_path / "site" / "index.json").read_text(encoding="utf-8"))["rows"]
+    links = {run["page"] for row in rows for run in row["records"]}
+    assert "cifar10-cpu/index.html#run=gated-there" in links
+    assert all("part=" not in link for link in links)
+
+
+def test_budgets_stand_in_their_order_and_figures_are_numbers_too(tmp_path: Path) -> None:
+    publish([store(tmp_path / "results", *grid(("gated", "dense"), (0.05, 0.3)))], tmp_path / "site")
+    rows = json.loads((tmp_path / "site" / "index.json").read_text(encoding="utf-8"))["rows"]
+    assert [(row["method"], row["budget"]) for row in rows] == [("dense", 1.0), ("gated", 0.05), ("gated", 0.3)]
+    assert 0 < rows[2]["figures"]["time_ratio"] < 1
+    assert rows[0]["figures"]["difference"] is None
+    assert 'id="cifar10-resnet20-accuracy-' in (tmp_path / "site" / "index.html").read_text(encoding="utf-8")
