@@ -122,7 +122,8 @@ FIGURES = (
         "together. The runs were trained one after the other, so what else the machine did may differ between them. "
         "Inference: each pruned network took turns with the dense one in one process, and its energy is given as a "
         "multiple of that. Error bars are the 95 % interval of each run, where its record has one. The bar of the "
-        "dense method is a dense network against another one: how far it is from 1 is noise.",
+        "dense method is a dense network against another one: how far it is from 1 is noise. Of many networks only the "
+        "smallest budget of each method is drawn.",
     ),
     FigureSpec(
         "energy_break_even",
@@ -134,7 +135,8 @@ FIGURES = (
         "pruned network is ahead). "
         "Right: a dense network is there already; how many inferences until a pruned network has saved what its whole "
         "training took. Bands and bars are 95 % intervals of a bootstrap over seeds and over the side-by-side blocks; "
-        "with one seed they know nothing of the spread between seeds. Assumptions of a model (watts per core) are the "
+        "with one seed they know nothing of the spread between seeds. Of many networks only the smallest budget of each "
+        "method is drawn. Assumptions of a model (watts per core) are the "
         "same for training and inference and cancel; what does not is the batch size that you will use.",
         has_break_even,
     ),

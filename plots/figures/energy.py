@@ -12,7 +12,7 @@ from greenprune.bench.energy.reading import Kind
 from greenprune.bench.text import three_digits
 from greenprune.plots.figures.canvas import comparison_of_one, new_figure, row_label, title
 from greenprune.plots.figures.style import RC, looks
-from greenprune.plots.frame.comparison import REFERENCE, batch_label, comparison, rows_of
+from greenprune.plots.frame.comparison import REFERENCE, batch_label, comparison, rows_of, rows_that_fit
 from greenprune.plots.frame.frame import Results
 from greenprune.plots.frame.rows import KINDS
 from greenprune.plots.tables.columns import ratio_text
@@ -36,7 +36,7 @@ def energy_per_method(results: Results) -> Figure:
     Of inference only the ratio is drawn: it was measured side by side, within one process. The joules of different
     runs come from different times on a machine that is not always equally busy.
     """
-    table = comparison_of_one(results)
+    table = rows_that_fit(comparison_of_one(results))
     kinds = kinds_present(table)
     if not kinds:
         figure, (axes,) = new_figure(9.0, 1.5)
@@ -126,7 +126,7 @@ def _error_bars(
 
 
 def energy_in_words(results: Results) -> str:
-    table = comparison(results)
+    table = rows_that_fit(comparison(results))
     sentences = []
     for kind in kinds_present(table):
         trained = table[table[f"train_energy_{kind}_j_mean"].notna()]

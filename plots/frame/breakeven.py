@@ -19,7 +19,7 @@ from functools import lru_cache
 import numpy as np
 import pandas as pd
 from greenprune.bench.energy.reading import Kind
-from greenprune.plots.frame.comparison import REFERENCE
+from greenprune.plots.frame.comparison import REFERENCE, comparison, rows_of, rows_that_fit
 from greenprune.plots.frame.frame import Results
 from greenprune.plots.frame.rows import KINDS
 
@@ -78,7 +78,10 @@ class BreakEven:
 
 @lru_cache(maxsize=4)  # the figure asks, and its words do
 def break_even(results: Results) -> tuple[BreakEven, ...]:
-    """One entry per pruned method and budget of one comparison, for the most trustworthy kind that has all figures."""
+    """One entry per pruned method and budget of one comparison, for the most trustworthy kind that has all figures.
+
+    Where networks are many, of each method the smallest budget: see `rows_that_fit`.
+    """
     for kind in KINDS:
         found = [entry for entry in (_entry(group, kind) for group in _groups(results, kind)) if entry is not None]
         if found:
@@ -107,7 +110,10 @@ def _groups(results: Results, kind: Kind) -> list[_Group]:
     dense = runs[runs["method_name"] == REFERENCE]
     dense_training_j = dense.drop_duplicates("seed").set_index("seed")[f"train_energy_{kind}_j"].dropna()
     groups = []
-    for _, rows in runs[runs["method_name"] != REFERENCE].groupby(["method", "budget"], sort=True):
+    shown = {(row["method"], row["budget"]) for row in rows_of(rows_that_fit(comparison(results)))}
+    for named, rows in runs[runs["method_name"] != REFERENCE].groupby(["method", "budget"], sort=True):
+        if named not in shown:
+            continue
         joined = rows.join(
             large[
                 [

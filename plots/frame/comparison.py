@@ -76,6 +76,17 @@ def reading_order(table: pd.DataFrame) -> pd.DataFrame:
     return table.loc[order].reset_index(drop=True)
 
 
+MOST_ROWS = 40
+"""Of a figure that has a bar or a line of text for each row: more can't be read, and such a picture fills the memory."""
+
+
+def rows_that_fit(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows of a `comparison`; where they are too many, of each method the smallest budget alone."""
+    if len(table) > MOST_ROWS:
+        table = table[table["budget"] == table.groupby("method")["budget"].transform("min")][:MOST_ROWS]
+    return table.reset_index(drop=True)
+
+
 def rows_of(table: pd.DataFrame) -> list[dict[str, Any]]:
     """The rows of a table as dictionaries by column."""
     return [{str(name): value for name, value in row.items()} for row in table.to_dict("records")]

@@ -249,3 +249,31 @@ def test_looks_do_not_depend_on_what_else_is_there() -> None:
 def test_two_labels_of_a_method_look_different() -> None:
     found = looks(_methods(("gated-wide", "gated"), ("gated-narrow", "gated"), ("slow", "magnitude")))
     assert found == {"gated-narrow": LOOKS["gated"], "gated-wide": SPARE_LOOKS[0], "slow": LOOKS["magnitude"]}
+
+
+MANY = (*OWN, *(f"of_others_{number}" for number in range(20 - len(OWN))))
+
+
+def test_twenty_methods_have_a_legend_that_fits_and_looks_of_their_own(tmp_path: Path) -> None:
+    runs = grid(MANY, (0.3, 0.5, 0.7), 2)
+    results = _load(tmp_path, *runs)
+    found = looks(results.runs)
+    assert len({(look.color, look.marker) for look in found.values()}) == len(MANY)
+    figure = score_against_macs(results)
+    figure.draw_without_rendering()
+    (legend,) = figure.legends
+    box, (width, height) = legend.get_window_extent(), figure.canvas.get_width_height()
+    assert {text.get_text() for text in legend.get_texts()} >= set(MANY)
+    assert box.x0 >= 0 and box.y0 >= 0 and box.x1 <= width and box.y1 <= height  # noqa: PT018
+    assert not box.overlaps(figure.axes[0].get_window_extent())
+    assert figure.axes[0].get_window_extent().height > 300  # of pixels; the figure grew
+
+
+def test_a_bar_for_each_network_is_drawn_only_as_long_as_it_can_be_read(tmp_path: Path) -> None:
+    results = _load(tmp_path, *grid(MANY, (0.3, 0.5, 0.7), 1))
+    figure = energy_per_method(results)
+    labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    assert len(labels) == len(MANY)
+    assert "gated 30 %" in labels
+    assert "gated 50 %" not in labels
+    assert figure.get_size_inches()[1] < 10

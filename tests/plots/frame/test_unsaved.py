@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from io import StringIO
 from pathlib import Path
 
 from greenprune.bench.records.record import Record, Served
@@ -36,7 +37,7 @@ def test_it_is_said_with_figure_and_batch_size_wherever_people_read(tmp_path: Pa
     assert said in markdown_text(table).replace("\\", "")
     assert "1.04× [1.02, 1.06] the time at batch 1" in answer(part, table)[2]
     assert "did not save time at batch 1" in answer(part, table)[2]
-    screen = Console(width=200, record=True, file=(tmp_path / "screen").open("w"))
+    screen = Console(width=200, record=True, file=StringIO())
     screen.print(terminal_table(part))
     assert said in " ".join(screen.export_text().split())
 
