@@ -118,7 +118,7 @@ def _rows(results: Results, suite: str) -> list[dict[str, Any]]:
         for row in rows_of(reading_order(table)):
             same = (part.runs["method"] == row["method"]) & (part.runs["budget"] == row["budget"])
             places = part.runs.index[same & (part.runs["valid"] == row["valid"])]
-            records = [part.records[i] for i in places]
+            records = sorted((part.records[i] for i in places), key=lambda record: record.seed)
             dense = row["method_name"] == REFERENCE
             joules = [(kind, f"large_batch_energy_ratio_{kind}") for kind in KINDS]
             kind, energy = next((each for each in joules if math.isfinite(row[f"{each[1]}_mean"])), joules[0])

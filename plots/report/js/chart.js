@@ -35,10 +35,25 @@ function layout(more = {}) {
   };
 }
 
+const watched = new WeakSet();
+
+/** Keep a figure as large as its place, in the same frame: plotly's own way waits, and hears of windows alone. */
+function follow(place) {
+  if (watched.has(place)) return;
+  watched.add(place);
+  let [width, height] = [place.clientWidth, place.clientHeight];
+  new ResizeObserver(() => {
+    if (!place.clientWidth || !place.clientHeight || (place.clientWidth === width && place.clientHeight === height)) return;
+    [width, height] = [place.clientWidth, place.clientHeight];
+    Plotly.relayout(place, { autosize: true });
+  }).observe(place);
+}
+
 /** Draw, or draw again what has changed. */
 function draw(place, traces, options) {
+  follow(place);
   const config = {
-    responsive: true, displaylogo: false, displayModeBar: false, showTips: false,
+    responsive: false, displaylogo: false, displayModeBar: false, showTips: false,
     doubleClick: "reset",
   };
   return Plotly.react(place, traces, options, config);

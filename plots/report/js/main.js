@@ -46,7 +46,7 @@ function startExplorer(data) {
   }
 
   function openRun(run) {
-    const others = comparison.runs.filter((other) => other.point === run.point);
+    const others = runsOf(comparison, comparison.points[run.point]);
     return showRun(dialog, comparison, run, others, linkTo, data.records);
   }
 

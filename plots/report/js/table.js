@@ -18,5 +18,5 @@ function tableBehind(comparison, shown, measures, linkTo) {
 
 function runsOf(comparison, point) {
   const number = comparison.points.indexOf(point);
-  return comparison.runs.filter((run) => run.point === number);
+  return comparison.runs.filter((run) => run.point === number).sort((a, b) => a.seed - b.seed);
 }

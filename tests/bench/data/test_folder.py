@@ -154,7 +154,7 @@ def test_folders_that_are_no_set_are_refused(tmp_path: Path, pets: Path) -> None
     (pets / "birds").mkdir()
     assert sentence(lambda: of(pets)).startswith(f"{pets / 'birds'}: is empty; allowed is a folder with pictures")
     (pets / "birds" / "list.txt").write_text("")
-    assert "has no pictures among its 1 files" in sentence(lambda: of(pets))
+    assert "has no pictures among its 1 file" in sentence(lambda: of(pets))
     shutil.rmtree(pets / "birds")
     shutil.rmtree(pets / "dogs")
     assert "has one class folder alone (cats)" in sentence(lambda: of(pets))

@@ -48,7 +48,7 @@ def test_samples_macs_seconds_and_joules_of_every_phase_are_charged() -> None:
 def test_samples_beyond_the_allowance_stop_the_run() -> None:
     ledger = Ledger(30)
     ledger.charge("train", samples=30, forward_macs=1)
-    with pytest.raises(OverdrawnError, match="'fine-tune' asks for 1 samples after 30 of 30"):
+    with pytest.raises(OverdrawnError, match="'fine-tune' asks for 1 sample after 30 of 30"):
         ledger.charge("fine-tune", samples=1, forward_macs=1)
 
 

@@ -207,6 +207,16 @@ def test_the_page_of_a_run_has_everything_and_back_leaves_it(browser: Browser) -
     assert browser.wait_for("!document.getElementById('run').open")
 
 
+def test_the_figure_fills_its_place_in_the_frame_in_which_the_window_changes(browser: Browser) -> None:
+    heights = "['#figure', '#figure .main-svg'].map(each => document.querySelector(each).clientHeight)"
+    before = browser.run(heights)
+    size(browser, 1000, 1100)
+    browser.run("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
+    after = browser.run(heights)
+    assert before[0] == before[1]
+    assert after[0] == after[1] > before[0]
+
+
 def test_text_of_records_stays_text(browser: Browser) -> None:
     link = "document.querySelector('#behind a[aria-label=\"run uniform-0.5-0\"]')"
     browser.run(f"{link}.click()")
@@ -225,6 +235,9 @@ def test_the_keyboard_alone_moves_limits_and_opens_and_closes_a_run(browser: Bro
     browser.run("document.querySelector('#behind a').focus()")
     press(browser, "Enter", 13, "\r")
     assert browser.wait_for("document.getElementById('run').open")
+    browser.run("document.querySelector('#run .seeds a:not([aria-current])').focus()")
+    press(browser, "Enter", 13, "\r")  # another seed of it: where one came from stays the same
+    assert browser.wait_for("document.querySelector('#run .seeds a:nth-of-type(2)').getAttribute('aria-current')")
     press(browser, "Escape", 27)
     assert browser.wait_for("!document.getElementById('run').open")
     assert browser.run("document.activeElement.matches('#behind a')")
