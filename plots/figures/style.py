@@ -35,8 +35,6 @@ LOOKS: dict[str, Look] = {
     "hesso": Look("#882255", "8"),
     "gated": Look("#D55E00", "o"),
     "gated_paper": Look("#661100", "*"),
-    "hesso": Look("#882255", "d"),
-    "one_cycle": Look("#332288", "h"),
     "shallow": Look("#8C7A00", "P"),
 }
 """By registered name."""
