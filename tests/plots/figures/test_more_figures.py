@@ -185,7 +185,7 @@ def test_heat_map_and_its_words(tmp_path: Path) -> None:
     results = load(store(tmp_path, record("gated", history=gate_history())))
     figure = gate_consensus(results)
     axes = figure.axes[0]
-    assert len(axes.collections) == len(consensus_of(results.records[0]).groups)  # type: ignore[union-attr]
+    assert len(axes.collections) == len(consensus_of(results.whole(results.records[0])).groups)  # type: ignore[union-attr]
     assert axes.get_xlabel() == "Optimizer step"
     assert axes.get_xlim() == (0, 240)
     assert "gated 50 %, seed 0: of" in consensus_in_words(results)

@@ -86,6 +86,7 @@ def test_runtimes_count_too_where_it_has_all_runs_of_a_method(tmp_path: Path) ->
     assert "in eager PyTorch, onnxruntime and openvino" in (folder / "report.html").read_text()
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_it_counts_before_the_figures_of_each_run_and_says_so(folder: Path, tmp_path: Path) -> None:
     write_joint(joint(grid(seeds=2), warnings=("the machine was shared",)), folder)
     results = load(folder)

@@ -120,6 +120,7 @@ def test_the_heaviest_comes_first_and_all_are_counted() -> None:
     assert counted([]) == ""
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_the_page_counts_what_it_warns_about(tmp_path: Path) -> None:
     results = store(tmp_path / "results", record(), failed(), record("gated", warnings=tuple(BUSY)))
     text = json.loads(record("uniform").model_dump_json())
@@ -138,6 +139,7 @@ def test_the_page_counts_what_it_warns_about(tmp_path: Path) -> None:
     assert "2.0 cores ran other processes" in html
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_several_folders_stand_side_by_side_in_one_table_and_one_page(tmp_path: Path) -> None:
     folders = [store(tmp_path / name, *grid(("dense", "gated"), seeds=3)) for name in "ab"]
     folders.append(store(tmp_path / "c", *grid(("dense", "gated"), seeds=3, machine={"cpu": "Other CPU"})))
@@ -155,6 +157,7 @@ def test_several_folders_stand_side_by_side_in_one_table_and_one_page(tmp_path: 
     assert "Other CPU" in first
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_one_comparison_has_no_second_table_of_the_same(tmp_path: Path) -> None:
     write_report(store(tmp_path / "results", *grid()), tmp_path / "out")
     assert "Side by side" not in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")

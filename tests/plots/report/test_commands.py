@@ -49,6 +49,7 @@ def test_a_measured_command_has_what_reporting_asks_for(measured: Path) -> None:
     assert "process_time" in row["command"]
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_it_joins_the_report_of_results(measured: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     results = store(tmp_path / "results", *grid())
     assert main(["report", str(results), str(measured), "--out", str(tmp_path / "out")]) == 0

@@ -51,6 +51,7 @@ def test_a_run_in_the_fields_that_reporting_needs() -> None:
     assert measured["phase"] == "training"
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_other_meters_stand_in_a_column_of_their_own_and_in_no_sum(tmp_path: Path) -> None:
     checks = (
         CrossCheck(tool="codecarbon", version="3", duration_s=120.0, cpu_j=7e3, ram_j=5.0, ours_j={"modelled": 4.0}),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from greenprune.bench.records.record import Served
 from greenprune.plots.report.report import write_report
 from greenprune.plots.report.served import COLUMNS, served_tables
@@ -30,6 +31,7 @@ def test_a_row_for_each_runtime_precision_and_batch_size_and_the_reason_where_th
     assert all(len(row["cells"]) == len(COLUMNS) for row in table["rows"])
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_the_report_shows_it_only_where_a_suite_names_runtimes(tmp_path: Path) -> None:
     served = (Served(runtime="openvino", precision="float32", inference=(inference(1, 0.6),)),)
     write_report(store(tmp_path / "a", record(), record("gated", served=served)), tmp_path / "with")
