@@ -78,7 +78,7 @@ def test_a_missing_suite(command: str, refusal: Refusal) -> None:
     ("old", "new", "parts"),
     [
         ("[0.5]", "[0.5", ("not TOML: ", "line 5")),
-        ('"gated"', '"gatd"', ('methods[1].name = "gatd": is unknown', '"gated", "magnitude"')),
+        ('"gated"', '"gatd"', ('methods[1].name = "gatd": is unknown', '"magnitude", "magnitude_unstructured"')),
         (
             'model = "tiny_networks:tiny"',
             'model = "resnet21"',

@@ -161,8 +161,7 @@ def test_twelve_times_the_records_are_far_from_twelve_times_the_work(tmp_path: P
     methods = ("dense", "gated", "slimming", "dynamic")  # all figures apply to these
     few = _calls_of_a_report(rich(tmp_path / "few", *grid(methods, (0.3, 0.5), 1)), tmp_path / "out-few")
     many = _calls_of_a_report(rich(tmp_path / "many", *grid(methods, (0.3, 0.5), 12)), tmp_path / "out-many")
-    print("RATIO", many / few)
-    assert many < 2 * few
+    assert many < 2 * few  # measured: 1.12
 
 
 def _calls_of_a_report(results: Path, out: Path) -> int:
