@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from greenprune.methods import plugins
 from greenprune.methods.gating.options import GatingOptions
+from greenprune.methods.gating.paper import GatedPaperOptions
 from greenprune.methods.options.base import Card
 from greenprune.methods.options.depgraph import DepGraphOptions
 from greenprune.methods.options.dynamic import DynamicOptions
@@ -18,6 +19,7 @@ from greenprune.methods.options.magnitude import MagnitudeOptions
 from greenprune.methods.options.magnitude_unstructured import UnstructuredOptions
 from greenprune.methods.options.one_cycle import OneCycleOptions
 from greenprune.methods.options.random_channels import RandomOptions
+from greenprune.methods.options.shallow import ShallowOptions
 from greenprune.methods.options.slimming import SlimmingOptions
 from greenprune.methods.options.uniform import UniformOptions
 
@@ -31,6 +33,7 @@ OWN: dict[str, Card] = {
         Card("depgraph", "greenprune.methods.depgraph:DepGraph", DepGraphOptions),
         Card("dynamic", "greenprune.methods.dynamic:Dynamic", DynamicOptions, budget_unit="mean_macs"),
         Card("gated", "greenprune.methods.gated:Gated", GatingOptions),
+        Card("gated_paper", "greenprune.methods.gated_paper:GatedPaper", GatedPaperOptions),
         Card("hesso", "greenprune.methods.hesso:Hesso", HessoOptions),
         Card("magnitude", "greenprune.methods.magnitude:Magnitude", MagnitudeOptions),
         Card(
@@ -41,6 +44,7 @@ OWN: dict[str, Card] = {
         ),
         Card("one_cycle", "greenprune.methods.one_cycle:OneCycle", OneCycleOptions),
         Card("random", "greenprune.methods.random_channels:Random", RandomOptions),
+        Card("shallow", "greenprune.methods.shallow:Shallow", ShallowOptions),
         Card("slimming", "greenprune.methods.slimming:Slimming", SlimmingOptions),
         Card("uniform", "greenprune.methods.uniform:Uniform", UniformOptions),
     )

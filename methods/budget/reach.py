@@ -52,23 +52,32 @@ def check_budget(
         BudgetError: removing all that may be removed would still cost more than `keep`; names the floor.
     """
     cost = cost or MacCost(structure)
-    name = COST_NAMES[cost.kind]
+    check_floor(structure, keep, removable, cost, round_to)
+    found = _nearest(structure, keep, tolerance, removable, cost, round_to)
+    if found is not None:
+        warn(found, keep, tolerance, cost)
+    return found
+
+
+def check_floor(structure: Structure, keep: float, removable: Tensor | None, cost: Cost, round_to: int) -> None:
+    """Raise BudgetError where removing all that may be removed would still cost more than `keep`; it names the floor."""
     least = floor(structure, removable, cost, round_to)
     if keep < least:
         raise BudgetError(
-            f"keep = {keep:g} lies below the floor of this network, {apart(least, keep)} of the dense {name}: what it costs "
-            "when everything is removed that can be"
+            f"keep = {keep:g} lies below the floor of this network, {apart(least, keep)} of the dense "
+            f"{COST_NAMES[cost.kind]}: what it costs when everything is removed that can be"
         )
-    found = _nearest(structure, keep, tolerance, removable, cost, round_to)
-    if found is not None:
-        warnings.warn(
-            f"keep = {keep:g} cannot be met within {tolerance:g}: the units of this network are too coarse. The nearest "
-            f"that was found costs {apart(found.below, keep)} of the dense {name}, which is aimed at; the next above costs "
-            f"{apart(found.above, keep)}",
-            CoarseBudget,
-            stacklevel=4,
-        )
-    return found
+
+
+def warn(found: Nearest, keep: float, tolerance: float, cost: Cost) -> None:
+    """Say (a `CoarseBudget`) that `keep` can only be undershot."""
+    warnings.warn(
+        f"keep = {keep:g} cannot be met within {tolerance:g}: the units of this network are too coarse. The nearest "
+        f"that was found costs {apart(found.below, keep)} of the dense {COST_NAMES[cost.kind]}, which is aimed at; the next "
+        f"above costs {apart(found.above, keep)}",
+        CoarseBudget,
+        stacklevel=5,
+    )
 
 
 def _nearest(

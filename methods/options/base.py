@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import importlib
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from greenprune.methods.cost.kinds import CostKind
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field, create_model
 
 BudgetUnit = Literal["macs", "connections", "mean_macs"]
 """What a budget counts, see `greenprune.methods.Method`."""
@@ -21,6 +21,31 @@ class MethodOptions(BaseModel):
     """Base of every method's options: immutable, unknown keys refused, every field with a default and a description."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+Options = TypeVar("Options", bound=MethodOptions)
+
+
+def with_defaults(options: type[Options], name: str, about: str, **defaults: Any) -> type[Options]:
+    """The options of a variant: those of `options` with other defaults, everything else as it is.
+
+    A variant is a method of its own name, a subclass with such `Options`: what it stands for is in its records, in full.
+
+    Args:
+        name: of the new class.
+        about: its docstring.
+        defaults: by option.
+
+    Raises:
+        ValueError: there is no such option, or it does not take the value.
+    """
+    options.model_validate(defaults, strict=True)
+    fields = {key: options.model_fields[key] for key in defaults}
+    changed: dict[str, Any] = {
+        key: (Annotated[(field.annotation, *field.metadata)], Field(defaults[key], description=field.description))
+        for key, field in fields.items()
+    }
+    return create_model(name, __base__=options, __doc__=about, **changed)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -25,6 +25,9 @@ Bits = int
 
 _RESHAPING = ("view", "_unsafe_view", "permute", "transpose", "roll", "constant_pad_nd", "slice", "expand", "unsqueeze")
 """Operations that a zero of one entry would not pass."""
+
+_COPYING = ("clone", "detach", "alias", "_to_copy", "lift_fresh")
+"""Operations that give what they were given."""
 
 
 @dataclass(frozen=True)
@@ -113,9 +116,11 @@ class _Look:
             yield "both sides of the addition have as many layers: neither is a shortcut"
             return
         sum_of = self._additions(addition, set(operands))
+        projected = all(any(self.seen.operations[o].name not in _COPYING for o in _each(terms[i].own)) for i in around)
         for i, term in enumerate(terms):
             if i not in around and layers[i] and term.all & self.given:
-                yield self._branch(addition, term, sum_of)
+                found = self._branch(addition, term, sum_of)
+                yield found if isinstance(found, str) else replace(found, projected=projected)
 
     def _term(self, operands: Sequence[int], which: int) -> _Term:
         output = operands[which]

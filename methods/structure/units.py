@@ -101,6 +101,7 @@ class Branch:
             the branch is emptied instead.
         silences: what the blocks are replaced by when it is emptied; None: it cannot be.
         remnant: what stays where it is closed; None: nothing, the branch is removed.
+        projected: whether the shortcut computes something: the stream changes its size or its channels there.
     """
 
     name: str
@@ -112,6 +113,7 @@ class Branch:
     constants: tuple[tuple[str, Any], ...] | None = ()
     silences: tuple[Silence, ...] | None = None
     remnant: Remnant | None = None
+    projected: bool = False
 
     @property
     def multiplies_zeros(self) -> bool:

@@ -224,7 +224,7 @@ def test_regulariser_and_importance_are_those_of_torch_pruning() -> None:
 # all
 
 
-@pytest.mark.parametrize("name", ["random", "slimming", "depgraph", "one_cycle", "hesso"])
+@pytest.mark.parametrize("name", ["random", "shallow", "slimming", "depgraph", "one_cycle", "hesso"])
 def test_a_budget_of_parameters_in_multiples(name: str) -> None:
     x = images(2, 16)
     method = registry()[name](keep=0.5, steps=10, tolerance=0.05, cost="params", round_to=4)
@@ -239,7 +239,7 @@ def test_a_budget_of_parameters_in_multiples(name: str) -> None:
     assert all(m.out_channels % 4 == 0 for m in result.modules() if isinstance(m, nn.Conv2d))
 
 
-@pytest.mark.parametrize("name", ["random", "slimming", "depgraph", "one_cycle", "hesso"])
+@pytest.mark.parametrize("name", ["random", "shallow", "slimming", "depgraph", "one_cycle", "hesso"])
 def test_a_budget_of_parameters_below_the_floor_is_named(name: str) -> None:
     with pytest.raises(BudgetError, match=r"floor of this network, 0\.\d+ of the dense parameters"):
         registry()[name](keep=1e-6, steps=10, cost="params").prepare(network(), images(2, 16))

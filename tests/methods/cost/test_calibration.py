@@ -254,7 +254,9 @@ def test_gates_search_for_a_budget_of_time(steps_table):
     assert kept == pytest.approx(gating.predicted_cost, rel=1e-5)
 
 
-@pytest.mark.parametrize("name", ["depgraph", "hesso", "magnitude", "one_cycle", "random", "slimming", "uniform"])
+@pytest.mark.parametrize(
+    "name", ["depgraph", "hesso", "magnitude", "one_cycle", "random", "shallow", "slimming", "uniform"]
+)
 def test_methods_take_the_cost(steps_table, name):
     model = build("resnet20", 10, seed=0)
     method = registry()[name](keep=0.6, steps=10, cost="latency", table=steps_table)
@@ -270,7 +272,7 @@ def test_methods_take_the_cost(steps_table, name):
 
 
 @pytest.mark.parametrize(
-    "name", ["depgraph", "gated", "hesso", "magnitude", "one_cycle", "random", "slimming", "uniform"]
+    "name", ["depgraph", "gated", "hesso", "magnitude", "one_cycle", "random", "shallow", "slimming", "uniform"]
 )
 def test_a_measured_cost_without_a_table_is_refused(name):
     with pytest.raises(ValueError, match="needs a table"):
