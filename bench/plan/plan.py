@@ -92,9 +92,16 @@ def plan(suite: Suite, data: Mapping[str, Dataset], device: str) -> list[Run]:
             raise UserError(f"two runs of {suite.name} would be called {run.key}; allowed: labels that tell them apart")
         before.add(run.key)
     random.Random(ORDER_SEED).shuffle(runs)
+    views = {entry.label: suite.views_of(entry) for entry in suite.methods}
     return [
         *runs,
-        *(again(run, view, suite) for view in suite.views if view != "samples" for run in runs if equalled(run)),
+        *(
+            again(run, view, suite)
+            for view in suite.views
+            if view != "samples"
+            for run in runs
+            if equalled(run) and view in views[run.settings.method.label]
+        ),
     ]
 
 
@@ -109,14 +116,14 @@ def _of_pair(suite: Suite, pair: Pair, data: Dataset, device: str) -> list[Run]:
     for entry in suite.methods:
         prunes = find(entry.name).prunes
         for budget in suite.budgets if prunes else [1.0]:
-            for seed in suite.seeds:
+            for seed in suite.seeds_of(entry):
                 settings = Settings(
                     dataset=pair.dataset,
                     images=images,
                     model=pair.model,
                     task=suite.task,
                     weights=suite.weights,
-                    method=entry,
+                    method=entry.alone,
                     budget=budget,
                     tolerance=suite.tolerance,
                     seed=seed,
@@ -289,10 +296,9 @@ def estimate(suite: Suite, model_name: str, data: Dataset, device: str, timed_st
     images = data.images
     shortest_s, longest_s = inference_s(suite, device)
     rest_s = epochs_of(suite, images) * step_s + STARTUP_S
-    pruned = sum(find(entry.name).prunes for entry in suite.methods) * len(suite.budgets) * len(suite.seeds)
-    rest_s += CALIBRATION_S.get(resolve_cost(suite.cost, device), 0.0) / max(
-        1, pruned
-    )  # one run calibrates, the others reuse it
+    pruned = sum(len(suite.seeds_of(entry)) for entry in suite.methods if find(entry.name).prunes) * len(suite.budgets)
+    calibration_s = CALIBRATION_S.get(resolve_cost(suite.cost, device), 0.0)
+    rest_s += calibration_s / max(1, pruned)  # one run calibrates, the others reuse it
     rest_s += IDLE_S if target.type == "cuda" else 0.0
     return Estimate(
         step_s=step_s,

@@ -113,6 +113,8 @@ def _without_default(schema: dict[str, Any]) -> None:
 class MethodEntry(Part):
     """A method and its options. The same method may occur several times, under different labels."""
 
+    stored_where_used = frozenset({"most_seeds", "views"})
+
     name: str = Field(description="a registered method, or module:Class")
     label: str = Field(
         "",
@@ -124,6 +126,17 @@ class MethodEntry(Part):
     options: SerializeAsAny[MethodOptions] = Field(
         default={}, validate_default=True, description="the method's own options; those left out have their defaults"
     )
+    most_seeds: int | None = Field(
+        None, ge=1, description="at most so many of the suite's seeds, the first ones; by default all"
+    )
+    views: EachOnce[View] | None = Field(
+        None, description="those of the suite's views that the method is in, samples among them; by default all"
+    )
+
+    @property
+    def alone(self) -> MethodEntry:
+        """Without what is said of the suite that it is in, and no part of a run."""
+        return self.model_copy(update={"most_seeds": None, "views": None})
 
     @model_validator(mode="before")
     @classmethod
@@ -333,6 +346,35 @@ class Suite(Part):
         if self.allowance is not None:
             raise refused(f'{given}: sets the allowance itself; allowed: ["samples"], or a suite without [allowance]')
         return self
+
+    @model_validator(mode="after")
+    def _methods_are_in_its_views(self) -> Suite:
+        seeds = max(len(self.seeds_of(entry)) for entry in self.methods)
+        for i, entry in enumerate(self.methods):
+            if entry.views is not None and (missing := [v for v in entry.views if v not in self.views]):
+                raise refused(
+                    f"methods[{i}].views = {shown(entry.views)}: {shown(missing[0])} is not among the views of the suite; "
+                    f"allowed: {', '.join(map(shown, self.views))}"
+                )
+            if entry.views is not None and "samples" not in entry.views:
+                raise refused(
+                    f'methods[{i}].views = {shown(entry.views)}: lacks "samples", which the others start from; allowed: '
+                    'a list with "samples"'
+                )
+            if entry.name == "dense" and len(self.seeds_of(entry)) < seeds:
+                raise refused(
+                    f"methods[{i}].most_seeds = {entry.most_seeds}: others have more, and are compared with dense seed by "
+                    f"seed; allowed: at least {seeds}"
+                )
+        return self
+
+    def seeds_of(self, entry: MethodEntry) -> tuple[int, ...]:
+        """The seeds that a method of it runs with."""
+        return self.seeds[: entry.most_seeds]
+
+    def views_of(self, entry: MethodEntry) -> tuple[View, ...]:
+        """The views that a method of it is in."""
+        return self.views if entry.views is None else entry.views
 
     @model_validator(mode="after")
     def _weights_are_of_one_network(self) -> Suite:

@@ -42,7 +42,7 @@ def with_defaults(options: type[Options], name: str, about: str, **defaults: Any
     options.model_validate(defaults, strict=True)
     fields = {key: options.model_fields[key] for key in defaults}
     changed: dict[str, Any] = {
-        key: (Annotated[(field.annotation, *field.metadata)], Field(defaults[key], description=field.description))
+        key: (Annotated[(field.annotation, *field.metadata, Field(description=field.description))], defaults[key])
         for key, field in fields.items()
     }
     return create_model(name, __base__=options, __doc__=about, **changed)
