@@ -1,4 +1,4 @@
-"""Consensus gating as the paper states it (arXiv 2302.10798), as far as that is public; docs/explanation/method.md says how far.
+"""Consensus gating as the paper states it (arXiv 2302.10798), as far as that is public, see docs/explanation/method.md.
 
 What `gated` adds to it is off: majority votes, the projection to the budget, the order in which gates are released, prices
 of units in their gradients, and what a closed layer leaves. So the difference between the two is what these are worth.

@@ -98,6 +98,54 @@ def test_views_that_cannot_be_are_refused(at_work: Path, tmp_path: Path, old: st
     assert line.removeprefix(f"{path}: ").startswith(sentence)
 
 
+# Methods that are in fewer
+
+
+FEWER = VIEWS.replace('name = "magnitude"', 'name = "magnitude"\nviews = ["samples"]\nmost_seeds = 1', 1)
+
+
+def test_a_method_may_be_in_fewer_views_and_have_fewer_seeds(at_work: Path, tmp_path: Path) -> None:
+    (tmp_path / "tiny.toml").write_text(FEWER.replace("[training]", "seeds = [7, 8]\n\n[training]", 1))
+    runs = plan(load_suite(str(tmp_path / "tiny.toml")), {"digits": load_data("digits")}, "cpu")
+    assert {run.key for run in runs} == {
+        "dense-1-s7", "dense-1-s8", "gated-0.5-s7", "gated-0.5-s8", "magnitude-0.5-s7", "gated-0.5-s7-equal-macs",
+        "gated-0.5-s8-equal-macs",
+    }  # fmt: skip
+    (tmp_path / "tiny.toml").write_text(VIEWS.replace("[training]", "seeds = [7]\n\n[training]", 1))
+    whole = {r.key: r for r in plan(load_suite(str(tmp_path / "tiny.toml")), {"digits": load_data("digits")}, "cpu")}
+    own = next(run for run in runs if run.key == "magnitude-0.5-s7")
+    assert own.settings == whole[own.key].settings  # the same run, whatever the suite is
+    assert {"views", "most_seeds"}.isdisjoint(own.settings.model_dump()["method"])
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "sentence"),
+    [
+        (
+            'views = ["samples"]', 'views = ["samples", "joules"]',
+            'methods[2].views = ["samples", "joules"]: "joules" is not among the views of the suite; allowed: "samples", "macs"',
+        ),
+        ('views = ["samples"]', 'views = ["macs"]', 'methods[2].views = ["macs"]: lacks "samples", which the others'),
+        ("most_seeds = 1", "most_seeds = 0", "methods[2].most_seeds = 0: is too small; allowed: an integer at least 1"),
+        (
+            '"dense"', '"dense"\nmost_seeds = 1',
+            "methods[0].most_seeds = 1: others have more, and are compared with dense seed by seed; allowed: at least 2",
+        ),
+    ],
+)  # fmt: skip
+def test_what_a_method_cannot_be_in_is_refused(
+    at_work: Path, tmp_path: Path, old: str, new: str, sentence: str
+) -> None:
+    text = FEWER.replace("[training]", "seeds = [7, 8]\n\n[training]", 1)
+    assert text.count(old) == 1
+    path = tmp_path / "tiny.toml"
+    path.write_text(text.replace(old, new))
+    with pytest.raises(UserError) as caught:
+        load_suite(str(path))
+    (line,) = str(caught.value).splitlines()
+    assert line.removeprefix(f"{path}: ").startswith(sentence)
+
+
 # From start to end, two runs at a time
 
 # 98 % are aimed at; what the longer run keeps may lie lower within its budget's tolerance than the first's.
