@@ -105,13 +105,13 @@ FEWER = VIEWS.replace('name = "magnitude"', 'name = "magnitude"\nviews = ["sampl
 
 
 def test_a_method_may_be_in_fewer_views_and_have_fewer_seeds(at_work: Path, tmp_path: Path) -> None:
-    (tmp_path / "tiny.toml").write_text(FEWER.replace("[training]", "seeds = [7, 8]\n\n[training]", 1))
+    (tmp_path / "tiny.toml").write_text(FEWER.replace("seeds = [0]", "seeds = [7, 8]"))
     runs = plan(load_suite(str(tmp_path / "tiny.toml")), {"digits": load_data("digits")}, "cpu")
     assert {run.key for run in runs} == {
         "dense-1-s7", "dense-1-s8", "gated-0.5-s7", "gated-0.5-s8", "magnitude-0.5-s7", "gated-0.5-s7-equal-macs",
         "gated-0.5-s8-equal-macs",
     }  # fmt: skip
-    (tmp_path / "tiny.toml").write_text(VIEWS.replace("[training]", "seeds = [7]\n\n[training]", 1))
+    (tmp_path / "tiny.toml").write_text(VIEWS.replace("seeds = [0]", "seeds = [7]"))
     whole = {r.key: r for r in plan(load_suite(str(tmp_path / "tiny.toml")), {"digits": load_data("digits")}, "cpu")}
     own = next(run for run in runs if run.key == "magnitude-0.5-s7")
     assert own.settings == whole[own.key].settings  # the same run, whatever the suite is
@@ -123,7 +123,7 @@ def test_a_method_may_be_in_fewer_views_and_have_fewer_seeds(at_work: Path, tmp_
     [
         (
             'views = ["samples"]', 'views = ["samples", "joules"]',
-            'methods[2].views = ["samples", "joules"]: "joules" is not among the views of the suite; allowed: "samples", "macs"',
+            'methods[2].views = ["samples", "joules"]: "joules" is not among the views of the suite; allowed: "samples", "m',
         ),
         ('views = ["samples"]', 'views = ["macs"]', 'methods[2].views = ["macs"]: lacks "samples", which the others'),
         ("most_seeds = 1", "most_seeds = 0", "methods[2].most_seeds = 0: is too small; allowed: an integer at least 1"),
@@ -136,7 +136,7 @@ def test_a_method_may_be_in_fewer_views_and_have_fewer_seeds(at_work: Path, tmp_
 def test_what_a_method_cannot_be_in_is_refused(
     at_work: Path, tmp_path: Path, old: str, new: str, sentence: str
 ) -> None:
-    text = FEWER.replace("[training]", "seeds = [7, 8]\n\n[training]", 1)
+    text = FEWER.replace("seeds = [0]", "seeds = [7, 8]")
     assert text.count(old) == 1
     path = tmp_path / "tiny.toml"
     path.write_text(text.replace(old, new))
