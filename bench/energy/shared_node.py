@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from greenprune.bench.energy.parts import JETSON, part_of
 from greenprune.bench.energy.sensors.place import Found, row
+from greenprune.bench.energy.source import Source
 
 REMEDY = "ask for the whole node: slurm_exclusive = true, or sbatch --exclusive"
 
@@ -44,7 +45,8 @@ def without_node(found: Found, part: NodePart) -> Found:
 
     A GPU is a job's own. What is modelled is modelled from the job's own processes.
     """
-    own, others = [], []
+    own: list[Source] = []
+    others: list[Source] = []
     for source in found.sources:
         (own if part_of(source.name) == "gpu" and not source.name.startswith(JETSON) else others).append(source)
     for source in others:
