@@ -104,7 +104,9 @@ def test_what_stays_begins_with_given_weights() -> None:
     for name in ("layer1.0.conv2.weight", "layer3.1.conv1.weight", "layer2.1.bn2.running_mean"):
         assert torch.equal(result.state_dict()[name], weights[name])
     kept = result.get_submodule("layer2.1.conv1").weight
-    assert any(torch.equal(kept[0], row) for row in weights["layer2.1.conv1.weight"][16:])  # the weakest are gone
+    strong = weights["layer2.1.conv1.weight"][16:]
+    assert 16 < len(kept) < 32
+    assert torch.equal(kept[-16:], strong)  # those that are gone are among the weakest
     shallow = find("shallow")
     assert shallow.starts_anew(shallow.Options())
     assert not shallow.starts_anew(method.options)
@@ -153,9 +155,9 @@ def test_networks_without_blocks_to_spare_are_refused() -> None:
 
 
 def test_the_nearest_is_said_where_steps_are_coarse() -> None:
-    with pytest.warns(CoarseBudget, match=r"keep = 0.8 cannot be met within 0.02"):
-        result, method = cut(SmallResidual(), images(2, 16), keep=0.8, round_to=64)
+    with pytest.warns(CoarseBudget, match=r"keep = 0.9 cannot be met within 0.02"):
+        result, method = cut(SmallResidual(), images(2, 16), keep=0.9, round_to=64)
     reached = count_macs(result, images(2, 16)) / count_macs(SmallResidual(), images(2, 16))
     assert method.nearest.below == pytest.approx(reached)
-    assert reached < 0.72
-    assert method.nearest.above > 0.8
+    assert reached < 0.8
+    assert method.nearest.above > 0.9

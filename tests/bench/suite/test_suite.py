@@ -180,7 +180,7 @@ TRAINING_KEYS = (
         (
             'label = "l2"',
             'lable = "l2"',
-            'methods[1].lable = "l2": unknown key; allowed: name, label, options (did you mean "label"?)',
+            'methods[1].lable = "l2": unknown key; allowed: name, label, options, most_seeds, views (did you mean "label"?)',
         ),
         (
             'norm = "l2"',
