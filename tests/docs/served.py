@@ -34,7 +34,8 @@ def table() -> str:
 
 def _rows(network: str, record: Record) -> Iterator[tuple[str, ...]]:
     cost = record.cost
-    assert cost is not None and cost.kept is not None
+    assert cost is not None
+    assert cost.kept is not None
     budget = "–" if cost.budget == 1.0 else f"{cost.budget:.2f}, {cost.kept:.2f}"
     yield (network, budget, "eager", f"{100 * (record.test_score or 0):.2f}", *_figures(record.inference))
     for served in record.served:
