@@ -52,7 +52,7 @@ class Slurm:
         folder = Path(tasks[0].results)
         self._submit(folder, tasks, measuring)
         self._say(
-            f"{plural(len(tasks), 'run')}: jobs {', '.join(queue.arrays_of(read_jobs(folder).runs.values()))} of Slurm, which "
+            f"{plural(len(tasks), 'run')}: jobs {', '.join(queue.arrays_of(job for key, job in read_jobs(folder).runs.items() if key in _keys(tasks)))} of Slurm, which "
             f"go on without it when this is closed; greenprune status {folder} shows them, greenprune cancel {folder} ends them"
         )
         lost: dict[str, int] = {}
