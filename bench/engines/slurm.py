@@ -19,7 +19,17 @@ from typing import Any
 from greenprune.bench.engines.cluster import code, queue
 from greenprune.bench.engines.cluster.options import EngineOptions
 from greenprune.bench.engines.cluster.remote import AsJob, DoMeasure, DoRun
-from greenprune.bench.engines.cluster.stored import FOLDER, LOCK_FILE, LOG, Jobs, read_ended, read_jobs, write_jobs
+from greenprune.bench.engines.cluster.stored import (
+    FOLDER,
+    LOCK_FILE,
+    LOG,
+    EndedJob,
+    Jobs,
+    read_ended,
+    read_jobs,
+    write_ended,
+    write_jobs,
+)
 from greenprune.bench.engines.cluster.watch import Watch
 from greenprune.bench.engines.engine import Place, Tell, waves
 from greenprune.bench.engines.names import SLURM
@@ -51,9 +61,11 @@ class Slurm:
     def submit(self, tasks: Sequence[Task], tell: Tell, measuring: JointJob | None = None) -> None:
         folder = Path(tasks[0].results)
         self._submit(folder, tasks, measuring)
+        keys = set(_keys(tasks))
+        arrays = queue.arrays_of(job for key, job in read_jobs(folder).runs.items() if key in keys)
         self._say(
-            f"{plural(len(tasks), 'run')}: jobs {', '.join(queue.arrays_of(job for key, job in read_jobs(folder).runs.items() if key in _keys(tasks)))} of Slurm, which "
-            f"go on without it when this is closed; greenprune status {folder} shows them, greenprune cancel {folder} ends them"
+            f"{plural(len(tasks), 'run')}: jobs {', '.join(arrays)} of Slurm, which go on without it when this is closed; "
+            f"greenprune status {folder} shows them, greenprune cancel {folder} ends them"
         )
         lost: dict[str, int] = {}
         watch = Watch(folder, tasks, tell)
@@ -104,6 +116,8 @@ class Slurm:
             ended = {key: job for key, job in named.items() if job in (there or {})}
             if not queue.cancel(list(ended.values())):
                 raise UserError(f"{folder}: Slurm refused to cancel its jobs ({', '.join(ended.values())})")
+            for job in ended.values():  # those that had not begun cannot say so themselves
+                write_ended(EndedJob(status="stopped", said=f"its job {job} was cancelled"), folder, job)
         return [f"{key}: job {job} is cancelled" for key, job in ended.items()]
 
     # Submitting
