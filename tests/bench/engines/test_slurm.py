@@ -54,9 +54,12 @@ def test_the_last_job_measured_side_by_side_alone_on_its_node(place: Place) -> N
     assert joint.complete
     job = read_jobs(place.results).measuring
     assert job is not None
-    shown = subprocess.run(["scontrol", "show", "job", job], capture_output=True, text=True, check=True).stdout
-    assert "JobState=COMPLETED" in shown
-    assert "OverSubscribe=NO" in shown
+
+    def shown() -> str:
+        return subprocess.run(["scontrol", "show", "job", job], capture_output=True, text=True, check=True).stdout
+
+    assert wait_until(lambda: "JobState=COMPLETED" in shown(), 60), shown()
+    assert "OverSubscribe=NO" in shown()
     assert (place.results / "report.html").exists()
 
 

@@ -96,7 +96,7 @@ def test_a_budget_holds_in_the_runtime_that_it_is_stated_for(tmp_path: Path, mon
     assert served.difference < LARGEST_DIFFERENCE
     calibration = record.cost.calibration
     assert calibration.runtime == "onnxruntime"
-    assert len(calibration.samples) == 2
+    assert calibration.samples  # whole networks, since this runtime fuses layers
     assert record.cost.kept_latency == served.inference[0].latency_ratio
     assert record.cost.predicted <= 0.8
     assert not impossible(record)
