@@ -127,9 +127,7 @@ def run(name: str, meter: Any = None, spy: Spy | None = None, steps: int = EPOCH
     method = registry()[name](keep=0.5, steps=steps, tolerance=0.1, seed=1)
     cpu = torch.device("cpu")
     model = network(spy, blocks=3 if name == "shallow" else 0)
-    trained = train(
-        method, model, data, batches, make_task("classification"), training, cpu, meter, reports.append
-    )
+    trained = train(method, model, data, batches, make_task("classification"), training, cpu, meter, reports.append)
     return Done(trained, spy.seen, reports, batches)
 
 
