@@ -66,6 +66,9 @@ class Calibration(Stored):
     samples: tuple[
         tuple[float, float], ...
     ] = ()  # of the networks that it was fitted to: as of the layers, as measured
+    disagreement: float | None = (
+        None  # the largest, of these networks with the table or with themselves, of the dense cost
+    )
 
 
 class Cost(Stored):

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from statistics import median
+from statistics import median, quantiles
 
 import torch
 from greenprune.methods.budget.select import nearest
@@ -60,12 +60,33 @@ def corrected(
         network = surgery.remove(copy.deepcopy(model), structure, chosen)
         run = target.network(network, images)
         with evaluating(model), evaluating(network), torch.inference_mode():
-            ratio = median([measure(run) / max(measure(dense), 1e-12) for _ in range(rounds)])
-        if ratio > 0:
-            samples.append(Sample(layers=float(cost(chosen.float())), measured=ratio, closed=closed))
+            ratios = [measure(run) / max(measure(dense), 1e-12) for _ in range(rounds)]
+        if (ratio := median(ratios)) > 0:
+            low, _, high = quantiles(ratios, n=4, method="inclusive") if len(ratios) > 1 else ratios * 3
+            layers = float(cost(chosen.float()))
+            samples.append(Sample(layers=layers, measured=ratio, closed=closed, spread=0.5 * (high - low)))
     narrower, closing = ([s for s in samples if s.closed == closed] for closed in (False, True))
     slopes = {"slope": slope_of(narrower or closing), "closing_slope": slope_of(closing or narrower)}
     return table.model_copy(update={**slopes, "samples": tuple(samples)})
+
+
+def disagreement(table: CostTable) -> float:
+    """How far the whole networks are from what `table` says of them, or from themselves when they are measured again: the
+    largest of both, as a fraction of the dense cost."""
+    return max(
+        (
+            max(
+                abs(
+                    1.0
+                    - sample.measured
+                    - (table.closing_slope if sample.closed else table.slope) * (1.0 - sample.layers)
+                ),
+                sample.spread,
+            )
+            for sample in table.samples
+        ),
+        default=0.0,
+    )
 
 
 def slope_of(samples: Sequence[Sample]) -> float:

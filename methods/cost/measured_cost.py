@@ -48,6 +48,7 @@ class Sample(BaseModel):
     layers: float
     measured: float = Field(gt=0)
     closed: bool = False  # whether layers are closed in it; else all have fewer channels
+    spread: float = Field(0.0, ge=0)  # of what was measured: half of the distance between its quartiles
 
 
 class CostTable(BaseModel):

@@ -116,9 +116,12 @@ FAMILIES = (
     ),
 )
 
+AGREED = 0.05
+"""Costs of layers and of whole networks, apart by a fraction of the dense cost: beyond it budgets rest on a busy machine."""
+
 KINDS_BY_WEIGHT = (
     "unreadable", "failed", "invalid", "repeated", "no reference", "unpaired", "mixed", "mixed machines", "few seeds",
-    "no inference", "energy", "throttling", "shared GPU", "shared machine", "sensors disagree", "short window",
+    "no inference", "calibration", "energy", "throttling", "shared GPU", "shared machine", "sensors disagree", "short window",
 )  # fmt: skip
 """The heaviest first; others come after these."""
 
@@ -133,6 +136,15 @@ def problems_of(record: Record) -> Iterator[Problem]:
     if not record.valid:
         reason = record.invalid_reason or "no reason was recorded"
         yield Problem("invalid", where, reason, "it is marked, and kept out of means and of comparisons with dense")
+    calibration = record.cost.calibration if record.cost else None
+    if calibration is not None and (off := calibration.disagreement or 0.0) > AGREED:
+        yield Problem(
+            "calibration",
+            where,
+            f"the costs of layers and of whole networks disagree by {off:.0%} of the dense network's: the machine was busy "
+            "while they were measured",
+            f"remove results/{record.suite}/calibrations, and run it again on a quiet machine",
+        )
     for name, reading in _readings(record):
         yield from _of_reading(where, name, reading)
     for check in record.crosscheck:
