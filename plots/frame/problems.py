@@ -141,7 +141,7 @@ def problems_of(record: Record) -> Iterator[Problem]:
         yield Problem(
             "calibration",
             where,
-            f"the costs of layers and of whole networks disagree by {off:.0%} of the dense network's: the machine was busy "
+            f"the costs of layers and of whole networks disagree by {100 * off:.0f} % of the dense network's: the machine was busy "
             "while they were measured",
             f"remove results/{record.suite}/calibrations, and run it again on a quiet machine",
         )

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from greenprune.bench.energy.reading import Kind
 from greenprune.bench.errors import UserError
-from greenprune.bench.records.record import RECORD_FILE, SCHEMA_VERSION
+from greenprune.bench.records.record import RECORD_FILE, SCHEMA_VERSION, Calibration
 from greenprune.plots.frame.frame import INFERENCE_COLUMNS, RUN_COLUMNS, load
 from greenprune.plots.frame.rows import KINDS, machine_label
 
@@ -155,6 +155,23 @@ def test_failed_and_invalid_runs_are_problems(tmp_path: Path) -> None:
     ]
     assert list(results.runs["method"]) == ["dense", "gated"]
     assert list(results.runs["valid"]) == [True, False]
+
+
+def test_a_calibration_on_a_busy_machine_is_a_problem(tmp_path: Path) -> None:
+    basis = {
+        "unit": "s", "device": "CPU", "threads": 1, "dtype": "float32", "memory_format": "contiguous", "batch_size": 1,
+        "torch_version": "2", "rounds": 3, "points": 9, "duration_s": 8.0, "whole": 1.0, "layers_sum": 1.0, "scale": 1.0,
+        "unexplained": 0.0,
+    }  # fmt: skip
+    calibrations = (Calibration(**basis, disagreement=off) for off in (0.04, 0.12))
+    runs = [record("gated", seed=seed) for seed in (0, 1)]
+    runs = [
+        run.model_copy(update={"cost": run.cost.model_copy(update={"calibration": calibration})})
+        for run, calibration in zip(runs, calibrations, strict=True)
+    ]
+    (problem,) = (p for p in load(store(tmp_path, *runs)).problems if p.kind == "calibration")
+    assert problem.where == "cifar10-cpu/gated-0.5-1"
+    assert "12 %" in problem.what
 
 
 def test_only_failed_runs_leave_empty_tables(tmp_path: Path) -> None:
