@@ -141,8 +141,8 @@ def problems_of(record: Record) -> Iterator[Problem]:
         yield Problem(
             "calibration",
             where,
-            f"the costs of layers and of whole networks disagree by {100 * off:.0f} % of the dense network's: the machine was busy "
-            "while they were measured",
+            f"the costs of layers and of whole networks disagree by {100 * off:.0f} % of the dense network's: the machine was "
+            "busy while they were measured",
             f"remove results/{record.suite}/calibrations, and run it again on a quiet machine",
         )
     for name, reading in _readings(record):
