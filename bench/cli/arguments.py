@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from greenprune.bench.errors import UserError, did_you_mean
 if TYPE_CHECKING:
     from greenprune.bench.data.data import Dataset
     from greenprune.bench.plan.plan import Run
+    from greenprune.bench.run.shares import Jobs, Shares
     from greenprune.bench.suite.overrides import Override
     from greenprune.bench.suite.suite import Suite
 
@@ -54,10 +56,11 @@ def run_arguments(command: argparse.ArgumentParser) -> None:
 def jobs_argument(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--jobs",
-        type=int,
+        type=jobs,
         default=1,
         metavar="N",
-        help="runs at a time, each on its share of the cores (1); on a CPU many runs of one thread are fastest",
+        help="runs at a time (1): on GPUs each on one of its own with the cores next to it, on a CPU each on its share of the "
+        "cores, where many runs of one thread are fastest; auto: as many as there are GPUs, on a CPU 1",
     )
 
 
@@ -72,6 +75,26 @@ def engine_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--engine-config", type=Path, metavar="FILE.toml", help="options of the engine, under their own names"
     )
+
+
+def jobs(text: str) -> Jobs:
+    """ "auto", or a whole number."""
+    if text == "auto":
+        return "auto"
+    if not re.fullmatch(r"[+-]?\d+", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number; allowed: auto, or an integer at least 1")
+    return int(text)
+
+
+def shares_for(jobs: Jobs, device: str) -> Shares:
+    """What each of `jobs` runs at a time on `device` has to itself. Raises UserError."""
+    from greenprune.bench.run.shares import shares_of
+
+    if device == "cpu" or jobs == 1:
+        return shares_of(jobs, device)
+    import torch
+
+    return shares_of(jobs, device, kind=torch.cuda.get_device_name(0) if torch.cuda.is_available() else None)
 
 
 def suite_of(arguments: argparse.Namespace) -> Suite:
@@ -110,8 +133,9 @@ def prepare(arguments: argparse.Namespace) -> Prepared:
     suite = narrowed(whole, arguments)
     from greenprune.bench.plan.plan import plan  # late: it imports torch, and there may be no such suite
 
-    device = device_of(arguments)
-    data = data_of(suite, arguments.data)
+    planned = getattr(arguments, "planned", False)
+    device = assumed_device(arguments) if planned else device_of(arguments)
+    data = data_of(suite, arguments.data, planned=planned)
     runs = plan(suite, data, device)
     return Prepared(suite, runs, plan(whole, data, device) if arguments.only else runs, data, device)
 
@@ -153,13 +177,24 @@ def each_suite(call: Callable[[argparse.Namespace], int]) -> Callable[[argparse.
     return calls
 
 
-def data_of(suite: Suite, root: Path | None) -> dict[str, Dataset]:
-    """The data sets of a suite by name, with as many training images as it asks for. Raises UserError."""
-    from greenprune.bench.data.data import limited
-    from greenprune.bench.data.load import load
-    from greenprune.bench.data.options import label_of
+def data_of(suite: Suite, root: Path | None, *, planned: bool = False) -> dict[str, Dataset]:
+    """The data sets of a suite by name, with as many training images as it asks for. Raises UserError.
 
-    data = {label_of(entry): load(entry, root) for entry in suite.dataset}
+    Args:
+        planned: those that are not here are taken as they were published, without their images; nothing is downloaded.
+    """
+    from greenprune.bench.data.data import limited
+    from greenprune.bench.data.load import is_there, load
+    from greenprune.bench.data.options import label_of
+    from greenprune.bench.data.place import existing_root
+    from greenprune.bench.data.published import as_published
+
+    data = {}
+    for entry in suite.dataset:
+        known = as_published(entry) if planned and not is_there(entry, root) else None
+        if known is not None and root is not None:
+            existing_root(root)  # a mistyped one is refused
+        data[label_of(entry)] = load(entry, root) if known is None else known
     count = suite.train_images
     return data if count is None else {name: limited(each, count) for name, each in data.items()}
 
@@ -173,6 +208,12 @@ def device_of(arguments: argparse.Namespace) -> str:
     return options_of(arguments.engine, arguments.engine_config).device(arguments.device) or resolve_device(
         arguments.device
     )
+
+
+def assumed_device(arguments: argparse.Namespace) -> str:
+    """That of a plan, which may be made where there is no GPU. Raises UserError."""
+    here = arguments.engine == LOCAL and arguments.device == "cuda"
+    return "cuda" if arguments.gpu is not None or here else device_of(arguments)
 
 
 def resolve_device(name: str) -> str:

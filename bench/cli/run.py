@@ -17,9 +17,11 @@ from greenprune.bench.cli.arguments import (
     overrides_of,
     prepare,
     run_arguments,
+    shares_for,
     suite_arguments,
 )
 from greenprune.bench.engines.names import LOCAL
+from greenprune.bench.errors import UserError
 from greenprune.bench.foreign import shortened
 from greenprune.bench.run.stop import STARTED_S, ending_at_once, seconds_of, stoppable
 
@@ -72,14 +74,21 @@ def run_suite(arguments: argparse.Namespace, *, brief: bool = False) -> int:
         from greenprune.bench.records.folder import CLOSING_FILE
         from greenprune.bench.records.lock import holding
         from greenprune.bench.run.display import make_display  # late: what is wrong with a suite is said without torch
-        from greenprune.bench.run.process import share_cores
 
+    if arguments.engine != LOCAL and arguments.jobs != 1:
+        raise UserError(
+            f"--jobs {arguments.jobs}: is for runs on this machine; how many go on at a time with --engine {arguments.engine} "
+            "say its options and what the cluster has; allowed: no --jobs"
+        )
     console = terminal.console()
 
     def say(line: str) -> None:
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 
-    place = Place(prepared.device, share_cores(arguments.jobs, prepared.device), prepared.suite.run, say)
+    shares = shares_for(arguments.jobs, prepared.device)
+    for note in shares.notes:
+        say(f"Note: {note}.")
+    place = Place(prepared.device, shares.each, prepared.suite.run, say)
     engine = make(arguments.engine, arguments.engine_config, place)
     folder = arguments.out / prepared.suite.name
     data_root = None if arguments.data is None else str(arguments.data)
@@ -96,7 +105,7 @@ def run_suite(arguments: argparse.Namespace, *, brief: bool = False) -> int:
             *prepared.suite.measurement.runtimes,
         ),
     )
-    display = make_display(console, arguments.jobs if arguments.engine == LOCAL else 2)  # lines name their runs
+    display = make_display(console, len(shares) if arguments.engine == LOCAL else 2)  # lines name their runs
     try:
         outcome = launch(
             prepared.suite.name,

@@ -9,7 +9,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from greenprune.bench import terminal
-from greenprune.bench.cli.arguments import data_of, jobs_argument, resolve_device, suite_arguments, suite_of
+from greenprune.bench.cli.arguments import data_of, jobs_argument, resolve_device, shares_for, suite_arguments, suite_of
 from greenprune.bench.cli.place import at_place, place_arguments
 from greenprune.bench.data.options import label_of
 from greenprune.bench.errors import UserError, did_you_mean
@@ -50,7 +50,6 @@ def _tune(arguments: argparse.Namespace) -> int:
     from greenprune.bench.plan.plan import plan, run_key
     from greenprune.bench.records.folder import locked, make_writable
     from greenprune.bench.run.display import make_display
-    from greenprune.bench.run.process import share_cores
     from greenprune.bench.tune import tune
 
     suite = at_place(suite_of(arguments), arguments)
@@ -59,17 +58,19 @@ def _tune(arguments: argparse.Namespace) -> int:
     suite = narrowed(suite, entry, pair, arguments)
     tune.space_of(entry)
     device = resolve_device(arguments.device)
-    shares = share_cores(arguments.jobs, device)
+    shares = shares_for(arguments.jobs, device)
     data = data_of(suite, arguments.data)
     ((run),) = plan(suite, data, device)
     choices = tune.candidates(suite, entry, run.settings.images["train"] // suite.training.batch_size)
     folder = arguments.out / suite.name / f"tune-{run_key(entry, run.settings.budget, run.settings.seed, pair)}"
     console = terminal.console()
+    for note in shares.notes:
+        console.print(f"Note: {note}.", highlight=False, markup=False, soft_wrap=True)
     make_writable(folder.parent)
     with locked(folder.parent):
         command = shlex.join(["greenprune", *sys.argv[1:]])
         tuning = tune.start(suite.name, entry, run.settings, folder, command)
-        display = make_display(console, arguments.jobs)
+        display = make_display(console, len(shares))
         try:
             tuning = tune.tune(
                 tuning,
@@ -80,7 +81,7 @@ def _tune(arguments: argparse.Namespace) -> int:
                 data_root=None if arguments.data is None else str(arguments.data),
                 pair=pair,
                 display=display,
-                shares=shares,
+                shares=shares.each,
                 running=suite.run,
             )
         finally:

@@ -113,7 +113,10 @@ def is_there(entry: Entry, root: Path | str | None = None) -> bool:
     name = label_of(entry)
     if name in ("cifar10", "cifar100"):
         return cifar.is_there(name, data_root(root))
-    return name == "digits" or (name in DATASETS and _folder_of(name, data_root(root)).is_dir())
+    if name == "digits" or name not in DATASETS:
+        return name == "digits"
+    place = _folder_of(name, data_root(root))
+    return place.is_dir() and any(fits(place) for fits, _ in LAYOUTS)
 
 
 def _folder_of(name: str, root: Path) -> Path:

@@ -17,7 +17,7 @@ from greenprune.bench.energy.processes import UsageSource
 from greenprune.bench.energy.processors import this_core_power
 from greenprune.bench.energy.rapl import find_rapl
 from greenprune.bench.energy.sensors.place import Found, Place
-from greenprune.bench.energy.shared_node import part_of_node, without_node
+from greenprune.bench.energy.shared_node import REMEDY, part_of_node, without_node
 from greenprune.bench.energy.source import Missing, Source
 from greenprune.bench.energy.sources import amd, apple, intel, jetson, power_meter, psys, rapl_perf
 
@@ -54,15 +54,17 @@ def find_sources(place: Place, usage: UsageSource | None = None) -> Sources:
     found = [Found(nvidia, nvidia_rows), *others, cpu, *machines]
     part = part_of_node(place.environ)
     if part is not None:
-        found = [without_node(look, part) for look in found]
+        found = [without_node(look, str(part), REMEDY) for look in found]
+    elif place.shared is not None:
+        found = [without_node(look, place.shared) for look in found]
     sources = list({source.name: source for look in found for source in look.sources}.values())
     names = [source.name for source in sources]
     if not any(map(measures_cpu, names)):
         sources.append(CpuSource(this_core_power(), usage))
     if not any(map(measures_memory, names)):
         sources.append(RamSource(usage))
-    unusable = [row for look in found for row in look.unusable]
-    return Sources(nvml, sources, unusable, [row for look in found for row in look.absent])
+    unusable = [told for look in found for told in look.unusable]
+    return Sources(nvml, sources, unusable, [told for look in found for told in look.absent])
 
 
 PARTS: tuple[Callable[[Place], Found], ...] = (amd.find, intel.find, jetson.find, apple.find)

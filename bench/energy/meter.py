@@ -64,6 +64,7 @@ class EnergyMeter:
         idle_power_w: Mapping[str, float] | None = None,
         ranks: Ranks = "each",
         usage: UsageSource | None = None,
+        shared: str | None = None,
     ) -> None:
         """Takes five updates of each GPU's counter: do it early.
 
@@ -82,6 +83,9 @@ class EnergyMeter:
                 all GPUs of the job and the packages; the others have no sensor, and their readings say who reports. What
                 is modelled from a process's own tree every rank reports for itself.
             usage: whose CPU time and memory the models take; this process's and its descendants' if None.
+            shared: half a sentence, why work of others goes on on this machine, "other jobs are on this node". Then a sensor
+                counts only if it is of a GPU that was asked for: those of processors, memory and the whole machine are left
+                out, which `describe` tells, and the CPU time and memory of this process tree are modelled.
 
         Raises:
             ValueError: `device` or `ranks` is none of these.
@@ -97,7 +101,7 @@ class EnergyMeter:
         alone = self.reporter is None or ranks == "each"
         if not alone:
             device, gpu_uuids, environ = of_node(self.reporter, environ)
-        place = Place.here(sysfs, powercap, device=device, gpu_uuids=gpu_uuids, environ=environ)
+        place = Place.here(sysfs, powercap, device=device, gpu_uuids=gpu_uuids, environ=environ, shared=shared)
         self._nvml, self._sources, self._rows, self.absent = find_sources(place, usage)
         self._rank_warnings: list[str] = []
         if self.reporter is not None and not self.reporter.reports:

@@ -54,6 +54,16 @@ class Nvml:
             found.append(Gpu(index, uuid, name))
         return found
 
+    def handle(self, gpu: Gpu) -> Any:
+        """NVML's own handle of a card. Raises NvmlError."""
+        try:
+            return self.call("nvmlDeviceGetHandleByUUID", gpu.uuid)
+        except NvmlError:  # to find a UUID the driver may ask every card, and another one may be lost
+            handle = self.call("nvmlDeviceGetHandleByIndex", gpu.index)
+            if self.call("nvmlDeviceGetUUID", handle) != gpu.uuid:
+                raise
+            return handle
+
     def close(self) -> None:
         """Shut down; an error then is of no use to anyone."""
         with contextlib.suppress(NvmlError):
@@ -67,7 +77,7 @@ class Card:
         """Raises NvmlError."""
         self._library = library
         self.gpu = gpu
-        self._handle = self._find()
+        self._handle = library.handle(gpu)
         self._power_field: int | None = None
         self.has_module_power = False
 
@@ -79,17 +89,8 @@ class Card:
             if e.code != UNINITIALIZED:
                 raise
         self._library.init()
-        self._handle = self._find()
+        self._handle = self._library.handle(self.gpu)
         return self._library.call(function, self._handle, *args)
-
-    def _find(self) -> Any:
-        try:
-            return self._library.call("nvmlDeviceGetHandleByUUID", self.gpu.uuid)
-        except NvmlError:  # to find a UUID the driver may ask every card, and another one may be lost
-            handle = self._library.call("nvmlDeviceGetHandleByIndex", self.gpu.index)
-            if self._library.call("nvmlDeviceGetUUID", handle) != self.gpu.uuid:
-                raise
-            return handle
 
     def counter_j(self) -> float:
         """Energy since the driver was loaded. Raises NvmlError."""

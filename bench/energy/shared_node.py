@@ -40,10 +40,13 @@ def part_of_node(environ: Mapping[str, str], cores: int | None = None) -> NodePa
     return NodePart(int(given), total) if int(given) < total else None
 
 
-def without_node(found: Found, part: NodePart) -> Found:
+def without_node(found: Found, why: str, remedy: str | None = None) -> Found:
     """What was found, without the sources that count a whole node: they cannot be used, and the reason is told.
 
     A GPU is a job's own. What is modelled is modelled from the job's own processes.
+
+    Args:
+        why: others are on the node, and what can be done about it.
     """
     own: list[Source] = []
     others: list[Source] = []
@@ -51,5 +54,5 @@ def without_node(found: Found, part: NodePart) -> Found:
         (own if part_of(source.name) == "gpu" and not source.name.startswith(JETSON) else others).append(source)
     for source in others:
         source.close()
-    rows = [row(source.name, source.kind, str(part), REMEDY) for source in others]
+    rows = [row(source.name, source.kind, why, remedy) for source in others]
     return Found(own, [*found.unusable, *rows], found.absent)

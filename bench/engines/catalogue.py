@@ -21,7 +21,7 @@ LARGEST_BYTES = 1_000_000
 def make(name: str, config: Path | None, place: Place) -> Engine:
     """The engine called `name`, with the options of the file `config`.
 
-    An engine is a file beside this one with `make(options, place)` and its `EngineOptions`.
+    An engine is a file beside this one with its `EngineOptions` and `make(options, place)`.
 
     Raises:
         UserError: there is no such engine, what it stands on is not installed, or the file cannot be read, is no TOML or

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from greenprune.bench.inference.job import JointJob
+from greenprune.bench.plan.cluster import Site
+from greenprune.bench.run.shares import ALONE, Share
 from greenprune.bench.run.task import Status, Task
 from greenprune.bench.suite.recipe import Running
 from pydantic import BaseModel, ConfigDict
@@ -45,13 +47,13 @@ class Place:
 
     Attributes:
         device: "cpu" or "cuda".
-        shares: the cores of each run at a time on this machine; see `process.share_cores`.
+        shares: what each run at a time on this machine has to itself; see `shares.shares_of`.
         running: when a run is given up.
         say: shows the user a line.
     """
 
     device: str = "cpu"
-    shares: Sequence[tuple[int, ...]] = ((),)
+    shares: Sequence[Share] = (ALONE,)
     running: Running = field(default_factory=Running)
     say: Callable[[str], None] = lambda line: None
 
@@ -68,6 +70,10 @@ class Options(BaseModel):
             UserError: the engine's runs have no such device.
         """
         return None
+
+    def site(self, asked: Site) -> Site:
+        """What runs have to work with, for a plan: `asked`, with what the options say."""
+        return asked
 
 
 class Engine(Protocol):

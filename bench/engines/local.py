@@ -14,6 +14,7 @@ from greenprune.bench.engines.perform import perform
 from greenprune.bench.inference.job import JointJob
 from greenprune.bench.records.folder import running
 from greenprune.bench.run.process import Workers, in_parallel
+from greenprune.bench.run.shares import Share
 from greenprune.bench.run.side_by_side import measure_in_child
 from greenprune.bench.run.task import Task
 
@@ -34,12 +35,12 @@ class Local:
         workers = Workers(self._place.running)
         shares = self._place.shares
 
-        def now(task: Task, cores: tuple[int, ...]) -> Task | None:
+        def now(task: Task, share: Share) -> Task | None:
             """The task where somebody else does it, else None."""
-            return None if perform(task, workers, tell, cores=cores, jobs=len(shares), wait=False) else task
+            return None if perform(task, workers, tell, share=share, jobs=len(shares), wait=False) else task
 
-        def later(task: Task, cores: tuple[int, ...]) -> None:
-            perform(task, workers, tell, cores=cores, jobs=len(shares))
+        def later(task: Task, share: Share) -> None:
+            perform(task, workers, tell, share=share, jobs=len(shares))
 
         for wave in waves(tasks):
             held = [task for task in in_parallel(now, wave, shares, workers) if task is not None]

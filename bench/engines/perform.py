@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import Any
 
 from greenprune.bench.engines.engine import Event, Tell, ended, started
@@ -13,8 +14,10 @@ from greenprune.bench.records.folder import take_run
 from greenprune.bench.records.lock import Holder, Lock
 from greenprune.bench.run import stop
 from greenprune.bench.run.display import verdict
+from greenprune.bench.run.job import Job
 from greenprune.bench.run.one import failed_at_once, has_network, refuse_changed, run_job
 from greenprune.bench.run.process import Workers
+from greenprune.bench.run.shares import ALONE, Share
 from greenprune.bench.run.stop import Stopped
 from greenprune.bench.run.task import Status, Task
 from greenprune.bench.training import files
@@ -29,16 +32,18 @@ def perform(
     workers: Workers,
     tell: Tell,
     *,
-    cores: tuple[int, ...] = (),
+    share: Share = ALONE,
     jobs: int = 1,
+    shared: str = "",
     wait: bool = True,
     again: bool = False,
 ) -> bool:
     """Do `task`, unless its record is complete, and tell what happens; its record is stored whatever does.
 
     Args:
-        cores: to stay on; empty: any.
+        share: what it has to itself.
         jobs: runs at a time on this machine.
+        shared: why what counts the whole machine is not this run's alone; empty: it is, as far as is known here.
         wait: for another process that does the run, and then to take its result.
         again: do it also where it has failed since the suite was started.
 
@@ -71,7 +76,7 @@ def perform(
         elif record is not None and record.status != "done" and record.finished_at != task.failed_at and not again:
             tell(ended(task.key, "failed", verdict(record)))  # in another start, since this one looked
         else:
-            _do(task, found, held, workers, tell, cores, jobs)
+            _do(task.job(found.run, share, jobs, shared), found, held, workers, tell)
     finally:
         held.release()
     return True
@@ -113,7 +118,7 @@ def _waited(task: Task, held: Lock | Holder | None, workers: Workers, tell: Tell
     return held
 
 
-def _do(task: Task, found: _Found, lock: Lock, workers: Workers, tell: Tell, cores: tuple[int, ...], jobs: int) -> None:
+def _do(job: Job, found: _Found, lock: Lock, workers: Workers, tell: Tell) -> None:
     looked_s = time.monotonic()
 
     def why_end() -> str | None:
@@ -124,16 +129,16 @@ def _do(task: Task, found: _Found, lock: Lock, workers: Workers, tell: Tell, cor
         return LOST if lock.lost else None
 
     if found.lacks:
-        record = failed_at_once(task.job(found.run, cores, jobs), found.lacks)
+        record = failed_at_once(job, found.lacks)
     else:
-        progress = Progress(task.folder)
+        progress = Progress(Path(job.folder))
 
         def event(told: dict[str, Any]) -> None:
             progress(told)
-            tell(Event(task.key, told))
+            tell(Event(job.key, told))
 
         try:
-            record = run_job(task.job(found.run, cores, jobs), found.run, event, workers, why_end)
+            record = run_job(job, found.run, event, workers, why_end)
         finally:
             progress.clear()
-    tell(ended(task.key, "done" if record.status == "done" else "failed", verdict(record)))
+    tell(ended(job.key, "done" if record.status == "done" else "failed", verdict(record)))

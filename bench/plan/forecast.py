@@ -1,48 +1,26 @@
 """What a suite will take in time and energy, before it runs: steps that were timed, times assumed watts.
 
 Always `modelled`, even where the runs themselves will be measured. On a CPU the watts are those that the energy meter
-assumes where there is no sensor (`greenprune.bench.energy.modelled`). For a GPU nothing here is measured:
-
-- A training step of a network for images of 32 x 32 pixels keeps no large GPU busy: most of it is the time to start its
-  kernels, about 0.15 ms for a layer with what belongs to it (0.08 to 0.5), forward, backward and optimizer together.
-- Or, if that is longer, its arithmetic at 10 TFLOP/s (5 to 30), a fraction of what such cards can do at large layers.
-- The card draws 250 W (100 to 500), and one core of the CPU is busy.
+assumes where there is no sensor (`greenprune.bench.energy.modelled`). For a GPU nothing here is measured: a
+training step takes the time to start its kernels, or, if that is longer, that of its arithmetic. How fast and how hungry a
+card is says `greenprune.bench.plan.devices`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from greenprune.bench.energy.carbon import gco2e, place
 from greenprune.bench.energy.processors import CorePower, this_core_power
+from greenprune.bench.plan.devices import ANY, gpu_step_s
+from greenprune.bench.plan.figures import Bounded
 from greenprune.bench.plan.plan import Estimate, epochs_of, inference_s
 from greenprune.bench.suite.suite import Suite
-from greenprune.bench.text import bounded, duration, plural, three_digits
+from greenprune.bench.text import duration, plural, three_digits
 
 J_PER_KWH = 3.6e6
 GPU_WORTH_S = 6 * 3600.0
 """A suite that takes longer than this on the CPU is better run on a GPU."""
-
-LAYER_S = (0.15e-3, 0.08e-3, 0.5e-3)
-FLOP_PER_S = (10e12, 30e12, 5e12)
-BOARD_W = (250.0, 100.0, 500.0)
-FLOP_PER_MAC_TRAINED = 6  # a multiplication and an addition, forward, and twice that backward
-
-
-@dataclass(frozen=True)
-class Bounded:
-    """A figure, and the least and the most it may be if the assumptions hold."""
-
-    value: float
-    low: float
-    high: float
-
-    def times(self, factor: float) -> Bounded:
-        return Bounded(self.value * factor, self.low * factor, self.high * factor)
-
-    def text(self) -> str:
-        return bounded(self.value, self.low, self.high, three_digits)
 
 
 def cpu_energy_j(each: Estimate, cores: float, power: CorePower) -> Bounded:
@@ -51,17 +29,6 @@ def cpu_energy_j(each: Estimate, cores: float, power: CorePower) -> Bounded:
     seconds = Bounded(middle_s, each.run_s, each.longest_s)
     watts = (power.power_w, power.low_w, power.high_w)
     return Bounded(*(cores * w * s for w, s in zip(watts, (seconds.value, seconds.low, seconds.high), strict=True)))
-
-
-def gpu_step_s(layers: int, macs: int, batch_size: int) -> Bounded:
-    """One dense training step on a large GPU, by the assumptions above.
-
-    Args:
-        layers: convolution and linear layers.
-        macs: forward multiply-accumulates for one image.
-    """
-    flop = FLOP_PER_MAC_TRAINED * macs * batch_size
-    return Bounded(*(max(layers * s, flop / rate) for s, rate in zip(LAYER_S, FLOP_PER_S, strict=True)))
 
 
 def gpu_run_s(suite: Suite, images: dict[str, int], step_s: Bounded) -> Bounded:
@@ -97,7 +64,7 @@ def forecast(suite: Suite, each: Estimate, device: str, todo: int, at_once: int 
             f"{each.cores:.1f} busy cores, as in these steps, at {power.power_w:.3g} W ({power.low_w:.3g} to "
             f"{power.high_w:.3g}; {power.origin}); memory and the rest of the machine not counted"
         )
-        lines.append(_energy(suite, cpu_energy_j(each, each.cores, power).times(todo), assumed))
+        lines.append(energy_text(suite, cpu_energy_j(each, each.cores, power).times(todo), assumed))
         if whole_s[0] > GPU_WORTH_S:
             step_s = gpu_step_s(each.layers, each.macs, suite.training.batch_size)
             run_s = gpu_run_s(suite, each.images, step_s)
@@ -106,10 +73,10 @@ def forecast(suite: Suite, each: Estimate, device: str, todo: int, at_once: int 
                 f"({duration(run_s.low * todo)} to {duration(run_s.high * todo)}), with steps of {step_s.value * 1e3:.2g} ms "
                 f"({step_s.low * 1e3:.2g} to {step_s.high * 1e3:.2g})"
             )
-            lines.append(_energy(suite, _gpu_energy_j(run_s).times(todo), _gpu_assumed()))
+            lines.append(energy_text(suite, _gpu_energy_j(run_s).times(todo), _gpu_assumed()))
     else:
         run_s = Bounded((each.run_s + each.longest_s) / 2, each.run_s, each.longest_s)
-        lines.append(_energy(suite, _gpu_energy_j(run_s).times(todo), _gpu_assumed()))
+        lines.append(energy_text(suite, _gpu_energy_j(run_s).times(todo), _gpu_assumed()))
     return lines
 
 
@@ -127,14 +94,15 @@ def _between(low_s: float, high_s: float) -> str:
 
 
 def _gpu_energy_j(run_s: Bounded) -> Bounded:
-    return Bounded(run_s.value * BOARD_W[0], run_s.low * BOARD_W[1], run_s.high * BOARD_W[2])
+    return run_s.by(ANY.board_w)
 
 
 def _gpu_assumed() -> str:
-    return f"a GPU that draws {BOARD_W[0]:g} W ({BOARD_W[1]:g} to {BOARD_W[2]:g}); the CPU beside it not counted"
+    watts = ANY.board_w
+    return f"a GPU that draws {watts.value:g} W ({watts.low:g} to {watts.high:g}); the CPU beside it not counted"
 
 
-def _energy(suite: Suite, energy_j: Bounded, assumed: str) -> str:
+def energy_text(suite: Suite, energy_j: Bounded, assumed: str) -> str:
     grid, pue = suite.measurement.grid(), suite.measurement.pue
     centre = f", PUE {pue:g}" if pue != 1 else ""
     return (

@@ -271,13 +271,13 @@ def estimate(suite: Suite, model_name: str, data: Dataset, device: str, timed_st
     """Time `timed_steps` dense training steps and extrapolate. Methods that shrink their network early take less."""
     target = torch.device(device)
     recipe = suite.training
+    layers, macs = counted(model_name, data)
     model = models.build(model_name, data.classes, seed=0, shape=data.shape).to(target)
     task = make_task(suite.task.name, suite.task.options)
     task.begin(target, data.classes, data.shape)
     batch, targets = next(
         evaluation_batches(data.train, batch_size=recipe.batch_size, mean=data.mean, std=data.std, device=target)
     )
-    macs = count_macs(model, batch[:1])
     if recipe.channels_last:
         model, batch = (
             model.to(memory_format=torch.channels_last),
@@ -305,10 +305,17 @@ def estimate(suite: Suite, model_name: str, data: Dataset, device: str, timed_st
         run_s=rest_s + shortest_s,
         longest_s=rest_s + longest_s,
         cores=sum(busy_s[1:]) / sum(durations_s[1:]),
-        layers=sum(isinstance(module, COUNTED) for module in model.modules()),
+        layers=layers,
         macs=macs,
         images=images,
     )
+
+
+def counted(model_name: str, data: Dataset) -> tuple[int, int]:
+    """Convolution and linear layers of the dense network, and its multiply-accumulates for one image."""
+    model = models.build(model_name, data.classes, seed=0, shape=data.shape)
+    macs = count_macs(model, torch.zeros(1, *data.shape))
+    return sum(isinstance(module, COUNTED) for module in model.modules()), macs
 
 
 def epochs_of(suite: Suite, images: dict[str, int]) -> float:

@@ -250,6 +250,15 @@ class CrossCheck(Stored):
     problem: str | None = None
 
 
+class Neighbour(Stored):
+    """A run of the same start that went on while this one did, at least for a while."""
+
+    key: str
+    gpus: tuple[str, ...] = ()  # its own, "nvml:3"; empty: it had none of its own
+    gpu_uuids: tuple[str, ...] = ()
+    cores: int = Field(0, ge=0)  # that it had to itself; 0: any
+
+
 class Failure(Stored):
     """Why a run has no result."""
 
@@ -303,6 +312,7 @@ class Record(Stored):
     emissions: Emissions | None = None
     history: dict[str, Any] = {}  # what a method wants to tell, e.g. gate consensus over time
     warnings: tuple[str, ...] = ()
+    beside: tuple[Neighbour, ...] | None = None  # what ran on this machine at the same time; None: nobody noted it
 
     failure: Failure | None = None
 

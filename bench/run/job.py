@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from greenprune.bench.records.identity import Identity
+from greenprune.bench.run.shares import ALONE, Share
 from greenprune.bench.suite.settings import Settings
 from pydantic import BaseModel, ConfigDict
 
@@ -23,8 +24,10 @@ class Job(BaseModel):
     folder: str  # where record.json and model.safetensors go
     command: str  # that the user typed
     overrides: tuple[str, ...] = ()  # what of it changed the suite
-    cores: tuple[int, ...] = ()  # to stay on; empty: any
+    share: Share = ALONE  # what it has to itself
     jobs: int = 1  # workers at a time
+    shared: str = ""  # why what counts the whole machine is not this run's alone; empty: it counts
+    noted: bool = False  # whether the launcher notes which runs go on beside it
     checkpoint_minutes: float = 5.0  # between two checkpoints of the training
     identity: Identity | None = None  # what the run is made of, as the launcher found it; None: it did not ask
     trial: bool = False  # train for `tune`: look at the held-out images alone, store nothing

@@ -20,9 +20,11 @@ from queue import SimpleQueue
 from typing import Any, TypeVar
 
 import psutil
-from greenprune.bench.errors import UserError
+from greenprune.bench.records.record import Neighbour
 from greenprune.bench.run import stop
 from greenprune.bench.run.job import STOPPED, Job
+from greenprune.bench.run.neighbours import Neighbours
+from greenprune.bench.run.shares import Share
 from greenprune.bench.run.stop import Stopped
 from greenprune.bench.suite.recipe import Running
 
@@ -105,6 +107,7 @@ class Workers:
         self._limits = running or Running()
         self._running: set[subprocess.Popen[bytes]] = set()
         self._lock = threading.Lock()
+        self._neighbours = Neighbours()
         self._closed_s: float | None = None  # since when everything is to end
 
     @property
@@ -128,15 +131,19 @@ class Workers:
         folder = Path(job.folder)
         folder.mkdir(parents=True, exist_ok=True)
         job_file = folder / JOB_FILE
-        threads = dict.fromkeys(THREADS, str(len(job.cores))) if job.cores else {}
+        cores = job.share.cores
+        threads = dict.fromkeys(THREADS, str(len(cores))) if cores else {}
+        here = Neighbour(key=job.key, gpus=job.share.gpus, gpu_uuids=job.share.gpu_uuids, cores=len(cores))
+        finished = False
         mark = uuid.uuid4().hex
         try:
             for path in (job_file, folder / OUTPUT_FILE):  # should one be a link, nothing is written to where it leads
                 if path.is_symlink():
                     path.unlink()
-            job_file.write_text(job.model_dump_json(), encoding="utf-8")
+            self._neighbours.enter(folder, here)
+            job_file.write_text(job.model_copy(update={"noted": True}).model_dump_json(), encoding="utf-8")
             with (folder / OUTPUT_FILE).open("w", encoding="utf-8") as log:
-                arguments = [json.dumps(sys.path), json.dumps(job.cores), str(job_file)]
+                arguments = [json.dumps(sys.path), json.dumps(cores), str(job_file)]
                 with self._lock:
                     if self._closed_s is not None:
                         raise Stopped(stop.asked() or "interrupted")
@@ -144,7 +151,7 @@ class Workers:
                         [sys.executable, "-P", "-c", WORKER, *arguments],
                         stdout=subprocess.PIPE,
                         stderr=log,
-                        env=ENVIRONMENT | os.environ | threads | {MARK: mark},
+                        env=ENVIRONMENT | os.environ | threads | job.share.environment | {MARK: mark},
                         start_new_session=True,  # Ctrl-C is for the launcher, which gives the worker time to save
                     )
                     self._running.add(process)
@@ -162,8 +169,10 @@ class Workers:
                 self._running.discard(process)
             if self._closed_s is not None:
                 raise Stopped(stop.asked() or "interrupted")
+            finished = ended.code == 0
             return ended
         finally:
+            self._neighbours.leave(folder, finished=finished)
             job_file.unlink(missing_ok=True)
 
     def _follow(
@@ -298,51 +307,29 @@ def kill_tree(pid: int, mark: str) -> None:
         os.killpg(pid, signal.SIGKILL)  # last: a worker that ends itself and its like goes with them
 
 
-def share_cores(jobs: int, device: str) -> list[tuple[int, ...]]:
-    """The cores of each of `jobs` workers at a time; with one, none are named: it takes what there is.
-
-    Raises:
-        UserError: more workers than cores, or several on a GPU.
-    """
-    if jobs == 1:
-        return [()]
-    if device != "cpu":
-        raise UserError(f"--jobs {jobs}: runs on one GPU disturb each other; allowed with --device {device}: 1")
-    if not hasattr(os, "sched_getaffinity"):
-        raise UserError(f"--jobs {jobs}: this system cannot keep processes to cores of their own; allowed here: 1")
-    cores = sorted(os.sched_getaffinity(0))
-    if not 1 <= jobs <= len(cores):
-        raise UserError(f"--jobs {jobs}: allowed is 1 to {len(cores)}, the number of cores")
-    each = len(cores) // jobs
-    return [tuple(cores[i * each : (i + 1) * each]) for i in range(jobs)]
-
-
 def in_parallel(
-    one: Callable[[Todo, tuple[int, ...]], Done],
-    todo: Sequence[Todo],
-    shares: Sequence[tuple[int, ...]],
-    workers: Workers,
+    one: Callable[[Todo, Share], Done], todo: Sequence[Todo], shares: Sequence[Share], workers: Workers
 ) -> list[Done]:
-    """`one` of each of `todo`, as many at a time as there are `shares`, each on cores of its own.
+    """`one` of each of `todo`, as many at a time as there are `shares`, each with a share of its own.
 
     An interruption ends the workers.
     """
     if len(shares) == 1:
         return [one(each, shares[0]) for each in todo]
-    free = SimpleQueue[tuple[int, ...]]()
-    for cores in shares:
-        free.put(cores)
+    free = SimpleQueue[Share]()
+    for share in shares:
+        free.put(share)
 
-    def on_own_cores(each: Todo) -> Done:
-        cores = free.get()
+    def on_own_share(each: Todo) -> Done:
+        share = free.get()
         try:
-            return one(each, cores)
+            return one(each, share)
         finally:
-            free.put(cores)
+            free.put(share)
 
     with ThreadPoolExecutor(len(shares)) as pool:
         try:
-            futures = [pool.submit(on_own_cores, each) for each in todo]
+            futures = [pool.submit(on_own_share, each) for each in todo]
             wait(futures, return_when=FIRST_EXCEPTION)
             failed = [error for future in futures if future.done() and (error := future.exception()) is not None]
             if failed:

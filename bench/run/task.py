@@ -8,6 +8,7 @@ from typing import Literal
 from greenprune.bench.plan.plan import Run
 from greenprune.bench.records.identity import Identity
 from greenprune.bench.run.job import Job
+from greenprune.bench.run.shares import OTHERS, Share
 from greenprune.bench.suite.recipe import Running
 from greenprune.bench.suite.settings import Settings
 from pydantic import BaseModel, ConfigDict, Field
@@ -48,13 +49,14 @@ class Task(BaseModel):
         """Of the run's record."""
         return Path(self.results) / self.key
 
-    def job(self, run: Run, cores: tuple[int, ...], jobs: int) -> Job:
+    def job(self, run: Run, share: Share, jobs: int, shared: str = "") -> Job:
         """What the process of the run is told.
 
         Args:
             run: with its length.
-            cores: to stay on; empty: any.
+            share: what it has to itself.
             jobs: runs at a time on this machine.
+            shared: as of `Job`; of runs at a time on GPUs of their own it is known.
         """
         return Job(
             suite=self.suite,
@@ -65,8 +67,9 @@ class Task(BaseModel):
             folder=str(self.folder),
             command=self.command,
             overrides=self.overrides,
-            cores=cores,
+            share=share,
             jobs=jobs,
+            shared=shared or (OTHERS if share.gpu_uuids and jobs > 1 else ""),
             checkpoint_minutes=self.running.checkpoint_minutes,
             identity=self.identity,
         )

@@ -40,6 +40,7 @@ from greenprune.bench.records.store import save_model
 from greenprune.bench.records.tuning import Spent
 from greenprune.bench.records.validity import broken_rule
 from greenprune.bench.run.job import STOPPED, Job
+from greenprune.bench.run.neighbours import neighbours
 from greenprune.bench.run.process import MARK, kill_tree
 from greenprune.bench.runtimes.names import EAGER
 from greenprune.bench.training.evaluation import evaluate, outputs_on
@@ -172,7 +173,7 @@ def run(job: Job, emit: Emit) -> Record:
         write_begun(Begun(key=job.key, settings=s.model_dump(mode="json"), identity=identity), Path(job.folder))
     data = prepared(data, start_of(s.model, s.weights, data.shape))
     keeper = keeper_of(job, identity)
-    with metered(s) as (meter, caught):
+    with metered(s, job.share.gpu_uuids, job.shared) as (meter, caught):
         training = train_once(s, data, meter, emit, keeper)
         method, task, trained = training.method, training.task, training.trained
         emit("evaluating")
@@ -270,6 +271,7 @@ def run(job: Job, emit: Emit) -> Record:
         ),
         history=method.history(),
         warnings=(*beside(job), *training.notes, *shared, *dict.fromkeys(str(w.message) for w in caught)),
+        beside=neighbours(folder) if job.noted else None,
     )
     if record.valid and (broken := broken_rule(record)):
         record = record.model_copy(update={"valid": False, "invalid_reason": broken})
@@ -286,7 +288,7 @@ def trial(job: Job, emit: Emit) -> None:
     data = limited(load_again(s.dataset, s.data, job.data_root, job.data_folder), s.images["train"])
     identity = identity_of(s, data, content_hash(data, ("train", "holdout")))
     data = prepared(data, start_of(s.model, s.weights, data.shape))
-    with metered(s) as (meter, _):
+    with metered(s, job.share.gpu_uuids, job.shared) as (meter, _):
         training = train_once(s, data, meter, emit, keeper_of(job, identity))
         method, trained = training.method, training.trained
         found = outputs_on(trained.model, data.holdout, data, device, training.task)
@@ -308,10 +310,13 @@ def beside(job: Job) -> list[str]:
     """What the record of a run that had others beside it has to confess."""
     if job.jobs == 1:
         return []
-    return [
-        f"up to {job.jobs} runs at a time (--jobs {job.jobs}), this one on {len(job.cores)} of the cores: they share caches "
-        "and memory, and counters of the whole machine count all of them; compare training by MACs, or run it alone"
-    ]
+    what = (
+        "they share memory and what feeds the GPUs; its joules are those of its GPUs and of its own processes"
+        if job.share.gpu_uuids
+        else "they share caches and memory, and counters of the whole machine count all of them; compare training by MACs, "
+        "or run it alone"
+    )
+    return [f"up to {job.jobs} runs at a time (--jobs {job.jobs}), this one {job.share.text}: {what}"]
 
 
 def total_inference(parts: tuple[Inference, ...]) -> Reading:

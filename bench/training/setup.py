@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -251,10 +251,22 @@ def images_of(split: Part, data: Dataset, settings: Settings, batch_size: int) -
 
 
 @contextmanager
-def metered(settings: Settings) -> Iterator[tuple[EnergyMeter, list[warnings.WarningMessage]]]:
-    """A meter on the device of the run, and the warnings that come up inside."""
+def metered(
+    settings: Settings, gpu_uuids: Sequence[str] = (), shared: str = ""
+) -> Iterator[tuple[EnergyMeter, list[warnings.WarningMessage]]]:
+    """A meter on the device of the run, and the warnings that come up inside.
+
+    Args:
+        gpu_uuids: of its own GPU; none: the one that CUDA puts first.
+        shared: why what counts the whole machine is not this run's alone; empty: it is.
+    """
     synchronise = torch.cuda.synchronize if torch.device(settings.device).type == "cuda" else None
-    meter = EnergyMeter(device=settings.device, synchronise=synchronise)
+    meter = EnergyMeter(
+        device=settings.device,
+        synchronise=synchronise,
+        gpu_uuids=gpu_uuids or None,
+        shared=shared or None,
+    )
     try:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")

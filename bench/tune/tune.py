@@ -28,6 +28,7 @@ from greenprune.bench.records.tuning import TUNE_FILE, Trial, Tuning, read_tunin
 from greenprune.bench.run.job import Job
 from greenprune.bench.run.one import Display, full_disk
 from greenprune.bench.run.process import Workers, exit_reason, in_parallel
+from greenprune.bench.run.shares import ALONE, OTHERS, Share
 from greenprune.bench.suite.recipe import Running
 from greenprune.bench.suite.settings import Settings
 from greenprune.bench.suite.suite import MethodEntry, Pair, Suite
@@ -144,7 +145,7 @@ def tune(
     data_root: str | None,
     pair: Pair | None = None,
     display: Display,
-    shares: Sequence[tuple[int, ...]] = ((),),
+    shares: Sequence[Share] = (ALONE,),
     running: Running | None = None,
 ) -> Tuning:
     """Try those of `choices` that have not been tried, and store each trial in `folder` when it ends.
@@ -160,13 +161,13 @@ def tune(
     workers, lock = Workers(running), threading.Lock()
     make_writable(folder)
 
-    def one(numbered: tuple[int, Choice], cores: tuple[int, ...]) -> None:
+    def one(numbered: tuple[int, Choice], share: Share) -> None:
         nonlocal tuning
         place, choice = numbered
         number = free[place]
         run = Run(f"trial {number}", settings.model_copy(update={"method": with_choice(entry, choice)}), pair=pair)
         display.start(run, place + 1, len(todo))
-        trial = run_trial(run, number, choice, folder, workers, data_root, display, cores, len(shares), running)
+        trial = run_trial(run, number, choice, folder, workers, data_root, display, share, len(shares), running)
         display.finish(run, said(trial, tuning.score))
         with lock:
             trials = sorted((*tuning.trials, trial), key=lambda t: t.number)
@@ -179,13 +180,14 @@ def tune(
 
 def run_trial(
     run: Run, number: int, choice: Choice, folder: Path, workers: Workers, data_root: str | None, display: Display,
-    cores: tuple[int, ...], jobs: int, running: Running,
+    share: Share, jobs: int, running: Running,
 ) -> Trial:  # fmt: skip
     """One training with these options, in a fresh process."""
     place = folder / f"trial-{number}"
     job = Job(
         suite="", key=run.key, settings=run.settings, data_root=data_root, data_folder=run.data_folder, folder=str(place),
-        command="", cores=cores, jobs=jobs, checkpoint_minutes=running.checkpoint_minutes, trial=True,
+        command="", share=share, jobs=jobs, shared=OTHERS if share.gpu_uuids and jobs > 1 else "",
+        checkpoint_minutes=running.checkpoint_minutes, trial=True,
     )  # fmt: skip
     result: dict[str, Any] = {}
 

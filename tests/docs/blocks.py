@@ -43,7 +43,7 @@ RUN = {
 }
 """Commands of greenprune that are cheap enough to be run."""
 
-FRAGMENTS = {"[project.entry-points": "a part of a pyproject.toml"}
+FRAGMENTS = {"[project.entry-points": "a part of a pyproject.toml", 'address = "auto"': "options of an engine"}
 """TOML that is no suite and no part of one, by how it begins."""
 
 OPTIONAL = {"torch.onnx.export": "onnxscript"}
@@ -131,7 +131,10 @@ class Runner:
         load_suite(path.name)
 
     def check_yaml(self, example: Example, block: Block) -> None:
-        for step in yaml.safe_load(block.source):
+        found = yaml.safe_load(block.source)
+        if isinstance(found, dict):  # of Kubernetes
+            found = [{"run": found["spec"]["entrypoint"]}]
+        for step in found:
             self.check_command(step["run"], run=False)
 
     def run_shell(self, example: Example, block: Block) -> None:

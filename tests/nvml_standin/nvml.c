@@ -16,6 +16,7 @@
  *   STANDIN_RESET_AT   seconds after the epoch at which the counter restarts at 0 (never)
  *   STANDIN_FREEZE_AT  seconds after the epoch at which the counter stops (never)
  *   STANDIN_NAME       device name
+ *   STANDIN_CPUS       "0xf": mask of the cores next to it, as the driver tells it (it does not tell); its bus is 00000000:<16 + index>
  *   STANDIN_MIG        1: MIG mode is on
  *   STANDIN_ARCH       architecture as NVML numbers it (7, Ampere; 4, Pascal, is the last without an energy counter)
  *   STANDIN_CLOCK_MHZ, STANDIN_TEMPERATURE_C  SM clock (1500) and temperature (55)
@@ -208,6 +209,23 @@ ret_t nvmlDeviceGetUUID(device_t d, char *out, unsigned size) {
     char own[64];
     uuid_of(d->index, own, sizeof own);
     return text(out, size, own);
+}
+
+typedef struct { char legacy[16]; unsigned domain, bus, device, id, subsystem; char bus_id[32]; } pci_t;
+ret_t nvmlDeviceGetPciInfo_v3(device_t d, pci_t *out) {
+    CHECK_OF(d->index);
+    memset(out, 0, sizeof *out);
+    snprintf(out->bus_id, sizeof out->bus_id, "00000000:%02X:00.0", 0x10 + d->index);
+    return SUCCESS;
+}
+
+ret_t nvmlDeviceGetCpuAffinity(device_t d, unsigned words, unsigned long *out) {
+    CHECK_OF(d->index);
+    const char *mask = setting("CPUS", d->index, "");
+    if (!*mask) return NOT_SUPPORTED;
+    memset(out, 0, words * sizeof *out);
+    out[0] = strtoul(mask, NULL, 0);
+    return SUCCESS;
 }
 
 ret_t nvmlDeviceGetIndex(device_t d, unsigned *out) { CHECK_OF(d->index); *out = d->index; return SUCCESS; }

@@ -27,6 +27,7 @@ class Place:
 
     device: str | None = None  # "cpu", "cuda", "cuda:1", None for all GPUs
     gpu_uuids: Sequence[str] | None = None
+    shared: str | None = None  # why the machine is not this process's alone; None: it is
     environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
     sysfs: Path = Path("/sys")
     powercap: Path = Path("/sys/class/powercap")

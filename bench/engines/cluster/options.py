@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Annotated, Any
 
 from greenprune.bench.engines.engine import Options
 from greenprune.bench.errors import UserError
+from greenprune.bench.plan.cluster import Site
 from greenprune.bench.run.stop import seconds_of
 from greenprune.bench.suite.recipe import refused
 from greenprune.bench.suite.validation import shown
@@ -99,6 +101,25 @@ class EngineOptions(JobOptions):
                 '--device cuda: the jobs have no GPU; say so in --engine-config: slurm_gres = "gpu:1", or the like'
             )
         return asked if asked != "auto" else "cuda" if self.has_gpus else "cpu"
+
+    def site(self, asked: Site) -> Site:
+        """As of `Options.site`."""
+        gpus = self._gpus() or asked.gpus
+        return replace(
+            asked,
+            at_once=self.slurm_array_parallelism,
+            gpus=gpus,
+            cores=None if self.slurm_exclusive else self.slurm_cpus_per_task or 1,
+            node_gpus=gpus if gpus and self.slurm_exclusive else max(asked.node_gpus, gpus),
+            limit_s=60.0 * (self.slurm_time or DEFAULT_MINUTES),
+        )
+
+    def _gpus(self) -> int:
+        """Of a run: "gpu:2", "gpu:a100:2" and "a100:2" mean two, a name alone means one."""
+        if not self.has_gpus:
+            return 0
+        said = str(self.slurm_gpus_per_node or self.slurm_gpus_per_task or self.slurm_gres).rpartition(":")[2]
+        return int(said) if said.isdecimal() else 1
 
     @staticmethod
     def _with_basics(said: dict[str, Any]) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from greenprune.bench.errors import UserError, is_full
 from greenprune.bench.run import process as processes
 from greenprune.bench.run import stop
 from greenprune.bench.run.process import Watch, Workers, in_parallel
+from greenprune.bench.run.shares import ALONE, Share
 from greenprune.bench.run.stop import Stopped, seconds_of, stoppable
 from greenprune.bench.suite.recipe import Running
 
@@ -36,7 +37,9 @@ def worker(folder: Path, script: str) -> Any:
     stand_in = folder / "python"
     stand_in.write_text(f"#!/bin/sh\n{script}\n")
     stand_in.chmod(0o755)
-    return SimpleNamespace(folder=str(folder), cores=(), model_dump_json=lambda: "{}")
+    job = SimpleNamespace(folder=str(folder), key="run", share=ALONE, model_dump_json=lambda: "{}")
+    job.model_copy = lambda update: job
+    return job
 
 
 @pytest.fixture
@@ -171,14 +174,14 @@ def test_a_launcher_that_was_asked_stops_wherever_the_exception_went(stand_in: P
 def test_what_fails_in_one_of_several_stops_the_others() -> None:
     workers = Workers()
 
-    def one(each: int, cores: tuple[int, ...]) -> int:
+    def one(each: int, share: Share) -> int:
         if each == 1:
             raise UserError("no space")
         assert wait_until(lambda: workers._closed_s is not None, limit_s=20)
         return each
 
     with pytest.raises(UserError, match="no space"):
-        in_parallel(one, [0, 1, 2], [(0,), (1,)], workers)
+        in_parallel(one, [0, 1, 2], [Share(cores=(0,)), Share(cores=(1,))], workers)
 
 
 def test_a_worker_on_a_full_disk_says_so(stand_in: Path) -> None:

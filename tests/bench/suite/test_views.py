@@ -17,7 +17,7 @@ from greenprune.bench.plan.plan import plan, resolved
 from greenprune.bench.records.load import read_record
 from greenprune.bench.records.record import Ledger, LedgerEntry, Record, write_record
 from greenprune.bench.run.display import Lines
-from greenprune.bench.run.process import share_cores
+from greenprune.bench.run.shares import shares_of
 from greenprune.bench.suite.file import load_suite
 from greenprune.bench.suite.views import is_equal, share_of_dense, steps_for
 from greenprune.plots.frame.comparison import comparison
@@ -163,7 +163,7 @@ def folder(workplace: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.setenv("MKL_NUM_THREADS", "1")
         data = {"digits": load_data("digits")}
         runs = plan(load_suite(str(place / "tiny.toml")), data, "cpu")
-        shares = share_cores(min(2, len(os.sched_getaffinity(0))), "cpu")
+        shares = shares_of(min(2, len(os.sched_getaffinity(0))), "cpu").each
         outcome = launch(
             "tiny",
             runs,
