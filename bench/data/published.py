@@ -51,10 +51,17 @@ def as_published(entry: Entry) -> Dataset | None:
     held_out = round(HOLDOUT_SHARE * train)
     classes, shape = CLASSES[options.name], (options.channels, options.size, options.size)
     grey = (0.5,) * options.channels
-    parts = [_blank(count, classes, shape) for count in (train - held_out, held_out, test)]
     note = "not here: planned with as many images as were published"
     return Dataset(
-        options.name, classes, *parts, options.mean or grey, options.std or grey, flip=options.flip, notes=(note,)
+        name=options.name,
+        classes=classes,
+        train=_blank(train - held_out, classes, shape),
+        holdout=_blank(held_out, classes, shape),
+        test=_blank(test, classes, shape),
+        mean=options.mean or grey,
+        std=options.std or grey,
+        flip=options.flip,
+        notes=(note,),
     )
 
 

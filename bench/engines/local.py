@@ -32,7 +32,7 @@ class Local:
         self._place = place
 
     def submit(self, tasks: Sequence[Task], tell: Tell, measuring: JointJob | None = None) -> None:
-        workers = Workers(self._place.running)
+        workers = Workers(self._place.running, noting=True)
         shares = self._place.shares
 
         def now(task: Task, share: Share) -> Task | None:

@@ -133,6 +133,8 @@ class RayTasks:
             import ray
         except ImportError:
             raise UserError(NOT_HERE) from None
+        except Exception as e:  # of what it imports in turn: another package's library may be missing
+            raise UserError(f"--engine ray: Ray cannot be imported ({type(e).__name__}: {e})") from None
         self._ray = ray
         self._options = options
         self._gpus = options.num_gpus if options.num_gpus is not None else int(place.device != "cpu")
@@ -221,7 +223,7 @@ class RayTasks:
         return self._ray.remote(
             num_cpus=options.num_cpus,
             num_gpus=self._gpus,
-            resources=options.resources or None,
+            resources=options.resources,
             max_retries=options.max_retries,
             max_calls=1,  # a process that has done a run ends: its GPU memory and its threads are nobody's
         )(function)

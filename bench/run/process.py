@@ -101,13 +101,14 @@ class Workers:
 
     Args:
         running: when a worker is given up.
+        noting: whether all runs that go on on this machine, of this start, are these.
     """
 
-    def __init__(self, running: Running | None = None) -> None:
+    def __init__(self, running: Running | None = None, *, noting: bool = False) -> None:
         self._limits = running or Running()
         self._running: set[subprocess.Popen[bytes]] = set()
         self._lock = threading.Lock()
-        self._neighbours = Neighbours()
+        self._neighbours, self._noting = Neighbours(), noting
         self._closed_s: float | None = None  # since when everything is to end
 
     @property
@@ -141,7 +142,7 @@ class Workers:
                 if path.is_symlink():
                     path.unlink()
             self._neighbours.enter(folder, here)
-            job_file.write_text(job.model_copy(update={"noted": True}).model_dump_json(), encoding="utf-8")
+            job_file.write_text(job.model_copy(update={"noted": self._noting}).model_dump_json(), encoding="utf-8")
             with (folder / OUTPUT_FILE).open("w", encoding="utf-8") as log:
                 arguments = [json.dumps(sys.path), json.dumps(cores), str(job_file)]
                 with self._lock:

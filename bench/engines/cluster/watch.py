@@ -15,6 +15,7 @@ from greenprune.bench.records.folder import LOCK_FILE
 from greenprune.bench.records.lock import is_held
 from greenprune.bench.run.display import verdict
 from greenprune.bench.run.one import failed_at_once
+from greenprune.bench.run.shares import ALONE
 from greenprune.bench.run.task import Status, Task
 
 SURE = 3
@@ -46,7 +47,9 @@ class Watch:
     def give_up(self, task: Task) -> None:
         """It goes on no more."""
         log = self._folder / FOLDER / LOG
-        record = failed_at_once(task.job(task.run, (), 1), f"its job ended without a word, again and again; see {log}")
+        record = failed_at_once(
+            task.job(task.run, ALONE, 1), f"its job ended without a word, again and again; see {log}"
+        )
         self._end(task, "failed", verdict(record))
 
     def _is_gone(self, task: Task, job: str, there: dict[str, queue.Queued] | None) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import signal
 import sys
@@ -53,12 +54,27 @@ def fated(classes):
 
 
 @pytest.fixture(scope="module")
-def ray_here() -> Iterator[None]:
-    ray = pytest.importorskip("ray", reason="Ray is not installed: python -m pip install 'greenprune[ray]'")
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, object_store_memory=80_000_000)
-    yield
-    ray.shutdown()
+def ray_here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        without_broken_amdsmi(tmp_path_factory.mktemp("stub"), patch)
+        ray = pytest.importorskip("ray", reason="Ray is not installed: python -m pip install 'greenprune[ray]'")
+        ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, object_store_memory=80_000_000)
+        yield
+        ray.shutdown()
+
+
+def without_broken_amdsmi(folder: Path, patch: pytest.MonkeyPatch) -> None:
+    """Ray, here and in its own processes, takes it that AMD's package can be imported where it is there. Zeus brings it
+    along, and without AMD's library it cannot."""
+    try:
+        importlib.import_module("amdsmi")
+    except ImportError:
+        return
+    except Exception:
+        (folder / "amdsmi.py").write_text("raise ImportError('no library')")
+        patch.syspath_prepend(str(folder))
+        patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH")])))
 
 
 @pytest.fixture
