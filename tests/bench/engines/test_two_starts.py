@@ -20,6 +20,7 @@ from greenprune.bench.engines.local import Local
 from greenprune.bench.errors import UserError
 from greenprune.bench.plan.plan import Run, plan
 from greenprune.bench.run import process as processes
+from greenprune.bench.run.shares import Share
 from greenprune.bench.suite.file import load_suite
 
 from tests.conftest import SUITE, wait_until
@@ -58,7 +59,7 @@ def stand_in(tmp_path: Path, at_work: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 def start(suite: Path, folder: Path, data: Mapping[str, Dataset], display: Telling, jobs: int = 1) -> Outcome:
     runs = plan(load_suite(str(suite)), data, "cpu")
-    engine = Local(Place(shares=((),) * jobs))
+    engine = Local(Place(shares=(Share(),) * jobs))
     return launch("tiny", runs, folder, engine=engine, data_root=None, command="", display=display, data=data)
 
 
