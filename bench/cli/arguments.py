@@ -192,7 +192,7 @@ def data_of(suite: Suite, root: Path | None, *, planned: bool = False) -> dict[s
     data = {}
     for entry in suite.dataset:
         known = as_published(entry) if planned and not is_there(entry, root) else None
-        if known is not None and root is not None:
+        if known is not None:
             existing_root(root)  # a mistyped one is refused
         data[label_of(entry)] = load(entry, root) if known is None else known
     count = suite.train_images

@@ -158,7 +158,7 @@ COMMANDS: dict[str, list[str]] = {
     "report": ["report", "X"],
     "compare": ["compare", "X", "good"],
     "compare with": ["compare", "good", "X"],
-    "data": ["plan", "cifar10-cpu", "--data", "X"],
+    "data": ["run", "cifar10-cpu", "--data", "X"],
 }
 
 

@@ -57,6 +57,7 @@ def fated(classes):
 def ray_here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        patch.setenv("OMP_NUM_THREADS", "1")  # Ray gives a task as many threads as it has cores: bits depend on that
         without_broken_amdsmi(tmp_path_factory.mktemp("stub"), patch)
         ray = pytest.importorskip("ray", reason="Ray is not installed: python -m pip install 'greenprune[ray]'")
         ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, object_store_memory=80_000_000)
