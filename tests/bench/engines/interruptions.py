@@ -1,6 +1,7 @@
 """Interrupts jobs of a real Slurm, lets them finish, and compares them with the same suite done by the engine `local`.
 
     python -m tests.bench.engines.interruptions FOLDER [--kinds worker requeue preempt job slurmd cancel] [--time-limit]
+                                                       [--json results/engines/interruptions.json]
 
 Needs a Slurm of one node that this user may command (`.ci/slurm up DIR`). `--time-limit` waits for Slurm's own signal before
 the end of a limit of one minute, again and again, in place of the kinds.
@@ -9,6 +10,7 @@ the end of a limit of one minute, again and again, in place of the kinds.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import signal
 import subprocess
@@ -20,6 +22,7 @@ from pathlib import Path
 import psutil
 from greenprune.bench.engines.cluster import queue
 from greenprune.bench.engines.cluster.stored import read_jobs
+from greenprune.bench.records.load import read_record
 from greenprune.bench.records.lock import holder_of
 
 from tests.bench.run.kills import differences
@@ -222,6 +225,7 @@ def main() -> int:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--kinds", nargs="*", choices=KINDS, default=list(KINDS))
     parser.add_argument("--time-limit", action="store_true")
+    parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     place = Place(arguments.folder, **({"minutes": 1, "delay_s": 30, "epochs": 20} if arguments.time_limit else {}))
     if arguments.time_limit:
@@ -236,6 +240,15 @@ def main() -> int:
     assert place.start("--skip-measure", out="local").wait(LIMIT_S) == 0
     found = differences(place.results, place.folder / "local" / "slow")
     print(f"exit code {code}; differences from local: {found or 'none'}")
+    if arguments.json is not None:
+        said = {
+            "kinds": ["time limit"] if arguments.time_limit else arguments.kinds,
+            "interruptions": read_record(place.results / KEY / "record.json").interruptions,
+            "exit_code": code,
+            "differences": found,
+        }
+        arguments.json.parent.mkdir(parents=True, exist_ok=True)
+        arguments.json.write_text(json.dumps(said, indent=1) + "\n")
     return int(bool(code or found))
 
 
