@@ -126,7 +126,7 @@ class EngineOptions(JobOptions):
         extra = {"requeue": True} | said.get("additional_parameters", {})
         # srun takes no number of cores from sbatch, since Slurm 22.05.
         cores = 'export SRUN_CPUS_PER_TASK="${SLURM_CPUS_PER_TASK:-$SLURM_CPUS_ON_NODE}"'
-        lists = {name: list(said[name]) for name in ("srun_args", "teardown") if name in said}
+        lists: dict[str, Any] = {name: list(said[name]) for name in ("srun_args", "teardown") if name in said}
         # One process: on a node of its own srun would start one for each core.
         basics = {"time": DEFAULT_MINUTES, "nodes": 1, "ntasks_per_node": 1}
         return {
