@@ -55,7 +55,7 @@ inference_batch_sizes = [16]
 TIMES = {
     "started_at", "finished_at", "duration_s", "energy", "energy_j", "inference", "emissions", "energy_sources", "warnings",
     "interruptions", "checkpoints", "checkpoint_s", "redone", "command", "crosscheck", "kept_latency", "kept_energy",
-    "calibration", "machine", "files", "checksum",
+    "calibration", "machine", "files", "checksum", "beside",
 }  # fmt: skip
 """What of a record may differ."""
 
