@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import os
+import pickle
+import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
+from greenprune.bench.run import process as processes
+
+from tests.preloaded import Server
 
 NETWORKS = '''\
 """A user's networks, some of them with a fate: what fate.json says about their seed happens to them."""
@@ -101,6 +107,16 @@ inference_batch_sizes = [16]
 """
 
 
+@pytest.fixture(scope="session", autouse=True)
+def quick_workers() -> Iterator[None]:
+    """Workers that a test's own process starts come with their libraries loaded; see `tests.preloaded`."""
+    server = Server(processes.ENVIRONMENT | os.environ | {"OMP_NUM_THREADS": "1"})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(processes, "subprocess", SimpleNamespace(**vars(subprocess) | {"Popen": server.popen}))
+        yield
+    server.close()
+
+
 @pytest.fixture(scope="session")
 def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with tiny_networks.py and tiny.toml. To be the working directory, see `at_work`."""
@@ -130,7 +146,27 @@ class Story:
 
 
 @pytest.fixture(scope="session")
-def story(workplace: Path) -> Story:
+def story(workplace: Path, tmp_path_factory: pytest.TempPathFactory) -> Story:
+    """`tell` it, once for all processes that run the tests: the others have a copy of its folder."""
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        return tell(workplace)
+    import fcntl  # not on Windows, where the tests run in one process
+
+    shared = tmp_path_factory.getbasetemp().parent / "story"
+    shared.mkdir(exist_ok=True)
+    with (shared / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        kept = shared / "story.pickle"
+        if not kept.exists():
+            own = tell(workplace)
+            shutil.copytree(own.folder, shared / "tiny")
+            kept.write_bytes(pickle.dumps(own))
+            return own
+    folder = Path(shutil.copytree(shared / "tiny", workplace / "results" / "tiny"))
+    return replace(pickle.loads(kept.read_bytes()), folder=folder)
+
+
+def tell(workplace: Path) -> Story:
     """Start the suite, kill the launcher with SIGKILL while the second run trains, start it again and let it finish."""
     command = [sys.executable, "-m", "greenprune", "run", "tiny.toml"]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}

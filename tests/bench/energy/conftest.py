@@ -67,14 +67,18 @@ def standin(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build_standin(tmp_path_factory.mktemp("nvml"))
 
 
+def with_standin(standin: Path) -> dict[str, str]:
+    """The environment of a process that finds the stand-in."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("CUDA_", "STANDIN_"))}
+    return kept | {"LD_LIBRARY_PATH": f"{standin}:{kept.get('LD_LIBRARY_PATH', '')}", "PYTHONPATH": str(ROOT)}
+
+
 @pytest.fixture
 def gpu_script(standin: Path) -> Callable[..., dict[str, Any]]:
     """Run Python source against the stand-in; returns what it passed to `say`."""
 
     def run(source: str, **environment: str) -> dict[str, Any]:
-        kept = {k: v for k, v in os.environ.items() if not k.startswith(("CUDA_", "STANDIN_"))}
-        search = f"{standin}:{kept.get('LD_LIBRARY_PATH', '')}"
-        env = {**kept, "LD_LIBRARY_PATH": search, "PYTHONPATH": str(ROOT), **environment}
+        env = {**with_standin(standin), **environment}
         done = subprocess.run(
             [sys.executable, "-W", "error", "-c", PREAMBLE + source],
             env=env,

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
 import pytest
 
+from tests.bench.energy.conftest import PREAMBLE, with_standin
 from tests.bench.energy.test_rapl import RANGE_UJ
+from tests.preloaded import Server
 
 RUN = """
 import functools, threading
@@ -39,6 +47,28 @@ def trained(folder, meter, at_step, happens):
         measured=record.energy["training"].energy_j("measured"), modelled=record.energy["training"].energy_j("modelled"),
         batches=[i.energy_ratio for i in record.inference], duration_s=record.energy["training"].duration_s)
 """
+
+
+@pytest.fixture(scope="module")
+def server(standin: Path) -> Iterator[Server]:
+    """Of scripts that find the stand-in, with torch loaded: what fails here is looked for while a run goes on."""
+    server = Server(with_standin(standin) | {"OMP_NUM_THREADS": "1"})
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def gpu_script(standin: Path, server: Server) -> Callable[[str], dict[str, Any]]:
+    """As everywhere in this folder."""
+
+    def run(source: str) -> dict[str, Any]:
+        code = f"import warnings\nwarnings.simplefilter('error')\n{PREAMBLE}{source}"
+        environment = with_standin(standin) | {"OMP_NUM_THREADS": "1"}
+        done = server.run([sys.executable, "-P", "-c", code], env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout.splitlines()[-1])
+
+    return run
 
 
 @pytest.mark.parametrize(("code", "text"), [(15, "the GPU is lost"), (16, "the GPU must be reset")])
