@@ -134,6 +134,15 @@ def at_work(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return workplace
 
 
+FIGURES = "greenprune.plots.report.report.FIGURES"
+
+
+@pytest.fixture
+def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reports without pictures: to draw them takes longer than all the rest of a small suite."""
+    monkeypatch.setattr(FIGURES, ())
+
+
 @dataclass(frozen=True)
 class Story:
     """What happened to the suite tiny.toml, and the folder with its results."""

@@ -16,7 +16,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 NAME = "tests/benchmarks/test_forward.py::test_forward[gated]"
-ONE = ("-k", "test_forward and gated", "-p", "no:hypothesispytest", "--benchmark-rounds=20")
+ONE = ("-k", "test_forward and gated", "-p", "no:hypothesispytest", "--benchmark-rounds=8")
 
 # Time and joules of the processor are those of the modules it ran: the same work always takes the same. A gated forward
 # pass takes CPU_FACTOR times as much of its time and ENERGY_FACTOR times as much of its energy.

@@ -14,11 +14,11 @@ from greenprune.methods.magnitude_unstructured import MagnitudeUnstructured, pru
 from greenprune.methods.random_channels import random_scores
 from greenprune.methods.slimming import Slimming, SlimmingOptions, histogram, scale_scores, scales
 from greenprune.methods.structure.surgery import evaluate
-from greenprune.methods.structure.trace import trace
 from torch import nn
 
 from tests.methods.contract import run
 from tests.methods.networks import PlainConvs, batches, images, network
+from tests.methods.traces import trace
 
 # random
 

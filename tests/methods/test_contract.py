@@ -30,8 +30,12 @@ NOT_FOR = {("shallow", "vgg16_bn")}  # no blocks
 @cache
 def finished(name: str, keep: float, model: str = "resnet20") -> tuple[nn.Module, Method]:
     """Trained once for all tests that only look at it."""
-    steps = STEPS if model == "resnet20" else 4
-    return run(name, network(model), keep, steps=steps, size=size_of(model), batch=BATCH if model == "resnet20" else 2)
+    steps, batch = (STEPS, BATCH) if model == "resnet20" else (4, 2)
+    ledger = ledgers[name, keep, model] = Ledger(steps * batch)
+    return run(name, network(model), keep, steps=steps, size=size_of(model), batch=batch, ledger=ledger)
+
+
+ledgers: dict[tuple[str, float, str], Ledger] = {}
 
 
 def kept(result: nn.Module, method: Method, dense: nn.Module, size: int) -> float:
@@ -124,8 +128,8 @@ def test_every_phase_is_charged_and_the_phases_cover_the_training(name: str) -> 
     phases = method.phases(method.Options())
     assert sum(p.share for p in phases) == pytest.approx(1.0)
     assert phases[0].peak is not None
-    ledger = Ledger(STEPS * BATCH)
-    run(name, network(), 0.5, ledger=ledger)
+    finished(name, 0.5)
+    ledger = ledgers[name, 0.5, "resnet20"]
     assert [entry.phase for entry in ledger.stored().entries] == [p.name for p in phases]
     assert ledger.samples == STEPS * BATCH
 

@@ -10,13 +10,13 @@ import torch
 from greenprune.methods.hesso import Hesso, HessoOptions, Sums, directions, period_ends, scores
 from greenprune.methods.structure.slot import Slot
 from greenprune.methods.structure.surgery import evaluate
-from greenprune.methods.structure.trace import trace
 from greenprune.methods.structure.weights import written
 from torch import Tensor, nn
 
 from tests.methods.contract import run
 from tests.methods.networks import PlainConvs, SmallResidual, batches, images, network
 from tests.methods.together import train_in_two
+from tests.methods.traces import trace
 
 
 def entries(model: PlainConvs, values: dict[str, Tensor]) -> list[list[float]]:

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 import torch
 from greenprune.methods.one_cycle import OneCycle, OneCycleOptions, Saliency, channel_costs, similarity, spared
-from greenprune.methods.structure.trace import trace
 from torch import nn
 
 from tests.methods.networks import SmallResidual, images, network
 from tests.methods.together import train_in_two
+from tests.methods.traces import trace
 
 
 def test_saliency_is_the_mean_of_what_the_weights_say_times_what_the_channel_costs() -> None:

@@ -77,6 +77,7 @@ def test_an_installed_method_is_run_like_all_others(site: Path, at_work: Path, t
     assert 0.48 <= record.cost.kept_macs <= 0.5
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_a_class_in_the_working_directory_is_run_like_all_others(at_work: Path, tmp_path: Path) -> None:
     shutil.copy(EXAMPLE / "greenprune_first.py", at_work / "beside_me.py")
     suite = suite_with(tmp_path, "beside_me:First")

@@ -11,10 +11,10 @@ from greenprune.methods import MacMeter, Skip, calibrate, count_macs, count_para
 from greenprune.methods.budget.reach import CoarseBudget
 from greenprune.methods.cost.measured_cost import CostTable, TableCost
 from greenprune.methods.structure.blocks import find_blocks, order_of_removal
-from greenprune.methods.structure.trace import trace
 from torch import Tensor, nn
 
 from tests.methods.networks import OneLinear, PlainConvs, SmallResidual, images, network
+from tests.methods.traces import trace
 
 
 def macs_of(run: Any) -> float:

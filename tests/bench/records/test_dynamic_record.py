@@ -12,6 +12,7 @@ from greenprune.bench.records.record import Record
 from greenprune.methods.skipping.skip import SkippingNetwork
 
 import greenprune
+from tests.conftest import FIGURES
 
 SUITE = """\
 name = "two"
@@ -41,6 +42,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (place / "two.toml").write_text(SUITE)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("OMP_NUM_THREADS", "1")
+        patch.setattr(FIGURES, ())
         assert main(["run", str(place / "two.toml"), "--out", str(place), "--device", "cpu"]) == 0
     return place / "two"
 

@@ -27,7 +27,7 @@ from greenprune.bench.records.record import Failure
 from greenprune.bench.suite.file import load_suite
 from safetensors.torch import load_file
 
-from tests.conftest import SUITE, Story, records
+from tests.conftest import FIGURES, SUITE, Story, records
 
 ROOT = Path(__file__).parents[3]
 
@@ -83,6 +83,7 @@ def fated(workplace: Path, tmp_path_factory: pytest.TempPathFactory) -> Fated:
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
         patch.chdir(folder)
         patch.setenv("OMP_NUM_THREADS", "1")
+        patch.setattr(FIGURES, ())
         exit_code = main(["run", "tiny.toml"])
     return Fated(folder / "results" / "tiny", exit_code, out.getvalue(), err.getvalue())
 

@@ -16,7 +16,7 @@ from greenprune.bench.suite.overrides import overrides_of
 from greenprune.bench.suite.suite import Suite
 from greenprune.plots.report.regressions import compare_folders
 
-from tests.conftest import SUITE
+from tests.conftest import FIGURES, SUITE
 
 
 def changed(*settings: str, seeds: Sequence[int] | None = None, name: str | None = None) -> Suite:
@@ -129,6 +129,7 @@ def ran(workplace: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(workplace)
         patch.setenv("OMP_NUM_THREADS", "1")
+        patch.setattr(FIGURES, ())
         assert main(["run", *MATRIX, "--set", "training.epochs=1", "--name", "both", "--out", str(out)]) == 0
     return out / "both"
 
@@ -168,6 +169,7 @@ def test_a_matrix_is_compared_network_by_network(ran: Path) -> None:
     ]
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_a_matrix_goes_on_and_is_not_run_again(ran: Path, at_work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = {path: path.stat().st_mtime_ns for path in ran.glob("*/record.json")}
     assert main(["run", *MATRIX, "--set", "training.epochs=1", "--name", "both", "--out", str(ran.parent)]) == 0

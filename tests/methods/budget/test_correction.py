@@ -10,9 +10,9 @@ from greenprune.methods.budget.correction import corrected, slope_of
 from greenprune.methods.budget.select import select
 from greenprune.methods.cost.measured_cost import Sample, TableCost
 from greenprune.methods.structure.surgery import remove
-from greenprune.methods.structure.trace import trace
 
 from tests.methods.networks import images
+from tests.methods.traces import trace
 
 HALF = 2e6  # MACs that a runtime takes whatever is removed
 

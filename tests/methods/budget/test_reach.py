@@ -9,10 +9,10 @@ import torch
 from greenprune.methods import BudgetError, ConsensusGating, count_macs, find
 from greenprune.methods.budget.reach import CoarseBudget, apart, check_budget
 from greenprune.methods.budget.select import MacCost, select
-from greenprune.methods.structure.trace import trace
 from torch import Tensor, nn
 
 from tests.methods.networks import images, network
+from tests.methods.traces import trace
 
 
 def coarse() -> nn.Module:

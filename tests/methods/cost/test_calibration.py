@@ -12,11 +12,11 @@ from greenprune.methods.cost.calibration import stopwatch
 from greenprune.methods.cost.measured_cost import TableCost
 from greenprune.methods.cost.points import grid
 from greenprune.methods.structure.surgery import remove
-from greenprune.methods.structure.trace import trace
 from pydantic import ValidationError
 from torch import nn
 
 from tests.methods.networks import OneLinear, PlainConvs, batches, images, network
+from tests.methods.traces import trace
 
 VECTOR = 8
 

@@ -11,10 +11,11 @@ from greenprune.methods.budget import select as budget
 from greenprune.methods.budget.select import BudgetError, MacCost, ParamCost, floor, select
 from greenprune.methods.structure.macs import count_macs, count_params
 from greenprune.methods.structure.surgery import remove
-from greenprune.methods.structure.trace import Structure, trace
+from greenprune.methods.structure.trace import Structure
 from torch import nn
 
 from tests.methods.networks import images, network
+from tests.methods.traces import trace
 
 NETWORKS = ["resnet20", "vgg16_bn", "torchvision/resnet18", "torchvision/mobilenet_v2"]
 

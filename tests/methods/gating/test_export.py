@@ -10,10 +10,10 @@ from greenprune.bench.models import build
 from greenprune.methods import ConsensusGating, GatingOptions
 from greenprune.methods.structure.resizing import resize
 from greenprune.methods.structure.surgery import evaluate
-from greenprune.methods.structure.trace import trace
 from torch import nn
 
 from tests.methods.networks import batches, images
+from tests.methods.traces import trace
 
 
 @pytest.fixture(scope="module", params=["thin", "separable", "removed"])

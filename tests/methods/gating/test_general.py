@@ -13,11 +13,12 @@ from greenprune.methods.gating.setup import gated_units
 from greenprune.methods.gating.wiring import unwrap
 from greenprune.methods.gating.wrappers import Gated
 from greenprune.methods.structure.surgery import evaluate, masked, remove
-from greenprune.methods.structure.trace import Structure, trace
+from greenprune.methods.structure.trace import Structure
 from torch import nn
 
 from tests.methods.gating.equivalence import NETWORKS
 from tests.methods.networks import batches, calibrated, images, network
+from tests.methods.traces import trace
 
 
 def executions(name: str) -> list[str]:

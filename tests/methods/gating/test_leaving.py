@@ -15,10 +15,10 @@ from greenprune.methods.cost.measured_cost import TableCost
 from greenprune.methods.gating import leaving
 from greenprune.methods.structure.remnant import kind_of, with_remnants
 from greenprune.methods.structure.surgery import remove
-from greenprune.methods.structure.trace import trace
 from torch import nn
 
 from tests.methods.networks import batches, images
+from tests.methods.traces import trace
 
 WORTHS = {"thin": 0.5, "separable": 0.4}
 

@@ -9,9 +9,9 @@ from greenprune.methods.gating.importance import share_layer_worth
 from greenprune.methods.gating.wiring import unwrap
 from greenprune.methods.gating.wrappers import Gated
 from greenprune.methods.structure.surgery import evaluate, masked
-from greenprune.methods.structure.trace import trace
 
 from tests.methods.networks import OneLinear, PlainConvs, batches, images
+from tests.methods.traces import trace
 
 STEPS = 40
 

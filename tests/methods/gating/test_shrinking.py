@@ -10,9 +10,9 @@ from greenprune.methods.gating.shrinking import GONE, OPEN, UNDECIDED, agreed, a
 from greenprune.methods.gating.wrappers import Gated
 from greenprune.methods.structure.macs import count
 from greenprune.methods.structure.surgery import evaluate, remove
-from greenprune.methods.structure.trace import trace
 
 from tests.methods.networks import PlainConvs, SmallResidual, batches, images, network
+from tests.methods.traces import trace
 
 HARD = {
     "drift": 300.0,

@@ -10,10 +10,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 from greenprune.methods import ConsensusGating, GatingOptions
-from greenprune.methods.structure.trace import trace
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.checkpoint import checkpoint
+
+from tests.methods.traces import trace
 
 X, Y = torch.randn(6, 3, 8, 8, generator=torch.Generator().manual_seed(0)), torch.tensor([0, 1, 2, 3, 4, 0])
 

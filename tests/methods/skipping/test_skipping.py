@@ -9,11 +9,11 @@ from greenprune.methods import MacMeter, Skip, count_macs
 from greenprune.methods.dynamic import Dynamic, DynamicOptions, refuse_what_cannot_be_gathered, skipping_difference
 from greenprune.methods.skipping.layers import BlockConv, Skipper, block_bounds
 from greenprune.methods.skipping.skip import SkippingCost, SkippingNetwork, find_gates, install
-from greenprune.methods.structure.trace import trace
 from torch import Tensor, nn
 
 from tests.methods.contract import run
 from tests.methods.networks import images, network
+from tests.methods.traces import trace
 
 
 def by_brightness(key: str, logits: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ from greenprune.methods.structure.surgery import evaluate, masked, remove, remov
 from greenprune.methods.structure.trace import Structure, trace
 from torch import nn
 
+from tests.methods import traces
 from tests.methods.networks import OneLinear, PlainConvs, images, network
 
 NETWORKS = [
@@ -80,7 +81,7 @@ def test_removed_equals_masked_and_meets_the_budget(name, keep):
     # In double precision, where equal means equal: random norms make the logits of deep networks large.
     model, x = network(name).double(), images(2).double()
     dense_macs, dense_params = count_macs(model, x), count_params(model)
-    structure = trace(model, x)
+    structure = traces.trace(model, x)  # once for all budgets
     chosen = select(structure, scores(structure), keep, 0.02)
     before = evaluate(model, x)
     model, difference = remove_checked(model, structure, chosen, x)
