@@ -1,12 +1,13 @@
 """Workers that need not import torch: forks of one process of this session that did so once.
 
-A worker spends 4 of its 6 seconds of processor time in imports that have nothing to do with what a test shows, and the tests
-start hundreds. `Preloaded` stands in for `subprocess.Popen` in `greenprune.bench.run.process`: the worker is a process with a
-session, an environment, a working directory and pipes of its own as ever, and runs the code that it is given, but it is
-a copy of a process in which the libraries (and nothing of greenprune) are loaded. Where a worker would load them otherwise,
-with another interpreter, on other cores, or in an environment that they read while they load, it is started as usual.
-What such a worker runs to look whether its network can be loaded again is a copy in the same way.
-Suites that a test starts as a command of its own start their workers as usual, too.
+Most of what a worker of a tiny suite does is to import libraries, which has nothing to do with what a test shows. `Server.popen`
+stands in for `subprocess.Popen` in `greenprune.bench.run.process`: the worker is a process with a session, an environment, a
+working directory and pipes of its own as ever, and runs the code that it is given, but it is a copy of a process in which
+the libraries (and nothing of greenprune) are loaded. So is what it runs to look whether its network can be loaded again.
+
+Where it would load them otherwise it is started as usual: with another interpreter, on other cores, in another environment as
+far as they read it while they load, with a GPU, and on other systems than Linux. So are the workers of suites that a test
+starts as a command of its own.
 
 As a program this file is that process; see `serve`.
 """
@@ -32,6 +33,9 @@ READ_WHILE_LOADING = ("CUDA", "GOMP", "HIP", "LANG", "LC_", "LD_", "MALLOC", "MK
 READ_WHILE_LOADING += ("PYTHON", "TORCH")
 
 subprocess_run = subprocess.run
+
+GPU = any(os.path.exists(f"/dev/{name}") for name in ("nvidia0", "kfd", "dxg"))
+AS_USUAL = GPU or sys.platform != "linux"  # the driver of a GPU does not survive a fork
 
 LONGEST = 150_000  # bytes of a request: arguments and environment, one packet
 
@@ -128,10 +132,8 @@ class Server:
 
     def _can(self, command: list[str], environment: dict[str, str]) -> bool:
         """Whether a process of this command would load its libraries as the server did."""
-        if (
-            command[:3] != [self._executable, "-P", "-c"]
-            or sum(map(len, (*command, *environment.values()))) > LONGEST / 2
-        ):
+        length = sum(map(len, (*command, *environment.values())))
+        if AS_USUAL or command[:3] != [self._executable, "-P", "-c"] or length > LONGEST / 2:
             return False
         if "sched_setaffinity" in command[3] and json.loads(command[5]):  # it takes its cores before it imports
             return False

@@ -12,7 +12,9 @@ from pathlib import Path
 import pytest
 from greenprune.bench.run import process as processes
 
-from tests.preloaded import Preloaded
+from tests.preloaded import AS_USUAL, Preloaded
+
+pytestmark = pytest.mark.skipif(AS_USUAL, reason="all workers are started as usual here")
 
 SAYS = """
 import json, os, sys
