@@ -1,9 +1,10 @@
 """Workers that need not import torch: forks of one process of this session that did so once.
 
-Most of what a worker of a tiny suite does is to import libraries, which has nothing to do with what a test shows. `Server.popen`
-stands in for `subprocess.Popen` in `greenprune.bench.run.process`: the worker is a process with a session, an environment, a
-working directory and pipes of its own as ever, and runs the code that it is given, but it is a copy of a process in which
-the libraries (and nothing of greenprune) are loaded. So is what it runs to look whether its network can be loaded again.
+Most of what a worker of a tiny suite does is to import libraries, which has nothing to do with what a test shows.
+`Server.popen` stands in for `subprocess.Popen` in `greenprune.bench.run.process`: the worker is a process with a session, an
+environment, a working directory and pipes of its own as ever, and runs the code that it is given, but it is a copy of a
+process in which the libraries (and nothing of greenprune) are loaded. So is what it runs to look whether its network can be
+loaded again.
 
 Where it would load them otherwise it is started as usual: with another interpreter, on other cores, in another environment as
 far as they read it while they load, with a GPU, and on other systems than Linux. So are the workers of suites that a test
