@@ -16,6 +16,7 @@ from types import SimpleNamespace
 import psutil
 import pytest
 from greenprune.bench.run import process as processes
+from greenprune.bench.run import side_by_side
 
 from tests.preloaded import Server
 
@@ -112,7 +113,8 @@ def quick_workers() -> Iterator[None]:
     """Workers that a test's own process starts come with their libraries loaded; see `tests.preloaded`."""
     server = Server(processes.ENVIRONMENT | os.environ | {"OMP_NUM_THREADS": "1"})
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(processes, "subprocess", SimpleNamespace(**vars(subprocess) | {"Popen": server.popen}))
+        for starts in (processes, side_by_side):
+            patch.setattr(starts, "subprocess", SimpleNamespace(**vars(subprocess) | {"Popen": server.popen}))
         yield
     server.close()
 

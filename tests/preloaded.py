@@ -1,7 +1,7 @@
 """Workers that need not import torch: forks of one process of this session that did so once.
 
 Most of what a worker of a tiny suite does is to import libraries, which has nothing to do with what a test shows.
-`Server.popen` stands in for `subprocess.Popen` in `greenprune.bench.run.process`: the worker is a process with a session, an
+`Server.popen` stands in for `subprocess.Popen` in `greenprune.bench.run`: the worker is a process with a session, an
 environment, a working directory and pipes of its own as ever, and runs the code that it is given, but it is a copy of a
 process in which the libraries (and nothing of greenprune) are loaded. So is what it runs to look whether its network can be
 loaded again.
@@ -44,7 +44,7 @@ LONGEST = 150_000  # bytes of a request: arguments and environment, one packet
 class Preloaded:
     """What of `subprocess.Popen` the launcher uses: of a fork."""
 
-    def __init__(self, pid: int, status: int, stdout: IO[bytes]) -> None:
+    def __init__(self, pid: int, status: int, stdout: IO[bytes] | None) -> None:
         self.pid, self.stdout, self.returncode = pid, stdout, None
         self._status = status  # its return code comes here
         self._lock = threading.RLock()
@@ -91,22 +91,23 @@ class Server:
 
     def popen(self, command: list[str], **options: Any) -> Preloaded | subprocess.Popen[bytes]:
         """As `subprocess.Popen`."""
-        known = (
+        inherits = set(options) == {"env"}  # standard output and error
+        piped = (
             set(options) == {"stdout", "stderr", "env", "start_new_session"} and options["stdout"] == subprocess.PIPE
         )
-        if not known or not self._can(command, options["env"]):
+        if not (inherits or piped) or not self._can(command, options["env"]):
             return subprocess.Popen(command, **options)
         request = json.dumps({"command": command, "env": options["env"], "folder": os.getcwd()}).encode()
-        lines, stdout = os.pipe()
+        lines, stdout = (None, os.dup(1)) if inherits else os.pipe()
         status, told = os.pipe()
         with self._lock:
             if self._socket is None:
                 self._socket = self._start()
-            socket.send_fds(self._socket, [request], [stdout, options["stderr"].fileno(), told])
+            socket.send_fds(self._socket, [request], [stdout, 2 if inherits else options["stderr"].fileno(), told])
             os.close(stdout)
             os.close(told)
             pid = int(self._socket.recv(32))
-        return Preloaded(pid, status, os.fdopen(lines, "rb"))
+        return Preloaded(pid, status, None if lines is None else os.fdopen(lines, "rb"))
 
     def run(self, command: list[str], **options: Any) -> subprocess.CompletedProcess[Any]:
         """As `subprocess.run`."""
