@@ -12,6 +12,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -127,7 +128,13 @@ class RayTasks:
     name = RAY
 
     def __init__(self, options: EngineOptions, place: Place) -> None:
-        """Raises UserError: Ray is not installed."""
+        self._options = options
+        self._gpus = options.num_gpus if options.num_gpus is not None else int(place.device != "cpu")
+        self.elsewhere = options.address is not None
+
+    @cached_property
+    def _ray(self) -> Any:
+        """Ray, imported when something is to be done by it. Raises UserError: it is not installed."""
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would tell its makers
         try:
             import ray
@@ -135,10 +142,7 @@ class RayTasks:
             raise UserError(NOT_HERE) from None
         except Exception as e:  # of what it imports in turn: another package's library may be missing
             raise UserError(f"--engine ray: Ray cannot be imported ({type(e).__name__}: {e})") from None
-        self._ray = ray
-        self._options = options
-        self._gpus = options.num_gpus if options.num_gpus is not None else int(place.device != "cpu")
-        self.elsewhere = options.address is not None
+        return ray
 
     def submit(self, tasks: Sequence[Task], tell: Tell, measuring: JointJob | None = None) -> None:
         with self._connected():

@@ -130,11 +130,13 @@ def test_what_no_node_has_is_refused_instead_of_waited_for(ray_here: None, suite
         done_by(engine, suite, suite.parent / "by_ray")
 
 
-def test_where_ray_is_not_installed_it_says_how(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_ray_is_not_installed_it_says_how(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
+    engine = make(EngineOptions(), Place())
     with pytest.raises(UserError) as caught:
-        make(EngineOptions(), Place())
+        engine.submit((), print)
     assert str(caught.value) == NOT_HERE
+    assert engine.cancel(tmp_path) == ()  # `greenprune cancel` asks every engine
 
 
 def test_a_plan_knows_what_a_run_is_given() -> None:
