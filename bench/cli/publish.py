@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from greenprune.bench.errors import UserError
+
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
     """The arguments of the command."""
@@ -20,11 +22,15 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
 
 
 def command_publish(arguments: argparse.Namespace) -> int:
-    """A site of static files from records alone. Raises UserError: no records, or a place that cannot be written."""
+    """A site of static files from records alone. Raises UserError: no records, one that cannot be read, or a place that cannot
+    be written."""
     from greenprune.bench import terminal
     from greenprune.plots.report.publish import publish
 
     console = terminal.console()
-    for path in publish(arguments.results, arguments.to):
+    pages, bad = publish(arguments.results, arguments.to)
+    for path in pages:
         console.print(f"wrote {path}", highlight=False, soft_wrap=True)
+    if bad:  # one bad file does not hide the others, but it is bad input all the same
+        raise UserError("\n".join(bad))
     return 0

@@ -27,6 +27,7 @@ def command_report(arguments: argparse.Namespace) -> int:
     """Tables, figures and pages from records alone. Raises UserError: nothing to read, or a file that cannot be."""
     from greenprune.bench import terminal
     from greenprune.plots.frame.frame import load
+    from greenprune.plots.frame.problems import unreadable
     from greenprune.plots.report.report import write_report
     from greenprune.plots.tables.tables import terminal_table
 
@@ -34,14 +35,14 @@ def command_report(arguments: argparse.Namespace) -> int:
     files = [path for path in arguments.results if path.is_file()]
     folders = [path for path in arguments.results if path not in files]
     results = load(folders)
-    unreadable = [f"{problem.where}: {problem.what}" for problem in results.problems if problem.kind == "unreadable"]
-    if unreadable and not results.records:
-        raise UserError("\n".join(unreadable))
+    bad = unreadable(results.problems)
+    if bad and not results.records:
+        raise UserError("\n".join(bad))
     if folders:
         console.print(terminal_table(results))
     out = arguments.out or (folders[0] if len(folders) == 1 else Path("report"))
     for path in write_report(results, out, files):
         console.print(f"wrote {path}", highlight=False, soft_wrap=True)
-    if unreadable:  # one bad file does not hide the others, but it is bad input all the same
-        raise UserError("\n".join(unreadable))
+    if bad:  # one bad file does not hide the others, but it is bad input all the same
+        raise UserError("\n".join(bad))
     return 0

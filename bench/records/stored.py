@@ -17,7 +17,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from greenprune.bench.errors import UserError
+from greenprune.bench.errors import UserError, did_you_mean
 from greenprune.bench.foreign import shortened
 from pydantic import BaseModel, ValidationError
 
@@ -123,12 +123,21 @@ def read_unbelieved(path: Path, model: type[S], newest: int, what: str) -> tuple
     try:
         found = model.model_validate({key: value for key, value in data.items() if key != CHECKSUM})
     except ValidationError as e:
-        first = e.errors()[0]
-        where = ".".join(str(p) for p in first["loc"])
-        told = first["msg"].removeprefix("Value error, ")  # pydantic's prefix to the sentences of our own validators
-        told = f"{where}: {told[:1].lower()}{told[1:]}" if where else told
-        raise UserError(f"{path}: {told}; not {what} of schema {newest}") from None
+        raise UserError(f"{path}: {_told(e)}; not {what} of schema {newest}") from None
     return found, _wrong_checksum(data)
+
+
+def _told(error: ValidationError) -> str:
+    """What is wrong first of all. A key under another name is unknown and missing: the unknown one is there to be seen."""
+    errors = error.errors()
+    first = next((each for each in errors if each["type"] == "extra_forbidden"), errors[0])
+    where = ".".join(str(p) for p in first["loc"])
+    if first["type"] == "extra_forbidden":
+        lacking = [each["loc"] for each in errors if each["type"] == "missing"]
+        beside = [str(loc[-1]) for loc in lacking if loc[:-1] == first["loc"][:-1]]
+        return f"{where}: there is no such key{did_you_mean(str(first['loc'][-1]), beside)}"
+    told = first["msg"].removeprefix("Value error, ")  # pydantic's prefix to the sentences of our own validators
+    return f"{where}: {told[:1].lower()}{told[1:]}" if where else told
 
 
 LARGEST_BYTES = 64 * 2**20

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from dataclasses import dataclass
 
@@ -14,6 +15,8 @@ from torch import Tensor
 
 DRAWS = 3
 """Of random rankings that are tried, besides an even one, before a budget counts as out of reach."""
+
+_BUSY = "; if other programs ran while that was measured, delete the calibration, and it is measured anew"
 
 
 class CoarseBudget(UserWarning):
@@ -64,9 +67,15 @@ def check_floor(structure: Structure, keep: float, removable: Tensor | None, cos
     least = floor(structure, removable, cost, round_to)
     if keep < least:
         raise BudgetError(
-            f"keep = {keep:g} lies below the floor of this network, {apart(least, keep)} of the dense "
-            f"{COST_NAMES[cost.kind]}: what it costs when everything is removed that can be"
+            f"keep = {keep:g} lies below the floor of this network, {apart(least, keep)} of the dense {COST_NAMES[cost.kind]}"
+            f"{f' ({cost.where})' if cost.where else ''}: what it costs when everything is removed that can be. "
+            f"Allowed is {_upwards(least)} to 1{_BUSY if cost.where else ''}"
         )
+
+
+def _upwards(share: float) -> str:
+    """With three digits, never less than it is: what is asked for next shall not fail by a rounding."""
+    return f"{min(1.0, math.ceil(share * 1000) / 1000):g}"
 
 
 def warn(found: Nearest, keep: float, tolerance: float, cost: Cost) -> None:

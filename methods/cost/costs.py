@@ -65,6 +65,7 @@ class Cost(ABC):
 
     kind: CostKind
     staircase = False  # whether single channels may save nothing, so that only some widths are worth having
+    where = ""  # it was measured, in words for people
 
     def __init__(
         self, structure: Structure, parts: Sequence[Part], reference: float, device: torch.device | str = "cpu"

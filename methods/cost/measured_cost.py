@@ -161,6 +161,7 @@ class TableCost(Cost):
             raise ValueError("the table knows no layer of this network: it belongs to another one")
         super().__init__(structure, parts, table.whole if reference is None else reference, device)
         self.kind = table.kind
+        self.where = f"in {table.runtime}, batches of {table.batch_size}"
         factor = table.scale / self.reference
         self._gone = gone / self.reference
         self._exact = _Tables(shapes, factor, table.slope, torch.float64, torch.device("cpu"))

@@ -193,9 +193,14 @@ def _of_warning(where: str, warning: str, remedy: str) -> Problem:
 
 
 def counted(problems: Iterable[Problem]) -> str:
-    """ "1 failed, 2 invalid", the heaviest first; empty without problems."""
+    """ "failed (1), few seeds (2)", the heaviest first; empty without problems."""
     counts = Counter(problem.kind for problem in by_weight(problems))
-    return ", ".join(f"{count} {kind}" for kind, count in counts.items())
+    return ", ".join(f"{kind} ({count})" for kind, count in counts.items())
+
+
+def unreadable(problems: Iterable[Problem]) -> list[str]:
+    """A sentence for each file that could not be read: bad input, whatever else there is."""
+    return [f"{problem.where}: {problem.what}" for problem in problems if problem.kind == "unreadable"]
 
 
 def by_weight(problems: Iterable[Problem]) -> list[Problem]:

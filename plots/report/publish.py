@@ -33,6 +33,7 @@ from greenprune.plots.frame.comparison import (
     rows_of,
 )
 from greenprune.plots.frame.frame import Results, load
+from greenprune.plots.frame.problems import unreadable
 from greenprune.plots.frame.rows import KINDS
 from greenprune.plots.report.names import file_name, section_names
 from greenprune.plots.report.page import render_index
@@ -44,13 +45,16 @@ AS_THEY_ARE = ("dataset", "budget", "budget_cost", "method", "valid", "runs", "s
 """Columns of a `comparison` that a row of the index has too."""
 
 
-def publish(folders: Sequence[Path], site: Path) -> list[Path]:
-    """Write the site of the suites in `folders` into `site`; returns the pages.
+def publish(folders: Sequence[Path], site: Path) -> tuple[list[Path], list[str]]:
+    """Write the site of the suites in `folders` into `site`.
 
     A folder of results may hold one suite or several. What `site` holds of a suite is replaced, other files stay.
 
+    Returns:
+        The pages, and a sentence for each file that could not be read; the pages say so too.
+
     Raises:
-        UserError: no records, two suites of one name, or `site` cannot be written.
+        UserError: no records, or none of a suite can be read; two suites of one name, or `site` cannot be written.
     """
     suites = _suites(folders)
     names = {folder: file_name(folder.resolve().name) for folder in suites}
@@ -59,10 +63,15 @@ def publish(folders: Sequence[Path], site: Path) -> list[Path]:
             raise UserError(
                 f"{one} and {other}: both would be {site / names[one]}; publish them from folders of other names"
             )
-    pages, rows = [], []
+    pages: list[Path] = []
+    rows: list[dict[str, Any]] = []
+    bad: list[str] = []
     try:
         for folder in suites:
             results = load(folder)
+            bad += unreadable(results.problems)
+            if bad and not results.records:
+                raise UserError("\n".join(bad))
             pages.append(_suite(folder, results, site / names[folder]))
             rows += _rows(results, names[folder])
         rows.sort(key=_place)
@@ -72,7 +81,7 @@ def publish(folders: Sequence[Path], site: Path) -> list[Path]:
         pages.insert(0, write_atomically(site / INDEX, render_index(rows)))
     except OSError as e:
         raise UserError(f"{site}: the site cannot be written ({e.strerror or e})") from None
-    return pages
+    return pages, bad
 
 
 def _place(row: dict[str, Any]) -> tuple[Any, ...]:

@@ -27,6 +27,7 @@ from greenprune.bench.suite.views import VIEW_NAMES
 from greenprune.bench.text import bounded, listed, signed
 from greenprune.plots.frame.comparable import refuse_incomparable
 from greenprune.plots.frame.frame import GROUP_COLUMNS, Results, load
+from greenprune.plots.frame.problems import unreadable
 from greenprune.plots.frame.rows import KINDS
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -148,9 +149,9 @@ def show(found: Comparison, tolerance: float, console: Console) -> None:
 
 def _loaded(folder: Path) -> Results:
     results = load([folder])
-    unreadable = [f"{problem.where}: {problem.what}" for problem in results.problems if problem.kind == "unreadable"]
-    if unreadable:
-        raise UserError("\n".join(unreadable))
+    bad = unreadable(results.problems)
+    if bad:
+        raise UserError("\n".join(bad))
     return results
 
 

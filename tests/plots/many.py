@@ -1,7 +1,7 @@
 """Many made-up records in a folder, as large as real ones, to measure the report: `python -m tests.plots.many FOLDER`.
 
-    python -m tests.plots.many many --records 1000
-    /usr/bin/time -v greenprune report many/cifar10-cpu
+python -m tests.plots.many many --records 1000
+/usr/bin/time -v greenprune report many/cifar10-cpu
 """
 
 from __future__ import annotations

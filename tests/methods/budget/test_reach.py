@@ -7,7 +7,7 @@ import warnings
 import pytest
 import torch
 from greenprune.methods import BudgetError, ConsensusGating, count_macs, find
-from greenprune.methods.budget.reach import CoarseBudget, apart, check_budget
+from greenprune.methods.budget.reach import CoarseBudget, apart, check_budget, check_floor
 from greenprune.methods.budget.select import MacCost, select
 from torch import Tensor, nn
 
@@ -51,6 +51,13 @@ def test_every_method_says_it_in_prepare(name):
 def test_below_the_floor_is_an_error_before_anything_is_spent():
     with pytest.raises(BudgetError, match=r"keep = 0.3 lies below the floor of this network, 0.333 of the dense MACs"):
         ConsensusGating(coarse(), small_images(), keep=0.3, steps=8)
+
+
+def test_what_is_named_as_allowed_can_be_asked_for():
+    with pytest.raises(BudgetError) as refused:
+        check_floor(trace(network(), images(2)), 0.001, None, MacCost(trace(network(), images(2))), 1)
+    allowed = float(str(refused.value).partition("Allowed is ")[2].partition(" to 1")[0])
+    check_floor(trace(network(), images(2)), allowed, None, MacCost(trace(network(), images(2))), 1)
 
 
 @pytest.mark.parametrize("keep", [0.05, 0.3, 0.5, 0.875])

@@ -116,7 +116,7 @@ def test_machines_that_differ_are_told_and_never_averaged(tmp_path: Path) -> Non
 def test_the_heaviest_comes_first_and_all_are_counted() -> None:
     few, bad, odd = (Problem(kind, "a", "b", "c") for kind in ("few seeds", "unreadable", "something new"))
     assert by_weight([odd, few, bad]) == [bad, few, odd]
-    assert counted([few, bad, few]) == "1 unreadable, 2 few seeds"
+    assert counted([few, bad, few]) == "unreadable (1), few seeds (2)"
     assert counted([]) == ""
 
 
@@ -133,7 +133,7 @@ def test_the_page_counts_what_it_warns_about(tmp_path: Path) -> None:
     (results / "cifar10-cpu" / "folder" / RECORD_FILE).mkdir(parents=True)
     write_report(results, tmp_path / "out")
     html = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
-    assert "4 unreadable, 1 failed, 1 few seeds, 1 shared machine." in html
+    assert "Unreadable (4), failed (1), few seeds (1), shared machine (1)." in html
     for where in ("newer", "older", "binary", "folder"):
         assert f"{where}/{RECORD_FILE}" in html
     assert "2.0 cores ran other processes" in html

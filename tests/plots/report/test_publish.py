@@ -106,6 +106,21 @@ def test_the_command_says_what_it_wrote(tmp_path: Path, capsys: pytest.CaptureFi
     assert main(["publish", str(tmp_path / "nowhere"), "--to", str(tmp_path / "site")]) == 2
 
 
+def test_a_record_that_cannot_be_read_is_bad_input_and_hides_no_other(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    results, site = store(tmp_path / "results", record(), record("gated")), tmp_path / "site"
+    broken = next(results.glob("*/gated*/record.json"))
+    broken.write_text("{")
+    assert main(["publish", str(results), "--to", str(site)]) == 2
+    (told,) = capsys.readouterr().err.splitlines()
+    assert str(broken) in told
+    assert "dense" in (site / "index.html").read_text(encoding="utf-8")
+    next(results.glob("*/dense*/record.json")).write_text("{")
+    assert main(["publish", str(results), "--to", str(tmp_path / "other")]) == 2
+    assert not (tmp_path / "other").exists()
+
+
 def test_links_to_runs_do_not_depend_on_what_else_is_published(tmp_path: Path) -> None:
     """The second machine of a suite is another comparison; which is the first one may change with a further run."""
     there = {"cpu": "Other CPU"}

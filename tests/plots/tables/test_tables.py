@@ -268,7 +268,7 @@ def test_terminal_table_never_breaks_a_number(tmp_path: Path, width: int, seeds:
         assert f"{row['test_score_mean']:.2f}" in text
         assert f"{row['large_batch_latency_ratio_mean']:.2f}" in text
         assert signed_points(row["difference_to_dense_mean"]) in text or row["method"] == "dense"
-    assert "Problems: 1 failed." in text
+    assert "Problems: failed (1)." in text
 
 
 def test_a_terminal_shows_as_much_as_fits_on_one_line_and_says_what_it_leaves_out(tmp_path: Path) -> None:
@@ -293,7 +293,7 @@ def test_a_terminal_shows_as_much_as_fits_on_one_line_and_says_what_it_leaves_ou
 
 
 def test_a_terminal_says_when_there_is_no_finished_run(tmp_path: Path) -> None:
-    assert _printed(_load(tmp_path, failed()), 80) == ["There is no finished run. Problems: 1 failed."]
+    assert _printed(_load(tmp_path, failed()), 80) == ["There is no finished run. Problems: failed (1)."]
 
 
 def test_absolute_joules_of_inference_come_with_those_of_dense_beside_them(tmp_path: Path) -> None:
