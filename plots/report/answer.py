@@ -89,7 +89,7 @@ def _difference(
     figure = f"{abs(mean):.{decimals}f} {unit}".rstrip()
     if pairs == 1 or not math.isfinite(low + high):
         than = f"as good as {whom}" if mean == 0 else f"{figure} {side} than {whom}"
-        return f"{than} with one seed, which may be chance"
+        return f"{than} (one seed: this may be chance)"
     if low <= 0 <= high:
         interval = f"95 % interval {signed(low, decimals)} to {signed(high, decimals)}"
         return (

@@ -303,7 +303,8 @@ def rich(folder: Path, *runs: Record) -> Path:
             full = full.model_copy(update={"history": {"scale_histogram": counts}})
         if run.method_name == "dynamic" and full.cost is not None:
             edges, images = (0.0, 0.25, 0.5, 0.75, 1.0), (0, 200, 100, 59)
-            sampled = SampleMacs(images=359, mean=run.budget, std=0.06, low=0.31, high=0.9, edges=edges, counts=images)
+            low, high = 0.62 * run.budget, min(1.0, 1.8 * run.budget)
+            sampled = SampleMacs(images=359, mean=run.budget, std=0.06, low=low, high=high, edges=edges, counts=images)
             full = full.model_copy(update={"cost": full.cost.model_copy(update={"sample_macs": sampled})})
         measured = [
             m.model_copy(

@@ -54,10 +54,14 @@ def test_below_the_floor_is_an_error_before_anything_is_spent():
 
 
 def test_what_is_named_as_allowed_can_be_asked_for():
+    structure = trace(coarse(), small_images())
+    cost = MacCost(structure)
     with pytest.raises(BudgetError) as refused:
-        check_floor(trace(network(), images(2)), 0.001, None, MacCost(trace(network(), images(2))), 1)
+        check_floor(structure, 0.3, None, cost, 1)
     allowed = float(str(refused.value).partition("Allowed is ")[2].partition(" to 1")[0])
-    check_floor(trace(network(), images(2)), allowed, None, MacCost(trace(network(), images(2))), 1)
+    check_floor(structure, allowed, None, cost, 1)
+    with pytest.raises(BudgetError):
+        check_floor(structure, allowed - 0.001, None, cost, 1)
 
 
 @pytest.mark.parametrize("keep", [0.05, 0.3, 0.5, 0.875])

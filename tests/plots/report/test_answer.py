@@ -46,8 +46,8 @@ def test_an_interval_that_holds_zero_is_level(tmp_path: Path) -> None:
 
 def test_one_seed_may_be_chance(tmp_path: Path) -> None:
     first, second, _ = said(tmp_path, *runs("dense", (0.9,)), *runs("gated", (0.88,)), *runs("magnitude", (0.85,)))
-    assert first.endswith("2.00 points worse than the dense network with one seed, which may be chance.")
-    assert second == "It is 3.00 points better than the next one, magnitude with one seed, which may be chance."
+    assert first.endswith("2.00 points worse than the dense network (one seed: this may be chance).")
+    assert second == "It is 3.00 points better than the next one, magnitude (one seed: this may be chance)."
 
 
 def test_of_a_score_that_is_better_low_the_lowest_leads(tmp_path: Path) -> None:
