@@ -6,11 +6,13 @@ Everything that people read (tables, figures, sentences) takes its numbers from 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from typing import Any
 
 import pandas as pd
+from greenprune.bench.records.record import Record
+from greenprune.bench.runtimes.names import EAGER
 from greenprune.plots.frame.frame import GROUP_COLUMNS, Results
 from greenprune.plots.frame.rows import KINDS
 from scipy import stats
@@ -26,6 +28,22 @@ COUNTED = {
     "energy": "inference energy",
 }
 """What a budget counts, in words, by the column budget_cost."""
+
+
+def budget_in_words(cost: str, budget: float, records: Iterable[Record]) -> str:
+    """ "50 % of the MACs", "50 % of the inference time at batch 1", or "… at batch 64 in compile".
+
+    Args:
+        cost: of the column budget_cost.
+        records: of runs that have this budget; where they were calibrated in several ways, none of these is told.
+    """
+    tables = {(c.batch_size, c.runtime) for r in records if r.cost and (c := r.cost.calibration) is not None}
+    words = f"{budget * 100:g} % of the {COUNTED[cost]}"
+    if len(tables) != 1:
+        return words
+    ((batch_size, runtime),) = tables
+    return f"{words} at batch {batch_size}{'' if runtime == EAGER else f' in {runtime}'}"
+
 
 BATCHES = ("batch_1", "large_batch")
 """Inference is compared at batch 1 and at the largest batch that a comparison measured (column large_batch_size)."""

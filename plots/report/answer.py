@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 from greenprune.bench.records.score import decimals_of, figure_text
 from greenprune.bench.text import listed, plural, signed
-from greenprune.plots.frame.comparison import COUNTED, REFERENCE, batch_label, mean_interval, rows_of
+from greenprune.plots.frame.comparison import REFERENCE, batch_label, budget_in_words, mean_interval, rows_of
 from greenprune.plots.frame.frame import Results
 from greenprune.plots.frame.rows import KINDS
 from greenprune.plots.frame.unsaved import unsaved
@@ -33,7 +33,8 @@ def answer(part: Results, table: pd.DataFrame) -> list[str]:
     rows = pruned[(pruned["budget_cost"] == kind) & (pruned["budget"] == budget)]
     higher = score_of(part)[2]
     best, *others = rows_of(rows.sort_values(f"{SCORE}_mean", ascending=not higher, kind="stable"))
-    what = f"{budget * 100:g} % of the {COUNTED[str(kind)]}"
+    same = (part.runs["budget_cost"] == kind) & (part.runs["budget"] == budget)
+    what = budget_in_words(str(kind), budget, (part.records[i] for i in part.runs.index[same]))
     sentences = [
         _first(part, best, what, len(others)),
         _second(part, best, others[0]) if others else _alone(part, best),
@@ -78,7 +79,8 @@ def _second(part: Results, best: dict[str, Any], other: dict[str, Any]) -> str:
 
 
 def _alone(part: Results, best: dict[str, Any]) -> str:
-    return f"No other method was run at this budget; this one has {plural(best['runs'], 'run')} with other seeds each."
+    runs = "1 run" if best["runs"] == 1 else f"{best['runs']} runs with other seeds each"
+    return f"No other method was run at this budget; this one has {runs}."
 
 
 def _difference(

@@ -24,9 +24,9 @@ from greenprune.bench.records.record import RECORD_FILE, write_atomically
 from greenprune.bench.records.score import decimals_of, figure_text
 from greenprune.bench.text import NOTHING, bounded, signed
 from greenprune.plots.frame.comparison import (
-    COUNTED,
     REFERENCE,
     batch_label,
+    budget_in_words,
     comparison,
     mean_interval,
     reading_order,
@@ -137,9 +137,7 @@ def _rows(results: Results, suite: str) -> list[dict[str, Any]]:
                 | {
                     "network": row["model"],
                     "reference": dense,
-                    "budget_text": "dense"
-                    if dense
-                    else f"{row['budget'] * 100:g} % of the {COUNTED[row['budget_cost']]}",
+                    "budget_text": "dense" if dense else budget_in_words(row["budget_cost"], row["budget"], records),
                     "score_text": figure_text(mean, row["score"]) if math.isfinite(mean) else NOTHING,
                     "difference_text": _difference(row),
                     "time_text": _ratio(row, "large_batch_latency_ratio"),

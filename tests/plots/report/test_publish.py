@@ -10,6 +10,8 @@ from urllib.parse import parse_qs
 import pytest
 from greenprune.bench.cli.main import main
 from greenprune.bench.errors import UserError
+from greenprune.bench.records.record import Calibration
+from greenprune.plots.frame.comparison import budget_in_words
 from greenprune.plots.report.publish import publish
 
 from tests.plots.records import grid, record, store
@@ -104,6 +106,19 @@ def test_the_command_says_what_it_wrote(tmp_path: Path, capsys: pytest.CaptureFi
     assert main(["publish", str(results), "--to", str(tmp_path / "site")]) == 0
     assert str(tmp_path / "site" / "index.html") in "".join(capsys.readouterr().out.split("\n"))
     assert main(["publish", str(tmp_path / "nowhere"), "--to", str(tmp_path / "site")]) == 2
+
+
+@pytest.mark.parametrize(("runtime", "words"), [("eager", "at batch 1"), ("compile", "at batch 1 in compile")])
+def test_a_budget_of_time_says_of_which_batch_and_where(runtime: str, words: str) -> None:
+    table = Calibration(
+        unit="s", runtime=runtime, device="cpu", threads=1, dtype="float32", memory_format="channels_last", batch_size=1,
+        torch_version="2.13", rounds=3, points=9, duration_s=9.0, whole=1.0, layers_sum=1.0, scale=1.0, unexplained=0.0,
+    )  # fmt: skip
+    run = record("gated")
+    assert run.cost is not None
+    timed = run.model_copy(update={"cost": run.cost.model_copy(update={"calibration": table})})
+    assert budget_in_words("latency", 0.5, [timed, timed]) == f"50 % of the inference time {words}"
+    assert budget_in_words("macs", 0.5, [run]) == "50 % of the MACs"
 
 
 def test_a_record_that_cannot_be_read_is_bad_input_and_hides_no_other(
