@@ -28,7 +28,7 @@ from greenprune.methods.cost.calibration import Measure, Target, stopwatch
 from greenprune.methods.cost.kinds import MEASURED
 from torch import Tensor, nn
 
-FORMAT = 4
+FORMAT = 5
 """Part of a calibration's conditions: raise it when the same network is to be measured in another way."""
 
 FEW_NETWORKS = (0.5,)

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 import numpy as np
 import torch
 from greenprune.methods.cost.costs import Cost, Floats, Part, ProductCost
-from greenprune.methods.structure.units import ALWAYS_OPEN, ChannelGroup, Structure
+from greenprune.methods.structure.remnant import RemnantKind, kind_of
+from greenprune.methods.structure.units import ALWAYS_OPEN, ChannelGroup, Remnant, Structure
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor
 
@@ -48,6 +49,7 @@ class Sample(BaseModel):
     layers: float
     measured: float = Field(gt=0)
     closed: bool = False  # whether layers are closed in it; else all have fewer channels
+    left: RemnantKind | None = None  # what they leave; None: nothing
     spread: float = Field(0.0, ge=0)  # of what was measured: half of the distance between its quartiles
 
 
@@ -78,7 +80,10 @@ class CostTable(BaseModel):
     leaves: dict[str, dict[Leftover, int]] = {}  # for layers of branches that can close, the shape of what may be left
     slope: float = Field(1.0, gt=0)  # what a network saves for each second or joule that its narrower layers save
     closing_slope: float = Field(1.0, gt=0)  # and for each that its closed layers save
-    samples: tuple[Sample, ...] = ()  # that the slopes were fitted to, see `budget.correction`
+    left_scales: dict[
+        RemnantKind, Annotated[float, Field(ge=0)]
+    ] = {}  # what remnants take in a network, x alone; default 1
+    samples: tuple[Sample, ...] = ()  # that the slopes and scales were fitted to, see `budget.correction`
 
     @property
     def scale(self) -> float:
@@ -203,10 +208,16 @@ def _left_of_layers(structure: Structure, table: CostTable) -> dict[str, float]:
             found |= {n: took(table.leaves[n]["nothing"]) for n in own if "nothing" in table.leaves.get(n, {})}
             continue
         taps = dict(zip(branch.remnant.convolutions, branch.remnant.taps, strict=True))
+        scale = table.left_scales.get(kind_of(branch.remnant), 1.0)
         for name in own:
             shapes = [table.leaves[name][taps[name]]] if name in taps else table.layers.get(name, ())
-            found[name] = sum(took(shape) for shape in shapes)
+            found[name] = scale * sum(took(shape) for shape in shapes)
     return found
+
+
+def is_priced(remnant: Remnant, table: CostTable) -> bool:
+    """Whether what it is made of was measured."""
+    return all(t in table.leaves.get(name, {}) for name, t in zip(remnant.convolutions, remnant.taps, strict=True))
 
 
 class _Tables:

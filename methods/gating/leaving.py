@@ -12,10 +12,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from greenprune.methods.budget.choice import Choice
-from greenprune.methods.cost.measured_cost import CostTable, TableCost
+from greenprune.methods.cost.measured_cost import CostTable, TableCost, is_priced
 from greenprune.methods.gating.options import GatingOptions
 from greenprune.methods.structure.remnant import RemnantKind, with_remnants
-from greenprune.methods.structure.units import Remnant, Structure
+from greenprune.methods.structure.units import Structure
 from torch import nn
 
 LEFT: dict[str, tuple[RemnantKind, ...]] = {"thin": ("thin", "separable"), "separable": ("separable",), "removed": ()}
@@ -37,7 +37,7 @@ def chosen(structure: Structure, model: nn.Module, table: CostTable, options: Ga
     saved: dict[int, dict[RemnantKind, float]] = {unit: {} for unit in gone}
     for kind in LEFT[options.closed_layers]:
         could = with_remnants(structure, model, kind)
-        priced = {b.unit: kind for b in could.branches if b.remnant is not None and _priced(b.remnant, table)}
+        priced = {b.unit: kind for b in could.branches if b.remnant is not None and is_priced(b.remnant, table)}
         found = savings(with_remnants(structure, model, priced), table)
         for unit in priced:
             saved[unit][kind] = found[unit]
@@ -78,7 +78,3 @@ def savings(structure: Structure, table: CostTable) -> dict[int, float]:
     choice = Choice(structure, TableCost(structure, table))
     dense = choice.cost()
     return {b.unit: dense - choice.cost_without(b.unit) for b in structure.branches}
-
-
-def _priced(remnant: Remnant, table: CostTable) -> bool:
-    return all(t in table.leaves.get(name, {}) for name, t in zip(remnant.convolutions, remnant.taps, strict=True))

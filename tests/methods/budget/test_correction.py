@@ -9,6 +9,7 @@ from greenprune.methods import MacMeter, calibrate
 from greenprune.methods.budget.correction import corrected, slope_of
 from greenprune.methods.budget.select import select
 from greenprune.methods.cost.measured_cost import Sample, TableCost
+from greenprune.methods.structure.remnant import with_remnants
 from greenprune.methods.structure.surgery import remove
 
 from tests.methods.networks import images
@@ -45,7 +46,10 @@ def test_what_a_network_takes_besides_its_layers_is_not_saved() -> None:
     before = calibrate(model, x, batch_size=1, measure=macs_of, rounds=1, steps=2, target=Counting())
     assert (before.runtime, before.slope) == ("counting", 1.0)
     table = corrected(model, x, before, target=Counting(), measure=macs_of, rounds=1)
-    assert [sample.closed for sample in table.samples].count(True) == len(table.samples) / 2 == 3
+    plain = [sample for sample in table.samples if sample.left is None]
+    assert [sample.closed for sample in plain].count(True) == len(plain) / 2 == 3
+    assert [sample.left for sample in table.samples[len(plain) :]] == ["thin", "separable"]
+    assert list(table.left_scales.values()) == pytest.approx([1.0, 1.0], rel=0.01)  # as alone
     dense = table.whole
     assert table.slope == pytest.approx(1 - HALF / dense, rel=0.02)
     assert table.closing_slope == pytest.approx(table.slope, rel=1e-3)
@@ -76,6 +80,39 @@ def test_closed_layers_and_narrower_ones_are_corrected_apart() -> None:
     cost = float(TableCost(structure, table)(chosen.float()))
     again = trace(remove(model, structure, chosen), x)
     assert float(TableCost(again, table)(torch.ones(again.units))) == pytest.approx(cost, rel=1e-3)
+
+
+def test_what_remnants_take_in_a_network_is_a_multiple_of_what_they_take_alone() -> None:
+    """Networks whose grouped convolutions cost nothing, as where a runtime fuses them."""
+
+    class Fusing(Counting):
+        def network(self, model, images):
+            free = sum(
+                m.weight[0].numel() * m.out_channels * (16 // (m.in_channels // 16)) ** 2
+                for m in model.modules()
+                if isinstance(m, torch.nn.Conv2d) and m.groups > 1
+            )
+
+            def run():
+                model(images)
+                return -float(free)
+
+            return run
+
+    model, x = build("resnet20", 10, seed=0), images(1, size=16)
+    before = calibrate(model, x, batch_size=1, measure=macs_of, rounds=1, steps=2, target=Fusing())
+    table = corrected(model, x, before, target=Fusing(), measure=macs_of, rounds=1)
+    assert 0.0 < table.left_scales["separable"] < 0.95  # its centre taps still cost
+    structure = with_remnants(trace(model, x), model, "separable")
+    (branch, *_) = (b for b in structure.branches if b.remnant is not None)
+    closed = torch.ones(structure.units)
+    closed[branch.unit] = 0.0
+    alone = table.model_copy(update={"left_scales": {}})
+    gone = float(TableCost(structure, table.model_copy(update={"left_scales": {"separable": 0.0}}))(closed))
+    left = float(TableCost(structure, table)(closed)) - gone
+    assert left == pytest.approx(
+        table.left_scales["separable"] * (float(TableCost(structure, alone)(closed)) - gone), rel=1e-3
+    )
 
 
 @pytest.mark.parametrize(
