@@ -23,7 +23,7 @@ from greenprune.bench.runtimes.catalogue import made
 from greenprune.bench.runtimes.names import EAGER
 from greenprune.bench.suite.settings import Settings
 from greenprune.methods import CostTable, calibrate
-from greenprune.methods.budget.correction import KEPT, corrected, disagreement
+from greenprune.methods.budget.correction import FILLED_S, KEPT, corrected, disagreement
 from greenprune.methods.cost.calibration import Measure, Target, stopwatch
 from greenprune.methods.cost.kinds import MEASURED
 from torch import Tensor, nn
@@ -111,6 +111,7 @@ def measure(settings: Settings, model: nn.Module, example: Tensor, meter: Energy
     cost: Literal["latency", "energy"] = "energy" if settings.cost == "energy" else "latency"
     kind: Kind | None = None
     take: Measure = stopwatch(example.device, apart=not eager)
+    take_whole: Measure = stopwatch(example.device, apart=not eager, filled_s=FILLED_S)
     steps, rounds = 8 if eager else 4, ROUNDS
     if cost == "energy":
         kind = energy_kind(meter)
@@ -118,6 +119,7 @@ def measure(settings: Settings, model: nn.Module, example: Tensor, meter: Energy
             raise UserError('cost = "energy": no source of energy answers on this machine; use "latency"')
         modelled = kind == "modelled"
         take = joules_per_call(meter, kind, MODELLED_WINDOW_S if modelled else MEASURED_WINDOW_S)
+        take_whole = joules_per_call(meter, kind, FILLED_S if modelled else MEASURED_WINDOW_S)
         steps, rounds = min(steps, 8 if modelled else MEASURED_STEPS), ENERGY_ROUNDS
 
     def once() -> CostTable:
@@ -133,7 +135,7 @@ def measure(settings: Settings, model: nn.Module, example: Tensor, meter: Energy
             seed=settings.seed,
             target=None if eager else target,
         )
-        return corrected(model, example, table, target=target, measure=take, kept=KEPT if eager else FEW_NETWORKS)
+        return corrected(model, example, table, target=target, measure=take_whole, kept=KEPT if eager else FEW_NETWORKS)
 
     return steadiest(once), kind
 

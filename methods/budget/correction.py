@@ -29,6 +29,9 @@ KEPT = (0.35, 0.5, 0.7)
 """Fractions of the dense cost, as the layers say, that the networks are cut to: of either sort."""
 
 ROUNDS = 7
+FILLED_S = 0.1
+"""Of runs at each visit to a network. The first few, right after another network, wait for what is not in the caches, which
+counts most where little is computed."""
 REMNANTS_KEPT = 0.5
 SLOPES = (0.2, 2.0)
 SCALES = (0.0, 2.0)
@@ -52,11 +55,11 @@ def corrected(
         model: the dense network, which `table` is of; left as it was.
         example_inputs: (B, ...) float, as for `calibrate`.
         target: that the table was measured in.
-        measure: as for `calibrate`.
+        measure: as for `calibrate`; default the time of as many runs as fill `FILLED_S`.
         kept: fractions of the dense cost.
         rounds: visits to each network, each time beside the dense one; the median of the ratios counts.
     """
-    measure = measure or stopwatch(example_inputs.device)
+    measure = measure or stopwatch(example_inputs.device, filled_s=FILLED_S)
     structure = structure or trace(model, example_inputs)
     images = example_inputs[:1].expand(table.batch_size, *example_inputs.shape[1:]).contiguous()
     dense = target.network(model, images)

@@ -12,6 +12,7 @@ network is measured in between, and all layers are scaled so that together they 
 from __future__ import annotations
 
 import random
+import sys
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -125,7 +126,9 @@ def calibrate(
     )
 
 
-def stopwatch(device: torch.device | str, calls: int = CALLS, *, apart: bool = False) -> Measure:
+def stopwatch(
+    device: torch.device | str, calls: int = CALLS, *, apart: bool = False, filled_s: float | None = None
+) -> Measure:
     """The default `measure`: seconds of one run, the median of `calls` or of as many as fill `FILLED_S`, after one that
     warms up.
 
@@ -134,7 +137,10 @@ def stopwatch(device: torch.device | str, calls: int = CALLS, *, apart: bool = F
 
     Args:
         apart: for runtimes that compute in threads of their own: then it is the time of the process.
+        filled_s: of as many as fill this instead, however many.
     """
+    most = MOST_CALLS if filled_s is None else sys.maxsize
+    filled_s = FILLED_S if filled_s is None else filled_s
     device = torch.device(device)
     alone = device.type == "cpu" and torch.get_num_threads() == 1
     clock = (time.process_time if apart else time.thread_time) if alone else time.perf_counter
@@ -142,7 +148,7 @@ def stopwatch(device: torch.device | str, calls: int = CALLS, *, apart: bool = F
     def measure(run: Run) -> float:
         _finish(device, run)
         durations_s: list[float] = []
-        while len(durations_s) < calls or (sum(durations_s) < FILLED_S and len(durations_s) < MOST_CALLS):
+        while len(durations_s) < calls or (sum(durations_s) < filled_s and len(durations_s) < most):
             started_s = clock()
             _finish(device, run)
             durations_s.append(clock() - started_s)

@@ -1,7 +1,8 @@
-"""The table of docs/how-to/runtimes.md, made from records; `python -m tests.docs.served` writes it."""
+"""The tables of docs/how-to/runtimes.md, made from records; `python -m tests.docs.served` writes them."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from greenprune.bench.records.record import RECORD_FILE, Inference, Record
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "how-to" / "runtimes.md"
-BEGIN, END = "<!-- table: python -m tests.docs.served -->\n", "<!-- end of table -->"
+BEGIN, END = "<!-- table of {}: python -m tests.docs.served -->\n", "<!-- end of table -->"
 NETWORKS = {  # what the budget was: the record
     "dense": "served-time-64/dense-1-s12",
     "half of the MACs": "served-macs/gated-0.5-s12",
@@ -24,7 +25,7 @@ HEADINGS = (
 )  # fmt: skip
 
 
-def table() -> str:
+def networks() -> str:
     """Markdown: a row for each network, runtime and precision."""
     lines = [HEADINGS, tuple("---" if place in (0, 1, 2) else "---:" for place in range(len(HEADINGS)))]
     for network, place in NETWORKS.items():
@@ -53,15 +54,35 @@ def _figures(parts: tuple[Inference, ...]) -> Iterator[str]:
         yield next((f"{ratio[0]:.2f}" for ratio in part.energy_ratio.values()), "–")
 
 
-def split() -> tuple[str, str, str]:
-    """The page before its table, the table, and what follows."""
-    before, begin, rest = PAGE.read_text(encoding="utf-8").partition(BEGIN)
+def budgets() -> str:
+    """Markdown: a row for each runtime and batch size in results/budgets, a column for each method."""
+    found = [json.loads(path.read_text(encoding="utf-8")) for path in (ROOT / "results" / "budgets").glob("*.json")]
+    methods = [network["method"] for network in found[0]["networks"]]
+    headings = ("Runtime", "Batch", *(f"`{method}`" for method in methods), "Calibration, s")
+    lines = [headings, ("---", *["---:"] * (len(headings) - 1))]
+    for one in sorted(found, key=lambda one: (one["runtime"], one["batch_size"])):
+        kept = [
+            f"{n['achieved']:.3f} [{n['low']:.3f}, {n['high']:.3f}]{'' if n['within'] else ' (outside)'}"
+            for n in one["networks"]
+        ]
+        seconds = f"{one['calibration']['duration_s']:.0f}"
+        lines.append((one["runtime"], str(one["batch_size"]), *kept, seconds))
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+TABLES = {"networks": networks, "budgets": budgets}
+
+
+def split(name: str) -> tuple[str, str, str]:
+    """The page before that table, the table, and what follows."""
+    before, begin, rest = PAGE.read_text(encoding="utf-8").partition(BEGIN.format(name))
     inside, end, after = rest.partition(END)
     if not end:
-        raise ValueError(f"{PAGE}: lacks {BEGIN.strip()} or {END}")
+        raise ValueError(f"{PAGE}: lacks {BEGIN.format(name).strip()} or {END}")
     return before + begin, inside, end + after
 
 
 if __name__ == "__main__":
-    before, _, after = split()
-    PAGE.write_text(before + table() + after, encoding="utf-8")
+    for name, table in TABLES.items():
+        before, _, after = split(name)
+        PAGE.write_text(before + table() + after, encoding="utf-8")
