@@ -21,6 +21,7 @@ from greenprune.methods.gating.gradients import GradientScale
 from greenprune.methods.gating.heads import GateHead
 from greenprune.methods.gating.mathematics import annealed
 from greenprune.methods.options.dynamic import DynamicOptions
+from greenprune.methods.ranks import together
 from greenprune.methods.skipping.layers import Skipper
 from greenprune.methods.skipping.skip import Layout, SkippingCost, SkippingNetwork, find_gates, install
 from greenprune.methods.structure import surgery
@@ -99,8 +100,8 @@ class Dynamic(Method):
         o: DynamicOptions = self.options
         skipper = self._skipper
         assert skipper.gradients is not None
-        skipper.gradients.update(skipper.gradients.sums)
-        cost = float(self._cost(skipper.gates).mean())
+        skipper.gradients.update(together.mean(skipper.gradients.sums))
+        cost = float(together.mean(self._cost(skipper.gates).mean()))
         progress = self.step / self.steps
         ramp = (progress - o.open_share) / max(1e-9, 1.0 - o.open_share - o.settle_share)
         if not skipper.hold_open:
@@ -116,9 +117,13 @@ class Dynamic(Method):
 
     def settle(self, images: Callable[[], Iterator[Tensor]]) -> None:
         seen: list[Tensor] = []
+        count = 0
         for batch in images():
-            seen.append(batch[: HELD_OUT_IMAGES - sum(map(len, seen))])
-            if sum(map(len, seen)) >= HELD_OUT_IMAGES:
+            chosen = batch[: HELD_OUT_IMAGES - count]
+            count += len(chosen)
+            if len(own := together.share(chosen)):
+                seen.append(own)
+            if count >= HELD_OUT_IMAGES:
                 break
         self._kept = self._calibrate(seen)
 
@@ -128,7 +133,7 @@ class Dynamic(Method):
                 head.last.bias -= self._skipper.shift
         skipper = self._skipper
         skipper.shift, skipper.generator, skipper.gradients = 0.0, None, None
-        images = self._network.seen[-1][:64]
+        images = together.whole(self._network.seen[-1])[:64]
         self.masked_max_abs_diff = skipping_difference(self._network, images)
         return SkippingNetwork(self._network.network, self._network.layout, skipper)
 
@@ -151,7 +156,7 @@ class Dynamic(Method):
         assert skipper.gradients is not None
         gates = {"shift": skipper.shift, "noise": skipper.noise, "hold_open": skipper.hold_open}
         heard = {name: getattr(skipper.gradients, name) for name in HEARD}
-        seen = list(self._network.seen)
+        seen = list(map(together.whole, self._network.seen))
         return super().state_dict() | {
             "gates": gates, "generator": skipper.generator.get_state(), "gradients": heard, "seen": seen
         }  # fmt: skip
@@ -166,10 +171,10 @@ class Dynamic(Method):
         skipper.generator.set_state(state["generator"])
         for name, value in state["gradients"].items():
             setattr(skipper.gradients, name, value)
-        self._network.seen = deque(state["seen"])
+        self._network.seen = deque(map(together.share, state["seen"]))
 
     def _calibrate(self, batches: Iterable[Tensor]) -> float:
-        """Set the threshold by bisection on these images; the mean cost there, as a fraction of dense."""
+        """Set the threshold by bisection on these images, each process on its own; the mean cost there, of dense."""
         skipper, network = self._skipper, self._network
         target = self.keep - self.tolerance / 2
         low, high, radius = (
@@ -186,7 +191,7 @@ class Dynamic(Method):
                 for images in batches:
                     network.network(images)
                     costs.append(self._cost(skipper.gates))
-                mean = float(torch.cat(costs).mean())
+                mean = together.mean_of(torch.cat(costs))
                 if abs(mean - target) < abs(kept - target):
                     best, kept = skipper.shift, mean
                 if abs(mean - target) < self.tolerance / 8:
@@ -212,7 +217,7 @@ class _Watched(SkippingNetwork):
     def forward(self, inputs: Tensor) -> Tensor:
         if self.training:
             self.seen.append(inputs.detach())
-            while sum(map(len, self.seen)) - len(self.seen[0]) >= CALIBRATION_IMAGES:
+            while together.size() * (sum(map(len, self.seen)) - len(self.seen[0])) >= CALIBRATION_IMAGES:
                 self.seen.popleft()
         return self.network(inputs)
 

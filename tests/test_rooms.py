@@ -19,10 +19,11 @@ FOLDERS = {
 }
 
 ROOMS = {
-    "methods": ("structure", "cost", "options", "budget", "base", "gating", "skipping", "*"),
+    "methods": ("ranks", "structure", "cost", "options", "budget", "base", "gating", "skipping", "*"),
     "bench": (
         "errors", "foreign", "text", "terminal", "energy", "command", "machine", "data", "models", "records", "tasks",
-        "export", "runtimes", "suite", "inference", "training", "verify", "plan", "run", "engines", "tune", "prune", "cli",
+        "export", "runtimes", "suite", "distributed", "inference", "training", "verify", "plan", "run", "engines", "tune",
+        "prune", "cli",
     ),
     "plots": ("frame", "tables", "figures", "report"),
     "integrations": ("*",),

@@ -86,15 +86,17 @@ def jobs(text: str) -> Jobs:
     return int(text)
 
 
-def shares_for(jobs: Jobs, device: str) -> Shares:
-    """What each of `jobs` runs at a time on `device` has to itself. Raises UserError."""
+def shares_for(jobs: Jobs, device: str, gpus: int = 1) -> Shares:
+    """What each of `jobs` runs at a time on `device` has to itself; `gpus`: of a run, where `device` is "cuda". Raises
+    UserError."""
     from greenprune.bench.run.shares import shares_of
 
     if device == "cpu" or jobs == 1:
         return shares_of(jobs, device)
     import torch
 
-    return shares_of(jobs, device, kind=torch.cuda.get_device_name(0) if torch.cuda.is_available() else None)
+    kind = torch.cuda.get_device_name(0) if torch.cuda.is_available() else None
+    return shares_of(jobs, device, kind=kind, gpus=gpus)
 
 
 def suite_of(arguments: argparse.Namespace) -> Suite:

@@ -95,7 +95,7 @@ def _forecast(arguments: argparse.Namespace, prepared: Prepared, todo: Todo) -> 
     """What the runs will take, in sentences. Raises UserError."""
     import torch
 
-    here = prepared.device == "cpu" or torch.cuda.is_available()
+    here = prepared.device == "cpu" or (torch.cuda.is_available() and prepared.suite.training.ranks == 1)
     if arguments.engine == LOCAL and arguments.gpu is None and here:
         return _forecast_here(arguments, prepared, todo)
     from greenprune.bench.plan.devices import gpu_of
@@ -124,16 +124,19 @@ def site_of(arguments: argparse.Namespace, prepared: Prepared) -> Site:
         raise UserError(
             f"--requeue-minutes {arguments.requeue_minutes:g}: allowed is a number at least 0 and below 1000000"
         )
-    gpus = 1 if prepared.device == "cuda" else 0
+    recipe = prepared.suite.training
+    gpus = recipe.ranks if prepared.device == "cuda" else 0
     at_once = arguments.jobs
     if at_once == "auto":
-        at_once = max(1, arguments.node_gpus // gpus) if gpus else 1
+        at_once = max(1, arguments.node_gpus // recipe.devices) if gpus else 1
     if at_once < 1:
         raise UserError(f"--jobs {at_once}: allowed is auto, or an integer at least 1")
     asked = Site(
         arguments.engine,
         at_once=at_once,
         gpus=gpus,
+        cores=recipe.devices if recipe.devices > 1 and not gpus else None,
+        spread=recipe.nodes,
         node_gpus=arguments.node_gpus,
         node_cores=os.cpu_count() or 1,
         requeue_s=60 * arguments.requeue_minutes,
@@ -148,7 +151,7 @@ def _forecast_here(arguments: argparse.Namespace, prepared: Prepared, todo: Todo
     from greenprune.bench.plan.plan import estimate
 
     suite, device = prepared.suite, prepared.device
-    shares = shares_for(arguments.jobs, device)
+    shares = shares_for(arguments.jobs, device, suite.training.devices)
     threads = len(shares.each[0].cores)
     if threads:
         torch.set_num_threads(threads)  # as each of the workers has

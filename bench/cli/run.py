@@ -67,6 +67,7 @@ def run_suite(arguments: argparse.Namespace, *, brief: bool = False) -> int:
     with ending_at_once():
         prepared = prepare(arguments)
         import greenprune.plots.report.report  # noqa: F401 - what is imported here can be interrupted
+        from greenprune.bench.distributed.refuse import refuse_devices
         from greenprune.bench.engines.catalogue import make
         from greenprune.bench.engines.engine import Place
         from greenprune.bench.engines.launch import launch
@@ -85,7 +86,10 @@ def run_suite(arguments: argparse.Namespace, *, brief: bool = False) -> int:
     def say(line: str) -> None:
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 
-    shares = shares_for(arguments.jobs, prepared.device)
+    recipe = prepared.suite.training
+    shares = shares_for(arguments.jobs, prepared.device, recipe.devices)
+    if arguments.engine == LOCAL:
+        refuse_devices(recipe, prepared.device, len(shares))
     for note in shares.notes:
         say(f"Note: {note}.")
     place = Place(prepared.device, shares.each, prepared.suite.run, say)

@@ -47,6 +47,7 @@ def command_tune(arguments: argparse.Namespace) -> int:
 
 
 def _tune(arguments: argparse.Namespace) -> int:
+    from greenprune.bench.distributed.refuse import refuse_devices
     from greenprune.bench.plan.plan import plan, run_key
     from greenprune.bench.records.folder import locked, make_writable
     from greenprune.bench.run.display import make_display
@@ -58,7 +59,8 @@ def _tune(arguments: argparse.Namespace) -> int:
     suite = narrowed(suite, entry, pair, arguments)
     tune.space_of(entry)
     device = resolve_device(arguments.device)
-    shares = shares_for(arguments.jobs, device)
+    shares = shares_for(arguments.jobs, device, suite.training.devices)
+    refuse_devices(suite.training, device, len(shares))
     data = data_of(suite, arguments.data)
     ((run),) = plan(suite, data, device)
     choices = tune.candidates(suite, entry, run.settings.images["train"] // suite.training.batch_size)

@@ -66,7 +66,8 @@ class _Feed(Protocol):
     @property
     def workers(self) -> int | None: ...
 
-    def epoch(self, plan: EpochPlan, number: int, first: int) -> Iterator[tuple[Tensor, Tensor]]: ...
+    def epoch(self, plan: EpochPlan, number: int, first: int, own: slice) -> Iterator[tuple[Tensor, Tensor]]:
+        """`own`: which images of every batch are asked for."""
 
 
 class Batches:
@@ -83,6 +84,7 @@ class Batches:
         classes: outputs of a network, for targets that are mixed.
         channels_last: memory format of the batches.
         drop_last: leave out the smaller last batch, so that every step sees as many images.
+        share: which images of every batch are given: those that are `share[0]` modulo `share[1]`.
 
     Raises:
         UserError: there is not one full batch, or the images cannot be augmented in this way.
@@ -103,7 +105,9 @@ class Batches:
         classes: int | None = None,
         channels_last: bool = True,
         drop_last: bool = True,
+        share: tuple[int, int] = (0, 1),
     ) -> None:
+        self._share = slice(share[0], None, share[1])
         self._count = count = len(split)
         if not 1 <= batch_size <= count:
             raise UserError(f"batch_size = {batch_size}: allowed is 1 to {count}, the number of training images")
@@ -144,10 +148,23 @@ class Batches:
         Args:
             first: the number, from 0, of the batch to begin with.
         """
+        # What is mixed are images of the whole batch.
+        own = self._share if self._mix is None else slice(None)
+        for batch, (images, targets) in enumerate(self._batches(number, first, own), start=first):
+            if self._mix is None:
+                yield images, targets
+            else:
+                mixed, shares = self._mix(images, targets, number, batch)
+                yield mixed[self._share], shares[self._share]
+
+    def example(self) -> Tensor:
+        """The images of one batch, all of them, not mixed: the same whatever the share."""
+        return next(self._batches(0, 0, slice(None)))[0]
+
+    def _batches(self, number: int, first: int, own: slice) -> Iterator[tuple[Tensor, Tensor]]:
         plan = plan_epoch(self._count, seed=self.seed, number=number, padding=self.padding, flip=self.flip)
-        for batch, (pixels, targets) in enumerate(self._feed.epoch(plan, number, first), start=first):
-            images = _images(pixels, self._normalise, self.channels_last)
-            yield (images, targets) if self._mix is None else self._mix(images, targets, number, batch)
+        for pixels, targets in self._feed.epoch(plan, number, first, own):
+            yield _images(pixels, self._normalise, self.channels_last), targets
 
 
 class _OnDevice:
@@ -162,7 +179,7 @@ class _OnDevice:
         self._padded = pad(split.images.to(batches.device), batches.padding, _border(mean))
         self._crops = all_crops(self._padded, batches.padding)
 
-    def epoch(self, plan: EpochPlan, number: int, first: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def epoch(self, plan: EpochPlan, number: int, first: int, own: slice) -> Iterator[tuple[Tensor, Tensor]]:
         of = self._batches
         _, height, width, _ = self._padded.shape
         crops = ((plan.order * height + plan.top) * width + plan.left).to(of.device)
@@ -170,11 +187,11 @@ class _OnDevice:
         flipped = plan.flipped.to(of.device)
         masks = _are_masks(targets, (height - 2 * of.padding, width - 2 * of.padding))
         for start in range(first * of.batch_size, of.images_per_epoch, of.batch_size):
-            batch = slice(start, start + of.batch_size)
-            own = targets[batch]
+            batch = _part(start, of.batch_size, own)
+            shown = targets[batch]
             if masks:
-                own = _cropped(own[:, None], plan, batch, of.padding, [VOID])[..., 0]
-            yield flip_where(self._crops.index_select(0, crops[batch]), flipped[batch]), own
+                shown = _cropped(shown[:, None], plan, batch, of.padding, [VOID])[..., 0]
+            yield flip_where(self._crops.index_select(0, crops[batch]), flipped[batch]), shown
 
 
 class _ReadAhead:
@@ -182,6 +199,7 @@ class _ReadAhead:
 
     def __init__(self, batches: Batches, split: Part, each: PerImage | None, mean: Channels) -> None:
         self._batches, self._border = batches, _border(mean)
+        self._streams = isinstance(split, LazySplit) and split.stream is not None
         self._loader = Loader(
             Shown.of(split, each, batches.seed), workers=_workers(split), device=batches.device, stays=True
         )
@@ -194,18 +212,26 @@ class _ReadAhead:
     def workers(self) -> int | None:
         return self._loader.workers
 
-    def epoch(self, plan: EpochPlan, number: int, first: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def epoch(self, plan: EpochPlan, number: int, first: int, own: slice) -> Iterator[tuple[Tensor, Tensor]]:
         of = self._batches
         starts = range(first * of.batch_size, of.images_per_epoch, of.batch_size)
-        wanted = [plan.order[start : start + of.batch_size].tolist() for start in starts]
+        read = slice(None) if self._streams else own  # a stream cannot be gone through in parts
+        wanted = [plan.order[_part(start, of.batch_size, read)].tolist() for start in starts]
         for start, (images, targets) in zip(starts, self._loader.batches(number, wanted, first), strict=True):
-            batch = slice(start, start + of.batch_size)
+            if self._streams:
+                images, targets = images[own], targets[own]
+            batch = _part(start, of.batch_size, own)
             if images.dtype != torch.uint8:
                 yield images, targets
                 continue
             if _are_masks(targets, images.shape[2:]):
                 targets = _cropped(targets[:, None], plan, batch, of.padding, [VOID])[..., 0]
             yield _cropped(images, plan, batch, of.padding, self._border), targets
+
+
+def _part(start: int, size: int, own: slice) -> slice:
+    """Of a batch that begins at `start` the images of `own`."""
+    return slice(start + (own.start or 0), start + size, own.step)
 
 
 def _workers(split: Part) -> int:

@@ -16,6 +16,9 @@ MACHINE = "machine:"
 JETSON = "jetson:"
 """Begins the name of a rail of a Jetson module; the rest is the rail's own name."""
 
+NODE = "@"
+"""Before the name of the node, where several nodes worked together: "nvml:0@node07"."""
+
 _GPU = ("nvml", "amd:", "intel-gpu:")
 
 
@@ -25,6 +28,7 @@ def part_of(source: str) -> Part:
     What is neither GPU nor memory counts as CPU: CodeCarbon's reports know three parts. A rail that feeds CPU and GPU alike
     counts as the GPU's.
     """
+    source = source.partition(NODE)[0]
     if source.startswith(MACHINE):
         return "machine"
     if source.startswith(_GPU) or (source.startswith(JETSON) and "GPU" in source):
@@ -32,6 +36,11 @@ def part_of(source: str) -> Part:
     if source == "ram" or source.startswith("rapl:dram") or (source.startswith(JETSON) and "DD" in _rail(source)):
         return "ram"
     return "cpu"
+
+
+def on_node(source: str, node: str) -> str:
+    """The name of a source of a node; "": there is one node alone."""
+    return f"{source}{NODE}{node}" if node else source
 
 
 def adds_up(source: str) -> bool:

@@ -31,6 +31,7 @@ from greenprune.bench.run.shares import ALONE, Share
 from greenprune.bench.run.side_by_side import measure_in_child
 from greenprune.bench.run.stop import Stopped
 from greenprune.bench.run.task import Status, Task
+from greenprune.bench.suite.recipe import Training
 from pydantic import Field
 
 LOOK_S = 0.5
@@ -122,6 +123,18 @@ def share_here() -> Share:
     return Share(gpu_uuids=tuple(card.gpu.uuid for card in found), gpus=tuple(card.label for card in found))
 
 
+def refuse_devices(recipe: Training, cpus: int, gpus: int) -> None:
+    """Raise UserError where a run trains on more devices than a task has, `cpus` cores and `gpus` GPUs, or on several nodes."""
+    if recipe.nodes > 1:
+        raise UserError(f"training.nodes = {recipe.nodes}: a task of Ray is on one node; allowed: 1, or --engine slurm")
+    key, there = ("num_gpus", gpus) if gpus else ("num_cpus", cpus)
+    if recipe.devices > there:
+        raise UserError(
+            f"training.devices = {recipe.devices}: by --engine-config a task has {key} = {there}; allowed: {key} = "
+            f"{recipe.devices} at least, or training.devices = {there}"
+        )
+
+
 class RayTasks:
     """As of `Engine`. What it does ends with the process that it is in: the cluster's tasks are those of its driver."""
 
@@ -145,6 +158,7 @@ class RayTasks:
         return ray
 
     def submit(self, tasks: Sequence[Task], tell: Tell, measuring: JointJob | None = None) -> None:
+        refuse_devices(tasks[0].settings.training, self._options.num_cpus, self._gpus)  # all runs of a suite have one recipe
         with self._connected():
             self._refuse_too_much()
             for wave in waves(tasks):

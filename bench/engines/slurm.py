@@ -136,6 +136,8 @@ class Slurm:
             todo = [task for task in tasks if runs.get(task.key) not in there]
             if not todo:
                 return
+            settings = todo[0].settings  # all runs of a suite have one recipe
+            parameters = self._options.for_runs(settings.training, settings.device)
             kept = code.keep(folder / FOLDER)
             for wave in waves(todo):
                 for chunk in (wave[i : i + LARGEST_ARRAY] for i in range(0, len(wave), LARGEST_ARRAY)):
@@ -146,7 +148,7 @@ class Slurm:
                         if runs.get(key) in there or key in _keys(todo)
                     ]
                     does = [DoRun(task.model_dump_json(), *self._where(folder, kept)) for task in chunk]
-                    numbers = self._sbatch(does, self._options.for_runs(), folder, kept, after)
+                    numbers = self._sbatch(does, parameters, folder, kept, after)
                     runs |= dict(zip(_keys(chunk), numbers, strict=True))
                     write_jobs(Jobs(runs=runs, measuring=jobs.measuring), folder)
             if measuring is not None:

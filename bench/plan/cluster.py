@@ -25,8 +25,9 @@ class Site:
     Attributes:
         name: of the engine.
         at_once: runs at a time; None: all.
-        gpus: of a run; 0: it trains on the processor.
-        cores: of a run; None: a whole node.
+        gpus: of a run, on all of its nodes; 0: it trains on the processor.
+        cores: of a run on each of its nodes; None: a whole one.
+        spread: nodes that a run trains on together.
         node_gpus, node_cores: of a node, which several runs share.
         limit_s: after which a job is ended, and queued again with its checkpoint; None: never.
         requeue_s: until it goes on.
@@ -36,6 +37,7 @@ class Site:
     at_once: int | None = None
     gpus: int = 1
     cores: int | None = None
+    spread: int = 1
     node_gpus: int = 8
     node_cores: int = 1
     limit_s: float | None = None
@@ -46,7 +48,7 @@ class Site:
         """That a run keeps busy, or the part of one."""
         if self.gpus:
             return self.gpus / self.node_gpus
-        return 1.0 if self.cores is None else self.cores / self.node_cores
+        return self.spread * (1.0 if self.cores is None else self.cores / self.node_cores)
 
 
 @dataclass(frozen=True)

@@ -85,14 +85,16 @@ def on_processors(
         own = data[pair.dataset]
         each = estimate(suite, pair.model, own, "cpu")
         cores = max(cores, each.cores)
-        run_s = Bounded((each.run_s + each.longest_s) / 2, each.run_s, each.longest_s)
-        load = Load(todo[pair.dataset, pair.model], run_s, core_w.times(each.cores))
+        run_s = Bounded((each.run_s + each.longest_s) / 2, each.run_s, each.longest_s).times(1 / site.spread)
+        load = Load(todo[pair.dataset, pair.model], run_s, core_w.times(each.cores * site.spread))
         step_s = Bounded(each.step_s, each.step_s, each.step_s)
         kinds.append(Kind(load, step_s, suite.training.batch_size / each.step_s, decoded_late(pair, own)))
     assumed = [
         f"nodes like this machine: steps of {_steps(suite, kinds)}, timed just now, on {cores:.1f} busy cores at "
         f"{_range(core_w)} W ({power.origin}); memory and the rest of a node not counted"
     ]
+    if site.spread > 1:
+        assumed.append(f"{site.spread} nodes train one network at {site.spread} times the speed of one")
     return _told(suite, kinds, site, _measuring(suite, todo, "cpu", core_w.times(cores)), assumed)
 
 

@@ -228,6 +228,15 @@ class Emissions(Stored):
     training_gco2e: dict[str, float]  # by kind: {"modelled": 1.2}
 
 
+class RankPart(Stored):
+    """What one of the ranks of a training on several devices read of its energy. The training's is that of all of them."""
+
+    rank: int = Field(ge=0)
+    node: int = Field(ge=0)
+    device: str
+    energy: Reading  # of the first rank of a node: its sensors, too
+
+
 class Loading(Stored):
     """How images came to the training, where they did not lie on the device."""
 
@@ -301,6 +310,7 @@ class Record(Stored):
     extra_macs: int = Field(0, ge=0)  # that the task executes for each training image beside the network: a teacher's
     masked_max_abs_diff: float | None = None  # masked against removed network, max |delta logit| when it was removed
     energy: dict[str, Reading] = {}  # by phase: "training", "evaluation"; "redone" where it was interrupted
+    ranks: tuple[RankPart, ...] = ()  # of a training on several devices, one for each; empty: on one
     loading: Loading | None = None  # None: all images lay on the device
     interruptions: int = Field(0, ge=0)  # how often the run was ended and went on
     checkpoints: int = Field(0, ge=0)  # how often it was saved meanwhile

@@ -13,6 +13,7 @@ import select
 import signal
 import sys
 import threading
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
@@ -22,11 +23,17 @@ import torch
 from greenprune.bench.data.content import file_hash
 from greenprune.bench.data.data import Dataset, content_hash, limited
 from greenprune.bench.data.load import load_again
+from greenprune.bench.distributed.launch import start_on_nodes, start_ranks
+from greenprune.bench.distributed.measuring import alone
+from greenprune.bench.distributed.nodes import spread
+from greenprune.bench.distributed.rank import Ended, Rank, this_rank
+from greenprune.bench.distributed.team import joined, leave
 from greenprune.bench.energy import Reading
 from greenprune.bench.energy.carbon import gco2e
 from greenprune.bench.energy.power_log import POWER_FILE
 from greenprune.bench.energy.total import add_readings
 from greenprune.bench.errors import UserError, is_full
+from greenprune.bench.foreign import shortened
 from greenprune.bench.inference import calibration
 from greenprune.bench.inference.cost import measure_cost, why_invalid
 from greenprune.bench.inference.pair import compare
@@ -44,15 +51,17 @@ from greenprune.bench.run.neighbours import neighbours
 from greenprune.bench.run.process import MARK, kill_tree
 from greenprune.bench.runtimes.names import EAGER
 from greenprune.bench.training.evaluation import evaluate, outputs_on
+from greenprune.bench.training.files import RANKS
 from greenprune.bench.training.identity import for_checkpoint, identity_of
-from greenprune.bench.training.keeper import Keeper, StoppedError
+from greenprune.bench.training.keeper import Follower, Keeper, StoppedError
 from greenprune.bench.training.ledger import OverdrawnError
 from greenprune.bench.training.loop import DivergedError
-from greenprune.bench.training.setup import Emit, fresh_model, images_of, metered, train_once
+from greenprune.bench.training.setup import Emit, fresh_model, images_of, metered, synchronise_of, train_once
 from greenprune.bench.training.start import prepared, start_of
 from greenprune.bench.verify.reload import refuse_changed_by_storing
 from greenprune.methods import BudgetError, MethodError, Skip
 from greenprune.methods.cost.kinds import MEASURED
+from greenprune.methods.ranks.together import LostRankError
 
 EXPECTED = (UserError, Skip, BudgetError, DivergedError, OverdrawnError, MethodError)
 """Why a run can have no result without anything being broken: the message is a sentence for the user."""
@@ -62,12 +71,35 @@ STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
 
 
 def main(argv: list[str]) -> int:
-    heed_stops()
     job = Job.model_validate_json(Path(argv[0]).read_text(encoding="utf-8"))
-    emit = Events()
+    rank, recipe = this_rank(), job.settings.training
+    if rank is None and recipe.ranks > 1:
+        return with_ranks(Path(argv[0]), job)
+    heed_stops()
+    emit: Emit = Events() if rank is None or rank.leads else told_to_nobody
     faulthandler.enable(all_threads=False)  # a crash in native code leaves a traceback too
+    if rank is None:
+        return perform(job, emit)
+    ended = Ended(rank.shared.ended)
+    try:
+        with joined(rank, torch.device(job.settings.device).type):
+            code, reason = (perform(job, emit), None) if rank.leads else assist(job, rank)
+    except LostRankError:
+        raise  # all are started again
+    except BaseException as e:
+        ended.tell(1, f"{type(e).__name__}: {shortened(str(e).partition(chr(10))[0], 300)} (in rank {rank.rank})")
+        raise
+    if code or rank.leads:
+        ended.tell(code, reason)
+    return 0  # or the others were killed, and started again
+
+
+def perform(job: Job, emit: Emit) -> int:
+    """Do the job; the exit code."""
     try:
         trial(job, emit) if job.trial else run(job, emit)
+    except LostRankError:
+        raise
     except EXPECTED as e:
         emit("failed", reason=str(e))
         return 1
@@ -83,6 +115,47 @@ def main(argv: list[str]) -> int:
         emit("failed", reason=f"SystemExit: {e}: a network or a method called sys.exit")
         raise
     return 0
+
+
+def with_ranks(file: Path, job: Job) -> int:
+    """Have the job done by ranks on several devices; the exit code."""
+    recipe, device = job.settings.training, torch.device(job.settings.device).type
+    if command := spread(recipe.nodes):
+        return start_on_nodes(file, command)
+    try:
+        code, reason = start_ranks(file, Path(job.folder), device, recipe.devices, recipe.nodes, STOPPED)
+    except UserError as e:
+        code, reason = 1, str(e)
+    if reason is not None:
+        print(json.dumps({"event": "failed", "reason": reason}), flush=True)
+    return code
+
+
+def assist(job: Job, rank: Rank) -> tuple[int, str | None]:
+    """Train together with the rank that leads, which stores what comes of it; the exit code, and a reason where that is 1."""
+    s = job.settings
+    data = limited(load_again(s.dataset, s.data, job.data_root, job.data_folder), s.images["train"])
+    data = prepared(data, start_of(s.model, s.weights, data.shape))
+    keeper = Follower(
+        Path(job.folder) / RANKS / str(rank.rank),
+        for_checkpoint(s, job.identity or Identity()),
+        started_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        found=[],
+    )
+    _keepers.append(keeper)
+    try:
+        with metered(s, job.share.gpu_uuids, job.shared) as (meter, _):
+            train_once(s, data, meter, told_to_nobody, keeper)
+            leave(rank)
+    except EXPECTED as e:
+        return 1, str(e)
+    except StoppedError:
+        return STOPPED, None
+    return 0, None
+
+
+def told_to_nobody(event: str, **values: Any) -> None:
+    """The events of a rank that does not lead."""
 
 
 _keepers: list[Keeper] = []
@@ -173,8 +246,10 @@ def run(job: Job, emit: Emit) -> Record:
         write_begun(Begun(key=job.key, settings=s.model_dump(mode="json"), identity=identity), Path(job.folder))
     data = prepared(data, start_of(s.model, s.weights, data.shape))
     keeper = keeper_of(job, identity)
-    with metered(s, job.share.gpu_uuids, job.shared) as (meter, caught):
+    with metered(s, job.share.gpu_uuids, job.shared) as (meter, caught), ExitStack() as afterwards:
         training = train_once(s, data, meter, emit, keeper)
+        of_training = meter.describe()
+        meter = afterwards.enter_context(alone(this_rank(), meter, s.device, synchronise_of(s), job.shared))
         method, task, trained = training.method, training.task, training.trained
         emit("evaluating")
         with meter.window("evaluation") as window:
@@ -203,7 +278,7 @@ def run(job: Job, emit: Emit) -> Record:
         energy = {"training": trained.energy, "evaluation": window.reading, "inference": total_inference(inference)}
         if trained.redone is not None:
             energy["redone"] = trained.redone
-        energy_sources = meter.describe()
+        energy_sources = {row["source"]: row for row in (*meter.describe(), *of_training)}
     summary = None if training.calibration is None else calibration.summary(training.calibration)
     cost = cost.model_copy(
         update=calibration.achieved(inference, served, summary)
@@ -247,12 +322,13 @@ def run(job: Job, emit: Emit) -> Record:
         extra_macs=task.extra_macs(images[:2]),
         masked_max_abs_diff=method.masked_max_abs_diff,
         energy=energy,
+        ranks=training.ranks,
         loading=training.loading,
         interruptions=keeper.interruptions,
         checkpoints=keeper.checkpoints,
         checkpoint_s=round(keeper.checkpoint_s, 3),
         crosscheck=tuple(CrossCheck.model_validate(dataclasses.asdict(check)) for check in training.checks),
-        energy_sources=tuple(energy_sources),
+        energy_sources=tuple(energy_sources.values()),
         inference=inference,
         served=served,
         emissions=Emissions(
@@ -288,8 +364,9 @@ def trial(job: Job, emit: Emit) -> None:
     data = limited(load_again(s.dataset, s.data, job.data_root, job.data_folder), s.images["train"])
     identity = identity_of(s, data, content_hash(data, ("train", "holdout")))
     data = prepared(data, start_of(s.model, s.weights, data.shape))
-    with metered(s, job.share.gpu_uuids, job.shared) as (meter, _):
+    with metered(s, job.share.gpu_uuids, job.shared) as (meter, _), ExitStack() as afterwards:
         training = train_once(s, data, meter, emit, keeper_of(job, identity))
+        meter = afterwards.enter_context(alone(this_rank(), meter, s.device, synchronise_of(s), job.shared))
         method, trained = training.method, training.trained
         found = outputs_on(trained.model, data.holdout, data, device, training.task)
         example = next(images_of(data.holdout, data, s, 2))

@@ -87,13 +87,13 @@ class Training(Part):
 
     stored_where_used = frozenset({
         "betas", "decay_norms_and_biases", "step_at", "step_factor", "clip_gradient_norm", "accumulate_steps", "ema_decay",
-        "ema_evaluate", "freeze", "head_learning_rate", "layer_decay",
+        "ema_evaluate", "freeze", "head_learning_rate", "layer_decay", "devices", "nodes",
     })  # fmt: skip
 
     epochs: int = Field(
         ge=1, le=1_000_000, description="passes over the training images, all phases of a method together"
     )
-    batch_size: int = Field(128, ge=1, le=65536, description="images per optimizer step")
+    batch_size: int = Field(128, ge=1, le=65536, description="images per optimizer step, on all devices together")
     optimizer: Literal["sgd", "adam", "adamw"] | Annotated[str, Field(pattern=REFERENCE)] = Field(
         "sgd",
         description="sgd: stochastic gradient descent with momentum; adam; adamw: Adam with decoupled weight decay; "
@@ -164,6 +164,12 @@ class Training(Part):
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="auto: bfloat16 where the device is faster with it, else float32"
     )
+    devices: int = Field(
+        1, ge=1, le=1024, description="GPUs of a node that each run trains on together; on the CPU, processes"
+    )
+    nodes: int = Field(
+        1, ge=1, le=10_000, description="nodes that each run trains on together, each with that many devices"
+    )
     channels_last: bool = Field(True, description="keep images and convolution weights in channels-last memory format")
 
     @field_validator("step_at", "step_factor")
@@ -184,6 +190,27 @@ class Training(Part):
         if parts > images:
             raise refused(f"accumulate_steps = {parts}: a batch has {plural(images, 'image')}; allowed: 1 to {images}")
         return parts
+
+    @property
+    def ranks(self) -> int:
+        """Processes that a run trains with."""
+        return self.devices * self.nodes
+
+    @field_validator("devices", "nodes")
+    @classmethod
+    def _divides_the_batch(cls, value: int, info: ValidationInfo) -> int:
+        known = info.data
+        if not {"batch_size", "accumulate_steps"} <= known.keys():
+            return value
+        ranks = value * (known.get("devices", 1) if info.field_name == "nodes" else 1)
+        parts = ranks * known["accumulate_steps"]
+        if parts > 1 and value > 1 and known["batch_size"] % parts:
+            of = f" in {known['accumulate_steps']} parts each" if known["accumulate_steps"] > 1 else ""
+            raise refused(
+                f"{info.field_name} = {value}: batch_size = {known['batch_size']} is that of all {ranks} devices "
+                f"together{of}; allowed: a batch_size that {parts} divides"
+            )
+        return value
 
     @field_validator("ema_evaluate")
     @classmethod

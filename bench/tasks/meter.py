@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
+from greenprune.methods.ranks import together
 from torch import Tensor
 
 if TYPE_CHECKING:
@@ -25,6 +27,25 @@ class Meter:
     def __init__(self, metrics: Mapping[str, Metric], device: torch.device, prepare: Prepare | None = None) -> None:
         self.metrics = {name: metric.to(device) for name, metric in metrics.items()}
         self.prepare = prepare
+        for metric in self.metrics.values():
+            metric.sync_on_compute = metric._to_sync = False  # one rank asks alone, for what it shows
+
+    @contextmanager
+    def of_all_ranks(self) -> Iterator[None]:
+        """Inside, what all ranks of a distributed training took in, each its share; all of them have to ask."""
+        if not together.several():
+            yield
+            return
+        for metric in self.metrics.values():
+            metric._computed = None
+            with together.talking():
+                metric.sync()
+        try:
+            yield
+        finally:
+            for metric in self.metrics.values():
+                metric.unsync(metric._is_synced)  # asking for a score has done it
+                metric._computed = None
 
     def update(self, outputs: Tensor, targets: Tensor) -> None:
         """Args: as of `Task.loss`, outputs in any precision."""

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from greenprune.bench.records.record import Epoch
 from greenprune.bench.tasks.meter import Meter
+from greenprune.methods.ranks import together
 from greenprune.methods.structure.plain import StateError
 from torch import Tensor, nn
 
@@ -51,6 +52,11 @@ class Course:
         value = self.meter.main()
         return value if math.isfinite(value) else None
 
+    def score_of_all_ranks(self) -> float | None:
+        """As `score`, of what all ranks of a training saw; all of them have to ask."""
+        with self.meter.of_all_ranks():
+            return self.score
+
     def next_epoch(self) -> None:
         self.epoch, self.batch, self.epoch_s = self.epoch + 1, 0, 0.0
         self.loss_sum = torch.zeros_like(self.loss_sum)
@@ -58,19 +64,22 @@ class Course:
 
     def state(self, epoch_s: float) -> dict[str, Any]:
         """`epoch_s`: seconds that the batches of the running epoch took so far."""
+        with self.meter.of_all_ranks():
+            seen = self.meter.state()
         return {
             "step": self.step,
             "epoch": self.epoch,
             "batch": self.batch,
             "loss_sum": self.loss_sum,
-            "meter": self.meter.state(),
+            "meter": seen,
             "epoch_s": epoch_s,
             "history": [entry.model_dump(mode="json") for entry in self.history],
         }
 
     @classmethod
     def restored(cls, state: dict[str, Any], meter: Meter) -> Course:
-        meter.restore(state["meter"])
+        if together.rank() == 0:  # what all of them saw is kept once
+            meter.restore(state["meter"])
         return cls(**state | {"meter": meter, "history": [Epoch.model_validate(entry) for entry in state["history"]]})
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from greenprune.bench.data.batches import evaluation_batches
 from greenprune.bench.data.data import Dataset, Part
 from greenprune.bench.tasks.task import Task
 from greenprune.bench.text import plural
+from greenprune.methods.ranks import together
 from greenprune.methods.structure.modes import evaluating
 from torch import nn
 
@@ -35,20 +37,26 @@ class Outputs:
 def outputs_on(model: nn.Module, split: Part, data: Dataset, device: torch.device, task: Task) -> Outputs:
     """Look at all images of `split` in float32 and eval mode, so that anybody who loads the model finds the same.
 
-    The modules are left in the mode they were in.
+    The modules are left in the mode they were in. Of several ranks of a training each looks at its share, and finds the same.
     """
     bad = torch.zeros((), dtype=torch.long, device=device)
     meter = task.meter(data.classes, device)
+    own = split.chosen(np.arange(len(split))[together.rank() :: together.size()]) if together.several() else split
+    wrong = None
     with evaluating(model):
-        for x, y in evaluation_batches(split, batch_size=EVALUATION_BATCH, mean=data.mean, std=data.std, device=device):
+        for x, y in evaluation_batches(own, batch_size=EVALUATION_BATCH, mean=data.mean, std=data.std, device=device):
             outputs = task.outputs(task.feed(model, x))
             if wrong := task.wrong_outputs(outputs, x, data.classes):
-                return Outputs({}, None, f"its outputs {wrong}")
+                break
             bad += (~outputs.isfinite()).flatten(1).any(1).sum()
             meter.update(outputs, y)
+    if bool(together.any_of(torch.tensor(wrong is not None, device=device))):
+        return Outputs({}, None, f"its outputs {wrong or 'are wrong in another rank'}")
+    bad = together.summed(bad)
     if int(bad):
         return Outputs({}, None, f"its outputs for {int(bad):,} of {plural(len(split), 'image')} are not finite")
-    found = {name: value if math.isfinite(value) else None for name, value in meter.scores().items()}
+    with meter.of_all_ranks():
+        found = {name: value if math.isfinite(value) else None for name, value in meter.scores().items()}
     score = found[task.score.name]
     problem = (
         None if score is not None else f"its {task.score.name} on {plural(len(split), 'image')} is not a finite number"

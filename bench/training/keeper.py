@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
+from greenprune.bench.distributed.team import told
 from greenprune.bench.energy import EnergyMeter, Reading
 from greenprune.bench.training import checkpoint, files, spent
 from greenprune.bench.training.checkpoint import Identity
@@ -111,7 +113,7 @@ class Keeper:
         )  # fmt: skip
 
     def save(self, state: Callable[[], dict[str, Any]]) -> None:
-        """Store what `state` gives; its time and energy are not the training's. To be called after a whole step.
+        """Store what `state` gives; its time and energy are not the training's. To be called after a whole step, in all ranks.
 
         Raises:
             StoppedError: the training was asked to stop.
@@ -120,7 +122,7 @@ class Keeper:
         started_s = time.perf_counter()
         if self.unable is None:
             self.note()
-            number = max(self.number, self.log.last_checkpoint) + 1
+            number = int(told(str(max(self.number, self.log.last_checkpoint) + 1).encode()))
             counts = {
                 "identity": self._identity,
                 "number": number,
@@ -128,9 +130,12 @@ class Keeper:
                 "checkpoint_s": self.checkpoint_s,
             }
             try:
-                checkpoint.write(self.folder, state() | counts, check=not self._wrote)
+                self._write(state() | counts)
+                why = ""
             except StateError as e:
-                self.unable = f"it cannot be saved in the middle, and begins anew when it is interrupted: {e}"
+                why = f"it cannot be saved in the middle, and begins anew when it is interrupted: {e}"
+            self.unable = told(why.encode()).decode() or None
+            if self.unable is not None:
                 self.said.append(self.unable)
             else:
                 self.number, self._wrote = number, True
@@ -141,6 +146,9 @@ class Keeper:
             saved = "saved" if self.unable is None else "not saved"
             raise StoppedError(f"{self.stop}; {saved} after a whole step, start it again to go on")
 
+    def _write(self, state: dict[str, Any]) -> None:
+        checkpoint.write(self.folder, state, check=not self._wrote)
+
     def resume_clock(self) -> None:
         """The training goes on after a checkpoint."""
         self._window.end()
@@ -149,3 +157,25 @@ class Keeper:
     def clear(self) -> None:
         """The run is finished: delete what it kept."""
         files.clear(self.folder)
+
+
+class Follower(Keeper):
+    """Of a rank that does not lead: it saves when the one that leads does, and keeps an account of its own energy alone.
+
+    Args:
+        folder: of this rank.
+        found: the checkpoints that the rank that leads goes on from.
+    """
+
+    def __init__(self, folder: Path, identity: Identity, *, started_at: str, found: list[dict[str, Any]]) -> None:
+        super().__init__(folder, identity, interval_s=math.inf, started_at=started_at)
+        self.found, self.said = found, []
+
+    def due(self) -> bool:
+        return self.stop is not None
+
+    def _write(self, state: dict[str, Any]) -> None:
+        pass
+
+    def clear(self) -> None:
+        pass

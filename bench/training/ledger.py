@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, get_args
 
+from greenprune.bench.distributed.measuring import spent_everywhere
 from greenprune.bench.energy import Reading
 from greenprune.bench.energy.reading import Kind
 from greenprune.bench.errors import UserError
@@ -39,6 +41,14 @@ class _Account:
                 self.unknown.add(kind)
             else:
                 self.energy_j[kind] = self.energy_j.get(kind, 0.0) + joules
+
+    def add_rank(self, other: _Account, *, leads: bool) -> None:
+        """The joules of another rank; `leads`: see `Ledger.add_energy`."""
+        for kind in KINDS:
+            if kind in other.energy_j and kind not in other.unknown:
+                self.energy_j[kind] = self.energy_j.get(kind, 0.0) + other.energy_j[kind]
+            elif leads or kind == "modelled":
+                self.unknown.add(kind)
 
     def stored(self, phase: str) -> record.LedgerEntry:
         return record.LedgerEntry(
@@ -120,7 +130,7 @@ class Ledger:
         self._accounts.setdefault(phase, _Account()).add(reading)
         if self.allowance_j is None:
             return
-        spent_j = self.spent_j()
+        spent_j = spent_everywhere(self._spent())
         if spent_j is None:
             raise OverdrawnError(
                 f"the allowance is {self.allowance_j:g} J, but the energy of phase {phase!r} is unknown: no source could "
@@ -142,12 +152,30 @@ class Ledger:
 
     def spent_j(self) -> float | None:
         """Joules of all phases, of the best kind known for all of them: measured, else sampled, else modelled."""
+        return next(iter(self._spent().values()), None)
+
+    def _spent(self) -> dict[Kind, float]:
+        """Joules by kind, of those known for all phases, the best first."""
+        found: dict[Kind, float] = {}
         for kind in KINDS:
             parts = [a.energy_j.get(kind) for a in self._accounts.values() if kind not in a.unknown]
             known = [j for j in parts if j is not None]
             if known and len(known) == len(self._accounts):
-                return sum(known)
-        return None
+                found[kind] = sum(known)
+        return found
+
+    def add_energy(self, others: Sequence[tuple[dict[str, Any], bool]]) -> None:
+        """Add the joules that other ranks of a training charged to the same phases.
+
+        Args:
+            others: the `state` of each, and whether it reads the sensors of its node, which the others of the node leave to it.
+        """
+        for state, leads in others:
+            stored = {phase: _Account.restored(a) for phase, a in state["accounts"].items()}
+            for phase, account in self._accounts.items():
+                account.add_rank(stored[phase], leads=leads)
+            if self._redone is not None and state["redone"] is not None:
+                self._redone.add_rank(_Account.restored(state["redone"]), leads=leads)
 
     def stored(self) -> record.Ledger:
         return record.Ledger(

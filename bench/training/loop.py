@@ -34,6 +34,7 @@ from greenprune.bench.training.keeper import Keeper
 from greenprune.bench.training.layers import Parts
 from greenprune.bench.training.ledger import Ledger
 from greenprune.bench.training.optimizers import make_optimizer
+from greenprune.bench.training.ranks import of_all_ranks, of_this_rank, step_of_all, total
 from greenprune.bench.training.schedule import cycles, phase_at, rate_at
 from greenprune.bench.training.spending import Energies, charged, open_ledger
 from greenprune.bench.training.step import Stepper
@@ -122,8 +123,7 @@ def train(
         StateError: `state` does not fit; nothing was trained.
         StoppedError: `keeper` was asked to stop.
     """
-    images, _ = next(batches.epoch(0))
-    example = images[:2]
+    example, state = batches.example()[:2], of_this_rank(state)
     dense_macs = count_macs(model, example)
     steps_per_epoch, steps = len(batches), method.steps
     epochs = math.ceil(steps / steps_per_epoch)
@@ -160,7 +160,7 @@ def train(
         """The training as it stands, between two steps; inside of a pause of the window."""
         assert keeper is not None
         keeper.save(
-            lambda: {
+            lambda: of_all_ranks({
                 "course": course.state(time.perf_counter() - epoch_started_s + course.epoch_s),
                 "random": random_state(device),
                 "random_at_start": random_at_start,
@@ -170,8 +170,8 @@ def train(
                 "ledger": ledger.state(),
                 "energies": energies.state(window.so_far()),
                 "others": others(),
-            }
-        )
+            })
+        )  # fmt: skip
 
     if state is not None:
         assert keeper is not None
@@ -192,7 +192,7 @@ def train(
             for part in lost:
                 energies.redo(ledger, part.reading, part.samples, part.forward_macs, part.duration_s)
             if state is not None:
-                done_again = (again.reading, 0, macs.total, again.reading.duration_s)
+                done_again = (again.reading, 0, total(macs.total), again.reading.duration_s)
                 energies.redo(ledger, *done_again)
                 keeper.note_part("prepare", *done_again)
         if state is None:
@@ -219,13 +219,14 @@ def train(
                     phase, stretch = now, meter.begin("training")
                 with MacMeter() as macs:  # of the whole step: a method may execute something in any of its hooks
                     loss, outputs = take_step(x, y, learning_rate(course.step))
-                ledger.charge(phase, samples=len(x), forward_macs=macs.total)
+                done = step_of_all(len(x), macs.total, keeper, take_step.trained)
+                ledger.charge(phase, samples=done.samples, forward_macs=done.forward_macs)
 
                 course.step += 1
                 course.batch += 1
                 course.loss_sum += loss
                 course.meter.update(outputs, y)
-                if keeper is not None and (keeper.due() or course.step == steps):
+                if keeper is not None and (done.due or course.step == steps):
                     ledger.charge_energy(phase, stretch.end())
                     with paused():
                         paused_s = time.perf_counter()
@@ -240,7 +241,7 @@ def train(
                 if now_s - reported_s > 0.5:
                     reported_s = now_s
                     last = course.history[-1].holdout_score if course.history else None
-                    means = (float(course.loss_sum) / course.batch, course.score, last)
+                    means = (float(course.loss_sum) / course.batch, course.score, last)  # the score is of this rank
                     numbers = (*means, kept, meter.power_w(), seconds_left())
                     report(Progress(False, course.epoch, epochs, course.step, steps, phase, *numbers))
 
@@ -260,7 +261,7 @@ def train(
                     epoch=course.epoch,
                     phase=phase,
                     loss=float(course.loss_sum) / in_epoch,
-                    train_score=course.score,
+                    train_score=course.score_of_all_ranks(),
                     holdout_score=score,
                     kept_macs=kept,
                     learning_rate=learning_rate(course.step - 1),

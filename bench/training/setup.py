@@ -14,24 +14,30 @@ import torch
 from greenprune.bench import models
 from greenprune.bench.data.batches import Batches, evaluation_batches
 from greenprune.bench.data.data import Dataset, Part
+from greenprune.bench.distributed.measuring import meter_of
+from greenprune.bench.distributed.rank import this_rank
+from greenprune.bench.distributed.team import told
 from greenprune.bench.energy import EnergyMeter
 from greenprune.bench.energy.crosscheck import CrossCheck, crosschecked
 from greenprune.bench.inference import calibration
 from greenprune.bench.inference.kept import Kept
-from greenprune.bench.machine.contention import contention, usage
+from greenprune.bench.machine.contention import contention
 from greenprune.bench.models.kinds.kind import Pretrained
-from greenprune.bench.records.record import Loading
+from greenprune.bench.records.record import Loading, RankPart
 from greenprune.bench.suite.settings import Settings
 from greenprune.bench.tasks.catalogue import make_task
 from greenprune.bench.tasks.fitting import refuse_network
 from greenprune.bench.tasks.task import Task
 from greenprune.bench.text import plural
+from greenprune.bench.training import account
 from greenprune.bench.training.identity import place
 from greenprune.bench.training.keeper import Keeper
 from greenprune.bench.training.loop import Trained, train
+from greenprune.bench.training.ranks import shared, usage_of_ranks
 from greenprune.bench.training.start import begin, start_of
 from greenprune.methods import Method, find
 from greenprune.methods.cost.kinds import MEASURED
+from greenprune.methods.ranks import together
 from greenprune.methods.structure.plain import StateError
 from torch import Tensor, nn
 
@@ -49,6 +55,7 @@ class Training:
         calibration: of every layer, where the budget is one of time or energy.
         checks: what other meters say of the training, where the suite asks for them.
         loading: how images came to it, where they did not lie on the device.
+        ranks: what each rank read of the energy; empty: there was one process.
         notes: what a reader has to know of how it went.
     """
 
@@ -58,6 +65,7 @@ class Training:
     calibration: Kept | None
     checks: tuple[CrossCheck, ...]
     loading: Loading | None
+    ranks: tuple[RankPart, ...]
     notes: tuple[str, ...]
 
 
@@ -82,12 +90,13 @@ def train_once(s: Settings, data: Dataset, meter: EnergyMeter, emit: Emit, keepe
         padding=data.padding if s.training.crop_padding is None else s.training.crop_padding,
         flip=data.flip,
         channels_last=s.training.channels_last,
+        share=(together.rank(), together.size()),
     )
     if device.type == "cuda":
         meter.measure_idle()
     task = make_task(s.task.name, s.task.options)
     task.begin(device, data.classes, data.shape)
-    for state in keeper.found:
+    for state in shared(keeper.found):
         try:
             return _train_from(state, s, data, batches, task, meter, emit, keeper)
         except StateError as e:
@@ -117,12 +126,12 @@ def _train_from(
     model, started = fresh_model(s, data, device, None if anew else start_of(s.model, s.weights, data.shape))
     if anew and s.weights is not None:
         started = ("not pretrained: this method starts from initial weights",)
-    refuse_network(s.task.name, task, s.model, model, next(batches.epoch(0))[0][:2], data.classes)
+    refuse_network(s.task.name, task, s.model, model, batches.example()[:2], data.classes)
     earlier = Earlier(state, device)
     found = earlier.calibration
     if method_class.prunes and s.cost in MEASURED and found is None:
         emit("calibrating")
-        found = calibration.calibrated(s, model, next(batches.epoch(0))[0][:1], meter, keeper.folder.parent)
+        found = calibrated(s, model, batches.example()[:1], meter, keeper)
     method = method_class(
         s.method.options,
         keep=s.budget,
@@ -133,10 +142,12 @@ def _train_from(
         table=None if found is None else found.table,
         round_to=s.round_to,
     )
-    before = usage()
+    rank = this_rank()
+    node = 0 if rank is None else rank.node
+    before = usage_of_ranks(node)
 
     def notes() -> list[str]:
-        return contention(before, usage(), "training") if device.type == "cpu" else []
+        return contention(before, usage_of_ranks(node), "training") if device.type == "cpu" else []
 
     def others() -> dict[str, Any]:
         return {
@@ -152,19 +163,29 @@ def _train_from(
         meter.power_log.go_on(unpacked(state["others"]["power"]), state["others"]["power_started_at_s"])
         emit("resumed", step=state["course"]["step"])
     country, gpus = s.measurement.country, device.type == "cuda"
-    with crosschecked(s.measurement.crosscheck, meter, country=country, gpus=gpus) as checks:
+    meters = s.measurement.crosscheck if together.rank() == 0 else ()
+    with crosschecked(meters, meter, country=country, gpus=gpus) as checks:
         trained = train(
             method, model, data, batches, task, s.training, device, meter,
             report=lambda progress: emit("progress", score=task.score.model_dump(), **dataclasses.asdict(progress)),
             allowance=s.allowance, keeper=keeper, state=state, others=others,
         )  # fmt: skip
+    trained, parts = account.of_all_ranks(rank, trained, device)
     said = [*earlier.notes, *notes(), *keeper.said]
     if state is not None and checks:
         said.append("the other energy meters saw the training after its last interruption alone")
     loading = loading_of(batches, earlier.waited_s, trained)
     said += bottleneck(loading)
     notes_of = (*started, *data.notes, *trained.notes, *dict.fromkeys(said))
-    return Training(method, task, trained, found, tuple(checks), loading, notes_of)
+    return Training(method, task, trained, found, tuple(checks), loading, parts, notes_of)
+
+
+def calibrated(s: Settings, model: nn.Module, example: Tensor, meter: EnergyMeter, keeper: Keeper) -> Kept:
+    """As `calibration.calibrated`; of several ranks the first one measures, and all decide by the same table."""
+    own = together.rank() == 0
+    found = calibration.calibrated(s, model, example, meter, keeper.folder.parent) if own else None
+    content = told(b"" if found is None else found.model_dump_json().encode())
+    return Kept.model_validate_json(content) if found is None else found
 
 
 def loading_of(batches: Batches, before_s: float, trained: Trained) -> Loading | None:
@@ -250,6 +271,11 @@ def images_of(split: Part, data: Dataset, settings: Settings, batch_size: int) -
         yield images
 
 
+def synchronise_of(settings: Settings) -> Callable[[], None] | None:
+    """What waits for the device, where it works on its own."""
+    return torch.cuda.synchronize if torch.device(settings.device).type == "cuda" else None
+
+
 @contextmanager
 def metered(
     settings: Settings, gpu_uuids: Sequence[str] = (), shared: str = ""
@@ -257,16 +283,10 @@ def metered(
     """A meter on the device of the run, and the warnings that come up inside.
 
     Args:
-        gpu_uuids: of its own GPU; none: the one that CUDA puts first.
+        gpu_uuids: of its own GPUs; none: the one that CUDA puts first, of a run on several devices those of its ranks.
         shared: why what counts the whole machine is not this run's alone; empty: it is.
     """
-    synchronise = torch.cuda.synchronize if torch.device(settings.device).type == "cuda" else None
-    meter = EnergyMeter(
-        device=settings.device,
-        synchronise=synchronise,
-        gpu_uuids=gpu_uuids or None,
-        shared=shared or None,
-    )
+    meter = meter_of(this_rank(), settings.device, synchronise_of(settings), gpu_uuids, shared)
     try:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")

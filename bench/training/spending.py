@@ -10,6 +10,7 @@ from greenprune.bench.energy import EnergyMeter, Reading
 from greenprune.bench.energy.total import add_readings
 from greenprune.bench.suite.recipe import Allowance
 from greenprune.bench.training.ledger import Ledger
+from greenprune.bench.training.ranks import total
 from greenprune.methods import MacMeter
 
 
@@ -46,7 +47,7 @@ def charged(ledger: Ledger, meter: EnergyMeter, phase: str) -> Iterator[None]:
     stretch = meter.begin("training")
     with MacMeter() as macs:
         yield
-    ledger.charge(phase, samples=0, forward_macs=macs.total)
+    ledger.charge(phase, samples=0, forward_macs=total(macs.total))
     ledger.charge_energy(phase, stretch.end())
 
 

@@ -9,7 +9,9 @@ import torch
 from greenprune.bench.suite.recipe import Training
 from greenprune.bench.tasks.task import Autocast, Task
 from greenprune.bench.training.averaging import Average
+from greenprune.bench.training.ranks import averaged, begin_alike, own_draws
 from greenprune.methods import Method
+from greenprune.methods.ranks.norms import global_batch_norm
 from torch import Tensor, nn
 
 
@@ -32,21 +34,34 @@ class Stepper:
         self._network, self._method, self._task, self._optimizer = network, method, task, optimizer
         self._recipe, self._autocast = recipe, autocast
         self.average = None if recipe.ema_decay is None else Average(optimizer, recipe.ema_decay)
+        self._seed = torch.initial_seed()
+        begin_alike(network)
+
+    @property
+    def trained(self) -> list[nn.Parameter]:
+        """All parameters of the optimizer."""
+        return [p for group in self._optimizer.param_groups for p in group["params"]]
 
     def __call__(self, x: Tensor, y: Tensor, rate: float) -> tuple[Tensor, Tensor]:
-        """Take a step with the batch at a learning rate; its mean loss without a method's penalty, and the outputs."""
+        """Take a step with the batch at a learning rate; its mean loss without a method's penalty, and the outputs.
+
+        Of several ranks each takes its share of the batch, and the loss is that of the whole.
+        """
         for group in self._optimizer.param_groups:
             group["lr"] = rate * group["learning_rate_scale"]
         losses, outputs = [], []
-        for part, targets, share in self._parts(x, y):
-            loss, found = self._task.step(self._network, part, targets, self._recipe.label_smoothing, self._autocast)
-            whole = loss + self._method.penalty()
-            (whole if share == 1.0 else whole * share).backward()
-            losses.append(loss.detach() * share)
-            outputs.append(found)
+        smoothing = self._recipe.label_smoothing
+        with global_batch_norm():
+            for part, targets, share in self._parts(x, y):
+                with own_draws(self._seed, self._method.step):
+                    loss, found = self._task.step(self._network, part, targets, smoothing, self._autocast)
+                whole = loss + self._method.penalty()
+                (whole if share == 1.0 else whole * share).backward()
+                losses.append(loss.detach() * share)
+                outputs.append(found)
+        loss = averaged(self.trained, losses[0] if len(losses) == 1 else torch.stack(losses).sum())
         if self._recipe.clip_gradient_norm is not None:
-            trained = [p for group in self._optimizer.param_groups for p in group["params"]]
-            torch.nn.utils.clip_grad_norm_(trained, self._recipe.clip_gradient_norm)
+            torch.nn.utils.clip_grad_norm_(self.trained, self._recipe.clip_gradient_norm)
         self._method.after_backward()
         with nullcontext() if self.average is None else self.average.apart():
             self._optimizer.step()
@@ -54,7 +69,7 @@ class Stepper:
         self._method.after_step(self._optimizer)
         if self.average is not None:
             self.average.update()
-        return (losses[0], outputs[0]) if len(losses) == 1 else (torch.stack(losses).sum(), torch.cat(outputs))
+        return loss, outputs[0] if len(outputs) == 1 else torch.cat(outputs)
 
     def _parts(self, x: Tensor, y: Tensor) -> Iterator[tuple[Tensor, Tensor, float]]:
         """The batch in about equal parts, each with its share of the images."""

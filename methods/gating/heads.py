@@ -8,13 +8,14 @@ times as long between two convolutions, which sweep the caches, as in a row with
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from greenprune.methods.gating.gradients import GradientScale
+from greenprune.methods.ranks import together
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
@@ -77,7 +78,7 @@ class Word:
     hidden: Tensor  # (B, hidden)
     logits: Tensor  # (B, units), less the shift
     p: Tensor  # (B, units)
-    votes: Tensor  # (units,), the mean of p over the batch
+    votes: Tensor  # (units,), the mean of p over the batch, of all processes of a distributed training
 
     @classmethod
     def of(cls, head: GateHead, pooled: Tensor, shift: Tensor) -> Word:
@@ -125,11 +126,16 @@ class Hearing:
         self.gates: Tensor = linked if gates_teach else gates
 
     @torch.no_grad()
-    def listen(self, head: GateHead, pooled: Tensor, shift: Tensor) -> Word:
-        """Take note of what `head` says to (B, C) features; `shift` is the threshold on the logits."""
-        word = self._words[head] = Word.of(head, pooled, shift)
-        self.votes.detach().index_copy_(0, head.units, word.votes)
-        return word
+    def listen(self, asked: Sequence[tuple[GateHead, Tensor]], shift: Tensor) -> list[Word]:
+        """Take note of what heads say, each to (B, C) features; `shift` is the threshold on the logits."""
+        words = [Word.of(head, pooled, shift) for head, pooled in asked]
+        if together.several():
+            votes = together.mean(torch.cat([word.votes for word in words])).split([len(word.votes) for word in words])
+            words = [replace(word, votes=own) for word, own in zip(words, votes, strict=True)]
+        for (head, _), word in zip(asked, words, strict=True):
+            self._words[head] = word
+            self.votes.detach().index_copy_(0, head.units, word.votes)
+        return words
 
     @torch.no_grad()
     def decide(self, head: GateHead, word: Word, needed: Tensor) -> Tensor:
@@ -164,6 +170,7 @@ class _Heard(torch.autograd.Function):
                 leaf.grad = None
         spoke = [(i, head, ctx.words[head]) for i, head in enumerate(ctx.heads) if head in ctx.words]
         if spoke and not (of_gates is None and of_votes is None):
+            of_gates, of_votes = _of_all_ranks(of_gates, of_votes)
             images = len(spoke[0][2].p)
             units = torch.cat([head.units for _, head, _ in spoke])
             of_p = None if of_votes is None else of_votes.index_select(0, units) / images
@@ -175,6 +182,16 @@ class _Heard(torch.autograd.Function):
             for (i, head, word), of_own in zip(spoke, of_heads, strict=True):
                 of_weights[4 * i : 4 * i + 4] = word.gradients(of_own, head, ctx.saved_tensors[4 * i + 2])
         return None, None, None, None, None, None, *of_weights
+
+
+def _of_all_ranks(of_gates: Tensor | None, of_votes: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
+    """The gradients of gates and votes that all processes share, their means; gates of single images are each one's own."""
+    if not together.several():
+        return of_gates, of_votes
+    shared = [g for g in (of_gates, of_votes) if g is not None and g.ndim == 1]
+    means = iter(together.mean(torch.cat(shared)).split([len(g) for g in shared]) if shared else ())
+    of_gates = next(means) if of_gates is not None and of_gates.ndim == 1 else of_gates
+    return of_gates, None if of_votes is None else next(means)
 
 
 def by_example(pooled: Tensor, batch: int) -> Tensor:

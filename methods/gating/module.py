@@ -23,7 +23,7 @@ import torch
 from greenprune.methods.budget import select as budget
 from greenprune.methods.cost.kinds import CostKind
 from greenprune.methods.cost.measured_cost import CostTable
-from greenprune.methods.gating import checkpoint, fading, importance, ranks, setup, shrinking
+from greenprune.methods.gating import checkpoint, fading, importance, setup, shrinking
 from greenprune.methods.gating import record as gating_record
 from greenprune.methods.gating.consensus import Consensus
 from greenprune.methods.gating.heads import GateHead
@@ -34,6 +34,7 @@ from greenprune.methods.gating.shrinking import GONE, OPEN, UNDECIDED
 from greenprune.methods.gating.state import GateState
 from greenprune.methods.gating.wiring import find_skippable, unwrap, wrap
 from greenprune.methods.gating.wrappers import Gated
+from greenprune.methods.ranks import together
 from greenprune.methods.structure import outputs, surgery
 from greenprune.methods.structure.inputs import ExampleInputs
 from greenprune.methods.structure.remnant import kind_of
@@ -65,10 +66,10 @@ class ConsensusGating(Consensus):
     for bit that of the uninterrupted run; random numbers of the network's own (dropout) and data order are the caller's.
 
     **Distributed training**: `ddp = DistributedDataParallel(gating, find_unused_parameters=True)` (a layer that the batch
-    closes has no gradient). Call `ddp(x)`, but `penalty` and `step` of `gating`, on all ranks. Wherever `torch.distributed`
-    is initialized, `step` averages votes and gate gradients over all ranks, so they all decide alike; each rank executes
-    what its own share of the batch votes for. When `step` returns True wrap again: `ddp = DistributedDataParallel(gating,
-    ...)`, same optimizer. Forgetting it is an error at the next step.
+    closes has no gradient). Call `ddp(x)`, but `penalty` and `step` of `gating`, on all ranks, with shares of a batch of one
+    size. Wherever `torch.distributed` is initialized, votes and gate gradients are those of the whole batch, of all ranks, so
+    they all execute and decide alike. When `step` returns True wrap again: `ddp = DistributedDataParallel(gating, ...)`, same
+    optimizer. Forgetting it is an error at the next step.
 
     **torch.compile**: `torch.compile(gating)` is fine. The search runs uncompiled (which layers run is decided batch by
     batch); once the network is cut it compiles as a whole. Give the constructor the model itself, not a compiled one.
@@ -161,7 +162,7 @@ class ConsensusGating(Consensus):
         shown = {} if self.training else fading.replaced(self.network, self._closing())  # what removal would leave
         output = functional_call(self.network, shown, args, kwargs) if shown else self.network(*args, **kwargs)
         self.state.conclude()
-        tied = self.training and (ranks.several() or self.state.reentrant)
+        tied = self.training and (together.several() or self.state.reentrant)
         return self.state.tied_to(output) if tied else output
 
     @torch.compiler.disable
@@ -181,7 +182,7 @@ class ConsensusGating(Consensus):
             RuntimeError: the ranks of a distributed training have come apart.
         """
         if self._compare_ranks:
-            ranks.compare(self.parameters())
+            together.compare(self.parameters())
             self._compare_ranks = False
         if self.searching:
             setup.check_optimizer(self, optimizer)

@@ -7,10 +7,10 @@ from collections.abc import Iterable
 from typing import Any, Protocol
 
 import torch
-from greenprune.methods.gating import ranks
 from greenprune.methods.gating.gradients import GradientScale
 from greenprune.methods.gating.heads import GateHead, Hearing, Word, by_example
 from greenprune.methods.gating.mathematics import logistic_noise, majority_needed
+from greenprune.methods.ranks import together
 from greenprune.methods.structure import outputs
 from greenprune.methods.structure.inputs import Inputs
 from torch import Tensor
@@ -133,12 +133,12 @@ class GateState:
 
     def _needed_to_open(self, heads: list[GateHead]) -> dict[GateHead, Tensor]:
         """What votes, or per sample logits, must exceed: (units,) or (B, units) for each head."""
-        # For all units at once, whichever heads will speak: so the processes of a distributed training, which may skip
-        # different layers, keep drawing the same noise.
-        shape = (self.batch, self.units) if self.per_sample else (self.units,)
+        # For all units at once, whichever heads will speak, and for the images of all processes of a distributed training:
+        # so all of them draw the same.
+        shape = (self.batch * together.size(), self.units) if self.per_sample else (self.units,)
         noise = logistic_noise(shape, self.noise, self.generator) if self.noise > 0.0 else None
         if self.per_sample:
-            needed = self.standing.new_zeros(shape) if noise is None else -noise
+            needed = self.standing.new_zeros((self.batch, self.units)) if noise is None else -together.share(noise)
         else:
             needed = majority_needed(self.standing, self.memory, noise)
         if not heads:
@@ -182,18 +182,19 @@ class GateState:
             self._waiting[head] = by_example(head.pooled(x), self.batch)
             return
         assert self._hearing is not None
-        word = self._hearing.listen(head, by_example(head.pooled(x), self.batch), self.shift)
+        (word,) = self._hearing.listen([(head, by_example(head.pooled(x), self.batch))], self.shift)
         self._spoken.append((head.units, word))
         opened = self._hearing.decide(head, word, self._needed[head])
         if branches and not self.visit_closed:
-            opened = opened if opened.ndim == 1 else opened.any(0)
+            opened = opened if opened.ndim == 1 else together.any_of(opened.any(0))
             self._close(branches, opened[-len(branches) :])
 
     def conclude(self) -> None:
         """The network has run: work out what the heads said that could wait."""
-        for head, pooled in self._waiting.items():
+        if self._waiting:
             assert self._hearing is not None
-            self._spoken.append((head.units, self._hearing.listen(head, pooled, self.shift)))
+            words = self._hearing.listen([*self._waiting.items()], self.shift)
+            self._spoken += [(head.units, word) for head, word in zip(self._waiting, words, strict=True)]
         self._waiting, self._concluded = {}, True
 
     def _close(self, units: Iterable[int], opened: Tensor) -> None:
@@ -262,11 +263,10 @@ class GateState:
         """
         self._count()
         tally, gradients = self._tally, self.gradients.sums
-        if ranks.several():
-            together = torch.cat([tally.flatten(), gradients])
-            torch.distributed.all_reduce(together)
-            tally = together[: tally.numel()].view_as(tally)
-            gradients = together[tally.numel() :] / torch.distributed.get_world_size()
+        if together.several():
+            total = together.summed(torch.cat([tally.flatten(), gradients]))
+            tally = total[: tally.numel()].view_as(tally)
+            gradients = total[tally.numel() :] / together.size()
         self.gradients.update(gradients)
         spoke = tally[2] > 0
         images = tally[2].clamp_min(1.0)

@@ -10,6 +10,7 @@ import torch
 from greenprune.methods.gating.gradients import GradientScale
 from greenprune.methods.gating.heads import GateHead
 from greenprune.methods.gating.mathematics import binarize, logistic_noise, straight_through
+from greenprune.methods.ranks import together
 from greenprune.methods.structure.macs import layer_macs
 from torch import Tensor, nn
 
@@ -47,7 +48,8 @@ class Skipper:
                 soft = self.gradients.apply(soft, head.units)
             noise = None
             if self.noise > 0.0 and self.generator is not None and not self.hold_open:
-                noise = logistic_noise(tuple(logits.shape), self.noise, self.generator)
+                everywhere = (len(logits) * together.size(), *logits.shape[1:])  # so all processes draw the same
+                noise = together.share(logistic_noise(everywhere, self.noise, self.generator))
             hard = torch.ones_like(soft) if self.hold_open else binarize(logits.detach(), noise)
             gates = straight_through(hard, soft)
         self.gates[key] = gates

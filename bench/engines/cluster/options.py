@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Annotated, Any
 
@@ -10,8 +11,9 @@ from greenprune.bench.engines.engine import Options
 from greenprune.bench.errors import UserError
 from greenprune.bench.plan.cluster import Site
 from greenprune.bench.run.stop import seconds_of
-from greenprune.bench.suite.recipe import refused
+from greenprune.bench.suite.recipe import Training, refused
 from greenprune.bench.suite.validation import shown
+from greenprune.bench.text import plural
 from pydantic import BeforeValidator, Field
 
 DEFAULT_MINUTES = 24 * 60
@@ -77,9 +79,23 @@ class EngineOptions(JobOptions):
     max_num_timeout: Annotated[int, Field(ge=0, le=100_000)] = 100  # how often a run goes on after its time limit
     measure: JobOptions = JobOptions()  # what differs for the last job, which measures inference side by side
 
-    def for_runs(self) -> dict[str, Any]:
-        """Parameters of `submitit.SlurmExecutor` for the array of runs."""
-        return self._with_basics(self.said() | {"array_parallelism": self.slurm_array_parallelism})
+    def for_runs(self, recipe: Training, device: str) -> dict[str, Any]:
+        """Parameters of `submitit.SlurmExecutor` for the array of runs.
+
+        Raises:
+            UserError: a job has fewer GPUs or cores than a run trains on.
+        """
+        said = self.said() | {"array_parallelism": self.slurm_array_parallelism}
+        if device == "cpu" and recipe.devices > 1:
+            said.setdefault("cpus_per_task", recipe.devices)
+        if recipe.devices > 1:
+            self._refuse_fewer(recipe.devices, device, said)
+        if recipe.nodes > 1:
+            # One task, on the first node: it starts the others by srun (`greenprune.bench.distributed.nodes.spread`).
+            more = {"nodes": recipe.nodes, "ntasks-per-node": 1}
+            said["additional_parameters"] = more | said.get("additional_parameters", {})
+            said["srun_args"] = (*self.slurm_srun_args, "--nodes=1", "--ntasks=1")
+        return self._with_basics(said)
 
     def for_measuring(self) -> dict[str, Any]:
         """And for the last job: alone on its node."""
@@ -104,22 +120,37 @@ class EngineOptions(JobOptions):
 
     def site(self, asked: Site) -> Site:
         """As of `Options.site`."""
-        gpus = self._gpus() or asked.gpus
+        of_node = self._gpus[1] if self.has_gpus else 0
+        gpus = asked.gpus if not of_node else of_node * asked.spread
         return replace(
             asked,
             at_once=self.slurm_array_parallelism,
             gpus=gpus,
-            cores=None if self.slurm_exclusive else self.slurm_cpus_per_task or 1,
-            node_gpus=gpus if gpus and self.slurm_exclusive else max(asked.node_gpus, gpus),
+            cores=None if self.slurm_exclusive else self.slurm_cpus_per_task or asked.cores or 1,
+            node_gpus=gpus // asked.spread if gpus and self.slurm_exclusive else max(asked.node_gpus, of_node),
             limit_s=60.0 * (self.slurm_time or DEFAULT_MINUTES),
         )
 
-    def _gpus(self) -> int:
-        """Of a run: "gpu:2", "gpu:a100:2" and "a100:2" mean two, a name alone means one."""
-        if not self.has_gpus:
-            return 0
-        said = str(self.slurm_gpus_per_node or self.slurm_gpus_per_task or self.slurm_gres).rpartition(":")[2]
-        return int(said) if said.isdecimal() else 1
+    @property
+    def _gpus(self) -> tuple[str, int]:
+        """The key that says how many GPUs a job has on a node, and how many: "gpu:2", "gpu:a100:2" and "a100:2" mean two, a
+        name alone means one."""
+        key = next(
+            (key for key in ("slurm_gpus_per_node", "slurm_gpus_per_task", "slurm_gres") if getattr(self, key)), "slurm_gres"
+        )
+        parts = [part for part in str(getattr(self, key) or "").split(",") if key != "slurm_gres" or part.startswith("gpu")]
+        numbers = [part.rpartition(":")[2] for part in parts]
+        return key, sum(int(number) if number.isdecimal() else 1 for number in numbers)
+
+    def _refuse_fewer(self, devices: int, device: str, said: Mapping[str, Any]) -> None:
+        key, there, what = "slurm_cpus_per_task", said.get("cpus_per_task", devices), "core"
+        if device != "cpu":
+            (key, there), what = self._gpus, "GPU"
+        if there < devices:
+            raise UserError(
+                f"training.devices = {devices}: by {key} of --engine-config a job has {plural(there, what)} on a node; allowed "
+                f"are {devices} at least, or training.devices = {max(1, there)}"
+            )
 
     @staticmethod
     def _with_basics(said: dict[str, Any]) -> dict[str, Any]:

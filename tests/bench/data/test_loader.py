@@ -73,6 +73,17 @@ def test_batches_are_the_same_in_memory_and_from_workers(folder: Path, names: tu
     assert ahead.waited_s > 0
 
 
+@pytest.mark.parametrize("loading", ["memory", "workers"])
+@pytest.mark.parametrize("names", [("crop-flip",), ("trivial-augment", "mixup")])
+def test_shares_of_two_ranks_are_the_whole_batches(folder: Path, loading: str, names: tuple[str, ...]) -> None:
+    data = of(folder, loading=loading, workers=1)
+    whole = drawn(batches(data, names), first=1)
+    own = [drawn(batches(data, names, share=(rank, 2)), first=1) for rank in range(2)]
+    for batch, parts in zip(whole, zip(*own, strict=True), strict=True):
+        for rank, part in enumerate(parts):
+            assert all(torch.equal(a[rank::2], b) for a, b in zip(batch, part, strict=True))
+
+
 def test_evaluation_is_the_same_in_memory_and_from_workers(folder: Path) -> None:
     held, lazy = of(folder), of(folder, loading="workers", workers=1)
     shown = [

@@ -65,7 +65,7 @@ def test_a_decision_has_the_values_and_gradients_of_its_operations(per_image, au
         with torch.autocast("cpu", torch.bfloat16, enabled=autocast and by_hand):
             if by_hand:
                 hearing = Hearing([head], ones, torch.full((ALL,), 0.6), scale)
-                word = hearing.listen(head, pooled, shift)
+                (word,) = hearing.listen([(head, pooled)], shift)
                 opened = hearing.decide(head, word, needed)
                 gates, votes, logits = hearing.gates, hearing.votes.index_select(0, OWN), word.logits
                 assert 0 < opened.sum() < opened.numel()
@@ -104,7 +104,7 @@ def test_several_heads_learn_at_once_and_one_that_is_not_asked_does_not(per_imag
             gates = hearing.gates
             loss = (gates * weight[0]).sum()
             for i, (head, x) in enumerate(zip(heads, pooled, strict=False)):
-                hearing.listen(head, x, shift)
+                hearing.listen([(head, x)], shift)
                 loss = loss + (gates * weight[i + 1]).sum()
         else:
             for head, x in zip(heads, pooled, strict=False):
@@ -122,7 +122,7 @@ def test_several_heads_learn_at_once_and_one_that_is_not_asked_does_not(per_imag
 def test_where_gates_do_not_teach_votes_still_do():
     head, pooled = head_and_features()
     hearing = Hearing([head], torch.ones(ALL), torch.zeros(ALL), scale_of(), gates_teach=False)
-    hearing.listen(head, pooled, torch.zeros(()))
+    hearing.listen([(head, pooled)], torch.zeros(()))
     assert not hearing.gates.requires_grad
     hearing.votes.sum().backward()
     assert close(head.last.bias.grad, (p := torch.sigmoid(head(pooled))).mul(1 - p).mean(0).detach())
@@ -152,7 +152,7 @@ def test_per_sample_gates_are_those_of_binarize():
     head, pooled = head_and_features()
     noise = torch.randn(BATCH, UNITS)
     hearing = Hearing([head], torch.ones(BATCH, ALL), torch.zeros(ALL), scale_of())
-    hearing.decide(head, hearing.listen(head, pooled, torch.zeros(())), -noise)
+    hearing.decide(head, hearing.listen([(head, pooled)], torch.zeros(()))[0], -noise)
     assert torch.equal(hearing.gates.detach()[:, OWN], binarize(head(pooled).detach(), noise))
 
 
