@@ -136,9 +136,12 @@ class EngineOptions(JobOptions):
         """The key that says how many GPUs a job has on a node, and how many: "gpu:2", "gpu:a100:2" and "a100:2" mean two, a
         name alone means one."""
         key = next(
-            (key for key in ("slurm_gpus_per_node", "slurm_gpus_per_task", "slurm_gres") if getattr(self, key)), "slurm_gres"
+            (key for key in ("slurm_gpus_per_node", "slurm_gpus_per_task", "slurm_gres") if getattr(self, key)),
+            "slurm_gres",
         )
-        parts = [part for part in str(getattr(self, key) or "").split(",") if key != "slurm_gres" or part.startswith("gpu")]
+        parts = [
+            part for part in str(getattr(self, key) or "").split(",") if key != "slurm_gres" or part.startswith("gpu")
+        ]
         numbers = [part.rpartition(":")[2] for part in parts]
         return key, sum(int(number) if number.isdecimal() else 1 for number in numbers)
 

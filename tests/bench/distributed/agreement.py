@@ -44,10 +44,14 @@ def main() -> int:
     length, rows = LENGTHS[arguments.length], {}
     names = {method: {"float64": method, "float32": f"{method} in float32"} for method in arguments.methods}
     with tempfile.TemporaryDirectory() as folder:
-        ranks = by_ranks(Path(folder), arguments.length, [name for own in names.values() for name in own.values()], RANKS)
+        ranks = by_ranks(
+            Path(folder), arguments.length, [name for own in names.values() for name in own.values()], RANKS
+        )
     for method, own in names.items():
         rows[method] = {kind: farthest(ranks[name][0], alone(name, arguments.length)) for kind, name in own.items()}
-        print(method, *(f"{kind} {row['largest_loss_difference']:.1e}" for kind, row in rows[method].items()), flush=True)
+        print(
+            method, *(f"{kind} {row['largest_loss_difference']:.1e}" for kind, row in rows[method].items()), flush=True
+        )
     found = {
         "what": f"losses of {RANKS} ranks on a CPU against one process with the same batches",
         "command": "python -m tests.bench.distributed.agreement",

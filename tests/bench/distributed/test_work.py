@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 import torch
 
 from tests.bench.distributed.work import LENGTHS, METHODS, Found, alone, by_ranks
 
 SAME = 2e-6
-"""Of losses, which are float32 numbers; what makes them is computed in float64. A gradient of another scale makes above 1e-3."""
+"""Of losses, which are float32 numbers made in float64. A gradient of another scale makes more than 1e-3."""
 
 COARSE = {"bfloat16": 2e-2}
 """Where numbers are rounded to fewer digits."""

@@ -40,9 +40,13 @@ def test_processes_on_cores_have_a_core_each_where_nothing_is_said() -> None:
         ({"slurm_cpus_per_task": 3}, "cpu", "slurm_cpus_per_task", "3 cores"),
     ],
 )
-def test_fewer_devices_than_a_run_trains_on_are_refused(said: dict[str, Any], device: str, key: str, there: str) -> None:
+def test_fewer_devices_than_a_run_trains_on_are_refused(
+    said: dict[str, Any], device: str, key: str, there: str
+) -> None:
     options = EngineOptions(**said)
     few = int(there.split()[0])
     options.for_runs(Training(epochs=1, batch_size=6, devices=few), device)
-    with pytest.raises(UserError, match=rf"training.devices = 4: by {key} of .* a job has {there} on a node; allowed are 4"):
+    with pytest.raises(
+        UserError, match=rf"training.devices = 4: by {key} of .* a job has {there} on a node; allowed are 4"
+    ):
         options.for_runs(recipe(4), device)
