@@ -1,4 +1,4 @@
-"""What a job of Slurm is asked for, when its run trains on several devices."""
+"""What a job of a cluster is asked for, and counts in a plan, when its run trains on several devices."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 from greenprune.bench.engines.cluster.options import EngineOptions
+from greenprune.bench.engines.ray import refuse_devices
 from greenprune.bench.errors import UserError
+from greenprune.bench.plan.cluster import Site
 from greenprune.bench.suite.recipe import Training
 
 
@@ -50,3 +52,28 @@ def test_fewer_devices_than_a_run_trains_on_are_refused(
         UserError, match=rf"training.devices = 4: by {key} of .* a job has {there} on a node; allowed are 4"
     ):
         options.for_runs(recipe(4), device)
+
+
+def test_a_plan_counts_the_devices_of_all_nodes() -> None:
+    asked = Site("slurm", gpus=8, spread=2, node_gpus=8)
+    shared = EngineOptions(slurm_gpus_per_node=4).site(asked)
+    assert (shared.gpus, shared.nodes) == (8, 1.0)  # half of each of two
+    alone = EngineOptions(slurm_gres="gpu:a100:4", slurm_exclusive=True).site(asked)
+    assert (alone.gpus, alone.nodes) == (8, 2.0)
+    assert EngineOptions().site(asked).gpus == 8
+    cores = EngineOptions().site(Site("slurm", gpus=0, cores=2, spread=3, node_cores=4))
+    assert (cores.cores, cores.nodes) == (2, 1.5)
+
+
+@pytest.mark.parametrize(
+    ("devices", "nodes", "cpus", "gpus", "said"),
+    [
+        (4, 1, 8, 2, "a task has num_gpus = 2; allowed: num_gpus = 4 at least, or training.devices = 2"),
+        (4, 1, 2, 0, "a task has num_cpus = 2; allowed: num_cpus = 4 at least"),
+        (1, 2, 8, 8, "training.nodes = 2: a task of Ray is on one node; allowed: 1, or --engine slurm"),
+    ],
+)
+def test_a_task_of_ray_with_fewer_is_refused(devices: int, nodes: int, cpus: int, gpus: int, said: str) -> None:
+    refuse_devices(recipe(2), 2, 0)
+    with pytest.raises(UserError, match=said):
+        refuse_devices(recipe(devices, nodes), cpus, gpus)

@@ -106,13 +106,14 @@ def test_a_cluster_is_planned_without_data_and_gpu(
 ) -> None:
     monkeypatch.setenv("GREENPRUNE_DATA", str(tmp_path))
     monkeypatch.setattr("greenprune.bench.cli.plan._where_it_stands", lambda planned, folder: (planned, "to run"))
-    some = ["--set", 'model="resnet20"'] if suite == "paper" else []
+    some = ["--set", 'model="resnet20"'] if suite == "paper" else ["--set", "training.devices=8"]
     command = ["plan", suite, "--gpu", "a100", "--jobs", "8", "--out", str(tmp_path / "results"), *some]
     assert main(command) == 0
     out = capsys.readouterr().out
     figures, energy, *assumed = [line for line in out.splitlines() if line.startswith(("local", "about", "  assumes"))]
     assert figures.startswith("local, by assumption and not measured: ")
-    assert "runs, 1 GPU each, 8 at a time, in " in figures
+    assert f"runs, {'1 GPU' if suite == 'paper' else '8 GPUs'} each, 8 at a time, in " in figures
+    assert any("8 GPUs train one network at" in line for line in assumed) == (suite == "imagenet")
     assert all(unit in figures for unit in ("GPU-hours", "node-hours"))
     assert "kWh in all (modelled)" in energy
     assert "gCO2e at " in energy
