@@ -1,7 +1,7 @@
 """Interrupts jobs of a real Slurm, lets them finish, and compares them with the same suite done by the engine `local`.
 
     python -m tests.bench.engines.interruptions FOLDER [--kinds worker requeue preempt job slurmd cancel] [--time-limit]
-                                                       [--json results/engines/interruptions.json]
+                                                       [--devices 2] [--json results/engines/interruptions.json]
 
 Needs a Slurm of one node that this user may command (`.ci/slurm up DIR`). `--time-limit` waits for Slurm's own signal before
 the end of a limit of one minute, again and again, in place of the kinds.
@@ -82,6 +82,7 @@ seeds = [0]
 epochs = {epochs}
 batch_size = 64
 precision = "float32"
+devices = {devices}
 
 [run]
 checkpoint_minutes = 0.003
@@ -98,7 +99,7 @@ inference_batch_sizes = [16]
 """
 
 CLUSTER = """\
-slurm_cpus_per_task = 1
+slurm_cpus_per_task = {devices}
 slurm_time = {minutes}
 slurm_signal_delay_s = {delay_s}
 """
@@ -109,12 +110,14 @@ KEY = "magnitude-0.5-s0"
 class Place:
     """A folder with the suite, and the commands that are given in it."""
 
-    def __init__(self, folder: Path, *, minutes: int = 5, delay_s: int = 90, epochs: int = 10) -> None:
+    def __init__(
+        self, folder: Path, *, minutes: int = 5, delay_s: int = 90, epochs: int = 10, devices: int = 1
+    ) -> None:
         self.folder, self.results = folder, folder / "results" / "slow"
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "slow_networks.py").write_text(NETWORKS)
-        (folder / "slow.toml").write_text(SUITE.format(epochs=epochs))
-        (folder / "cluster.toml").write_text(CLUSTER.format(minutes=minutes, delay_s=delay_s))
+        (folder / "slow.toml").write_text(SUITE.format(epochs=epochs, devices=devices))
+        (folder / "cluster.toml").write_text(CLUSTER.format(minutes=minutes, delay_s=delay_s, devices=devices))
 
     def start(self, *arguments: str, out: str = "results") -> subprocess.Popen[str]:
         """`greenprune run` of the suite; its output goes to `log`."""
@@ -163,6 +166,13 @@ def kill_worker(place: Place) -> None:
     place.worker().kill()
 
 
+def kill_rank(place: Place) -> None:
+    """One of those that train together."""
+    for process in place.worker().children(recursive=True):
+        if process.environ().get("RANK") == "1":
+            process.kill()
+
+
 def requeue(place: Place) -> None:
     subprocess.run(["scontrol", "requeue", place.job], check=True)
 
@@ -190,6 +200,7 @@ def cancel(place: Place) -> None:
 
 KINDS: dict[str, Callable[[Place], None]] = {
     "worker": kill_worker,
+    "rank": kill_rank,
     "requeue": requeue,
     "preempt": preempt,
     "job": kill_job,
@@ -225,9 +236,15 @@ def main() -> int:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--kinds", nargs="*", choices=KINDS, default=list(KINDS))
     parser.add_argument("--time-limit", action="store_true")
+    parser.add_argument(
+        "--devices", type=int, default=1, help="that each run trains on together; from 2 on a rank is killed too"
+    )
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
-    place = Place(arguments.folder, **({"minutes": 1, "delay_s": 30, "epochs": 20} if arguments.time_limit else {}))
+    limits = {"minutes": 1, "delay_s": 30, "epochs": 20} if arguments.time_limit else {}
+    place = Place(arguments.folder, devices=arguments.devices, **limits)
+    if arguments.devices == 1:
+        arguments.kinds = [kind for kind in arguments.kinds if kind != "rank"]
     if arguments.time_limit:
         start = place.by_slurm()
         while start.poll() is None:
@@ -242,6 +259,7 @@ def main() -> int:
     print(f"exit code {code}; differences from local: {found or 'none'}")
     if arguments.json is not None:
         said = {
+            "devices": arguments.devices,
             "kinds": ["time limit"] if arguments.time_limit else arguments.kinds,
             "interruptions": read_record(place.results / KEY / "record.json").interruptions,
             "exit_code": code,
