@@ -21,7 +21,7 @@ from greenprune.bench.plan.plan import plan
 from greenprune.bench.records.load import read_record
 from greenprune.bench.records.record import Record
 from greenprune.bench.run.job import STOPPED, Job
-from greenprune.bench.run.process import Ended, Workers
+from greenprune.bench.run.process import JOB_FILE, Ended, Workers
 from greenprune.bench.suite.file import suite_from
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -72,11 +72,11 @@ def job(folder: Path) -> Job:
     )  # fmt: skip
 
 
-def rank_of(number: int) -> psutil.Process:
-    """One of the ranks that the worker of this process has started."""
-    for process in psutil.Process().children(recursive=True):
+def rank_of(number: int, folder: Path) -> psutil.Process:
+    """One of the ranks of the run in `folder`."""
+    for process in psutil.process_iter():
         try:
-            if process.environ().get("RANK") == str(number):
+            if str(folder / JOB_FILE) in process.cmdline() and process.environ().get("RANK") == str(number):
                 return process
         except psutil.Error:
             continue
@@ -170,20 +170,20 @@ def test_ranks_that_are_stopped_and_lost_go_on_and_end_the_same(
 ) -> None:
     folder = tmp_path / "run"
     # To what started the ranks, as from a batch system; and to one of them alone.
-    ended, _ = done(folder, monkeypatch, lambda: rank_of(0).parent().send_signal(signal.SIGUSR1))
+    ended, _ = done(folder, monkeypatch, lambda: rank_of(0, folder).parent().send_signal(signal.SIGUSR1))
     assert (ended.code, ended.reason) == (
         STOPPED,
         "stopped by SIGTERM; saved after a whole step, start it again to go on",
     )
     assert (folder / "checkpoint.pt").exists()
     assert not (folder / "record.json").exists()
-    ended, told = done(folder, monkeypatch, lambda: rank_of(1).terminate())
+    ended, told = done(folder, monkeypatch, lambda: rank_of(1, folder).terminate())
     assert (ended.code, ended.reason) == (
         STOPPED,
         "stopped with another rank; saved after a whole step, start it again to go on",
     )
     assert [event["event"] for event in told].count("resumed") == 1
-    ended, told = done(folder, monkeypatch, lambda: rank_of(1).kill())
+    ended, told = done(folder, monkeypatch, lambda: rank_of(1, folder).kill())
     assert ended.code == 0, (folder / "output.log").read_text()
     resumed = [event["step"] for event in told if event["event"] == "resumed"]
     assert len(resumed) == 2  # where it was stopped, and where the last checkpoint before the kill was
