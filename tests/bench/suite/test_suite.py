@@ -147,7 +147,7 @@ BUDGET = "a number above 0 and below 1"
 TRAINING_KEYS = (
     "epochs, batch_size, optimizer, learning_rate, momentum, nesterov, betas, weight_decay, decay_norms_and_biases, "
     "schedule, step_at, step_factor, warmup_epochs, clip_gradient_norm, accumulate_steps, ema_decay, ema_evaluate, freeze, "
-    "head_learning_rate, layer_decay, label_smoothing, augment, crop_padding, precision, channels_last"
+    "head_learning_rate, layer_decay, label_smoothing, augment, crop_padding, precision, devices, nodes, channels_last"
 )
 
 
