@@ -16,9 +16,6 @@ from types import FrameType
 import torch
 from greenprune.bench.distributed.nodes import Nodes
 from greenprune.bench.distributed.rank import BOOT, Ended, Shared
-from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
-from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
-from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 LAUNCHER = """\
 import json, sys
@@ -64,6 +61,11 @@ def start_ranks(
     Raises:
         UserError: there are not so many nodes.
     """
+    # Seconds of importing, which most runs do without.
+    from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
     here = Nodes.here(nodes)
     run_id = here.run_id or uuid.uuid4().hex
     # Only where other nodes have to see it the word lies in the run's folder: a killed launcher leaves it behind.

@@ -158,10 +158,9 @@ class RayTasks:
         return ray
 
     def submit(self, tasks: Sequence[Task], tell: Tell, measuring: JointJob | None = None) -> None:
-        refuse_devices(
-            tasks[0].settings.training, self._options.num_cpus, self._gpus
-        )  # all runs of a suite have one recipe
         with self._connected():
+            for task in tasks[:1]:  # all runs of a suite have one recipe
+                refuse_devices(task.settings.training, self._options.num_cpus, self._gpus)
             self._refuse_too_much()
             for wave in waves(tasks):
                 self._do(wave, tell)

@@ -17,7 +17,8 @@ from greenprune.bench.records.record import MODEL_FILE, Failure, Record, write_r
 from greenprune.bench.run.job import Job
 from greenprune.bench.run.process import OUTPUT_FILE, Workers, exit_reason
 
-LAST_LINES = 30
+LAST_LINES = 60
+"""Of a run's output that its record keeps: a crash in native code adds some 40 of its own."""
 
 
 class Display(Protocol):
