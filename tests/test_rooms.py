@@ -40,6 +40,7 @@ PACKAGES = {
         "bench.text",
         "bench.energy",
         "bench.records",
+        "bench.runtimes.names",
         "bench.suite.views",
     ),  # records, and words
     "integrations": ("bench",),  # training loops of other people
