@@ -32,6 +32,7 @@ LIBRARIES = ("torch", "torch._dynamo", "torch.distributed", "torchvision", "torc
 
 READ_WHILE_LOADING = ("CUDA", "GOMP", "HIP", "LANG", "LC_", "LD_", "MALLOC", "MKL", "NVIDIA", "OMP", "OPENBLAS")
 READ_WHILE_LOADING += ("PYTHON", "TORCH")
+READ_LATER = frozenset({"TORCHINDUCTOR_CACHE_DIR"})  # which PyTorch sets itself when something is compiled
 
 subprocess_run = subprocess.run
 
@@ -151,7 +152,11 @@ class Server:
 
 
 def read_while_loading(environment: dict[str, str]) -> dict[str, str]:
-    return {name: value for name, value in environment.items() if name.startswith(READ_WHILE_LOADING)}
+    return {
+        name: value
+        for name, value in environment.items()
+        if name.startswith(READ_WHILE_LOADING) and name not in READ_LATER
+    }
 
 
 def cores() -> set[int]:

@@ -17,7 +17,7 @@ from tests.preloaded import Server
 RUN = """
 import functools, threading
 from pathlib import Path
-import greenprune.bench.run.worker, greenprune.bench.inference.pair, greenprune.bench.training.setup
+import greenprune.bench.run.worker, greenprune.bench.inference.pair, greenprune.bench.distributed.measuring
 from greenprune.bench.data.load import load
 from greenprune.bench.run.job import Job
 from greenprune.bench.plan.plan import plan
@@ -28,7 +28,7 @@ greenprune.bench.inference.pair.CPU_BLOCK_S = 0.01
 
 def trained(folder, meter, at_step, happens):
     # Run dense of tiny.toml in this process with `meter`; `happens` after the training step `at_step`.
-    greenprune.bench.training.setup.EnergyMeter = lambda **_: meter
+    greenprune.bench.distributed.measuring.EnergyMeter = lambda **_: meter
     run, = [r for r in plan(load_suite("tiny.toml"), {"digits": load("digits")}, "cpu") if r.key == "dense-1-s0"]
     steps = []
     charge = greenprune.bench.training.loop.Ledger.charge
