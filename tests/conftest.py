@@ -109,13 +109,15 @@ inference_batch_sizes = [16]
 
 
 @pytest.fixture(scope="session", autouse=True)
-def quick_workers() -> Iterator[None]:
-    """Workers that a test's own process starts come with their libraries loaded; see `tests.preloaded`."""
-    server = Server(processes.ENVIRONMENT | os.environ | {"OMP_NUM_THREADS": "1"})
+def quick_workers() -> Iterator[dict[str, str]]:
+    """Workers that a test's own process starts come with their libraries loaded; see `tests.preloaded`. The environment in
+    which they were."""
+    environment = processes.ENVIRONMENT | os.environ | {"OMP_NUM_THREADS": "1"}
+    server = Server(environment)
     with pytest.MonkeyPatch.context() as patch:
         for starts in (processes, side_by_side):
             patch.setattr(starts, "subprocess", SimpleNamespace(**vars(subprocess) | {"Popen": server.popen}))
-        yield
+        yield environment
     server.close()
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -22,9 +21,8 @@ print(json.dumps([sys.argv, os.getcwd(), os.environ["MINE"], os.getsid(0), "torc
 """
 
 
-def start(code: str, log: Path, **environment: str) -> tuple[Preloaded | subprocess.Popen[bytes], str]:
+def start(code: str, log: Path, environment: dict[str, str]) -> tuple[Preloaded | subprocess.Popen[bytes], str]:
     """A process that has ended, and what it printed."""
-    environment = processes.ENVIRONMENT | os.environ | {"OMP_NUM_THREADS": "1"} | environment
     with log.open("w") as stderr:
         process = processes.subprocess.Popen(
             [sys.executable, "-P", "-c", code, "[]", "[]", "more"],
@@ -38,10 +36,10 @@ def start(code: str, log: Path, **environment: str) -> tuple[Preloaded | subproc
 
 
 def test_it_has_an_environment_a_folder_and_a_session_of_its_own(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quick_workers: dict[str, str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    process, said = start(SAYS, tmp_path / "log", MINE="yes")
+    process, said = start(SAYS, tmp_path / "log", quick_workers | {"MINE": "yes"})
     assert isinstance(process, Preloaded)
     assert json.loads(said) == [["-c", "[]", "[]", "more"], str(tmp_path), "yes", process.pid, True]
     assert (process.returncode, process.poll()) == (0, 0)
@@ -55,14 +53,18 @@ def test_it_has_an_environment_a_folder_and_a_session_of_its_own(
         ("raise ValueError('no')", 1, "ValueError: no"),
     ],
 )
-def test_it_ends_as_any_other(tmp_path: Path, code: str, returncode: int, last: str) -> None:
-    process, said = start(code, tmp_path / "log")
+def test_it_ends_as_any_other(
+    tmp_path: Path, quick_workers: dict[str, str], code: str, returncode: int, last: str
+) -> None:
+    process, said = start(code, tmp_path / "log", quick_workers)
     assert isinstance(process, Preloaded)
     assert (process.returncode, said) == (returncode, "")
     assert (tmp_path / "log").read_text().strip().endswith(last)
 
 
-def test_what_would_load_its_libraries_otherwise_is_started_as_usual(tmp_path: Path) -> None:
-    process, said = start(SAYS, tmp_path / "log", MINE="yes", MKL_NUM_THREADS="3")
+def test_what_would_load_its_libraries_otherwise_is_started_as_usual(
+    tmp_path: Path, quick_workers: dict[str, str]
+) -> None:
+    process, said = start(SAYS, tmp_path / "log", quick_workers | {"MINE": "yes", "MKL_NUM_THREADS": "3"})
     assert isinstance(process, subprocess.Popen)
     assert json.loads(said)[-1] is False
