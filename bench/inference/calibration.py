@@ -19,6 +19,7 @@ from greenprune.bench.machine.machine import describe_machine
 from greenprune.bench.machine.precision import resolve_precision
 from greenprune.bench.models.definition import structure_hash
 from greenprune.bench.records.record import Calibration, Inference, Served
+from greenprune.bench.records.validity import AGREED
 from greenprune.bench.runtimes.catalogue import made
 from greenprune.bench.runtimes.names import EAGER
 from greenprune.bench.suite.settings import Settings
@@ -34,10 +35,9 @@ FORMAT = 5
 FEW_NETWORKS = (0.5,)
 """Costs of the whole networks that correct a table where each must be exported or compiled first, which takes seconds."""
 
-AGREED = 0.05
-"""Whole networks that are further than this from what their table says of them were measured on a machine that was busy."""
-
 TRIES = 3
+"""Of a calibration whose whole networks and layers do not agree."""
+
 LONGEST_S = 110.0
 """Nor is a calibration tried again where it would take longer than this in all."""
 

@@ -19,6 +19,10 @@ SLOWER = 2.5
 """A smaller network that takes more than so many times the dense network's time computes what no counter sees. The slowest
 of results/paper-cpu takes 1.12 times (at batch 1); widths that fit no vector make honest ones up to 1.5 times as slow."""
 
+AGREED = 0.05
+"""Whole networks that are further than this from what a calibration says of them, as a fraction of the dense cost, were
+measured on a machine that was busy."""
+
 AT_CHANCE = 0.98
 """From this fraction of the loss of guessing on, a network guesses."""
 
@@ -44,6 +48,11 @@ def broken_rule(record: Record) -> str | None:
     )
 
 
+def measured_bounds(budget: float) -> tuple[float, float]:
+    """Between which fractions of the dense time or energy a network must end that may keep `budget` of it."""
+    return budget * (1.0 - MEASURED_TOLERANCE), budget * (1.0 + MEASURED_TOLERANCE)
+
+
 def broken_budget(cost: Cost) -> str | None:
     """How the achieved cost misses the budget, or None."""
     what = COST_NAMES[cost.kind]
@@ -55,7 +64,7 @@ def broken_budget(cost: Cost) -> str | None:
     elif cost.sample_macs is not None:
         what = "MACs on average over test images"
     elif cost.kind in MEASURED:  # a measurement has an error, to both sides
-        low, high = cost.budget * (1.0 - MEASURED_TOLERANCE), cost.budget * (1.0 + MEASURED_TOLERANCE)
+        low, high = measured_bounds(cost.budget)
     else:
         low = lowest(cost.budget, cost.tolerance, coarse=cost.round_to > 1)
         if cost.nearest_below is not None:

@@ -32,7 +32,10 @@ ROUNDS = 7
 FILLED_S = 0.1
 """Of runs at each visit to a network. The first few, right after another network, wait for what is not in the caches, which
 counts most where little is computed."""
+
 REMNANTS_KEPT = 0.5
+"""The same of the networks whose closed layers leave something."""
+
 SLOPES = (0.2, 2.0)
 SCALES = (0.0, 2.0)
 """Outside of these the machine was too busy for the measurement to say anything."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import matplotlib as mpl
 import pandas as pd
 from greenprune.bench.energy.reading import Kind
+from greenprune.bench.records.validity import measured_bounds
 from greenprune.bench.text import listed
 from greenprune.plots.figures.canvas import comparison_of_one, new_figure, one_legend, title
 from greenprune.plots.figures.score import inference_kinds
@@ -16,7 +17,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 MEASURED = ("latency", "energy")
-MEASURED_TOLERANCE = 0.1  # of a measured budget, to both sides; as bench/inference/cost.py, which needs torch, has it
 SPREAD = 0.7  # of the space between two budgets, shared by the methods
 
 
@@ -75,7 +75,8 @@ def budget_achieved(results: Results) -> Figure:
 def _allowed(runs: pd.DataFrame, tolerance: dict[str, float]) -> tuple[float, float]:
     """How far below and above its budget a run may end, in points: the widest of these runs, which share a budget."""
     measured = runs["budget_cost"].isin(MEASURED)
-    around = 100 * MEASURED_TOLERANCE * runs["budget"].max() if measured.any() else 0.0
+    budget = float(runs["budget"].max())
+    around = 100 * (measured_bounds(budget)[1] - budget) if measured.any() else 0.0
     return -max([around, *(100 * tolerance[key] for key in runs[~measured]["key"])]), around
 
 

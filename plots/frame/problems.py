@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from greenprune.bench.energy.parts import adds_up
 from greenprune.bench.energy.reading import Reading
 from greenprune.bench.records.record import Record
+from greenprune.bench.records.validity import AGREED
 
 SHORTEST_S = {"nvml": 5.0}
 """Windows of a source whose name begins so should last so many seconds: 50 periods of a counter of 100 ms."""
@@ -115,9 +116,6 @@ FAMILIES = (
         "run it again; where it happens again, `greenprune doctor` tells how this card is read",
     ),
 )
-
-AGREED = 0.05
-"""Costs of layers and of whole networks, apart by a fraction of the dense cost: beyond it budgets rest on a busy machine."""
 
 KINDS_BY_WEIGHT = (
     "unreadable", "failed", "invalid", "repeated", "no reference", "unpaired", "mixed", "mixed machines", "few seeds",

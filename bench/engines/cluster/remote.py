@@ -11,6 +11,7 @@ import os
 import signal
 import subprocess
 import sys
+from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ MAIN = (
 )
 
 
-class AsJob:
+class AsJob(ABC):
     """The base of what jobs do.
 
     Args:
@@ -62,8 +63,9 @@ class AsJob:
         if ended.status in ("failed", "stopped"):
             raise SystemExit(1)
 
+    @abstractmethod
     def work(self) -> EndedJob:
-        raise NotImplementedError
+        """Do it, and say how it ended."""
 
     def checkpoint(self) -> Any:
         """Called by submitit in the main thread, in the middle of `work`."""

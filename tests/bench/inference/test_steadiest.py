@@ -6,7 +6,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from greenprune.bench.inference.calibration import AGREED, TRIES, steadiest
+from greenprune.bench.inference.calibration import TRIES, steadiest
+from greenprune.bench.records.validity import AGREED
 from greenprune.methods.budget.correction import disagreement
 from greenprune.methods.cost.measured_cost import Sample
 
