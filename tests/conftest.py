@@ -108,6 +108,14 @@ inference_batch_sizes = [16]
 """
 
 
+SLOWEST = ("engines/test_slurm", "inference/test_budget_costs", "run/test_interruptions", "gate/test_gate", "test_two_starts")
+"""Files that take minutes: begun last, one of them would keep one process busy when the others have nothing left to do."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: not any(part in item.nodeid for part in SLOWEST))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def quick_workers() -> Iterator[dict[str, str]]:
     """Workers that a test's own process starts come with their libraries loaded; see `tests.preloaded`. The environment in

@@ -47,7 +47,6 @@ def run(place: Path, out: str, *more: str) -> Record:
     return read_record(place / out / "own" / "dense-1-s0" / "record.json")
 
 
-@pytest.mark.usefixtures("no_figures")
 def test_memory_and_workers_come_to_the_same_and_it_is_verified(place: Path, capsys) -> None:
     held = run(place, "held")
     lazy = run(place, "lazy", "--set", "dataset.loading=workers", "--set", "dataset.workers=1")

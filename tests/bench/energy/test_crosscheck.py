@@ -161,7 +161,6 @@ def test_all_that_are_asked_for_run_beside_and_ours_is_of_the_same_time(zeus, mo
     assert {s.name for s in window.reading.sources} == {"cpu", "ram"}
 
 
-@pytest.mark.usefixtures("no_figures")
 def test_a_run_that_is_asked_to_has_them_in_its_record(at_work: Path, tmp_path: Path) -> None:
     text = SUITE.replace("[measurement]", '[measurement]\ncrosscheck = ["codecarbon", "zeus"]')
     for method in ("gated", "magnitude"):

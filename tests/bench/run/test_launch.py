@@ -142,7 +142,6 @@ def test_a_finished_suite_has_records_networks_tables_figures_and_a_page(story: 
     assert [word in story.output for word in ("dense", "gated", "magnitude", "wrote ")] == [True] * 4
 
 
-@pytest.mark.usefixtures("no_figures")
 def test_a_finished_suite_is_not_run_again(story: Story, at_work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = {path: path.stat().st_mtime_ns for path in story.folder.glob("*-*/*")}
     assert main(["run", "tiny.toml"]) == 0

@@ -169,7 +169,6 @@ def test_a_matrix_is_compared_network_by_network(ran: Path) -> None:
     ]
 
 
-@pytest.mark.usefixtures("no_figures")
 def test_a_matrix_goes_on_and_is_not_run_again(ran: Path, at_work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = {path: path.stat().st_mtime_ns for path in ran.glob("*/record.json")}
     assert main(["run", *MATRIX, "--set", "training.epochs=1", "--name", "both", "--out", str(ran.parent)]) == 0

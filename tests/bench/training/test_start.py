@@ -65,7 +65,6 @@ def record(place: Path, key: str) -> Record:
     return read_record(place / "results" / "others" / key / "record.json")
 
 
-@pytest.mark.usefixtures("no_figures")
 def test_networks_of_three_libraries_are_trained_by_a_suite(place, monkeypatch):
     models = '["timm/test_vit", "torchvision/squeezenet1_1", "hf/tiny"]'
     assert run(place, monkeypatch, f'model = {models}\nmethods = [{{ name = "dense" }}]') == 0
@@ -76,7 +75,6 @@ def test_networks_of_three_libraries_are_trained_by_a_suite(place, monkeypatch):
     shutil.rmtree(place / "results" / "others")
 
 
-@pytest.mark.usefixtures("no_figures")
 def test_a_suite_starts_from_a_finished_run(place, monkeypatch, capsys):
     """The one before ran; its weights are found from the working directory, and from the suite's folder."""
     if not (place / "results" / "before").exists():
