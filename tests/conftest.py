@@ -108,7 +108,13 @@ inference_batch_sizes = [16]
 """
 
 
-SLOWEST = ("engines/test_slurm", "inference/test_budget_costs", "run/test_interruptions", "gate/test_gate", "test_two_starts")
+SLOWEST = (
+    "engines/test_slurm",
+    "inference/test_budget_costs",
+    "run/test_interruptions",
+    "gate/test_gate",
+    "test_two_starts",
+)
 """Files that take minutes: begun last, one of them would keep one process busy when the others have nothing left to do."""
 
 

@@ -19,7 +19,7 @@ from greenprune.bench.machine.machine import describe_machine
 from greenprune.bench.machine.precision import resolve_precision
 from greenprune.bench.models.definition import structure_hash
 from greenprune.bench.records.record import Calibration, Inference, Served
-from greenprune.bench.records.validity import AGREED
+from greenprune.bench.records.validity import AGREED, deciding
 from greenprune.bench.runtimes.catalogue import made
 from greenprune.bench.runtimes.names import EAGER
 from greenprune.bench.suite.settings import Settings
@@ -212,17 +212,8 @@ def achieved(
 ) -> dict[str, float | None]:
     """`kept_latency` and `kept_energy` of a record's cost, from the comparison with dense in the calibration's runtime and
     at its batch size."""
-    if calibration is None:
-        return {}
-    if calibration.runtime != EAGER:
-        inference = [
-            part
-            for entry in served
-            if (entry.runtime, entry.precision) == (calibration.runtime, "float32")
-            for part in entry.inference
-        ]
-    same = next((part for part in inference if part.batch_size == calibration.batch_size), None)
-    if same is None:
+    same = deciding(inference, served, calibration)
+    if calibration is None or same is None:
         return {}
     ratio = None if calibration.energy_kind is None else same.energy_ratio.get(calibration.energy_kind)
     return {"kept_latency": same.latency_ratio, "kept_energy": None if ratio is None else ratio[0]}

@@ -6,9 +6,10 @@ A run says so itself at its end, and whoever reads its record asks again: nobody
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from greenprune.bench.data.names import CLASSES
-from greenprune.bench.records.record import Cost, Epoch, Record
+from greenprune.bench.records.record import Calibration, Cost, Epoch, Inference, Record, Served
 from greenprune.methods.budget.limits import MEASURED_TOLERANCE, lowest
 from greenprune.methods.cost.kinds import COST_NAMES, MEASURED
 
@@ -41,7 +42,7 @@ def broken_rule(record: Record) -> str | None:
     assert record.cost is not None  # it is done
     pruned = record.budget < 1
     return (
-        (broken_budget(record.cost) if pruned else None)
+        (broken_budget(record.cost, kept_interval(record)) if pruned else None)
         or unequal(record.masked_max_abs_diff)
         or (slower(record) if pruned else None)
         or (guessing(record.epochs, CLASSES.get(record.pair[0])) if record.task == "classification" else None)
@@ -53,24 +54,77 @@ def measured_bounds(budget: float) -> tuple[float, float]:
     return budget * (1.0 - MEASURED_TOLERANCE), budget * (1.0 + MEASURED_TOLERANCE)
 
 
-def broken_budget(cost: Cost) -> str | None:
-    """How the achieved cost misses the budget, or None."""
+def deciding(
+    inference: Sequence[Inference], served: Sequence[Served], calibration: Calibration | None
+) -> Inference | None:
+    """The comparison with dense that says whether a budget of time or energy was kept: in the calibration's runtime, at its
+    batch size."""
+    if calibration is None:
+        return None
+    if calibration.runtime != "eager":
+        inference = [
+            part
+            for entry in served
+            if (entry.runtime, entry.precision) == (calibration.runtime, "float32")
+            for part in entry.inference
+        ]
+    return next((part for part in inference if part.batch_size == calibration.batch_size), None)
+
+
+def kept_interval(record: Record) -> tuple[float, float] | None:
+    """The 95 % interval of the time or energy that was kept, as a fraction of dense; None where the budget counts neither."""
+    if record.cost is None or record.cost.kind not in MEASURED:
+        return None
+    part = deciding(record.inference, record.served, record.cost.calibration)
+    if part is None:
+        return None
+    if record.cost.kind == "latency":
+        return part.latency_ratio_low, part.latency_ratio_high
+    assert record.cost.calibration is not None
+    kind = record.cost.calibration.energy_kind
+    found = None if kind is None else part.energy_ratio.get(kind)
+    return None if found is None else found[1:]
+
+
+def broken_budget(cost: Cost, interval: tuple[float, float] | None = None) -> str | None:
+    """How the achieved cost misses the budget, or None.
+
+    Args:
+        interval: of a measured cost, its 95 % interval. What may be inside the bounds is not said to be outside of them.
+    """
     what = COST_NAMES[cost.kind]
     if cost.kept is None:
         return f"the {what} could not be compared with the dense network's"
     low, high = cost.budget - cost.tolerance, cost.budget
+    least = most = cost.kept
     if cost.connections is not None:
         what = "connections"
     elif cost.sample_macs is not None:
         what = "MACs on average over test images"
     elif cost.kind in MEASURED:  # a measurement has an error, to both sides
         low, high = measured_bounds(cost.budget)
+        least, most = interval or (least, most)
     else:
         low = lowest(cost.budget, cost.tolerance, coarse=cost.round_to > 1)
         if cost.nearest_below is not None:
             low = min(low, lowest(cost.nearest_below, 0.0, coarse=True))
+    if low <= most and least <= high:
+        return None
+    measured = f" [{least:.4f}, {most:.4f}]" if most > least else ""
+    return f"kept {cost.kept:.4f}{measured} of the dense {what}, outside [{low:g}, {high:g}]"
+
+
+def uncertain_budget(record: Record) -> str | None:
+    """That the measured cost lies outside of the bounds, while its interval does not, or None."""
+    interval = kept_interval(record)
+    if interval is None or record.budget >= 1 or record.cost is None or broken_budget(record.cost, interval):
+        return None
+    if broken_budget(record.cost) is None:
+        return None
+    low, high = measured_bounds(record.cost.budget)
     return (
-        None if low <= cost.kept <= high else f"kept {cost.kept:.4f} of the dense {what}, outside [{low:g}, {high:g}]"
+        f"kept {record.cost.kept:.3f} [{interval[0]:.3f}, {interval[1]:.3f}] of the dense {COST_NAMES[record.cost.kind]}: "
+        f"whether that is within [{low:g}, {high:g}] is not known"
     )
 
 

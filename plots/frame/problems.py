@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from greenprune.bench.energy.parts import adds_up
 from greenprune.bench.energy.reading import Reading
 from greenprune.bench.records.record import Record
-from greenprune.bench.records.validity import AGREED
+from greenprune.bench.records.validity import AGREED, uncertain_budget
 
 SHORTEST_S = {"nvml": 5.0}
 """Windows of a source whose name begins so should last so many seconds: 50 periods of a counter of 100 ms."""
@@ -119,7 +119,8 @@ FAMILIES = (
 
 KINDS_BY_WEIGHT = (
     "unreadable", "failed", "invalid", "repeated", "no reference", "unpaired", "mixed", "mixed machines", "few seeds",
-    "no inference", "calibration", "energy", "throttling", "shared GPU", "shared machine", "sensors disagree", "short window",
+    "no inference", "calibration", "uncertain budget", "energy", "throttling", "shared GPU", "shared machine",
+    "sensors disagree", "short window",
 )  # fmt: skip
 """The heaviest first; others come after these."""
 
@@ -143,6 +144,9 @@ def problems_of(record: Record) -> Iterator[Problem]:
             "busy while they were measured",
             f"remove results/{record.suite}/calibrations, and run it again on a quiet machine",
         )
+    if said := uncertain_budget(record):
+        remedy = "run it again on a quiet machine, or with longer measurement.inference_seconds"
+        yield Problem("uncertain budget", where, said, remedy)
     for name, reading in _readings(record):
         yield from _of_reading(where, name, reading)
     for check in record.crosscheck:

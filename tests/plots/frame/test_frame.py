@@ -157,13 +157,15 @@ def test_failed_and_invalid_runs_are_problems(tmp_path: Path) -> None:
     assert list(results.runs["valid"]) == [True, False]
 
 
+TABLE = {
+    "unit": "s", "device": "CPU", "threads": 1, "dtype": "float32", "memory_format": "contiguous", "batch_size": 1,
+    "torch_version": "2", "rounds": 3, "points": 9, "duration_s": 8.0, "whole": 1.0, "layers_sum": 1.0, "scale": 1.0,
+    "unexplained": 0.0,
+}  # fmt: skip
+
+
 def test_a_calibration_on_a_busy_machine_is_a_problem(tmp_path: Path) -> None:
-    basis = {
-        "unit": "s", "device": "CPU", "threads": 1, "dtype": "float32", "memory_format": "contiguous", "batch_size": 1,
-        "torch_version": "2", "rounds": 3, "points": 9, "duration_s": 8.0, "whole": 1.0, "layers_sum": 1.0, "scale": 1.0,
-        "unexplained": 0.0,
-    }  # fmt: skip
-    calibrations = (Calibration(**basis, disagreement=off) for off in (0.04, 0.12))
+    calibrations = (Calibration(**TABLE, disagreement=off) for off in (0.04, 0.12))
     runs = [record("gated", seed=seed) for seed in (0, 1)]
     runs = [
         run.model_copy(update={"cost": run.cost.model_copy(update={"calibration": calibration})})
@@ -172,6 +174,31 @@ def test_a_calibration_on_a_busy_machine_is_a_problem(tmp_path: Path) -> None:
     (problem,) = (p for p in load(store(tmp_path, *runs)).problems if p.kind == "calibration")
     assert problem.where == "cifar10-cpu/gated-0.5-1"
     assert "12 %" in problem.what
+
+
+@pytest.mark.parametrize(
+    ("ratio", "valid", "kinds"),
+    [
+        (0.54, True, []),
+        (0.56, True, ["uncertain budget"]),
+        (0.44, True, ["uncertain budget"]),
+        (0.58, False, ["invalid"]),
+    ],
+)
+def test_a_measured_budget_is_broken_where_its_interval_says_so(
+    tmp_path: Path, ratio: float, valid: bool, kinds: list[str]
+) -> None:
+    """Half of the time, within a tenth; intervals of 0.02 to both sides."""
+    run = record("gated", inference=(inference(1, ratio),))
+    cost = {"kind": "latency", "kept_latency": ratio, "calibration": Calibration(**TABLE)}
+    run = run.model_copy(update={"cost": run.cost.model_copy(update=cost)})
+    found = load(store(tmp_path, run))
+    assert list(found.runs["valid"]) == [valid]
+    assert [p.kind for p in found.problems if p.kind in ("invalid", "uncertain budget")] == kinds
+    if kinds:
+        (said,) = (p.what for p in found.problems if p.kind in kinds)
+        assert f"[{ratio - 0.02:.3f}" in said
+        assert "[0.45, 0.55]" in said
 
 
 def test_only_failed_runs_leave_empty_tables(tmp_path: Path) -> None:
