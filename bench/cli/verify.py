@@ -71,7 +71,7 @@ def show(found: Verified, console: Console) -> None:
         table = Table(
             title=Text(visible(suite)), title_justify="left", box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True
         )
-        table.add_column("run", no_wrap=True)
+        table.add_column("run", overflow="fold", min_width=12)  # the one that gives way where a terminal is narrow
         for name in COLUMNS:
             table.add_column({"parameters": "params"}.get(name, name), no_wrap=True)
         for row in rows:

@@ -70,7 +70,7 @@ function bars(points, at, color, state) {
 }
 
 function hoverOf(title, values, x, y, comparison, foot) {
-  const line = (at) => `${literal(named(comparison.measures[at]))}: <b>${bounded(values[at], comparison.measures[at].unit)}</b>`;
+  const line = (at) => `${literal(placed(comparison.measures[at]))}: <b>${bounded(values[at], comparison.measures[at].unit)}</b>`;
   return [`<b>${literal(title)}</b>`, line(x), ...(y === x ? [] : [line(y)]), `<i>${literal(foot)}</i>`].join("<br>");
 }
 
@@ -105,7 +105,7 @@ function denseLines(comparison, x, y) {
 
 function drawExplorer(place, comparison, state) {
   const { x, y } = selected(comparison, state);
-  const titled = (at) => `${named(comparison.measures[at])} · ${comparison.measures[at].better} is better`;
+  const titled = (at) => `${placed(comparison.measures[at])} · ${comparison.measures[at].better} is better`;
   return draw(place, tracesOf(comparison, state), layout({
     xaxis: axis(titled(x), { range: rangeOf(comparison, x, state) }), yaxis: axis(titled(y), { range: rangeOf(comparison, y, state) }),
     shapes: denseLines(comparison, x, y), hovermode: "closest", uirevision: `${comparison.name} ${state.x} ${state.y}`,

@@ -18,9 +18,15 @@ function bounded(figure, unit) {
   return written(value, unit) + (low === undefined ? "" : ` [${written(low, unit)}, ${written(high, unit)}]`);
 }
 
-/** The name of a quantity with its unit, as on an axis. */
+/** The name of a quantity with its unit, as in a list under its group. */
 function named(measure) {
   return measure.unit ? `${measure.label}, ${measure.unit}` : measure.label;
+}
+
+/** The same where no group stands above it, as on an axis: of inference with its runtime and batch. */
+function placed(measure) {
+  const place = measure.group.startsWith("Inference, ") ? ` (${measure.group.replace("Inference, ", "")})` : "";
+  return named({ ...measure, label: measure.label + place });
 }
 
 function percent(fraction) {
