@@ -21,8 +21,10 @@ from torch import nn
 LEFT: dict[str, tuple[RemnantKind, ...]] = {"thin": ("thin", "separable"), "separable": ("separable",), "removed": ()}
 """By `GatingOptions.closed_layers`, what closed layers may leave at most."""
 
-SEPARABLE_WORTH = 0.8
-"""Of what a thin remnant is worth, that a separable one is taken to be worth. An estimate."""
+WORTHS: Mapping[RemnantKind, float] = {"thin": 0.2, "separable": 0.16}
+"""What a remnant is taken to be worth of its layer when it is weighed against the time that it takes. Estimates, and less than
+`GatingOptions.remnant_worth`, which orders gates: half of the time with the remnants that a worth of 0.5 speaks for loses more
+than with none (docs/explanation/tried.md)."""
 
 
 def chosen(structure: Structure, model: nn.Module, table: CostTable, options: GatingOptions, most: float) -> Structure:
@@ -41,16 +43,12 @@ def chosen(structure: Structure, model: nn.Module, table: CostTable, options: Ga
         found = savings(with_remnants(structure, model, priced), table)
         for unit in priced:
             saved[unit][kind] = found[unit]
-    worths: dict[RemnantKind, float] = {
-        "thin": options.remnant_worth,
-        "separable": options.remnant_worth * SEPARABLE_WORTH,
-    }
-    kinds = {unit: best(gone[unit], saved[unit], worths) for unit in gone}
+    kinds = {unit: best(gone[unit], saved[unit], WORTHS) for unit in gone}
     left = {unit: kind for unit, kind in kinds.items() if kind is not None}
     costs = {unit: gone[unit] - saved[unit][kind] for unit, kind in left.items()}
 
     def dearness(unit: int) -> float:
-        return costs[unit] / (gone[unit] * worths[left[unit]])
+        return costs[unit] / (gone[unit] * WORTHS[left[unit]])
 
     for unit in sorted(left, key=dearness, reverse=True):
         if sum(costs[u] for u in left) > most:

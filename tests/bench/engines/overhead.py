@@ -58,7 +58,7 @@ name = "sleeps"
 dataset = "digits"
 train_images = 64
 model = "overhead_network:tiny"
-budgets = [1.0]
+budgets = [0.5]
 seeds = {seeds}
 training = {{ epochs = 1, batch_size = 64, precision = "float32" }}
 methods = [{{ name = "overhead_method:Sleeps", label = "sleeps" }}]
