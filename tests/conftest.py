@@ -110,16 +110,21 @@ inference_batch_sizes = [16]
 
 SLOWEST = (
     "engines/test_slurm",
-    "inference/test_budget_costs",
+    "cli/test_main",  # tells the story that others wait for
     "run/test_interruptions",
+    "distributed/test_run",
+    "inference/test_budget_costs",
     "gate/test_gate",
-    "test_two_starts",
 )
-"""Files that take minutes: begun last, one of them would keep one process busy when the others have nothing left to do."""
+"""Files that take a minute or more, in this order: begun last, one of them keeps one process busy while the others have
+nothing left to do."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    items.sort(key=lambda item: not any(part in item.nodeid for part in SLOWEST))
+    def place(item: pytest.Item) -> int:
+        return next((i for i, part in enumerate(SLOWEST) if part in item.nodeid), len(SLOWEST))
+
+    items.sort(key=place)
 
 
 @pytest.fixture(scope="session", autouse=True)
