@@ -144,7 +144,7 @@ def problems_of(record: Record) -> Iterator[Problem]:
             "busy while they were measured",
             f"remove results/{record.suite}/calibrations, and run it again on a quiet machine",
         )
-    if said := uncertain_budget(record):
+    if record.valid and (said := uncertain_budget(record)):
         remedy = "run it again on a quiet machine, or with longer measurement.inference_seconds"
         yield Problem("uncertain budget", where, said, remedy)
     for name, reading in _readings(record):
