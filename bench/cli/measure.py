@@ -135,8 +135,9 @@ def _tables(rows: Sequence[tuple[str, Inference]], title: str) -> Iterator[Table
             title=title + (f", {kind} joules per 1,000 images" if kind else ""),
             box=SIMPLE_HEAD,
             pad_edge=False,
+            collapse_padding=True,
         )
-        table.add_column("network", no_wrap=True)
+        table.add_column("network", overflow="fold", min_width=12)  # the one that gives way where a terminal is narrow
         for name in ("ms", "95 %", "img/s", "time ×", *(("J", "energy ×") if kind else ())):
             table.add_column(name, justify="right", no_wrap=True)
         for key, i in rows:

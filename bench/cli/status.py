@@ -26,7 +26,7 @@ def command_status(arguments: argparse.Namespace) -> int:
     found, last = standings(arguments.folder)
     kinds = [kind for kind in ("measured", "sampled", "modelled") if any(kind in each.energy_j for each in found)]
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    table.add_column("run", no_wrap=True)
+    table.add_column("run", overflow="fold", min_width=12)  # the one that gives way where a terminal is narrow
     table.add_column("state", no_wrap=True)
     table.add_column("")
     for kind in kinds:
