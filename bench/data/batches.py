@@ -66,8 +66,13 @@ class _Feed(Protocol):
     @property
     def workers(self) -> int | None: ...
 
-    def epoch(self, plan: EpochPlan, number: int, first: int, own: slice) -> Iterator[tuple[Tensor, Tensor]]:
+    def epoch(
+        self, of: Batches, plan: EpochPlan, number: int, first: int, own: slice
+    ) -> Iterator[tuple[Tensor, Tensor]]:
         """`own`: which images of every batch are asked for."""
+
+    def close(self) -> None:
+        """End what reads ahead."""
 
 
 class Batches:
@@ -157,13 +162,17 @@ class Batches:
                 mixed, shares = self._mix(images, targets, number, batch)
                 yield mixed[self._share], shares[self._share]
 
+    def close(self) -> None:
+        """End the processes that read ahead. Further batches start new ones."""
+        self._feed.close()
+
     def example(self) -> Tensor:
         """The images of one batch, all of them, not mixed: the same whatever the share."""
         return next(self._batches(0, 0, slice(None)))[0]
 
     def _batches(self, number: int, first: int, own: slice) -> Iterator[tuple[Tensor, Tensor]]:
         plan = plan_epoch(self._count, seed=self.seed, number=number, padding=self.padding, flip=self.flip)
-        for pixels, targets in self._feed.epoch(plan, number, first, own):
+        for pixels, targets in self._feed.epoch(self, plan, number, first, own):
             yield _images(pixels, self._normalise, self.channels_last), targets
 
 
@@ -174,13 +183,13 @@ class _OnDevice:
     workers: int | None = None
 
     def __init__(self, batches: Batches, split: Split, mean: Channels) -> None:
-        self._batches = batches
         self._targets = split.targets.to(batches.device)
         self._padded = pad(split.images.to(batches.device), batches.padding, _border(mean))
         self._crops = all_crops(self._padded, batches.padding)
 
-    def epoch(self, plan: EpochPlan, number: int, first: int, own: slice) -> Iterator[tuple[Tensor, Tensor]]:
-        of = self._batches
+    def epoch(
+        self, of: Batches, plan: EpochPlan, number: int, first: int, own: slice
+    ) -> Iterator[tuple[Tensor, Tensor]]:
         _, height, width, _ = self._padded.shape
         crops = ((plan.order * height + plan.top) * width + plan.left).to(of.device)
         targets = self._targets[plan.order.to(of.device)]
@@ -193,12 +202,15 @@ class _OnDevice:
                 shown = _cropped(shown[:, None], plan, batch, of.padding, [VOID])[..., 0]
             yield flip_where(self._crops.index_select(0, crops[batch]), flipped[batch]), shown
 
+    def close(self) -> None:
+        """Nothing reads ahead."""
+
 
 class _ReadAhead:
     """Worker processes decode, and augment each image on its own; crops and flips are made here, as of images in memory."""
 
     def __init__(self, batches: Batches, split: Part, each: PerImage | None, mean: Channels) -> None:
-        self._batches, self._border = batches, _border(mean)
+        self._border = _border(mean)
         self._streams = isinstance(split, LazySplit) and split.stream is not None
         self._loader = Loader(
             Shown.of(split, each, batches.seed), workers=_workers(split), device=batches.device, stays=True
@@ -212,8 +224,9 @@ class _ReadAhead:
     def workers(self) -> int | None:
         return self._loader.workers
 
-    def epoch(self, plan: EpochPlan, number: int, first: int, own: slice) -> Iterator[tuple[Tensor, Tensor]]:
-        of = self._batches
+    def epoch(
+        self, of: Batches, plan: EpochPlan, number: int, first: int, own: slice
+    ) -> Iterator[tuple[Tensor, Tensor]]:
         starts = range(first * of.batch_size, of.images_per_epoch, of.batch_size)
         read = slice(None) if self._streams else own  # a stream cannot be gone through in parts
         wanted = [plan.order[_part(start, of.batch_size, read)].tolist() for start in starts]
@@ -227,6 +240,9 @@ class _ReadAhead:
             if _are_masks(targets, images.shape[2:]):
                 targets = _cropped(targets[:, None], plan, batch, of.padding, [VOID])[..., 0]
             yield _cropped(images, plan, batch, of.padding, self._border), targets
+
+    def close(self) -> None:
+        self._loader.close()
 
 
 def _part(start: int, size: int, own: slice) -> slice:

@@ -23,12 +23,13 @@ FOUND = timedelta(minutes=10)
 GONE_S = 60.0
 
 _words: Any = None  # the group over which decisions are told, on CPUs; None: the one for everything
+_store: Any = None  # of the launcher, which outlives the ranks
 
 
 @contextlib.contextmanager
 def joined(rank: Rank | None, device: str) -> Iterator[None]:
     """Inside, the ranks of a run are together; until `leave`. Nothing for one that does its run alone."""
-    global _words
+    global _words, _store
     if rank is None:
         yield
         return
@@ -36,6 +37,7 @@ def joined(rank: Rank | None, device: str) -> Iterator[None]:
         store, number, size = next(torch.distributed.rendezvous("env://", timeout=FOUND))
         # The launcher keeps one store for all its starts: what lost ranks left in it must not be taken for word of these.
         store = torch.distributed.PrefixStore(f"start_{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
+        _store = store
         backend = "nccl" if device == "cuda" else "gloo"
         torch.distributed.init_process_group(backend, store=store, rank=number, world_size=size, timeout=PATIENCE)
         # NCCL talks on the GPU alone, and a number that is to be looked at would have to wait for all that is queued there.
@@ -47,22 +49,36 @@ def joined(rank: Rank | None, device: str) -> Iterator[None]:
 
 
 def _end() -> None:
-    global _words
+    global _words, _store
     if together.several():
         torch.distributed.destroy_process_group()
-    _words = None
+    _words = _store = None
 
 
 def leave(rank: Rank) -> None:
     """The ranks part. The one that leads waits until the others of its node have gone, and has all threads to itself."""
     pids = tell([os.getpid(), rank.node])
+    _all_have_heard(rank)
     _end()
     if not rank.leads:
         return
     others = [int(pid) for pid, node in pids.tolist() if node == rank.node and pid != os.getpid()]
-    living = [psutil.Process(pid) for pid in others if psutil.pid_exists(pid)]
+    living = []
+    for pid in others:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            living.append(psutil.Process(pid))
     psutil.wait_procs(living, timeout=GONE_S)
     torch.set_num_threads(rank.shared.threads)
+
+
+def _all_have_heard(rank: Rank) -> None:
+    """Wait until each rank has all that was told: a connection that one closes early is a lost rank to one that still reads.
+
+    By way of the launcher's store: an operation of the ranks themselves would only be the next to be cut off.
+    """
+    with together.talking():
+        _store.set(f"heard_{rank.rank}", "")
+        _store.wait([f"heard_{number}" for number in range(rank.size)])
 
 
 def tell(numbers: Sequence[int]) -> Tensor:

@@ -116,7 +116,7 @@ def _measure_pair(
     device = torch.device(settings.device)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     torch.set_num_threads(min(settings.threads or torch.get_num_threads(), cores))
-    torch.use_deterministic_algorithms(device.type == "cpu")  # as in a run
+    torch.set_deterministic_debug_mode("error" if device.type == "cpu" else "default")  # as in a run
     options, trusted = settings.data, job.trust
     known = (
         options is None or not options.factory or (trusted if isinstance(trusted, bool) else options.factory in trusted)

@@ -6,7 +6,7 @@ import dataclasses
 import math
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -76,7 +76,8 @@ def train_once(s: Settings, data: Dataset, meter: EnergyMeter, emit: Emit, keepe
         data: with as many training images as they ask for.
     """
     device = torch.device(s.device)
-    torch.use_deterministic_algorithms(device.type == "cpu")
+    # As use_deterministic_algorithms, which imports the compiler as well: a second of every run.
+    torch.set_deterministic_debug_mode("error" if device.type == "cpu" else "default")
     torch.utils.deterministic.fill_uninitialized_memory = False  # it costs 5 % of a step, and nothing reads such memory
     batches = Batches(
         data.train,
@@ -96,12 +97,13 @@ def train_once(s: Settings, data: Dataset, meter: EnergyMeter, emit: Emit, keepe
         meter.measure_idle()
     task = make_task(s.task.name, s.task.options)
     task.begin(device, data.classes, data.shape)
-    for state in shared(keeper.found):
-        try:
-            return _train_from(state, s, data, batches, task, meter, emit, keeper)
-        except StateError as e:
-            keeper.said.append(f"checkpoint {state['number']} is not used: {e}")
-    return _train_from(None, s, data, batches, task, meter, emit, keeper)
+    with closing(batches):
+        for state in shared(keeper.found):
+            try:
+                return _train_from(state, s, data, batches, task, meter, emit, keeper)
+            except StateError as e:
+                keeper.said.append(f"checkpoint {state['number']} is not used: {e}")
+        return _train_from(None, s, data, batches, task, meter, emit, keeper)
 
 
 def _train_from(

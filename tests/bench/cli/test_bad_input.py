@@ -158,7 +158,7 @@ COMMANDS: dict[str, list[str]] = {
     "report": ["report", "X"],
     "compare": ["compare", "X", "good"],
     "compare with": ["compare", "good", "X"],
-    "data": ["run", "cifar10-cpu", "--data", "X"],
+    "data": ["run", "study-macs", "--data", "X"],
 }
 
 
@@ -178,7 +178,7 @@ def _no_network(*arguments: object, **options: object) -> None:
 LONG = "a" * 5000
 OPTIONS: list[list[str]] = [
     ["run", LONG],
-    ["plan", "cifar10-cpu", "--data", LONG],
+    ["plan", "study-macs", "--data", LONG],
     ["report", LONG],
     ["compare", LONG, LONG],
     ["report", "good", "--out", LONG],

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import random
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import torch
 from greenprune.bench.data.batches import Batches, evaluation_batches
@@ -107,6 +109,31 @@ def test_no_generator_of_the_training_is_drawn_from(folder: Path, names: tuple[s
     random.seed(5)
     drawn(made)
     assert (torch.rand(1), np.random.rand(), random.random()) == expected
+
+
+@pytest.mark.parametrize("closed", [True, False], ids=["closed", "forgotten"])
+def test_workers_end_with_what_they_read_for_and_not_when_the_collector_comes(folder: Path, closed: bool) -> None:
+    before = set(psutil.Process().children())
+    made = batches(of(folder, loading="workers", workers=2))
+    gc.collect()
+    gc.disable()
+    try:
+        drawn(made)
+        assert len(set(psutil.Process().children()) - before) == 2
+        if closed:
+            made.close()
+        else:
+            del made
+        assert not set(psutil.Process().children()) - before
+    finally:
+        gc.enable()
+
+
+def test_what_was_closed_reads_again(folder: Path) -> None:
+    made = batches(of(folder, loading="workers", workers=1))
+    expected = drawn(made)
+    made.close()
+    assert same(drawn(made), expected)
 
 
 def test_mixed_targets_are_shares_of_classes(folder: Path) -> None:

@@ -186,7 +186,8 @@ def test_ranks_that_are_stopped_and_lost_go_on_and_end_the_same(
     ended, told = done(folder, monkeypatch, lambda: rank_of(1, folder).kill())
     assert ended.code == 0, (folder / "output.log").read_text()
     resumed = [event["step"] for event in told if event["event"] == "resumed"]
-    assert len(resumed) == 2  # where it was stopped, and where the last checkpoint before the kill was
+    # Where it was stopped, and where the last checkpoint before the kill was.
+    assert len(resumed) == 2, (folder / "output.log").read_text()
     assert 0 < resumed[0] <= resumed[1]
     record, expected = read_record(folder / "record.json"), undisturbed[0]
     assert record.interruptions == 3
