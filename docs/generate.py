@@ -74,7 +74,7 @@ def pages() -> dict[str, str]:
     """Markdown of each generated page by its path below docs/."""
     import_where_it_lies()
     from greenprune.bench.cli.main import parser
-    from greenprune.bench.suite.suite import schema
+    from greenprune.bench.suite.schema import schema
 
     return {
         "reference/command-line.md": command_line(parser()),

@@ -13,7 +13,7 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
 
 def command_schema(arguments: argparse.Namespace) -> int:
     """Print the JSON schema of suite files."""
-    from greenprune.bench.suite.suite import schema
+    from greenprune.bench.suite.schema import schema
 
     print(json.dumps(schema(), indent=2))
     return 0

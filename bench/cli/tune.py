@@ -21,7 +21,9 @@ from rich.console import Console
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from greenprune.bench.suite.suite import MethodEntry, Pair, Suite
+    from greenprune.bench.suite.entry import MethodEntry
+    from greenprune.bench.suite.pair import Pair
+    from greenprune.bench.suite.suite import Suite
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
@@ -105,7 +107,7 @@ def entry_of(suite: Suite, name: str) -> MethodEntry:
     Raises:
         UserError: there is neither.
     """
-    from greenprune.bench.suite.suite import MethodEntry
+    from greenprune.bench.suite.entry import MethodEntry
     from greenprune.methods.catalogue import cards
 
     for entry in suite.methods:

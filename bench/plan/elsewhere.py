@@ -17,7 +17,8 @@ from greenprune.bench.plan.devices import LAYER_S, Gpu, gpu_step_s
 from greenprune.bench.plan.figures import Bounded
 from greenprune.bench.plan.forecast import energy_text, gpu_run_s
 from greenprune.bench.plan.plan import IDLE_S, counted, estimate, inference_s
-from greenprune.bench.suite.suite import Pair, Suite
+from greenprune.bench.suite.pair import Pair
+from greenprune.bench.suite.suite import Suite
 from greenprune.bench.text import duration
 
 

@@ -25,9 +25,11 @@ from greenprune.bench.records.load import read_record
 from greenprune.bench.records.record import RECORD_FILE, Record
 from greenprune.bench.runtimes.catalogue import find as find_runtime
 from greenprune.bench.runtimes.names import EAGER
+from greenprune.bench.suite.entry import MethodEntry
+from greenprune.bench.suite.pair import Pair, for_folder
 from greenprune.bench.suite.recipe import Allowance
 from greenprune.bench.suite.settings import Settings
-from greenprune.bench.suite.suite import MethodEntry, Pair, Suite, for_folder
+from greenprune.bench.suite.suite import Suite
 from greenprune.bench.suite.views import View, is_equal, share_of_dense, steps_for
 from greenprune.bench.tasks.catalogue import make_task
 from greenprune.bench.tasks.fitting import refuse_data

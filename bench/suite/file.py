@@ -15,7 +15,8 @@ from greenprune.bench.errors import UserError, did_you_mean
 from greenprune.bench.foreign import shortened
 from greenprune.bench.models.kinds.kind import SUFFIXES
 from greenprune.bench.suite.overrides import Override, changed
-from greenprune.bench.suite.suite import Suite, schema
+from greenprune.bench.suite.schema import schema
+from greenprune.bench.suite.suite import Suite
 from greenprune.bench.suite.validation import sentences
 from pydantic import ValidationError
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from greenprune.bench.data.options import DataOptions
+from greenprune.bench.suite.entry import MethodEntry
+from greenprune.bench.suite.measurement import Measurement
 from greenprune.bench.suite.recipe import Allowance, Training
-from greenprune.bench.suite.suite import Measurement, MethodEntry
 from greenprune.bench.suite.task import TaskEntry
 from greenprune.bench.suite.views import View
 from greenprune.methods.cost.kinds import CostKind

@@ -29,9 +29,11 @@ from greenprune.bench.run.job import Job
 from greenprune.bench.run.one import Display, full_disk
 from greenprune.bench.run.process import Workers, exit_reason, in_parallel
 from greenprune.bench.run.shares import ALONE, OTHERS, Share
+from greenprune.bench.suite.entry import MethodEntry
+from greenprune.bench.suite.pair import Pair
 from greenprune.bench.suite.recipe import Running
 from greenprune.bench.suite.settings import Settings
-from greenprune.bench.suite.suite import MethodEntry, Pair, Suite
+from greenprune.bench.suite.suite import Suite
 from greenprune.bench.tasks.catalogue import make_task
 from greenprune.bench.training.ledger import refuse_small_allowances
 from greenprune.methods import find

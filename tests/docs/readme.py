@@ -11,7 +11,7 @@ from greenprune.plots.tables.columns import readable
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
-RECORDS = ROOT / "results" / "sign-digits"
+RECORDS, VIEW = ROOT / "results" / "study", "equal training energy"
 BEGIN, END = "<!-- table: python -m tests.docs.readme -->\n", "<!-- end of table -->"
 COLUMNS = {  # heading in a table of all columns: heading here
     "Method": "Method",
@@ -25,8 +25,9 @@ COLUMNS = {  # heading in a table of all columns: heading here
 
 
 def table() -> str:
-    """Markdown of the comparison in `RECORDS`, in a few columns, the best of the budget in bold."""
-    figures = reading_order(comparison(load(RECORDS)))
+    """Markdown of the comparison in `RECORDS` of `VIEW`, in a few columns, the best of the budget in bold."""
+    figures = comparison(load(RECORDS))
+    figures = reading_order(figures[figures["view"] == VIEW].reset_index(drop=True))
     found = {column.heading: column for column in readable(figures)}
     columns = [found[heading] for heading in COLUMNS]
     best = [best_rows(figures, column.number) for column in columns]

@@ -9,7 +9,7 @@ from types import ModuleType
 
 import pytest
 from greenprune.bench.cli.main import parser
-from greenprune.bench.suite.suite import schema
+from greenprune.bench.suite.schema import schema
 
 from tests.docs.readme import ROOT
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from greenprune.bench.suite.suite import MethodEntry
+from greenprune.bench.suite.entry import MethodEntry
 from greenprune.methods import count_macs, find
 from greenprune.methods.gating.options import GatingOptions
 from greenprune.methods.options.base import MethodOptions, with_defaults

@@ -36,9 +36,10 @@ from greenprune.bench.records.record import Inference
 from greenprune.bench.run.process import ENVIRONMENT
 from greenprune.bench.runtimes.catalogue import made
 from greenprune.bench.runtimes.names import EAGER
+from greenprune.bench.suite.entry import MethodEntry
+from greenprune.bench.suite.measurement import Measurement
 from greenprune.bench.suite.recipe import Training
 from greenprune.bench.suite.settings import Settings
-from greenprune.bench.suite.suite import Measurement, MethodEntry
 from greenprune.methods import BudgetError, ConsensusGating, CostTable, registry
 from greenprune.methods.budget.limits import MEASURED_TOLERANCE
 from torch import Tensor, nn

@@ -14,7 +14,7 @@ from greenprune.bench.inference.served import LARGEST_DIFFERENCE, serve
 from greenprune.bench.plan.plan import plan
 from greenprune.bench.records.record import Served
 from greenprune.bench.suite.file import load_suite
-from greenprune.bench.suite.suite import Measurement
+from greenprune.bench.suite.measurement import Measurement
 
 from tests.bench.runtimes.test_runtimes import Doubled, small
 from tests.conftest import SUITE

@@ -14,8 +14,9 @@ import pytest
 from greenprune.bench.errors import UserError
 from greenprune.bench.suite.file import load_suite, shipped
 from greenprune.bench.suite.recipe import Training
+from greenprune.bench.suite.schema import schema
 from greenprune.bench.suite.settings import Settings
-from greenprune.bench.suite.suite import Suite, schema
+from greenprune.bench.suite.suite import Suite
 from greenprune.methods import Method, MethodOptions, registry
 from greenprune.methods.catalogue import cards
 from greenprune.methods.options.base import Card
@@ -540,7 +541,8 @@ def test_a_method_that_cannot_keep_the_cost_is_named(write: Write) -> None:
 def toy(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], str]:
     """Registers `toy`; gives the text of a suite with these options of it."""
     known = {**cards(), "toy": Card.of(Toy)}
-    monkeypatch.setattr("greenprune.bench.suite.suite.cards", lambda: known)
+    for user in ("entry", "schema"):
+        monkeypatch.setattr(f"greenprune.bench.suite.{user}.cards", lambda: known)
     return lambda options: changed('"magnitude"', '"toy"').replace('{ norm = "l2" }', options)
 
 

@@ -9,7 +9,8 @@ import pytest
 from greenprune.bench.errors import UserError
 from greenprune.bench.plan.plan import completed, plan
 from greenprune.bench.suite.file import load_suite
-from greenprune.bench.suite.suite import Suite, schema
+from greenprune.bench.suite.schema import schema
+from greenprune.bench.suite.suite import Suite
 from greenprune.bench.tasks.options import SegmentationOptions
 
 SUITE = """\

@@ -12,8 +12,8 @@ from greenprune.bench.cli.main import main
 from greenprune.bench.records.record import Ledger, LedgerEntry
 from greenprune.bench.records.score import Score
 from greenprune.bench.records.tuning import Spent, Trial, Tuning, read_tuning, write_tuning
+from greenprune.bench.suite.entry import MethodEntry
 from greenprune.bench.suite.file import load_suite
-from greenprune.bench.suite.suite import MethodEntry
 from greenprune.bench.tune import tune
 from greenprune.methods import registry
 from greenprune.methods.depgraph import DepGraph
