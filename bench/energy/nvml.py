@@ -11,20 +11,20 @@ import contextlib
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
-from greenprune.bench.energy.history import Cut, History
+from greenprune.bench.energy.history import History
 from greenprune.bench.energy.nvml_errors import NvmlError
 from greenprune.bench.energy.nvml_library import Card
-from greenprune.bench.energy.nvml_state import CardObserver, Look, warnings_of
+from greenprune.bench.energy.nvml_notes import Notes, NvmlMark, Stretch
+from greenprune.bench.energy.nvml_state import CardObserver, warnings_of
+from greenprune.bench.energy.nvml_words import short, too_short
 from greenprune.bench.energy.reading import Kind, SourceReading
 from greenprune.bench.energy.source import Counter, Mark, Segment, SensorError, edge_error_s
-from greenprune.bench.energy.ticks import TickNotes, TickWatch, probe_period_s
+from greenprune.bench.energy.ticks import TickWatch, probe_period_s
 from greenprune.bench.energy.trace import PowerIntegral
 from greenprune.bench.energy.verdict import decide
 
-SHORT_PERIODS = 50  # a window of fewer counter periods is flagged: its error is about one period in that many
 LONGEST_HOLD_S = 1.0  # a power sample older than this says nothing about now
 MAX_UNCOVERED = 0.05  # fraction of a window without power samples above which its sampled energy is invalid
 STOOD_STILL = 3.0  # periods as first found, after which a counter that has not moved is no longer only slow to be read
@@ -42,61 +42,6 @@ def sensor_error_fraction(architecture: int | None) -> float:
     Yang et al.: A100 -5.8 %, RTX 3090 -5.6 %, RTX 4090 -5.3 %, RTX 2060 Super +12.7 %. Unknown counts as old.
     """
     return 0.06 if architecture is not None and architecture >= _AMPERE else 0.13
-
-
-@dataclass
-class Notes:
-    """What the sampler saw in a stretch of time."""
-
-    peak_w: float = 0.0
-    look: Look | None = None
-    ticks: TickNotes = field(default_factory=TickNotes)
-
-    def merge(self, other: Notes) -> Notes:
-        """Of both stretches."""
-        look = self.look.merge(other.look) if self.look and other.look else self.look or other.look
-        return Notes(max(self.peak_w, other.peak_w), look, self.ticks.merge(other.ticks))
-
-
-@dataclass(frozen=True)
-class NvmlMark(Mark):
-    """A mark with what else ran on until then."""
-
-    cut: Cut | None = None
-    sampled_j: float = 0.0  # the power register, integrated
-    module_j: float | None = None  # that of the module
-    uncovered_s: float = 0.0  # seconds without power samples
-    held_w: float = 0.0  # the highest power shortly before
-    known_s: float = math.inf  # how old the total is at most, whatever the counter's period
-
-
-@dataclass(frozen=True)
-class Stretch:
-    """What was noted between two marks, or in several stretches."""
-
-    sampled_j: float
-    module_j: float | None
-    uncovered_s: float
-    peak_w: float
-    look: Look | None
-    late_over_s: float = 0.0  # beyond the marks' own: how much older a counter that had become slow was at the start
-    late_under_s: float = 0.0  # and at the end
-    still_s: float = 0.0  # the longest time for which the counter stood still beyond its period
-    interval_s: float = 0.0  # its updates' longest distance, where that was beyond its period
-
-    def __add__(self, other: Stretch) -> Stretch:
-        module_j = None if self.module_j is None or other.module_j is None else self.module_j + other.module_j
-        return Stretch(
-            self.sampled_j + other.sampled_j,
-            module_j,
-            self.uncovered_s + other.uncovered_s,
-            max(self.peak_w, other.peak_w),
-            self.look.merge(other.look) if self.look and other.look else self.look or other.look,
-            self.late_over_s + other.late_over_s,
-            self.late_under_s + other.late_under_s,
-            max(self.still_s, other.still_s),
-            max(self.interval_s, other.interval_s),
-        )
 
 
 class NvmlSource:
@@ -239,9 +184,9 @@ class NvmlSource:
         covered = self._covered(noted, duration_s)
         if energy_j == 0:
             if covered and duration_s > STOOD_STILL * self._probed_s * sum(s.parts for s in segments):
-                still = f"the energy counter, updated every {self._probed_s * 1e3:.0f} ms at first, stood still"
-                return self._integrated(segments, noted, f"{still} for {duration_s:.1f} s")
-            return self._invalid(_still(duration_s, self.period_s), noted), self._told(noted)
+                usual = f"the energy counter, updated every {self._probed_s * 1e3:.0f} ms at first"
+                return self._integrated(segments, noted, f"{usual}, stood still for {duration_s:.1f} s")
+            return self._invalid(still(duration_s, self.period_s), noted), self._told(noted)
         over_s, under_s = over_s + noted.late_over_s, under_s + noted.late_under_s
         usual_s = self._probed_s * sum(s.parts for s in segments)
         slow_s = max(0.0, over_s - usual_s) + max(0.0, under_s - usual_s)
@@ -255,7 +200,7 @@ class NvmlSource:
             if math.isinf(slow_s):
                 return self._invalid(f"{slow}, and how long between two updates is not known", noted), self._told(noted)
         if duration_s < max(over_s, under_s):
-            return self._invalid(_too_short(duration_s, max(over_s, under_s)), noted), self._told(noted)
+            return self._invalid(too_short(duration_s, max(over_s, under_s)), noted), self._told(noted)
         peak_w = max(noted.peak_w, energy_j / duration_s, self._limit_w if self._power_problem else 0.0)
         lag_j = self._lag_j(segments, noted)
         verdict = decide(
@@ -267,7 +212,7 @@ class NvmlSource:
             limit_j=self._limit_w * duration_s if self._limit_w < NO_LIMIT_W else None,
             stood_still_s=noted.still_s,
         )
-        warnings = _short(duration_s, max(over_s, under_s), "the energy counter's period")
+        warnings = short(duration_s, max(over_s, under_s), "the energy counter's period")
         if verdict.scope == "module" or not verdict.agreed:
             warnings.append(verdict.basis)
         low_j, high_j = max(0.0, energy_j - over_s * peak_w), energy_j + under_s * peak_w
@@ -378,7 +323,7 @@ class NvmlSource:
         warnings: list[str] = []
         if self.kind == "sampled":
             over_s, under_s = edge_error_s(segments)
-            warnings += _short(duration_s, max(over_s, under_s), "the lag of sampled power")
+            warnings += short(duration_s, max(over_s, under_s), "the lag of sampled power")
         else:
             over_s = under_s = sum(s.parts for s in segments) * (self._averaging_s + self.poll_interval_s)
             warnings.append(f"{why}; its joules in this window are integrated power")
@@ -423,27 +368,3 @@ class NvmlSource:
         if noted.interval_s:
             return f"{self._probed_s * 1e3:.0f} ms at first and up to {noted.interval_s * 1e3:.0f} ms in this window"
         return f"{self.period_s * 1e3:.0f} ms"
-
-
-def _still(duration_s: float, period_s: float) -> str:
-    """Why a counter that did not move tells nothing."""
-    if duration_s < period_s:
-        return _too_short(duration_s, period_s)
-    return f"the energy counter stood still for {duration_s:.1f} s"
-
-
-def _too_short(duration_s: float, stale_s: float) -> str:
-    return (
-        f"{duration_s * 1e3:.0f} ms is shorter than the {stale_s * 1e3:.0f} ms between two updates of the "
-        "energy counter; repeat the work in one window, or align the window"
-    )
-
-
-def _short(duration_s: float, stale_s: float, what: str) -> list[str]:
-    """A warning for a window of fewer than `SHORT_PERIODS` times `stale_s`."""
-    if duration_s >= SHORT_PERIODS * stale_s:
-        return []
-    return [
-        f"{duration_s:.2f} s is only {duration_s / stale_s:.1f} times {what} ({stale_s * 1e3:.0f} ms): expect an error "
-        f"of up to {100 * min(1.0, stale_s / duration_s):.0f} %; {SHORT_PERIODS} times are enough"
-    ]

@@ -8,20 +8,14 @@ from __future__ import annotations
 import dataclasses
 import faulthandler
 import json
-import os
-import select
-import signal
-import sys
-import threading
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import torch
 from greenprune.bench.data.content import file_hash
-from greenprune.bench.data.data import Dataset, content_hash, limited
+from greenprune.bench.data.data import Dataset, limited
 from greenprune.bench.data.load import load_again
 from greenprune.bench.distributed.launch import start_on_nodes, start_ranks
 from greenprune.bench.distributed.measuring import alone
@@ -35,7 +29,7 @@ from greenprune.bench.energy.total import add_readings
 from greenprune.bench.errors import UserError, is_full
 from greenprune.bench.foreign import shortened
 from greenprune.bench.inference import calibration
-from greenprune.bench.inference.cost import measure_cost, why_invalid
+from greenprune.bench.inference.cost import measure_cost
 from greenprune.bench.inference.pair import compare
 from greenprune.bench.inference.served import HELD_OUT_BATCHES, serve
 from greenprune.bench.machine.contention import contention, usage
@@ -44,30 +38,27 @@ from greenprune.bench.models.kinds.kind import Preprocessing
 from greenprune.bench.records.identity import MADE_OF, Begun, Identity, differing, write_begun
 from greenprune.bench.records.record import MODEL_FILE, CrossCheck, Emissions, Inference, Record, write_record
 from greenprune.bench.records.store import save_model
-from greenprune.bench.records.tuning import Spent
 from greenprune.bench.records.validity import broken_rule
+from greenprune.bench.run.events import Events, told_to_nobody
 from greenprune.bench.run.job import STOPPED, Job
+from greenprune.bench.run.keeping import beside, heed_stops, keeper_of, keepers
 from greenprune.bench.run.neighbours import neighbours
-from greenprune.bench.run.process import MARK, kill_tree
+from greenprune.bench.run.trial import trial
 from greenprune.bench.runtimes.names import EAGER
 from greenprune.bench.training.evaluation import evaluate, outputs_on
 from greenprune.bench.training.files import RANKS
 from greenprune.bench.training.identity import for_checkpoint, identity_of
-from greenprune.bench.training.keeper import Follower, Keeper, StoppedError
+from greenprune.bench.training.keeper import Follower, StoppedError
 from greenprune.bench.training.ledger import OverdrawnError
 from greenprune.bench.training.loop import DivergedError
 from greenprune.bench.training.setup import Emit, fresh_model, images_of, metered, synchronise_of, train_once
 from greenprune.bench.training.start import prepared, start_of
 from greenprune.bench.verify.reload import refuse_changed_by_storing
 from greenprune.methods import BudgetError, MethodError, Skip
-from greenprune.methods.cost.kinds import MEASURED
 from greenprune.methods.ranks.together import LostRankError
 
 EXPECTED = (UserError, Skip, BudgetError, DivergedError, OverdrawnError, MethodError)
 """Why a run can have no result without anything being broken: the message is a sentence for the user."""
-
-
-STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
 
 
 def main(argv: list[str]) -> int:
@@ -142,7 +133,7 @@ def assist(job: Job, rank: Rank) -> tuple[int, str | None]:
         started_at=datetime.now(UTC).isoformat(timespec="seconds"),
         found=[],
     )
-    _keepers.append(keeper)
+    keepers.append(keeper)
     try:
         with metered(s, job.share.gpu_uuids, job.shared) as (meter, _):
             train_once(s, data, meter, told_to_nobody, keeper)
@@ -152,27 +143,6 @@ def assist(job: Job, rank: Rank) -> tuple[int, str | None]:
     except StoppedError:
         return STOPPED, None
     return 0, None
-
-
-def told_to_nobody(event: str, **values: Any) -> None:
-    """The events of a rank that does not lead."""
-
-
-_keepers: list[Keeper] = []
-
-
-def heed_stops() -> None:
-    """Stop on a signal: in a training after the step that is running, and saved; at once anywhere else."""
-
-    def stop(number: int, frame: object) -> None:
-        training = [keeper for keeper in _keepers if keeper.active]
-        if not training:
-            os._exit(STOPPED)
-        for keeper in training:
-            keeper.stop = f"stopped by {signal.Signals(number).name}"
-
-    for number in STOPS:
-        signal.signal(number, stop)
 
 
 def identity_here(job: Job, data: Dataset) -> Identity:
@@ -192,41 +162,6 @@ def identity_here(job: Job, data: Dataset) -> Identity:
             "experiment; change it back, or start the suite anew with --out"
         )
     return found
-
-
-def keeper_of(job: Job, identity: Identity) -> Keeper:
-    """What keeps the training of this job."""
-    keeper = Keeper(
-        Path(job.folder),
-        for_checkpoint(job.settings, identity),
-        interval_s=60.0 * job.checkpoint_minutes,
-        started_at=datetime.now(UTC).isoformat(timespec="seconds"),
-    )
-    _keepers.append(keeper)
-    return keeper
-
-
-class Events:
-    """The lines for the launcher, on what was standard output. Whatever else is printed goes to standard error."""
-
-    def __init__(self) -> None:
-        sys.stdout.flush()
-        self._lines = os.fdopen(os.dup(1), "w", encoding="utf-8")
-        os.dup2(2, 1)
-        sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr] # a crash must not swallow the last words
-        threading.Thread(target=self._end_with_launcher, daemon=True).start()
-
-    def __call__(self, event: str, **values: Any) -> None:
-        print(json.dumps({"event": event, **values}), file=self._lines, flush=True)
-
-    def _end_with_launcher(self) -> None:
-        """Wait until nobody reads the lines, then end this process: it would only disturb what is started next."""
-        poll = select.poll()
-        poll.register(self._lines, 0)  # no events asked for: what remains is that the other end was closed
-        poll.poll()
-        if os.getpgid(0) == os.getpid():
-            kill_tree(os.getpid(), os.environ.get(MARK, ""))  # what it started would go on, too
-        os._exit(1)
 
 
 def run(job: Job, emit: Emit) -> Record:
@@ -355,45 +290,6 @@ def run(job: Job, emit: Emit) -> Record:
     keeper.clear()
     emit("done", test_score=tested.score, kept_macs=cost.kept_macs)
     return record
-
-
-def trial(job: Job, emit: Emit) -> None:
-    """Train for `tune`, and emit what the held-out images say and what it took. Nobody looks at the test set here."""
-    s = job.settings
-    device = torch.device(s.device)
-    data = limited(load_again(s.dataset, s.data, job.data_root, job.data_folder), s.images["train"])
-    identity = identity_of(s, data, content_hash(data, ("train", "holdout")))
-    data = prepared(data, start_of(s.model, s.weights, data.shape))
-    with metered(s, job.share.gpu_uuids, job.shared) as (meter, _), ExitStack() as afterwards:
-        training = train_once(s, data, meter, emit, keeper_of(job, identity))
-        meter = afterwards.enter_context(alone(this_rank(), meter, s.device, synchronise_of(s), job.shared))
-        method, trained = training.method, training.trained
-        found = outputs_on(trained.model, data.holdout, data, device, training.task)
-        example = next(images_of(data.holdout, data, s, 2))
-        dense, _ = fresh_model(s, data, device)
-        cost = measure_cost(s, method, trained.model, dense, example, images_of(data.holdout, data, s, 1))
-    spent = Spent(ledger=trained.ledger.stored(), energy=trained.energy)
-    emit(
-        "trial",
-        holdout_score=found.score,
-        kept=method.predicted_cost if s.cost in MEASURED else cost.kept,  # a trial measures no inference
-        invalid_reason=found.problem or (None if s.cost in MEASURED else why_invalid(method, cost)),
-        spent=spent.model_dump(mode="json"),
-        warnings=[*beside(job), *training.notes],
-    )
-
-
-def beside(job: Job) -> list[str]:
-    """What the record of a run that had others beside it has to confess."""
-    if job.jobs == 1:
-        return []
-    what = (
-        "they share memory and what feeds the GPUs; its joules are those of its GPUs and of its own processes"
-        if job.share.gpu_uuids
-        else "they share caches and memory, and counters of the whole machine count all of them; compare training by MACs, "
-        "or run it alone"
-    )
-    return [f"up to {job.jobs} runs at a time (--jobs {job.jobs}), this one {job.share.text}: {what}"]
 
 
 def total_inference(parts: tuple[Inference, ...]) -> Reading:

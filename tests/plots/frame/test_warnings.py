@@ -7,8 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from greenprune.bench.energy.nvml import _short
 from greenprune.bench.energy.nvml_state import warnings_of
+from greenprune.bench.energy.nvml_words import short
 from greenprune.bench.energy.ranks import rank_warnings
 from greenprune.bench.energy.reading import CardState, Reporter
 from greenprune.bench.energy.verdict import decide
@@ -35,7 +35,7 @@ RANKS = rank_warnings(
     {},
     alone=True,
 )
-SHORT = _short(0.3, 0.1, "the energy counter's period")
+SHORT = short(0.3, 0.1, "the energy counter's period")
 
 
 def _training(*warnings: str, duration_s: float = 100.0):

@@ -1,0 +1,57 @@
+"""How a run in a process of its own is kept and stopped, and what it confesses of those beside it."""
+
+from __future__ import annotations
+
+import os
+import signal
+from datetime import UTC, datetime
+from pathlib import Path
+
+from greenprune.bench.records.identity import Identity
+from greenprune.bench.run.job import STOPPED, Job
+from greenprune.bench.training.identity import for_checkpoint
+from greenprune.bench.training.keeper import Keeper
+
+STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
+
+keepers: list[Keeper] = []
+"""Of the trainings of this process."""
+
+
+def heed_stops() -> None:
+    """Stop on a signal: in a training after the step that is running, and saved; at once anywhere else."""
+
+    def stop(number: int, frame: object) -> None:
+        training = [keeper for keeper in keepers if keeper.active]
+        if not training:
+            os._exit(STOPPED)
+        for keeper in training:
+            keeper.stop = f"stopped by {signal.Signals(number).name}"
+
+    for number in STOPS:
+        signal.signal(number, stop)
+
+
+def keeper_of(job: Job, identity: Identity) -> Keeper:
+    """What keeps the training of this job."""
+    keeper = Keeper(
+        Path(job.folder),
+        for_checkpoint(job.settings, identity),
+        interval_s=60.0 * job.checkpoint_minutes,
+        started_at=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+    keepers.append(keeper)
+    return keeper
+
+
+def beside(job: Job) -> list[str]:
+    """What the record of a run that had others beside it has to confess."""
+    if job.jobs == 1:
+        return []
+    what = (
+        "they share memory and what feeds the GPUs; its joules are those of its GPUs and of its own processes"
+        if job.share.gpu_uuids
+        else "they share caches and memory, and counters of the whole machine count all of them; compare training by MACs, "
+        "or run it alone"
+    )
+    return [f"up to {job.jobs} runs at a time (--jobs {job.jobs}), this one {job.share.text}: {what}"]

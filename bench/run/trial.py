@@ -1,0 +1,46 @@
+"""One trial of `greenprune tune`."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+
+import torch
+from greenprune.bench.data.data import content_hash, limited
+from greenprune.bench.data.load import load_again
+from greenprune.bench.distributed.measuring import alone
+from greenprune.bench.distributed.rank import this_rank
+from greenprune.bench.inference.cost import measure_cost, why_invalid
+from greenprune.bench.records.tuning import Spent
+from greenprune.bench.run.job import Job
+from greenprune.bench.run.keeping import beside, keeper_of
+from greenprune.bench.training.evaluation import outputs_on
+from greenprune.bench.training.identity import identity_of
+from greenprune.bench.training.setup import Emit, fresh_model, images_of, metered, synchronise_of, train_once
+from greenprune.bench.training.start import prepared, start_of
+from greenprune.methods.cost.kinds import MEASURED
+
+
+def trial(job: Job, emit: Emit) -> None:
+    """Train for `tune`, and emit what the held-out images say and what it took. Nobody looks at the test set here."""
+    s = job.settings
+    device = torch.device(s.device)
+    data = limited(load_again(s.dataset, s.data, job.data_root, job.data_folder), s.images["train"])
+    identity = identity_of(s, data, content_hash(data, ("train", "holdout")))
+    data = prepared(data, start_of(s.model, s.weights, data.shape))
+    with metered(s, job.share.gpu_uuids, job.shared) as (meter, _), ExitStack() as afterwards:
+        training = train_once(s, data, meter, emit, keeper_of(job, identity))
+        meter = afterwards.enter_context(alone(this_rank(), meter, s.device, synchronise_of(s), job.shared))
+        method, trained = training.method, training.trained
+        found = outputs_on(trained.model, data.holdout, data, device, training.task)
+        example = next(images_of(data.holdout, data, s, 2))
+        dense, _ = fresh_model(s, data, device)
+        cost = measure_cost(s, method, trained.model, dense, example, images_of(data.holdout, data, s, 1))
+    spent = Spent(ledger=trained.ledger.stored(), energy=trained.energy)
+    emit(
+        "trial",
+        holdout_score=found.score,
+        kept=method.predicted_cost if s.cost in MEASURED else cost.kept,  # a trial measures no inference
+        invalid_reason=found.problem or (None if s.cost in MEASURED else why_invalid(method, cost)),
+        spent=spent.model_dump(mode="json"),
+        warnings=[*beside(job), *training.notes],
+    )
