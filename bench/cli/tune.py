@@ -14,7 +14,7 @@ from greenprune.bench.cli.place import at_place, place_arguments
 from greenprune.bench.data.options import label_of
 from greenprune.bench.errors import UserError, did_you_mean
 from greenprune.bench.records.score import figure_text
-from greenprune.bench.records.tuning import TUNE_FILE, Tuning
+from greenprune.bench.records.tuning import KINDS, TUNE_FILE, Tuning
 from greenprune.bench.run.stop import stoppable
 from greenprune.bench.text import plural
 from rich.console import Console
@@ -91,12 +91,18 @@ def _tune(arguments: argparse.Namespace) -> int:
         finally:
             display.close()
     show(tuning, console, len(choices))
-    if tuning.best is None:
+    chosen = tuning.chosen
+    if chosen is None:
         terminal.complain(f"no trial kept its budget, see {folder / TUNE_FILE}")
         return 1
-    console.print("\nThe best options, for the suite:\n", highlight=False)
+    what = (
+        "The best options"
+        if chosen is tuning.best
+        else "Of those as good as the best, as far as can be told, the cheapest to train"
+    )
+    console.print(f"\n{what}, for the suite:\n", highlight=False)
     own = entry.options.model_dump(mode="json")
-    console.print(tune.toml_entry(tuning, own, tuning.best.options), highlight=False, markup=False, soft_wrap=True)
+    console.print(tune.toml_entry(tuning, own, chosen.options), highlight=False, markup=False, soft_wrap=True)
     console.print(f"\nwrote {folder / TUNE_FILE}", highlight=False, soft_wrap=True)
     return 0
 
@@ -172,42 +178,38 @@ def narrowed(suite: Suite, entry: MethodEntry, pair: Pair, arguments: argparse.N
 
 def show(tuning: Tuning, console: Console, candidates: int) -> None:
     """The trials, best first, and what they cost."""
-    best = tuning.best
+    best, chosen = tuning.best, tuning.chosen
     table = Table(title=f"{tuning.suite}: {tuning.method} at {tuning.budget:g}, seed {tuning.seed}")
     table.add_column("#", justify="right")
     for name in tuning.space:
         table.add_column(name, justify="right")
     score = tuning.score
-    for column in (f"held-out\n{score.label}", "kept, %"):
+    for column in (f"held-out\n{score.label}", "kept, %", "training, J"):
         table.add_column(column, justify="right")
     table.add_column("")
     for trial in tuning.ranked:
-        note = "best" if trial is best else ("" if trial.eligible else f"{trial.status}: {trial.reason}")
+        said = [word for word, one in (("best", best), ("chosen", chosen)) if trial is one]
+        note = ", ".join(said) if trial.eligible else f"{trial.status}: {trial.reason}"
         figures = (
             "–" if trial.holdout_score is None else figure_text(score.shown(trial.holdout_score), score.label),
             "–" if trial.kept is None else f"{trial.kept * 100:.1f}",
+            "–" if trial.energy_j is None else f"{trial.energy_j:,.0f}",
         )
         values = (f"{trial.options.get(name, '–')}" for name in tuning.space)
         table.add_row(str(trial.number), *values, *figures, note)
     console.print(table)
     console.print(f"{len(tuning.trials)} of {candidates} choices tried. {spent(tuning)}", highlight=False)
-    if best is not None and best.holdout_score is not None and score.name == "accuracy" and score.share:
-        p, n = best.holdout_score, tuning.holdout_images
-        error = 100 * math.sqrt(p * (1 - p) / n)
+    if error := tuning.standard_error:
         console.print(
-            f"{n:,} held-out images tell accuracies apart to about ±{error:.2f} points (one standard error); smaller "
-            "differences are chance.",
+            f"{tuning.holdout_images:,} held-out images tell accuracies apart to about ±{100 * error:.2f} points (one standard "
+            "error); smaller differences are chance, and of trials within it the one of fewest joules is chosen.",
             highlight=False,
         )
 
 
 def spent(tuning: Tuning) -> str:
     """What the search cost, in a sentence."""
-    joules = [
-        f"{value / 1000:.3g} kJ ({kind})"
-        for kind in ("measured", "sampled", "modelled")
-        if (value := tuning.energy_j(kind)) is not None  # type: ignore[arg-type]
-    ]
+    joules = [f"{value / 1000:.3g} kJ ({kind})" for kind in KINDS if (value := tuning.energy_j(kind)) is not None]
     lost = sum(trial.spent is None for trial in tuning.trials)
     failed = f"; of {lost} failed only the seconds are known" if lost else ""
     figures = [

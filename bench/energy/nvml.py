@@ -18,7 +18,7 @@ from greenprune.bench.energy.nvml_errors import NvmlError
 from greenprune.bench.energy.nvml_library import Card
 from greenprune.bench.energy.nvml_notes import Notes, NvmlMark, Stretch
 from greenprune.bench.energy.nvml_state import CardObserver, warnings_of
-from greenprune.bench.energy.nvml_words import short, too_short
+from greenprune.bench.energy.nvml_words import short, still, too_short
 from greenprune.bench.energy.reading import Kind, SourceReading
 from greenprune.bench.energy.source import Counter, Mark, Segment, SensorError, edge_error_s
 from greenprune.bench.energy.ticks import TickWatch, probe_period_s

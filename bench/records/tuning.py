@@ -19,6 +19,7 @@ from pydantic import ValidationError
 
 TUNE_FILE = "tune.json"
 TUNE_SCHEMA_VERSION = 1
+KINDS: tuple[Kind, ...] = ("measured", "sampled", "modelled")
 
 
 class Spent(Stored):
@@ -49,6 +50,12 @@ class Trial(Stored):
         """Whether it may win: it has a result, and kept its budget."""
         return self.status == "done" and self.reason is None
 
+    @property
+    def energy_j(self) -> float | None:
+        """Joules of its training: measured where they were, else sampled, else modelled."""
+        energies = [] if self.spent is None else [self.spent.energy.energy_j(kind) for kind in KINDS]
+        return next((joules for joules in energies if joules is not None), None)
+
 
 class Tuning(Stored):
     """The search for one method's options at one budget and seed; the test set has no part in it."""
@@ -76,6 +83,29 @@ class Tuning(Stored):
     def best(self) -> Trial | None:
         """The eligible trial of the best score on the held-out images, the earlier one of equals."""
         return next((trial for trial in self.ranked if trial.eligible and trial.holdout_score is not None), None)
+
+    @property
+    def standard_error(self) -> float:
+        """Of the best accuracy on so many held-out images; 0 of other scores, whose error the score does not tell."""
+        best = self.best
+        if best is None or best.holdout_score is None or self.score.name != "accuracy" or not self.score.share:
+            return 0.0
+        return math.sqrt(best.holdout_score * (1 - best.holdout_score) / self.holdout_images)
+
+    @property
+    def chosen(self) -> Trial | None:
+        """Of the trials within one standard error of the best, the one whose training took the fewest joules."""
+        best = self.best
+        if best is None or best.holdout_score is None or best.energy_j is None:
+            return best
+        level = [
+            trial
+            for trial in self.ranked
+            if trial.eligible
+            and trial.holdout_score is not None
+            and abs(trial.holdout_score - best.holdout_score) <= self.standard_error
+        ]
+        return min(level, key=lambda trial: math.inf if trial.energy_j is None else trial.energy_j)
 
     @property
     def ranked(self) -> list[Trial]:

@@ -100,6 +100,25 @@ def test_the_best_is_valid_and_the_earliest_of_equals() -> None:
     assert tuning(invalid, failed).best is None
 
 
+def priced(number: int, accuracy: float, energy_j: float) -> Trial:
+    return trial(number, accuracy).model_copy(
+        update={"spent": Spent(ledger=trial(0).spent.ledger, energy=reading(source(energy_j)))}
+    )
+
+
+def test_of_those_that_cannot_be_told_from_the_best_the_cheapest_is_chosen() -> None:
+    found = tuning(priced(0, 0.65, 2.0), priced(1, 0.66, 5.0), priced(2, 0.7, 9.0))  # of 100 images: ± 0.046
+    assert found.standard_error == pytest.approx(0.0458, abs=1e-4)
+    assert found.best is not None
+    assert found.best.number == 2
+    assert found.chosen is not None
+    assert found.chosen.number == 1
+    assert found.model_copy(update={"holdout_images": 10_000}).chosen == found.best
+    error = Score(name="figure", higher_is_better=False)  # whose error nobody knows
+    assert tuning(priced(0, 0.5, 9.0), priced(1, 0.51, 1.0), score=error).chosen == priced(0, 0.5, 9.0)
+    assert tuning(trial(0, None, status="failed", reason="x", spent=None)).chosen is None
+
+
 def test_every_trial_is_paid_for_also_one_that_lost() -> None:
     found = tuning(trial(0), trial(1, reason="invalid"), trial(2, None, status="failed", reason="x", spent=None))
     assert (found.samples, found.forward_macs, found.duration_s) == (20, 2000, 2.0 + 2.0 + 5.0)
