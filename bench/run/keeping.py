@@ -34,11 +34,13 @@ def heed_stops() -> None:
 
 def keeper_of(job: Job, identity: Identity) -> Keeper:
     """What keeps the training of this job."""
+    folder = Path(job.folder)
     keeper = Keeper(
-        Path(job.folder),
+        folder,
         for_checkpoint(job.settings, identity),
         interval_s=60.0 * job.checkpoint_minutes,
         started_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        suite=folder.parents[1] if job.trial else None,  # trials lie in the folder of their search
     )
     keepers.append(keeper)
     return keeper

@@ -32,15 +32,20 @@ class Keeper:
         identity: of the training; see `checkpoint.newest`.
         interval_s: between two checkpoints.
         started_at: of this process, ISO 8601.
+        suite: the results folder of the suite; by default the one that `folder` lies in.
 
     Attributes:
         folder: of the run.
+        suite: the results folder of the suite, where its calibrations lie.
         found: checkpoints to go on from, the newest first.
         said: in a sentence each, what a reader has to know of how it was kept.
     """
 
-    def __init__(self, folder: Path, identity: Identity, *, interval_s: float, started_at: str) -> None:
+    def __init__(
+        self, folder: Path, identity: Identity, *, interval_s: float, started_at: str, suite: Path | None = None
+    ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
+        self.suite = suite or folder.parent
         self.folder, self._identity, self._interval_s = folder, dict(identity), interval_s
         self.found, self.said = checkpoint.newest(folder, identity)
         if not self.found and self.said:

@@ -185,7 +185,7 @@ def _train_from(
 def calibrated(s: Settings, model: nn.Module, example: Tensor, meter: EnergyMeter, keeper: Keeper) -> Kept:
     """As `calibration.calibrated`; of several ranks the first one measures, and all decide by the same table."""
     own = together.rank() == 0
-    found = calibration.calibrated(s, model, example, meter, keeper.folder.parent) if own else None
+    found = calibration.calibrated(s, model, example, meter, keeper.suite) if own else None
     content = told(b"" if found is None else found.model_dump_json().encode())
     return Kept.model_validate_json(content) if found is None else found
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from greenprune.bench.cli.main import main
+from greenprune.bench.records.identity import Identity
 from greenprune.bench.records.record import Ledger, LedgerEntry
 from greenprune.bench.records.score import Score
 from greenprune.bench.records.tuning import Spent, Trial, Tuning, read_tuning, write_tuning
@@ -180,8 +181,9 @@ def test_a_trial_does_not_look_at_the_test_images(
 
     from greenprune.bench.data.load import load
     from greenprune.bench.plan.plan import plan
-    from greenprune.bench.run import worker
+    from greenprune.bench.run import trial as one_trial
     from greenprune.bench.run.job import Job
+    from greenprune.bench.run.keeping import keeper_of
 
     from tests.bench.training.test_loop import Untouchable
 
@@ -191,12 +193,14 @@ def test_a_trial_does_not_look_at_the_test_images(
     settings = run.settings.model_copy(update={"budget": 0.9})
     told: dict[str, Any] = {}
     untouchable: Any = Untouchable()
-    monkeypatch.setattr(worker, "load_again", lambda *_: dataclasses.replace(data, test=untouchable))
+    monkeypatch.setattr(one_trial, "load_again", lambda *_: dataclasses.replace(data, test=untouchable))
     job = Job(
         suite="", key="", settings=settings, data_root=None, folder=str(tmp_path), command="", trial=True
     )  # fmt: skip
-    worker.trial(job, lambda event, **values: told.update({event: values}))
+    one_trial.trial(job, lambda event, **values: told.update({event: values}))
     assert 0 <= told["trial"]["holdout_score"] <= 1
+    place = tmp_path / "suite" / "tune-dynamic-0.9-s0" / "trial-0"
+    assert keeper_of(job.model_copy(update={"folder": str(place)}), Identity()).suite == tmp_path / "suite"
 
 
 def test_a_search_of_other_settings_is_refused_and_left_alone(
