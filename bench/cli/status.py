@@ -7,6 +7,7 @@ from collections import Counter
 from pathlib import Path
 
 from greenprune.bench import terminal
+from greenprune.bench.energy.reading import KINDS
 from greenprune.bench.foreign import shortened, visible
 from greenprune.bench.text import NOTHING, three_digits
 from rich.box import SIMPLE_HEAD
@@ -24,7 +25,7 @@ def command_status(arguments: argparse.Namespace) -> int:
     from greenprune.bench.engines.standing import standings
 
     found, last = standings(arguments.folder)
-    kinds = [kind for kind in ("measured", "sampled", "modelled") if any(kind in each.energy_j for each in found)]
+    kinds = [kind for kind in KINDS if any(kind in each.energy_j for each in found)]
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("run", overflow="fold", min_width=12)  # the one that gives way where a terminal is narrow
     table.add_column("state", no_wrap=True)

@@ -12,9 +12,10 @@ from greenprune.bench import terminal
 from greenprune.bench.cli.arguments import data_of, jobs_argument, resolve_device, shares_for, suite_arguments, suite_of
 from greenprune.bench.cli.place import at_place, place_arguments
 from greenprune.bench.data.options import label_of
+from greenprune.bench.energy.reading import KINDS
 from greenprune.bench.errors import UserError, did_you_mean
 from greenprune.bench.records.score import figure_text
-from greenprune.bench.records.tuning import KINDS, TUNE_FILE, Tuning
+from greenprune.bench.records.tuning import TUNE_FILE, Tuning
 from greenprune.bench.run.stop import stoppable
 from greenprune.bench.text import plural
 from rich.console import Console

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Literal
+from typing import Literal, get_args
 
 from greenprune.bench.energy.parts import adds_up
 from greenprune.bench.energy.units import PerUnit
@@ -11,6 +11,9 @@ from pydantic import BaseModel, ConfigDict
 
 Kind = Literal["measured", "sampled", "modelled"]
 """measured: an energy counter (NVML, RAPL). sampled: integrated power. modelled: no sensor, CPU time x watts."""
+
+KINDS: tuple[Kind, ...] = get_args(Kind)
+"""From the best kind of joules to the least."""
 
 
 Scope = Literal["gpu", "module"]

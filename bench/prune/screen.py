@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from greenprune.bench.energy.reading import Kind
+from greenprune.bench.energy.reading import KINDS
 from greenprune.bench.export.card import interval
 from greenprune.bench.prune.both import Both
 from greenprune.bench.records.record import Inference, Record
@@ -14,9 +14,6 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
-
-KINDS: tuple[Kind, ...] = ("measured", "sampled", "modelled")
-"""From the best kind of joules to the least."""
 
 
 def screen(both: Both, out: Path, files: dict[str, str], notes: list[str]) -> RenderableType:

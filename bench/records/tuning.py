@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
-from greenprune.bench.energy.reading import Kind, Reading
+from greenprune.bench.energy.reading import KINDS, Kind, Reading
 from greenprune.bench.errors import UserError
 from greenprune.bench.records.record import Ledger, Stored, write_atomically
 from greenprune.bench.records.score import Score
@@ -19,7 +19,6 @@ from pydantic import ValidationError
 
 TUNE_FILE = "tune.json"
 TUNE_SCHEMA_VERSION = 1
-KINDS: tuple[Kind, ...] = ("measured", "sampled", "modelled")
 
 
 class Spent(Stored):

@@ -1,4 +1,4 @@
-"""How a run in a process of its own is kept and stopped, and what it confesses of those beside it."""
+"""How a run in a process of its own is kept and stopped."""
 
 from __future__ import annotations
 
@@ -44,16 +44,3 @@ def keeper_of(job: Job, identity: Identity) -> Keeper:
     )
     keepers.append(keeper)
     return keeper
-
-
-def beside(job: Job) -> list[str]:
-    """What the record of a run that had others beside it has to confess."""
-    if job.jobs == 1:
-        return []
-    what = (
-        "they share memory and what feeds the GPUs; its joules are those of its GPUs and of its own processes"
-        if job.share.gpu_uuids
-        else "they share caches and memory, and counters of the whole machine count all of them; compare training by MACs, "
-        "or run it alone"
-    )
-    return [f"up to {job.jobs} runs at a time (--jobs {job.jobs}), this one {job.share.text}: {what}"]

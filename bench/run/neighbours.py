@@ -8,6 +8,7 @@ import threading
 from pathlib import Path
 
 from greenprune.bench.records.record import Neighbour
+from greenprune.bench.run.job import Job
 from greenprune.bench.training.files import CHECKPOINT_FILE
 
 FILE = "beside.jsonl"  # there while a run goes on, and while it is interrupted
@@ -59,3 +60,16 @@ def neighbours(folder: Path) -> tuple[Neighbour, ...]:
         except ValueError:
             continue
     return tuple(sorted(found, key=lambda each: (each.key, each.gpu_uuids)))
+
+
+def beside(job: Job) -> list[str]:
+    """What the record of a run that had others beside it has to confess."""
+    if job.jobs == 1:
+        return []
+    what = (
+        "they share memory and what feeds the GPUs; its joules are those of its GPUs and of its own processes"
+        if job.share.gpu_uuids
+        else "they share caches and memory, and counters of the whole machine count all of them; compare training by MACs, "
+        "or run it alone"
+    )
+    return [f"up to {job.jobs} runs at a time (--jobs {job.jobs}), this one {job.share.text}: {what}"]

@@ -12,7 +12,8 @@ from greenprune.bench.distributed.rank import this_rank
 from greenprune.bench.inference.cost import measure_cost, why_invalid
 from greenprune.bench.records.tuning import Spent
 from greenprune.bench.run.job import Job
-from greenprune.bench.run.keeping import beside, keeper_of
+from greenprune.bench.run.keeping import keeper_of
+from greenprune.bench.run.neighbours import beside
 from greenprune.bench.training.evaluation import outputs_on
 from greenprune.bench.training.identity import identity_of
 from greenprune.bench.training.setup import Emit, fresh_model, images_of, metered, synchronise_of, train_once

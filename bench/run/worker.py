@@ -25,6 +25,7 @@ from greenprune.bench.distributed.team import joined, leave
 from greenprune.bench.energy import Reading
 from greenprune.bench.energy.carbon import gco2e
 from greenprune.bench.energy.power_log import POWER_FILE
+from greenprune.bench.energy.reading import KINDS
 from greenprune.bench.energy.total import add_readings
 from greenprune.bench.errors import UserError, is_full
 from greenprune.bench.foreign import shortened
@@ -41,8 +42,8 @@ from greenprune.bench.records.store import save_model
 from greenprune.bench.records.validity import broken_rule
 from greenprune.bench.run.events import Events, told_to_nobody
 from greenprune.bench.run.job import STOPPED, Job
-from greenprune.bench.run.keeping import beside, heed_stops, keeper_of, keepers
-from greenprune.bench.run.neighbours import neighbours
+from greenprune.bench.run.keeping import heed_stops, keeper_of, keepers
+from greenprune.bench.run.neighbours import beside, neighbours
 from greenprune.bench.run.trial import trial
 from greenprune.bench.runtimes.names import EAGER
 from greenprune.bench.training.evaluation import evaluate, outputs_on
@@ -276,7 +277,7 @@ def run(job: Job, emit: Emit) -> Record:
             pue=pue,
             training_gco2e={
                 kind: gco2e(energy_j, intensity, pue)
-                for kind in ("measured", "sampled", "modelled")
+                for kind in KINDS
                 if (energy_j := trained.energy.energy_j(kind)) is not None
             },
         ),

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from greenprune.bench.energy.reading import Kind
+from greenprune.bench.energy.reading import KINDS
 from greenprune.bench.records.record import Record
 
 View = Literal["samples", "macs", "joules"]
@@ -28,8 +28,6 @@ may take more."""
 
 EQUAL_FROM = 0.96
 """A training that took this to 1 of what dense took is equal to it; it needs no second run."""
-
-KINDS: tuple[Kind, ...] = ("measured", "sampled", "modelled")
 
 
 def share_of_dense(record: Record, dense: Record, view: str) -> float | None:

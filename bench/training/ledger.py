@@ -5,11 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, get_args
+from typing import Any
 
 from greenprune.bench.distributed.measuring import spent_everywhere
 from greenprune.bench.energy import Reading
-from greenprune.bench.energy.reading import Kind
+from greenprune.bench.energy.reading import KINDS, Kind
 from greenprune.bench.errors import UserError
 from greenprune.bench.records import record
 from greenprune.bench.suite.suite import Suite
@@ -17,8 +17,6 @@ from greenprune.bench.text import plural
 from greenprune.bench.training.schedule import phase_ends
 from greenprune.methods import find
 from greenprune.methods.budget.limits import lowest
-
-KINDS: tuple[Kind, ...] = get_args(Kind)
 
 
 class OverdrawnError(RuntimeError):
