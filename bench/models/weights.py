@@ -10,7 +10,8 @@ import torch
 from greenprune.bench.data.reference import brief
 from greenprune.bench.errors import UserError
 from greenprune.bench.foreign import shortened
-from greenprune.bench.models.kinds.kind import SAFETENSORS, Pretrained
+from greenprune.bench.models.kinds.kind import SAFETENSORS, SMALL, Pretrained, Shape
+from greenprune.bench.models.positions import fitted
 from greenprune.bench.models.traps import Subsample
 from greenprune.bench.text import plural
 from safetensors import SafetensorError
@@ -76,12 +77,14 @@ def _tensors_in(stored: Any) -> dict[str, Tensor] | None:
 
 
 @torch.no_grad()
-def fit(model: nn.Module, pretrained: Pretrained, classes: int) -> tuple[str, ...]:
-    """Give `model` the weights, in place. A head of another number of classes keeps its own.
+def fit(model: nn.Module, pretrained: Pretrained, classes: int, shape: Shape = SMALL) -> tuple[str, ...]:
+    """Give `model` the weights, in place. A head of another number of classes keeps its own; positions that were learned for
+    images of another size are scaled to this one.
 
     Args:
         model: as `models.build` makes it.
         classes: its outputs.
+        shape: channels, height and width of its images.
 
     Returns:
         What a reader has to know, a sentence each without its full stop.
@@ -93,7 +96,7 @@ def fit(model: nn.Module, pretrained: Pretrained, classes: int) -> tuple[str, ..
     tensors = _named_as(own, model, pretrained)
     heads = heads_of(model, classes)
     of_heads = {key for key in own if key.rpartition(".")[0] in heads}
-    anew, wrong = set(), []
+    anew, wrong, scaled = set(), [], {}
     for key, tensor in own.items():
         given = tensors.get(key)
         if given is None:
@@ -101,13 +104,15 @@ def fit(model: nn.Module, pretrained: Pretrained, classes: int) -> tuple[str, ..
                 anew.add(key.rpartition(".")[0])
             elif not key.endswith("num_batches_tracked"):
                 wrong.append(f"{key} is missing")
+        elif given.is_floating_point() and not bool(given.isfinite().all()):
+            wrong.append(f"{key} is not finite")
         elif given.shape != tensor.shape:
             if key in of_heads and given.shape[1:] == tensor.shape[1:]:
                 anew.add(key.rpartition(".")[0])
+            elif (table := fitted(key, given, tensor, shape[1:])) is not None:
+                scaled[key] = table
             else:
                 wrong.append(f"{key} has the shape {tuple(given.shape)}, not {tuple(tensor.shape)}")
-        elif given.is_floating_point() and not bool(given.isfinite().all()):
-            wrong.append(f"{key} is not finite")
     wrong += [f"{key} is not in the network" for key in tensors if key not in own]
     if wrong:
         more = f", and {len(wrong) - MOST:,} more" if len(wrong) > MOST else ""
@@ -115,12 +120,21 @@ def fit(model: nn.Module, pretrained: Pretrained, classes: int) -> tuple[str, ..
     before = {name: _outputs(tensors, name) for name in anew}
     for key, tensor in own.items():
         if key in tensors and key.rpartition(".")[0] not in anew:
-            tensor.copy_(tensors[key])
-    return tuple(
+            tensor.copy_(scaled.get(key, tensors[key]))
+    positions = tuple(
+        f"the positions {key} were scaled from {_rows(tensors[key])} to {_rows(table)} rows: the weights are of images of "
+        f"another size than {shape[1]}×{shape[2]}"
+        for key, table in scaled.items()
+    )
+    return positions + tuple(
         f"the head {name or 'of the network'} was made anew for {plural(classes, 'class', 'classes')}: the weights have "
         f"{'none' if count is None else f'{count:,}'}"
         for name, count in before.items()
     )
+
+
+def _rows(table: Tensor) -> int:
+    return table.shape[-2]
 
 
 def _outputs(tensors: Mapping[str, Tensor], name: str) -> int | None:

@@ -259,7 +259,7 @@ def fresh_model(
         start: what it starts from instead of its initial weights.
     """
     model = models.build(settings.model, data.classes, seed=settings.seed, shape=data.shape)
-    notes = begin(model, start, data.classes)
+    notes = begin(model, start, data.classes, data.shape)
     model = model.to(device)
     return model.to(memory_format=torch.channels_last) if settings.training.channels_last else model, notes
 

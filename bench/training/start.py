@@ -75,13 +75,13 @@ def weights_name(folder: Path) -> str:
     return "/".join(folder.absolute().parts[-2:])
 
 
-def begin(model: nn.Module, start: Pretrained | None, classes: int) -> tuple[str, ...]:
+def begin(model: nn.Module, start: Pretrained | None, classes: int, shape: Shape) -> tuple[str, ...]:
     """Give a fresh network the weights to start from, in place; what a reader has to know of it.
 
     Raises:
         UserError: they do not fit.
     """
-    return () if start is None else (f"pretrained: starts from {start.source}", *fit(model, start, classes))
+    return () if start is None else (f"pretrained: starts from {start.source}", *fit(model, start, classes, shape))
 
 
 def prepared(data: Dataset, start: Pretrained | None) -> Dataset:
@@ -105,5 +105,5 @@ def refuse_unfit(model: str, weights: str | None, recipe: Training, classes: int
     if start is None and not recipe.freeze:
         return
     network = models.build(model, classes, seed=0, shape=shape)
-    begin(network, start, classes)
+    begin(network, start, classes, shape)
     Parts(network, recipe, classes)

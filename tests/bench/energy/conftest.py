@@ -16,17 +16,6 @@ from greenprune.bench.energy.sensors.place import SYSFS_VARIABLE
 
 ROOT = Path(__file__).resolve().parents[3]
 
-RERUNS = 2
-"""The stand-in's clock is the real one: a machine that stops a script for a tenth of a second spoils one measurement, not
-the meter. A test fails when it fails three times."""
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        if "gpu_script" in getattr(item, "fixturenames", ()):
-            item.add_marker(pytest.mark.flaky(reruns=RERUNS))
-
-
 # Every script can use: begin(**settings) sets the stand-in and starts its clock; clock() is its time; say(...) answers.
 PREAMBLE = """
 import json, os, sys, time

@@ -9,6 +9,7 @@ import torch
 from greenprune.bench import models
 from greenprune.bench.errors import UserError
 from greenprune.bench.models.kinds.kind import Pretrained
+from greenprune.bench.models.positions import fitted
 from greenprune.bench.models.weights import fit, heads_of, read_tensors
 from safetensors.torch import save_file
 from torch import nn
@@ -152,3 +153,57 @@ def test_files_that_hold_no_weights(tmp_path, name, content, said):
     assert said in str(error.value)
     assert str(error.value).startswith('weights = "it": ')
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "before", "after", "patch"),
+    [
+        ("torchvision/vit_b_16", (3, 64, 64), (3, 96, 96), 16),
+        ("timm/test_vit", (3, 160, 160), (3, 64, 128), 16),  # a picture that is no square
+        ("timm/deit_tiny_distilled_patch16_224", (3, 96, 96), (3, 64, 64), 16),  # two rows before those of the patches
+        ("vit_tiny_cifar", (3, 32, 32), (3, 48, 32), 4),
+    ],
+)
+def test_positions_are_scaled_to_images_of_another_size(name, before, after, patch):
+    if name.startswith("timm"):
+        pytest.importorskip("timm")
+    given = models.build(name, 10, seed=0, shape=before).state_dict()
+    model = models.build(name, 10, seed=1, shape=after)
+    (note,) = fit(model, Pretrained(given, "it"), 10, after)
+    own = model.state_dict()
+    (key,) = [key for key, tensor in own.items() if tensor.shape != given[key].shape]
+    rows, own_rows = given[key].shape[1], own[key].shape[1]
+    assert note == (
+        f"the positions {key} were scaled from {rows} to {own_rows} rows: the weights are of images of another size than "
+        f"{after[1]}×{after[2]}"
+    )
+    assert all(torch.equal(tensor, given[k]) for k, tensor in own.items() if k != key)
+    rows, columns = after[1] // patch, after[2] // patch
+    first = own_rows - rows * columns
+    assert torch.equal(own[key][:, :first], given[key][:, :first])
+    assert model.eval()(torch.randn(1, *after)).shape == (1, 10)
+
+
+def test_scaled_positions_keep_their_places():
+    """A table whose first number grows from left to right and whose second from top to bottom does so afterwards."""
+    down, right = torch.meshgrid(torch.arange(8.0), torch.arange(8.0), indexing="ij")
+    given = torch.stack([right, down], -1).reshape(1, 64, 2)
+    found = fitted("pos_embed", given, torch.zeros(1, 8, 2), (32, 64))
+    assert found is not None
+    grid = found.reshape(2, 4, 2)
+    assert torch.allclose(grid[0, :, 0], torch.tensor([0.5, 2.5, 4.5, 6.5]), atol=0.25)
+    assert torch.allclose(grid[:, 0, 1], torch.tensor([1.5, 5.5]), atol=0.25)
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "own"),
+    [
+        ("weight", (1, 16, 4), (1, 4, 4)),  # is not called one
+        ("pos_embed", (1, 15, 4), (1, 4, 4)),  # no square
+        ("pos_embed", (1, 16, 4), (1, 5, 4)),  # with a class token and without
+        ("pos_embed", (1, 16, 4), (1, 4, 8)),  # of another width
+        ("pos_embed", (1, 1, 4), (1, 4, 4, 4)),
+    ],
+)
+def test_what_is_no_table_of_positions_does_not_fit(name, given, own):
+    assert fitted(name, torch.zeros(given), torch.zeros(own), (32, 32)) is None
