@@ -72,7 +72,7 @@ def network_hashes(
     """Of the structure and of the initial weights of a dense network. Raises UserError."""
     with _ONE_AT_A_TIME:
         model = models.build(name, classes, seed=seed, shape=shape)
-        begin(model, start, classes)
+        begin(model, start, classes, shape)
         weights = weights_hash(model)
         return structure_hash(model), weights
 

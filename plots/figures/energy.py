@@ -8,13 +8,12 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
-from greenprune.bench.energy.reading import Kind
+from greenprune.bench.energy.reading import KINDS, Kind
 from greenprune.bench.text import three_digits
 from greenprune.plots.figures.canvas import comparison_of_one, new_figure, row_label, title
 from greenprune.plots.figures.style import RC, looks
 from greenprune.plots.frame.comparison import REFERENCE, batch_label, comparison, rows_of, rows_that_fit
 from greenprune.plots.frame.frame import Results
-from greenprune.plots.frame.rows import KINDS
 from greenprune.plots.tables.columns import ratio_text
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure

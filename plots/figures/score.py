@@ -8,7 +8,7 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
-from greenprune.bench.energy.reading import Kind
+from greenprune.bench.energy.reading import KINDS, Kind
 from greenprune.bench.records.score import figure_text, in_percent
 from greenprune.bench.text import three_digits
 from greenprune.plots.figures.canvas import comparison_of_one, new_figure, one_legend, row_label, title
@@ -16,7 +16,6 @@ from greenprune.plots.figures.pareto import pareto_front
 from greenprune.plots.figures.style import RC, looks
 from greenprune.plots.frame.comparison import REFERENCE, batch_label, comparison, rows_of
 from greenprune.plots.frame.frame import Results
-from greenprune.plots.frame.rows import KINDS
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 

@@ -18,10 +18,9 @@ from functools import lru_cache
 
 import numpy as np
 import pandas as pd
-from greenprune.bench.energy.reading import Kind
+from greenprune.bench.energy.reading import KINDS, Kind
 from greenprune.plots.frame.comparison import REFERENCE, comparison, rows_of, rows_that_fit
 from greenprune.plots.frame.frame import Results
-from greenprune.plots.frame.rows import KINDS
 
 DRAWS = 4000
 SEED = 0

@@ -11,10 +11,10 @@ from functools import lru_cache
 from typing import Any
 
 import pandas as pd
+from greenprune.bench.energy.reading import KINDS
 from greenprune.bench.records.record import Record
 from greenprune.bench.runtimes.names import EAGER
 from greenprune.plots.frame.frame import GROUP_COLUMNS, Results
-from greenprune.plots.frame.rows import KINDS
 from scipy import stats
 
 UNKNOWN = float("nan")

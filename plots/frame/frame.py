@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from greenprune.bench.energy.reading import KINDS
 from greenprune.bench.errors import UserError
 from greenprune.bench.foreign import shortened
 from greenprune.bench.records.joint import Joint
@@ -23,7 +24,7 @@ from greenprune.bench.records.tuning import Tuning, read_tuning, tuning_files
 from greenprune.bench.suite.views import VIEW_NAMES
 from greenprune.plots.frame.joint import choose
 from greenprune.plots.frame.problems import Problem, problems_of
-from greenprune.plots.frame.rows import KINDS, inference_row, machine_label, run_row
+from greenprune.plots.frame.rows import inference_row, machine_label, run_row
 from greenprune.plots.frame.views import Found, in_views, view_of
 from greenprune.plots.frame.whole import slim, whole
 

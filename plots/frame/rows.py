@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, get_args
+from typing import Any
 
-from greenprune.bench.energy.reading import Kind, Reading
+from greenprune.bench.energy.reading import KINDS, Kind, Reading
 from greenprune.bench.records.record import Inference, Record
 from greenprune.bench.text import told_count
-
-KINDS: tuple[Kind, ...] = get_args(Kind)
 
 
 def machine_label(machine: dict[str, Any]) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
+from greenprune.bench.energy.reading import KINDS
 from greenprune.bench.records.record import Served
 from greenprune.bench.text import bounded, listed, plural
 from greenprune.plots.frame.comparison import (
@@ -20,7 +21,7 @@ from greenprune.plots.frame.comparison import (
     with_bounds,
 )
 from greenprune.plots.frame.frame import GROUP_COLUMNS, Results
-from greenprune.plots.frame.rows import KINDS, inference_row
+from greenprune.plots.frame.rows import inference_row
 
 NAMED = 3
 """Networks that one sentence tells; the table has them all."""

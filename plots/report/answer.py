@@ -6,11 +6,11 @@ import math
 from typing import Any
 
 import pandas as pd
+from greenprune.bench.energy.reading import KINDS
 from greenprune.bench.records.score import decimals_of, figure_text
 from greenprune.bench.text import listed, plural, signed
 from greenprune.plots.frame.comparison import REFERENCE, batch_label, budget_in_words, mean_interval, rows_of
 from greenprune.plots.frame.frame import Results
-from greenprune.plots.frame.rows import KINDS
 from greenprune.plots.frame.unsaved import unsaved
 from greenprune.plots.report.measures import score_of, score_unit_of_differences
 from scipy import stats

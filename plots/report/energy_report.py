@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from greenprune.bench.energy.reading import KINDS
 from greenprune.bench.records.record import CrossCheck
 from greenprune.bench.text import listed, three_digits
 from greenprune.plots.frame.frame import Results
-from greenprune.plots.report.energy_rows import KINDS, rows_of_record
+from greenprune.plots.report.energy_rows import rows_of_record
 
 CROSSCHECK_NAMES = {"codecarbon": "CodeCarbon", "zeus": "Zeus"}
 

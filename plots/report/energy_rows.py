@@ -10,18 +10,16 @@ import csv
 import io
 import json
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
 from greenprune.bench.energy.parts import part_of
-from greenprune.bench.energy.reading import Kind, Reading
+from greenprune.bench.energy.reading import KINDS, Kind, Reading
 from greenprune.bench.foreign import csv_cell
 
 if TYPE_CHECKING:
     from greenprune.bench.records.record import Record
 
 J_PER_KWH = 3.6e6
-KINDS: tuple[Kind, ...] = get_args(Kind)
-
 CODECARBON_COLUMNS = {
     "timestamp": "when it ended, ISO 8601; of a command that was cut short: when the row was saved",
     "project_name": "the suite, or command",

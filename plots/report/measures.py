@@ -11,9 +11,10 @@ from typing import Literal
 
 import numpy as np
 import pandas as pd
+from greenprune.bench.energy.reading import KINDS
 from greenprune.plots.frame.comparison import COUNTED, REFERENCE
 from greenprune.plots.frame.frame import Results
-from greenprune.plots.frame.rows import KINDS, inference_row
+from greenprune.plots.frame.rows import inference_row
 
 Better = Literal["lower", "higher"]
 

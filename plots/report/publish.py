@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
+from greenprune.bench.energy.reading import KINDS
 from greenprune.bench.errors import UserError
 from greenprune.bench.records.record import RECORD_FILE, write_atomically
 from greenprune.bench.records.score import decimals_of, figure_text
@@ -34,7 +35,6 @@ from greenprune.plots.frame.comparison import (
 )
 from greenprune.plots.frame.frame import Results, load
 from greenprune.plots.frame.problems import unreadable
-from greenprune.plots.frame.rows import KINDS
 from greenprune.plots.report.names import file_name, section_names
 from greenprune.plots.report.page import render_index
 from greenprune.plots.report.report import write_report

@@ -21,6 +21,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from greenprune.bench.energy.reading import KINDS
 from greenprune.bench.errors import UserError
 from greenprune.bench.records.score import decimals_of, in_percent
 from greenprune.bench.suite.views import VIEW_NAMES
@@ -28,7 +29,6 @@ from greenprune.bench.text import bounded, listed, signed
 from greenprune.plots.frame.comparable import refuse_incomparable
 from greenprune.plots.frame.frame import GROUP_COLUMNS, Results, load
 from greenprune.plots.frame.problems import unreadable
-from greenprune.plots.frame.rows import KINDS
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table

@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from greenprune.bench.energy.reading import KINDS
 from greenprune.bench.foreign import visible
 from greenprune.bench.records.record import Inference, Record
 from greenprune.bench.text import NOTHING, bounded, duration, plural, three_digits
 from greenprune.plots.figures.gates import consensus_of
 from greenprune.plots.figures.power_samples import read_power, stretches
-from greenprune.plots.frame.rows import KINDS
 from greenprune.plots.frame.whole import whole
 
 POWER_POINTS = 150

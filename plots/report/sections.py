@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from greenprune.bench.energy.reading import KINDS
 from greenprune.bench.records.record import Record
 from greenprune.bench.text import bounded, plural, signed_points, three_digits
 from greenprune.plots.frame.comparison import reading_order, rows_of
 from greenprune.plots.frame.frame import Results
 from greenprune.plots.frame.joint import sentence
-from greenprune.plots.frame.rows import KINDS, machine_label
+from greenprune.plots.frame.rows import machine_label
 from greenprune.plots.frame.views import name_of
 from greenprune.plots.report.answer import answer
 from greenprune.plots.report.energy_report import crosscheck_text, energy_rows, totals

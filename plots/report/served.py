@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from greenprune.bench.energy.reading import KINDS
 from greenprune.bench.records.record import Inference, Record, Served
 from greenprune.bench.text import three_digits
-from greenprune.plots.frame.rows import KINDS
 
 TITLE = "In the runtime that serves"
 COLUMNS = (

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import pandas as pd
+from greenprune.bench.energy.reading import KINDS
 from greenprune.bench.records.record import Record
 from greenprune.bench.records.score import decimals_of, in_percent
 from greenprune.bench.records.tuning import Tuning
 from greenprune.bench.text import listed, mean_sd, plural, signed, three_digits
 from greenprune.plots.frame.comparison import COUNTED, REFERENCE, batch_label, rows_of
 from greenprune.plots.frame.frame import Results
-from greenprune.plots.frame.rows import KINDS
 from greenprune.plots.frame.unsaved import in_words, unsaved, unsaved_where_served
 
 

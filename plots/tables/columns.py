@@ -8,11 +8,12 @@ from enum import IntEnum
 from typing import Any
 
 import pandas as pd
+from greenprune.bench.energy.reading import KINDS
 from greenprune.bench.records.score import decimals_of, in_percent
 from greenprune.bench.text import bounded, listed, mean_sd, plural, signed, three_digits
 from greenprune.plots.frame.comparison import BATCHES, COUNTED, REFERENCE, batch_label
 from greenprune.plots.frame.frame import GROUP_COLUMNS
-from greenprune.plots.frame.rows import KINDS, PRETRAINED
+from greenprune.plots.frame.rows import PRETRAINED
 from greenprune.plots.frame.unsaved import in_words, unsaved
 
 UNKNOWN = float("nan")

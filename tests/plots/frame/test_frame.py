@@ -9,11 +9,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from greenprune.bench.energy.reading import Kind
+from greenprune.bench.energy.reading import KINDS, Kind
 from greenprune.bench.errors import UserError
 from greenprune.bench.records.record import RECORD_FILE, SCHEMA_VERSION, Calibration
 from greenprune.plots.frame.frame import INFERENCE_COLUMNS, RUN_COLUMNS, load
-from greenprune.plots.frame.rows import KINDS, machine_label
+from greenprune.plots.frame.rows import machine_label
 
 import greenprune
 from tests.plots.records import failed, inference, reading, record, source, store
