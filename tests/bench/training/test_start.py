@@ -15,7 +15,9 @@ from greenprune.bench.records.load import read_record
 from greenprune.bench.records.record import Record
 from greenprune.bench.records.store import preprocessing_of
 from greenprune.bench.suite.file import load_suite
-from greenprune.bench.training.start import prepared, start_of
+from greenprune.bench.suite.recipe import Training
+from greenprune.bench.training.identity import network_hashes
+from greenprune.bench.training.start import prepared, refuse_unfit, start_of
 from greenprune.plots.frame.frame import load
 from greenprune.plots.tables.tables import markdown_text
 from safetensors.torch import load_file, save_file
@@ -225,3 +227,13 @@ def test_what_cannot_start_is_said_before_anything_runs(top, recipe, said, tmp_p
     told = capsys.readouterr().err
     assert said in " ".join(told.split())
     assert not list(tmp_path.glob("results/*/*"))
+
+
+def test_weights_of_images_of_another_size_start_a_network(tmp_path):
+    from greenprune.bench import models
+
+    model, shape = "vit_tiny_cifar", (3, 64, 64)
+    torch.save(models.build(model, 10).state_dict(), tmp_path / "a.pt")
+    start = start_of(model, str(tmp_path / "a.pt"), shape)
+    refuse_unfit(model, str(tmp_path / "a.pt"), Training(epochs=1), 10, shape)
+    assert network_hashes(model, 10, 0, shape, start) != network_hashes(model, 10, 0, shape)
