@@ -1,6 +1,10 @@
 """Kills a suite of all methods at random moments, lets it finish, and compares it with the same suite undisturbed.
 
     python -m tests.bench.run.kills FOLDER [--kills 20] [--model MODEL] [--methods gated dynamic] [--seed 0]
+                                           [--pictures DIR]
+
+With `--pictures` the images are those of class folders, decoded and changed at random by two processes while a run trains, two
+mixed to one, and the weights averaged.
 
 What must be equal bit for bit are the weights, and of the records everything but times, energies and how often the run was
 interrupted. Kills are SIGKILL to the worker, SIGKILL to the launcher, and SIGTERM or SIGINT to the launcher.
@@ -32,7 +36,7 @@ ROOT = Path(__file__).parents[3]
 
 SUITE = """\
 name = "kills"
-dataset = "digits"
+{data}
 train_images = {images}
 model = "{model}"
 budgets = [0.5]
@@ -42,7 +46,7 @@ seeds = [0]
 epochs = {epochs}
 batch_size = 32
 precision = "float32"
-
+{recipe}
 [run]
 checkpoint_minutes = {minutes}
 
@@ -51,6 +55,9 @@ checkpoint_minutes = {minutes}
 inference_seconds = 0.1
 inference_batch_sizes = [16]
 """
+
+PICTURES = 'dataset = {{ folder = "{folder}", image_size = 32, loading = "workers", workers = 2 }}'
+WITH_PICTURES = 'augment = ["trivial-augment", "mixup"]\nema_decay = 0.9\nema_evaluate = true\n'
 
 TIMES = {
     "started_at", "finished_at", "duration_s", "energy", "energy_j", "inference", "emissions", "energy_sources", "warnings",
@@ -163,15 +170,22 @@ def main() -> int:
     parser.add_argument("--longest", type=float, default=8.0, help="seconds of training to the next kill, at most")
     parser.add_argument("--checkpoint-minutes", type=float, default=0.03)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--pictures", type=Path, help="class folders")
     arguments = parser.parse_args()
     folder = arguments.folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
     suite = folder / "kills.toml"
     methods = "".join(f'[[methods]]\nname = "{name}"\n\n' for name in arguments.methods)
-    minutes = arguments.checkpoint_minutes
+    minutes, pictures = arguments.checkpoint_minutes, arguments.pictures
     suite.write_text(
         SUITE.format(
-            model=arguments.model, epochs=arguments.epochs, methods=methods, minutes=minutes, images=arguments.images
+            model=arguments.model,
+            epochs=arguments.epochs,
+            methods=methods,
+            minutes=minutes,
+            images=arguments.images,
+            data=PICTURES.format(folder=pictures.resolve()) if pictures else 'dataset = "digits"',
+            recipe=WITH_PICTURES if pictures else "",
         )
     )
     if start(suite, folder / "undisturbed").wait() != 0:
