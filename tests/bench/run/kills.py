@@ -62,7 +62,7 @@ WITH_PICTURES = 'augment = ["trivial-augment", "mixup"]\nema_decay = 0.9\nema_ev
 TIMES = {
     "started_at", "finished_at", "duration_s", "energy", "energy_j", "inference", "emissions", "energy_sources", "warnings",
     "interruptions", "checkpoints", "checkpoint_s", "redone", "command", "crosscheck", "kept_latency", "kept_energy",
-    "calibration", "machine", "files", "checksum", "beside",
+    "calibration", "machine", "files", "checksum", "beside", "waited_s", "waited_share",
 }  # fmt: skip
 """What of a record may differ."""
 
