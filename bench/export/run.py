@@ -14,8 +14,8 @@ from greenprune.bench.data.options import DataOptions
 from greenprune.bench.errors import UserError
 from greenprune.bench.export.card import card_of, write_beside
 from greenprune.bench.export.files import Format, Written, write
-from greenprune.bench.records.load import changed_files, read_record
-from greenprune.bench.records.record import RECORD_FILE, Record
+from greenprune.bench.records.load import read_finished
+from greenprune.bench.records.record import Record
 from greenprune.bench.records.store import about_stored, load_model
 from torch import Tensor
 
@@ -42,15 +42,7 @@ def export_run(
     Raises:
         UserError: there is no such run, its network cannot be read, or the format cannot hold it.
     """
-    if not (folder / RECORD_FILE).is_file():
-        raise UserError(
-            f"{folder}: holds no record; allowed: the folder of one run, such as results/quickstart/dense-1-s0"
-        )
-    record = read_record(folder / RECORD_FILE)
-    if record.status != "done":
-        raise UserError(f"{folder}: this run failed, so there is no network")
-    if wrong := changed_files(record, folder):
-        raise UserError(f"{folder}: {wrong[0]}; restore it, or run it again")
+    record = read_finished(folder)
     model = load_model(folder, trust=trust)
     about = about_stored(folder)
     example = torch.randn(4, *about.input_shape, generator=torch.Generator().manual_seed(0))

@@ -7,7 +7,7 @@ from pathlib import Path
 from greenprune.bench.data.content import file_hash
 from greenprune.bench.errors import UserError
 from greenprune.bench.records.check import impossible
-from greenprune.bench.records.record import MODEL_FILE, SCHEMA_VERSION, Record
+from greenprune.bench.records.record import MODEL_FILE, RECORD_FILE, SCHEMA_VERSION, Record
 from greenprune.bench.records.stored import read_stored
 from greenprune.bench.records.validity import broken_rule
 
@@ -26,6 +26,31 @@ def read_record(path: Path) -> Record:
         raise UserError(f"{path}: {wrong[0]}; no run gives such a record: restore it, or delete it and run it again")
     if record.valid and (broken := broken_rule(record)):
         return record.model_copy(update={"valid": False, "invalid_reason": broken})
+    return record
+
+
+def read_finished(folder: Path, begin: str = "") -> Record:
+    """The record of a run whose network is wanted: it is done, and the network lies beside it as it was stored.
+
+    Args:
+        begin: of the sentence; by default the folder.
+
+    Raises:
+        UserError: there is no such run, it has no result, or its files are not there or not its own.
+    """
+    begin = begin or str(folder)
+    if not (folder / RECORD_FILE).is_file():
+        raise UserError(
+            f"{begin}: the folder has no {RECORD_FILE}; allowed is that of one finished run, such as "
+            "results/quickstart/dense-1-s0"
+        )
+    record = read_record(folder / RECORD_FILE)
+    if record.status != "done":
+        raise UserError(f"{begin}: the run failed and has no network; allowed is a finished one")
+    if not (folder / MODEL_FILE).is_file():
+        raise UserError(f"{begin}: its network is not there; run its suite again with --remake to make one")
+    if wrong := changed_files(record, folder):
+        raise UserError(f"{begin}: {wrong[0]}; restore it, or run it again")
     return record
 
 

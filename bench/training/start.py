@@ -8,12 +8,11 @@ from pathlib import Path
 
 from greenprune.bench import models
 from greenprune.bench.data.data import Dataset
-from greenprune.bench.errors import UserError
 from greenprune.bench.models.kinds.kind import SMALL, SUFFIXES, Pretrained, Shape
 from greenprune.bench.models.named import kind_of
 from greenprune.bench.models.weights import fit, read_tensors
-from greenprune.bench.records.load import changed_files, read_record
-from greenprune.bench.records.record import MODEL_FILE, RECORD_FILE
+from greenprune.bench.records.load import read_finished
+from greenprune.bench.records.record import MODEL_FILE
 from greenprune.bench.records.store import preprocessing_of
 from greenprune.bench.suite.recipe import Training
 from greenprune.bench.training.layers import Parts
@@ -55,17 +54,7 @@ def _start(model: str, weights: str, shape: Shape, _: tuple[float, ...]) -> Pret
 
 def _of_run(folder: Path, wanted: str) -> Pretrained:
     """Those of a finished run, as they were stored: its record and its network have the check sums that they had."""
-    if not (folder / RECORD_FILE).is_file():
-        raise UserError(
-            f"{wanted}: the folder has no {RECORD_FILE}; allowed is that of a finished run, or a file of tensors"
-        )
-    record = read_record(folder / RECORD_FILE)
-    if record.status != "done":
-        raise UserError(f"{wanted}: the run has no result; allowed is a finished one")
-    if not (folder / MODEL_FILE).is_file():
-        raise UserError(f"{wanted}: its network is not there; run its suite again with --remake to make one")
-    if changed := changed_files(record, folder):
-        raise UserError(f"{wanted}: {changed[0]}; run it again")
+    read_finished(folder, wanted)
     path = folder / MODEL_FILE
     return Pretrained(read_tensors(path, wanted), weights_name(folder), preprocessing_of(path))
 

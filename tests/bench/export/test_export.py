@@ -53,7 +53,7 @@ def test_int8_has_no_pt2_and_what_cannot_be_followed_is_told(tmp_path: Path) -> 
 
 @pytest.mark.parametrize(
     ("run", "said"),
-    [("nowhere", "nowhere: holds no record; allowed: the folder of one run")],
+    [("nowhere", "nowhere: the folder has no record.json; allowed is that of one finished run")],
 )
 def test_what_is_no_run_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], run: str, said: str
