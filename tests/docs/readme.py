@@ -15,6 +15,7 @@ RECORDS, VIEW = ROOT / "results" / "study", "equal training energy"
 BEGIN, END = "<!-- table: python -m tests.docs.readme -->\n", "<!-- end of table -->"
 COLUMNS = {  # heading in a table of all columns: heading here
     "Method": "Method",
+    "Runs": "Runs",
     "Inference time, × dense, batch 64": "Inference time, × dense",
     "Inference energy, × dense, batch 64, modelled": "Inference joules (modelled), × dense",
     "MACs kept, %": "MACs kept, %",
