@@ -211,3 +211,33 @@ def test_a_loop_is_found() -> None:
 def test_a_room_that_nobody_placed_is_named() -> None:
     with pytest.raises(AssertionError, match=r"plots\.maps: a room that is not listed"):
         place("plots.maps")
+
+
+def borrowed(name: str, text: str) -> list[str]:
+    """What a file imports from another one that only imports it itself, as sentences. A package's own face may do so."""
+    found = []
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.ImportFrom) and node.module in KNOWN and KNOWN[node.module].name != "__init__.py":
+            lent = imports_at_top(KNOWN[node.module])
+            found += [
+                f"{name}, line {node.lineno}: {alias.name} is defined in {lent[alias.name]}, not in {node.module}"
+                for alias in node.names
+                if alias.name in lent and f"{node.module}.{alias.name}" not in KNOWN
+            ]
+    return found
+
+
+@cache
+def imports_at_top(path: Path) -> dict[str, str]:
+    """By name: from which of our modules a file has it."""
+    body = ast.parse(path.read_text(encoding="utf-8")).body
+    froms = [node for node in body if isinstance(node, ast.ImportFrom) and str(node.module).startswith("greenprune")]
+    return {alias.asname or alias.name: str(node.module) for node in froms for alias in node.names}
+
+
+def test_names_are_imported_from_where_they_are_defined() -> None:
+    found = [line for name, path in KNOWN.items() for line in borrowed(name, path.read_text(encoding="utf-8"))]
+    assert not found, "\n".join(found)
+    assert borrowed("x", "from greenprune.methods.structure.trace import Structure, trace") == [
+        "x, line 1: Structure is defined in greenprune.methods.structure.units, not in greenprune.methods.structure.trace"
+    ]

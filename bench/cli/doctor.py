@@ -20,7 +20,7 @@ from greenprune.bench.energy.processors import cpu_model
 from greenprune.bench.energy.sensors.place import IN_CONTAINER, Place
 from greenprune.bench.energy.sensors.sysfs import folders, optional_text
 from greenprune.bench.errors import UserError
-from greenprune.bench.records.record import write_atomically
+from greenprune.bench.records.stored import write_atomically
 from rich.table import Table
 
 WINDOWS_S = (1.0, 10.0, 100.0)

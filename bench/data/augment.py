@@ -19,7 +19,6 @@ from typing import Any
 import torch
 from greenprune.bench.data.data import Dataset
 from greenprune.bench.data.draw import drawing
-from greenprune.bench.data.names import AUGMENTATIONS, CROP_FLIP, NO_AUGMENTATION
 from greenprune.bench.data.reference import brief, called
 from greenprune.bench.data.splits import Part
 from greenprune.bench.errors import UserError
@@ -29,8 +28,6 @@ PER_IMAGE_STREAM, MIX_STREAM = 2, 3
 MIXUP_ALPHA = 0.2  # Zhang et al. 2018 use 0.1 to 0.4 for ImageNet
 CUTMIX_ALPHA = 1.0  # Yun et al. 2019
 FACTORY = "a function of the image's size in pixels that returns a transform of a uint8 tensor (C, H, W)"
-
-__all__ = ["AUGMENTATIONS", "CROP_FLIP", "NO_AUGMENTATION", "Mix", "PerImage"]
 
 
 def refuse_augmentation(names: Sequence[str], data: Dataset) -> None:

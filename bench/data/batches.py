@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import torch
-from greenprune.bench.data.augment import CROP_FLIP, Mix, PerImage
+from greenprune.bench.data.augment import Mix, PerImage
 from greenprune.bench.data.data import Channels
 from greenprune.bench.data.draw import generator
 from greenprune.bench.data.loader import Loader, Shown
+from greenprune.bench.data.names import CROP_FLIP
 from greenprune.bench.data.pixels import Normalise, all_crops, as_batch, flip_where, pad
 from greenprune.bench.data.splits import LazySplit, Part, Split
 from greenprune.bench.errors import UserError

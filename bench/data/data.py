@@ -21,8 +21,6 @@ SPLIT_SEED = 20_160  # fixed: runs with different seeds must not disagree about 
 Channels = tuple[float, ...]
 """A figure of each channel."""
 
-__all__ = ["Channels", "Dataset", "LazySplit", "Part", "Split", "content_hash", "limited", "stratified"]
-
 
 @dataclass(frozen=True)
 class Dataset:

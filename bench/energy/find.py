@@ -15,7 +15,7 @@ from greenprune.bench.energy.nvml_library import Nvml
 from greenprune.bench.energy.parts import JETSON, measures_cpu, measures_memory
 from greenprune.bench.energy.processes import UsageSource
 from greenprune.bench.energy.processors import this_core_power
-from greenprune.bench.energy.rapl import find_rapl
+from greenprune.bench.energy.rapl_domains import find_rapl
 from greenprune.bench.energy.sensors.place import Found, Place
 from greenprune.bench.energy.shared_node import REMEDY, part_of_node, without_node
 from greenprune.bench.energy.source import Missing, Source

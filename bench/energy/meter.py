@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import math
 import os
 import threading
@@ -13,9 +12,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from greenprune.bench.energy.aligned import marks_at_tick
 from greenprune.bench.energy.find import find_sources
 from greenprune.bench.energy.idle import IdlePower, idle_powers, with_idle
-from greenprune.bench.energy.parts import adds_up
+from greenprune.bench.energy.live import LivePower
 from greenprune.bench.energy.power_log import PowerLog
 from greenprune.bench.energy.processes import UsageSource
 from greenprune.bench.energy.ranks import Ranks, absent_rank, elsewhere, of_node, rank_warnings, reporter
@@ -34,11 +34,8 @@ from greenprune.bench.energy.source import (
 from greenprune.bench.energy.trace import Sampler
 from greenprune.bench.energy.window import Span, Window
 
-POWER_SPAN_S = 2.0  # over which `power_w` averages: 20 periods of a common GPU counter
 MAX_SEGMENTS = 64  # of one source in a window that is paused again and again; more are joined
-LONGEST_TICK_S = 2.5  # an aligned window waits no longer for a counter that has become slow
 ASLEEP_S = 1.0  # a suspend that is shorter is not worth a word
-TICK_POLL_S = 0.0005  # how closely an aligned window watches for the counter to move
 
 _meters: weakref.WeakSet[EnergyMeter] = weakref.WeakSet()
 
@@ -112,7 +109,7 @@ class EnergyMeter:
             names = [source.name for source in self._sources if source.kind != "modelled"]
             named = "" if gpu_uuids else device
             self._rank_warnings = rank_warnings(self.reporter, names, named, environ, alone=alone)
-        self._power: tuple[float, list[Mark] | None, float | None] = (time.perf_counter(), self.marks(), None)
+        self._live = LivePower(self.marks())
         _meters.add(self)
 
     def begin(self, name: str, *, align: bool = False, units: Mapping[str, float] | None = None) -> Window:
@@ -140,14 +137,7 @@ class EnergyMeter:
 
         Never raises; None in the first seconds, and when no source answers.
         """
-        last_s, last_marks, power_w = self._power
-        now_s = time.perf_counter()
-        if now_s - last_s < POWER_SPAN_S:
-            return power_w
-        marks = self.marks()
-        power_w = None if last_marks is None else self._power_between(last_marks, marks)
-        self._power = (now_s, marks, power_w)
-        return power_w
+        return self._live.power_w(self._sources, self.marks)
 
     def measure_idle(self, duration_s: float = 30.0, rest: Callable[[float], None] = time.sleep) -> Reading:
         """Let the machine rest for `duration_s` and read it; later windows then tell net energy too.
@@ -208,33 +198,13 @@ class EnergyMeter:
             return [read_mark(source) for source in self._sources]
 
     def _marks_at_tick(self) -> list[Mark]:
-        """Marks just after each counter has moved; as they are where one does not move in time."""
         marks = self.marks()
-        latest = list(marks)
-        waiting = {
-            i
-            for i, source in enumerate(self._sources)
-            if source.kind == "measured" and marks[i].stale_s > 2 * TICK_POLL_S
-        }
-        begun_s = time.perf_counter()
-        while waiting and time.perf_counter() < begun_s + max(self._patience_s(marks[i], latest[i]) for i in waiting):
-            time.sleep(TICK_POLL_S)
-            for i in list(waiting):
-                with self._lock:
-                    now = read_mark(self._sources[i])
-                if now.total_j != latest[i].total_j:  # moved, or failed: NaN differs from everything
-                    marks[i] = dataclasses.replace(now, stale_s=now.time_s - latest[i].time_s)
-                    waiting.discard(i)
-                latest[i] = now
-        for i in waiting:  # in vain; the last look knows better how old the total is
-            marks[i] = latest[i]
-        return marks
+        counters = [place for place, source in enumerate(self._sources) if source.kind == "measured"]
+        return marks_at_tick(marks, counters, self._mark)
 
-    @staticmethod
-    def _patience_s(first: Mark, latest: Mark) -> float:
-        """How long to wait for a source to move: longer for one that turns out to be slower than it was."""
-        expected_s = 3 * (first.stale_s if first.tick_s is None else first.tick_s)
-        return max(expected_s, min(3 * latest.stale_s, LONGEST_TICK_S)) if first.tick_s else expected_s
+    def _mark(self, place: int) -> Mark:
+        with self._lock:
+            return read_mark(self._sources[place])
 
     def marks_at_start(self, window: Window, align: bool) -> list[Mark]:
         """Open `window`: the mark of every source."""
@@ -356,15 +326,6 @@ class EnergyMeter:
             reporter=self.reporter,
         )
 
-    def _power_between(self, before: Sequence[Mark], after: Sequence[Mark]) -> float | None:
-        power_w: dict[bool, float] = {}  # by whether it is modelled
-        for source, start, end in zip(self._sources, before, after, strict=True):
-            segment = Segment(start, end)
-            if adds_up(source.name) and fault([segment]) is None and segment.duration_s > 0:
-                modelled = source.kind == "modelled"
-                power_w[modelled] = power_w.get(modelled, 0.0) + segment.energy_j / segment.duration_s
-        return power_w.get(False, power_w.get(True))
-
     def _after_fork(self) -> None:
         self._lock = threading.Lock()  # another thread may have held it
         self._sampler = None  # threads do not survive a fork
@@ -373,7 +334,7 @@ class EnergyMeter:
         for source in self._sources:
             source.restart()
         # Read nothing yet: most children, such as those that load data, never ask, and NVML takes long to start.
-        self._power = (time.perf_counter(), None, None)
+        self._live = LivePower(None)
 
 
 def _restart_meters() -> None:

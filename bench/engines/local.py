@@ -13,7 +13,8 @@ from greenprune.bench.engines.names import LOCAL
 from greenprune.bench.engines.perform import perform
 from greenprune.bench.inference.job import JointJob
 from greenprune.bench.records.folder import running
-from greenprune.bench.run.process import Workers, in_parallel
+from greenprune.bench.run.parallel import in_parallel
+from greenprune.bench.run.process import Workers
 from greenprune.bench.run.shares import Share
 from greenprune.bench.run.side_by_side import measure_in_child
 from greenprune.bench.run.task import Task

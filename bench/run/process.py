@@ -12,24 +12,19 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from queue import SimpleQueue
-from typing import Any, TypeVar
+from typing import Any
 
 import psutil
 from greenprune.bench.records.record import Neighbour
 from greenprune.bench.run import stop
 from greenprune.bench.run.job import STOPPED, Job
 from greenprune.bench.run.neighbours import Neighbours
-from greenprune.bench.run.shares import Share
 from greenprune.bench.run.stop import Stopped
+from greenprune.bench.run.watch import Watch
 from greenprune.bench.suite.recipe import Running
-
-Todo = TypeVar("Todo")
-Done = TypeVar("Done")
 
 OUTPUT_FILE = "output.log"
 JOB_FILE = "job.json"  # there while a run goes on; one that was left by a killed launcher is overwritten
@@ -73,12 +68,6 @@ GRACE_S = 60.0
 
 CHECK_S = 1.0
 """Between two looks at whether a worker is still alive and within its limits, while it tells nothing."""
-
-BUSY_CORES = 0.01
-"""A worker that uses less of a core than this, and tells nothing, does nothing."""
-
-HANGS = "no sign of life for {minutes:g} min: no step, and no processor time (run.heartbeat_minutes)"
-TOO_LONG = "not finished after {minutes:g} min (run.timeout_minutes); start it again to go on from its last checkpoint"
 
 
 @dataclass(frozen=True)
@@ -249,51 +238,6 @@ def _event(line: bytes) -> dict[str, Any] | None:
     return told if isinstance(told, dict) and "event" in told else None
 
 
-class Watch:
-    """Whether a worker is to be given up.
-
-    It shows that it is alive by what it tells. A training tells something every few seconds, so that nothing else counts
-    there; at other times (while it loads, traces or measures) it may also be busy.
-    """
-
-    def __init__(self, pid: int, limits: Running) -> None:
-        self._pid, self._limits = pid, limits
-        self._started_s = self._alive_s = self._looked_s = time.monotonic()
-        self._busy_s = 0.0
-        self._training = False
-        self.why: str | None = None
-
-    def heard(self, told: dict[str, Any]) -> None:
-        self._alive_s = time.monotonic()
-        self._training = told["event"] in ("progress", "alive")
-
-    def why_end(self) -> str | None:
-        """A sentence, or None."""
-        now_s = time.monotonic()
-        limits = self._limits
-        if limits.timeout_minutes is not None and now_s - self._started_s > 60 * limits.timeout_minutes:
-            self.why = TOO_LONG.format(minutes=limits.timeout_minutes)
-        elif now_s - self._alive_s > 60 * limits.heartbeat_minutes:
-            self.why = HANGS.format(minutes=limits.heartbeat_minutes)
-        elif not self._training and now_s - self._looked_s > 6 * limits.heartbeat_minutes:  # ten times meanwhile
-            busy_s = processor_s(self._pid)
-            if busy_s - self._busy_s > BUSY_CORES * (now_s - self._looked_s):
-                self._alive_s = now_s
-            self._busy_s, self._looked_s = busy_s, now_s
-        return self.why
-
-
-def processor_s(pid: int) -> float:
-    """Seconds of processor time of a process and those that it started."""
-    total_s = 0.0
-    with contextlib.suppress(psutil.Error):
-        process = psutil.Process(pid)
-        for each in (process, *process.children(recursive=True)):
-            with contextlib.suppress(psutil.Error):
-                total_s += sum(each.cpu_times()[:4])
-    return total_s
-
-
 def kill_tree(pid: int, mark: str) -> None:
     """Kill a process that leads a session, and all that it started: those of its session, and wherever its mark is found.
 
@@ -306,40 +250,6 @@ def kill_tree(pid: int, mark: str) -> None:
                 process.kill()
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(pid, signal.SIGKILL)  # last: a worker that ends itself and its like goes with them
-
-
-def in_parallel(
-    one: Callable[[Todo, Share], Done], todo: Sequence[Todo], shares: Sequence[Share], workers: Workers
-) -> list[Done]:
-    """`one` of each of `todo`, as many at a time as there are `shares`, each with a share of its own.
-
-    An interruption ends the workers.
-    """
-    if len(shares) == 1:
-        return [one(each, shares[0]) for each in todo]
-    free = SimpleQueue[Share]()
-    for share in shares:
-        free.put(share)
-
-    def on_own_share(each: Todo) -> Done:
-        share = free.get()
-        try:
-            return one(each, share)
-        finally:
-            free.put(share)
-
-    with ThreadPoolExecutor(len(shares)) as pool:
-        try:
-            futures = [pool.submit(on_own_share, each) for each in todo]
-            wait(futures, return_when=FIRST_EXCEPTION)
-            failed = [error for future in futures if future.done() and (error := future.exception()) is not None]
-            if failed:
-                raise failed[0]
-            return [future.result() for future in futures]
-        except BaseException:
-            workers.terminate()
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
 
 
 def exit_reason(code: int) -> str:

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from greenprune.bench.data.batches import evaluation_batches
-from greenprune.bench.data.data import Dataset, Part
+from greenprune.bench.data.data import Dataset
+from greenprune.bench.data.splits import Part
 from greenprune.bench.tasks.task import Task
 from greenprune.bench.text import plural
 from greenprune.methods.ranks import together

@@ -13,7 +13,8 @@ from typing import Any
 import torch
 from greenprune.bench import models
 from greenprune.bench.data.batches import Batches, evaluation_batches
-from greenprune.bench.data.data import Dataset, Part
+from greenprune.bench.data.data import Dataset
+from greenprune.bench.data.splits import Part
 from greenprune.bench.distributed.measuring import meter_of
 from greenprune.bench.distributed.rank import this_rank
 from greenprune.bench.distributed.team import told

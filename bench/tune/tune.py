@@ -27,7 +27,8 @@ from greenprune.bench.records.score import Score
 from greenprune.bench.records.tuning import TUNE_FILE, Trial, Tuning, read_tuning, write_tuning
 from greenprune.bench.run.job import Job
 from greenprune.bench.run.one import Display, full_disk
-from greenprune.bench.run.process import Workers, exit_reason, in_parallel
+from greenprune.bench.run.parallel import in_parallel
+from greenprune.bench.run.process import Workers, exit_reason
 from greenprune.bench.run.shares import ALONE, OTHERS, Share
 from greenprune.bench.suite.entry import MethodEntry
 from greenprune.bench.suite.pair import Pair

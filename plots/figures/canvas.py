@@ -54,7 +54,7 @@ def one_legend(figure: Figure, panels: Sequence[Axes]) -> None:
         figure.set_size_inches(width_in, height_in + LEGEND_LINE_IN * -(-len(entries) // columns))
         figure.legend(list(entries.values()), list(entries), loc="outside lower left", ncols=columns)
     elif entries:
-        figure.legend(list(entries.values()), list(entries), loc="outside right upper")
+        figure.legend(list(entries.values()), list(entries), loc="outside right center")
 
 
 def row_label(row: dict[str, Any]) -> str:

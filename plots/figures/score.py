@@ -109,7 +109,9 @@ def _drawn(results: Results, table: pd.DataFrame, costs: list[Cost]) -> Figure:
     if not costs:
         panels[0].set_axis_off()
         panels[0].text(0, 0.5, "These records hold no such energy figures.")
-    panels[0].set_title(title(results, table, "mean ± standard deviation of"))
+    figure.suptitle(
+        title(results, table, "mean ± standard deviation of"), x=0.01, ha="left", fontsize=RC["axes.titlesize"]
+    )
     one_legend(figure, panels)
     return figure
 

@@ -21,8 +21,9 @@ from urllib.parse import urlencode
 
 from greenprune.bench.energy.reading import KINDS
 from greenprune.bench.errors import UserError
-from greenprune.bench.records.record import RECORD_FILE, write_atomically
+from greenprune.bench.records.record import RECORD_FILE
 from greenprune.bench.records.score import decimals_of, figure_text
+from greenprune.bench.records.stored import write_atomically
 from greenprune.bench.text import NOTHING, bounded, signed
 from greenprune.plots.frame.comparison import (
     REFERENCE,

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from greenprune.bench.errors import UserError
 from greenprune.bench.foreign import shortened
-from greenprune.bench.records.record import write_atomically
+from greenprune.bench.records.stored import write_atomically
 from greenprune.plots.figures.all import FIGURES, render
 from greenprune.plots.frame.checks import check
 from greenprune.plots.frame.comparison import comparison

@@ -14,7 +14,7 @@ from typing import Any
 
 import pandas as pd
 from greenprune.bench.foreign import csv_cell, markdown_cell, one_line
-from greenprune.bench.records.record import write_atomically
+from greenprune.bench.records.stored import write_atomically
 from greenprune.bench.text import listed
 from greenprune.plots.frame.comparison import comparison, reading_order, rows_of
 from greenprune.plots.frame.frame import Results

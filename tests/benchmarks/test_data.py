@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 from greenprune.bench.data.batches import Batches
-from greenprune.bench.data.data import Split
+from greenprune.bench.data.splits import Split
 
 from tests.benchmarks import references
 from tests.benchmarks.side_by_side import SideBySide

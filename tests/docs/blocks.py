@@ -112,7 +112,7 @@ class Runner:
             return
         if block.source.startswith("slurm_"):
             from greenprune.bench.engines.catalogue import checked
-            from greenprune.bench.engines.slurm import EngineOptions
+            from greenprune.bench.engines.cluster.options import EngineOptions
 
             checked(EngineOptions, data, block.title, "slurm")
             return

@@ -8,11 +8,13 @@ import pytest
 import torch
 from greenprune.bench.inference.cost import count_connections
 from greenprune.methods import BudgetError, Skip, count_macs, count_params, registry
-from greenprune.methods.depgraph import DepGraph, DepGraphOptions, GroupNorms
+from greenprune.methods.depgraph import DepGraph, GroupNorms
 from greenprune.methods.magnitude import filter_scores
 from greenprune.methods.magnitude_unstructured import MagnitudeUnstructured, prunable_weights, smallest_masked
+from greenprune.methods.options.depgraph import DepGraphOptions
+from greenprune.methods.options.slimming import SlimmingOptions
 from greenprune.methods.random_channels import random_scores
-from greenprune.methods.slimming import Slimming, SlimmingOptions, histogram, scale_scores, scales
+from greenprune.methods.slimming import Slimming, histogram, scale_scores, scales
 from greenprune.methods.structure.surgery import evaluate
 from torch import nn
 

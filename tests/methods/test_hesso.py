@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 import torch
-from greenprune.methods.hesso import Hesso, HessoOptions, Sums, directions, period_ends, scores
+from greenprune.methods.hesso import Hesso, Sums, directions, period_ends, scores
+from greenprune.methods.options.hesso import HessoOptions
 from greenprune.methods.structure.slot import Slot
 from greenprune.methods.structure.surgery import evaluate
 from greenprune.methods.structure.weights import written

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 import torch
-from greenprune.methods.one_cycle import OneCycle, OneCycleOptions, Saliency, channel_costs, similarity, spared
+from greenprune.methods.one_cycle import OneCycle, Saliency, channel_costs, similarity, spared
+from greenprune.methods.options.one_cycle import OneCycleOptions
 from torch import nn
 
 from tests.methods.networks import SmallResidual, images, network

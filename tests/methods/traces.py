@@ -13,8 +13,8 @@ from collections.abc import Hashable
 from typing import Any
 
 import torch
-from greenprune.methods.structure.trace import Structure
 from greenprune.methods.structure.trace import trace as really_trace
+from greenprune.methods.structure.units import Structure
 from torch import Tensor, nn
 
 USERS = (

@@ -17,7 +17,7 @@ from greenprune.bench.cli.energy import measure, split_command
 from greenprune.bench.cli.main import main
 from greenprune.bench.command.process import WrappedCommand
 from greenprune.bench.energy.carbon import GridIntensity
-from greenprune.bench.records.record import write_atomically
+from greenprune.bench.records.stored import write_atomically
 
 from tests.bench.energy.conftest import ROOT
 from tests.bench.energy.test_rapl import zone

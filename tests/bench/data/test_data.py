@@ -17,11 +17,12 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 import torchvision
-from greenprune.bench.data.data import Dataset, Split, content_hash, limited
+from greenprune.bench.data.data import Dataset, content_hash, limited
 from greenprune.bench.data.load import is_there, load
 from greenprune.bench.data.names import DATASETS
 from greenprune.bench.data.place import data_root
 from greenprune.bench.data.sources import shards
+from greenprune.bench.data.splits import Split
 from greenprune.bench.errors import UserError
 from PIL import Image
 from sklearn.datasets import load_digits

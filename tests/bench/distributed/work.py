@@ -17,7 +17,8 @@ import torch
 import torch.distributed as dist
 from greenprune.bench import models
 from greenprune.bench.data.batches import Batches
-from greenprune.bench.data.data import Dataset, Split
+from greenprune.bench.data.data import Dataset
+from greenprune.bench.data.splits import Split
 from greenprune.bench.suite.recipe import Training
 from greenprune.bench.tasks.catalogue import make_task
 from greenprune.bench.training import loop

@@ -258,7 +258,7 @@ def test_a_meter_that_is_closed_or_forgotten_leaves_no_thread(tmp_path: Path) ->
 
 
 def test_power_is_modelled_where_there_is_no_sensor(meter: EnergyMeter, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("greenprune.bench.energy.meter.POWER_SPAN_S", 0.0)
+    monkeypatch.setattr("greenprune.bench.energy.live.POWER_SPAN_S", 0.0)
     meter.power_w()
     spin(0.3)
     power_w = meter.power_w()
@@ -270,7 +270,7 @@ def test_power_never_raises(meter: EnergyMeter, monkeypatch: pytest.MonkeyPatch)
     def fail() -> None:
         raise OSError
 
-    monkeypatch.setattr("greenprune.bench.energy.meter.POWER_SPAN_S", 0.0)
+    monkeypatch.setattr("greenprune.bench.energy.live.POWER_SPAN_S", 0.0)
     for source in meter._sources:
         monkeypatch.setattr(source, "mark", fail)
     meter.power_w()

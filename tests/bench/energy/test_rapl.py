@@ -11,7 +11,7 @@ import pytest
 from greenprune.bench.energy import EnergyMeter
 from greenprune.bench.energy.mirrors import Mirrors
 from greenprune.bench.energy.parts import adds_up
-from greenprune.bench.energy.rapl import find_rapl
+from greenprune.bench.energy.rapl_domains import find_rapl
 from greenprune.bench.energy.source import Counter
 
 RANGE_UJ = 262_143_328_850

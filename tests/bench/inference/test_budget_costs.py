@@ -13,7 +13,6 @@ from greenprune.bench.data.load import load
 from greenprune.bench.energy import EnergyMeter
 from greenprune.bench.errors import UserError
 from greenprune.bench.inference.calibration import achieved, energy_kind, how_much_longer, joules_per_call
-from greenprune.bench.inference.cost import broken_budget
 from greenprune.bench.inference.kept import FOLDER, kept, named
 from greenprune.bench.inference.pair import LONGER, LONGEST
 from greenprune.bench.inference.served import LARGEST_DIFFERENCE
@@ -21,6 +20,7 @@ from greenprune.bench.plan.plan import plan, state
 from greenprune.bench.records.check import impossible
 from greenprune.bench.records.load import read_record
 from greenprune.bench.records.record import Calibration, Cost, Record, write_record
+from greenprune.bench.records.validity import broken_budget
 from greenprune.bench.suite.file import load_suite
 from greenprune.bench.suite.settings import Settings
 from greenprune.methods import CostTable

@@ -14,7 +14,8 @@ from greenprune.bench.energy import Reading, SourceReading
 from greenprune.bench.energy.reading import CardState
 from greenprune.bench.energy.total import add_readings
 from greenprune.bench.inference import pair
-from greenprune.bench.inference.pair import compare, ratio_interval
+from greenprune.bench.inference.pair import compare
+from greenprune.bench.inference.repeat import ratio_interval
 from torch import Tensor, nn
 
 # The ratio

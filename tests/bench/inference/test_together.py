@@ -18,8 +18,8 @@ from greenprune.bench.inference.job import JointJob
 from greenprune.bench.inference.together import measure
 from greenprune.bench.records.folder import locked
 from greenprune.bench.records.joint import JOINT_FILE, Joint, joint_files, read_joint
-from greenprune.bench.records.record import write_record
-from greenprune.bench.records.store import MODEL_FILE, save_model
+from greenprune.bench.records.record import MODEL_FILE, write_record
+from greenprune.bench.records.store import save_model
 from greenprune.bench.run.side_by_side import is_due
 from greenprune.bench.runtimes.eager import Eager
 from greenprune.methods import count_macs

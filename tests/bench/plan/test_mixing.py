@@ -12,8 +12,9 @@ from types import ModuleType
 import pytest
 import torch
 from greenprune.bench.cli.main import main
-from greenprune.bench.data.data import Dataset, Split
+from greenprune.bench.data.data import Dataset
 from greenprune.bench.data.load import load
+from greenprune.bench.data.splits import Split
 from greenprune.bench.errors import UserError
 from greenprune.bench.plan.mixing import Identities, refuse_mixing
 from greenprune.bench.plan.plan import Run, plan

@@ -15,8 +15,8 @@ from greenprune.bench import models
 from greenprune.bench.cli.main import main
 from greenprune.bench.data.content import file_hash
 from greenprune.bench.errors import UserError
-from greenprune.bench.records.record import write_record
-from greenprune.bench.records.store import MODEL_FILE, load_model, save_model
+from greenprune.bench.records.record import MODEL_FILE, write_record
+from greenprune.bench.records.store import load_model, save_model
 from greenprune.methods import count_macs
 from safetensors.torch import save_file
 

@@ -18,9 +18,11 @@ import pytest
 from greenprune.bench.errors import UserError, is_full
 from greenprune.bench.run import process as processes
 from greenprune.bench.run import stop
-from greenprune.bench.run.process import Watch, Workers, in_parallel
+from greenprune.bench.run.parallel import in_parallel
+from greenprune.bench.run.process import Workers
 from greenprune.bench.run.shares import ALONE, Share
 from greenprune.bench.run.stop import Stopped, seconds_of, stoppable
+from greenprune.bench.run.watch import Watch
 from greenprune.bench.suite.recipe import Running
 
 from tests.bench.run.kills import differences, start, wait_for_training

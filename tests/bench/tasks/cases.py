@@ -6,7 +6,8 @@ from typing import Any
 
 import torch
 from greenprune.bench.data.batches import Batches
-from greenprune.bench.data.data import Dataset, Split
+from greenprune.bench.data.data import Dataset
+from greenprune.bench.data.splits import Split
 from greenprune.bench.suite.recipe import Training
 from greenprune.bench.tasks.catalogue import make_task
 from greenprune.bench.tasks.task import Task

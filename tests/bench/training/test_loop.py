@@ -13,7 +13,8 @@ import greenprune.bench.training.loop
 import pytest
 import torch
 from greenprune.bench.data.batches import Batches
-from greenprune.bench.data.data import Dataset, Split
+from greenprune.bench.data.data import Dataset
+from greenprune.bench.data.splits import Split
 from greenprune.bench.energy import Reading
 from greenprune.bench.suite.recipe import Training
 from greenprune.bench.tasks.catalogue import make_task

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 from greenprune.bench import models
-from greenprune.bench.data.data import Split
 from greenprune.bench.data.load import load
+from greenprune.bench.data.splits import Split
 from greenprune.bench.errors import UserError
 from greenprune.bench.records.store import save_model
 from greenprune.bench.tasks.catalogue import make_task

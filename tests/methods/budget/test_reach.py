@@ -8,7 +8,8 @@ import pytest
 import torch
 from greenprune.methods import BudgetError, ConsensusGating, count_macs, find
 from greenprune.methods.budget.reach import CoarseBudget, apart, check_budget, check_floor
-from greenprune.methods.budget.select import MacCost, select
+from greenprune.methods.budget.select import select
+from greenprune.methods.cost.costs import MacCost
 from torch import Tensor, nn
 
 from tests.methods.networks import images, network

@@ -7,8 +7,9 @@ import torch
 import torch.nn.functional as F
 from greenprune.bench.models import build
 from greenprune.methods import ConsensusGating, CostTable, MacMeter, calibrate, registry
-from greenprune.methods.budget.select import BudgetError, MacCost, select
+from greenprune.methods.budget.select import BudgetError, select
 from greenprune.methods.cost.calibration import stopwatch
+from greenprune.methods.cost.costs import MacCost
 from greenprune.methods.cost.measured_cost import TableCost
 from greenprune.methods.cost.points import grid
 from greenprune.methods.structure.surgery import remove

@@ -8,10 +8,11 @@ import pytest
 import torch
 from greenprune.bench.models import build
 from greenprune.methods.budget import select as budget
-from greenprune.methods.budget.select import BudgetError, MacCost, ParamCost, floor, select
+from greenprune.methods.budget.select import BudgetError, floor, select
+from greenprune.methods.cost.costs import MacCost, ParamCost
 from greenprune.methods.structure.macs import count_macs, count_params
 from greenprune.methods.structure.surgery import remove
-from greenprune.methods.structure.trace import Structure
+from greenprune.methods.structure.units import Structure
 from torch import nn
 
 from tests.methods.networks import images, network

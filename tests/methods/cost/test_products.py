@@ -8,7 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from greenprune.methods import count_macs, count_params
-from greenprune.methods.budget.select import MacCost, ParamCost
+from greenprune.methods.cost.costs import MacCost, ParamCost
 from greenprune.methods.structure.coupling import find_couplings
 from greenprune.methods.structure.surgery import masked, remove
 from greenprune.methods.structure.trace import trace

@@ -13,7 +13,7 @@ from greenprune.methods.gating.setup import gated_units
 from greenprune.methods.gating.wiring import unwrap
 from greenprune.methods.gating.wrappers import Gated
 from greenprune.methods.structure.surgery import evaluate, masked, remove
-from greenprune.methods.structure.trace import Structure
+from greenprune.methods.structure.units import Structure
 from torch import nn
 
 from tests.methods.gating.equivalence import NETWORKS

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from greenprune.bench.models import build
 from greenprune.methods import ConsensusGating, CostTable, GatingOptions, MacMeter, calibrate, count_macs
-from greenprune.methods.budget.select import MacCost
+from greenprune.methods.cost.costs import MacCost
 from greenprune.methods.cost.measured_cost import TableCost
 from greenprune.methods.gating import leaving
 from greenprune.methods.structure.remnant import kind_of, with_remnants

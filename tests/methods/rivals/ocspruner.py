@@ -14,9 +14,12 @@ from typing import Any
 from unittest.mock import MagicMock, patch
 
 import torch
-from greenprune.methods.budget.select import MacCost, select
-from greenprune.methods.one_cycle import OneCycle, OneCycleOptions, Saliency, similarity, spared
-from greenprune.methods.structure.trace import Structure, trace
+from greenprune.methods.budget.select import select
+from greenprune.methods.cost.costs import MacCost
+from greenprune.methods.one_cycle import OneCycle, Saliency, similarity, spared
+from greenprune.methods.options.one_cycle import OneCycleOptions
+from greenprune.methods.structure.trace import trace
+from greenprune.methods.structure.units import Structure
 from torch import Tensor, nn
 
 from tests.methods.rivals import problem

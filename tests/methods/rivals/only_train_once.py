@@ -14,9 +14,10 @@ from unittest.mock import patch
 
 import torch
 import torch.nn.functional as F
-from greenprune.methods.budget.select import MacCost
-from greenprune.methods.hesso import Hesso, HessoOptions, Sums, scores
+from greenprune.methods.cost.costs import MacCost
+from greenprune.methods.hesso import Hesso, Sums, scores
 from greenprune.methods.one_cycle import similarity
+from greenprune.methods.options.hesso import HessoOptions
 from greenprune.methods.structure.trace import trace
 from greenprune.methods.structure.weights import written
 from torch import Tensor, nn

@@ -6,7 +6,8 @@ import pytest
 import torch
 from greenprune.bench.inference.cost import sample_macs
 from greenprune.methods import MacMeter, Skip, count_macs
-from greenprune.methods.dynamic import Dynamic, DynamicOptions, refuse_what_cannot_be_gathered, skipping_difference
+from greenprune.methods.dynamic import Dynamic, refuse_what_cannot_be_gathered, skipping_difference
+from greenprune.methods.options.dynamic import DynamicOptions
 from greenprune.methods.skipping.layers import BlockConv, Skipper, block_bounds
 from greenprune.methods.skipping.skip import SkippingCost, SkippingNetwork, find_gates, install
 from torch import Tensor, nn

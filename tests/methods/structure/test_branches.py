@@ -8,7 +8,8 @@ from greenprune.methods.structure.branches import find_branches
 from greenprune.methods.structure.macs import COUNTED, count_macs
 from greenprune.methods.structure.passes import follow
 from greenprune.methods.structure.surgery import evaluate, masked, remove
-from greenprune.methods.structure.trace import Structure, trace
+from greenprune.methods.structure.trace import trace
+from greenprune.methods.structure.units import Structure
 from torch import nn
 
 from tests.methods.block_networks import NETWORKS, Attention, PreNorm, Tokens, mlp, network

@@ -12,7 +12,8 @@ from greenprune.methods import ConsensusGating, GatingOptions
 from greenprune.methods.gating.wiring import unwrap
 from greenprune.methods.structure.resizing import resize
 from greenprune.methods.structure.surgery import evaluate, masked, remove
-from greenprune.methods.structure.trace import Structure, trace
+from greenprune.methods.structure.trace import trace
+from greenprune.methods.structure.units import Structure
 from torch import Tensor, nn
 
 DIM, HEADS, LENGTH = 16, 4, 5

@@ -7,7 +7,8 @@ from greenprune.methods import ConsensusGating, GatingOptions, ungateable
 from greenprune.methods.gating.wiring import unwrap
 from greenprune.methods.structure import trial
 from greenprune.methods.structure.surgery import evaluate, masked, remove
-from greenprune.methods.structure.trace import Structure, trace
+from greenprune.methods.structure.trace import trace
+from greenprune.methods.structure.units import Structure
 from torch import Tensor, nn
 from torchvision.ops import FrozenBatchNorm2d
 

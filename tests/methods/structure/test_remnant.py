@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from greenprune.bench import models
 from greenprune.methods import ConsensusGating, GatingOptions, count_macs
 from greenprune.methods.budget import select as budget
-from greenprune.methods.budget.select import MacCost, ParamCost
+from greenprune.methods.cost.costs import MacCost, ParamCost
 from greenprune.methods.structure import surgery
 from greenprune.methods.structure.remnant import RemnantKind, is_thin, with_remnants
 from greenprune.methods.structure.resizing import resize

@@ -1,12 +1,14 @@
 import pytest
 import torch
 from greenprune.bench.models import build
-from greenprune.methods.budget.select import BudgetError, MacCost, floor, select
+from greenprune.methods.budget.select import BudgetError, floor, select
+from greenprune.methods.cost.costs import MacCost
 from greenprune.methods.structure.macs import count_macs, count_params
 from greenprune.methods.structure.meter import MacMeter
 from greenprune.methods.structure.resizing import resize
 from greenprune.methods.structure.surgery import evaluate, masked, remove, remove_checked
-from greenprune.methods.structure.trace import Structure, trace
+from greenprune.methods.structure.trace import trace
+from greenprune.methods.structure.units import Structure
 from torch import nn
 
 from tests.methods import traces

@@ -13,10 +13,11 @@ from unittest.mock import patch
 
 import torch
 from greenprune.methods import BudgetError, ConsensusGating, GatingOptions, Skip, count_macs, describe
-from greenprune.methods.budget.select import MacCost
+from greenprune.methods.cost.costs import MacCost
 from greenprune.methods.structure import outputs
 from greenprune.methods.structure.surgery import evaluate, masked, remove
-from greenprune.methods.structure.trace import Structure, trace
+from greenprune.methods.structure.trace import trace
+from greenprune.methods.structure.units import Structure
 from torch import Tensor, nn
 
 from tests.methods.zoo.entry import Entry

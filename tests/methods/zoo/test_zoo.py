@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from greenprune.methods import count_macs
-from greenprune.methods.budget.select import MacCost
+from greenprune.methods.cost.costs import MacCost
 from greenprune.methods.structure.surgery import evaluate, remove
 from greenprune.methods.structure.trace import trace
 
