@@ -17,8 +17,8 @@ from greenprune.bench.energy.reading import Kind
 from greenprune.bench.errors import UserError
 from greenprune.bench.inference.job import JointJob
 from greenprune.bench.inference.repeat import half_width
+from greenprune.bench.records.inference import Inference
 from greenprune.bench.records.joint import Joint, joint_files, read_joint
-from greenprune.bench.records.record import Inference
 from greenprune.bench.run.side_by_side import measure_in_child
 from greenprune.bench.runtimes.names import EAGER
 from rich.box import SIMPLE_HEAD

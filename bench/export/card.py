@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from greenprune.bench.foreign import markdown_cell, one_line
-from greenprune.bench.records.record import Inference, Record
+from greenprune.bench.records.inference import Inference
+from greenprune.bench.records.record import Record
 from greenprune.bench.records.score import Score
 from greenprune.bench.records.stored import write_atomically
 from greenprune.bench.text import plural, told_count

@@ -18,7 +18,8 @@ from greenprune.bench.inference.target import EagerTarget, RuntimeTarget
 from greenprune.bench.machine.machine import describe_machine
 from greenprune.bench.machine.precision import resolve_precision
 from greenprune.bench.models.definition import structure_hash
-from greenprune.bench.records.record import Calibration, Inference, Served
+from greenprune.bench.records.cost import Calibration
+from greenprune.bench.records.inference import Inference, Served
 from greenprune.bench.records.validity import AGREED, deciding
 from greenprune.bench.runtimes.catalogue import made
 from greenprune.bench.runtimes.names import EAGER

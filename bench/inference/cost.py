@@ -8,7 +8,7 @@ from itertools import islice
 
 import numpy as np
 import torch
-from greenprune.bench.records.record import Cost, SampleMacs
+from greenprune.bench.records.cost import Cost, SampleMacs
 from greenprune.bench.records.validity import broken_budget, unequal
 from greenprune.bench.suite.settings import Settings
 from greenprune.methods import Method, count_macs, count_params

@@ -18,7 +18,7 @@ from greenprune.bench.energy.reading import Kind
 from greenprune.bench.energy.total import add_readings
 from greenprune.bench.inference.repeat import Interval, ratio_interval, repeat_until
 from greenprune.bench.machine.precision import autocast_for
-from greenprune.bench.records.record import Inference, Latency
+from greenprune.bench.records.inference import Inference, Latency
 from torch import Tensor, nn
 
 CPU_BLOCK_S = 0.25

@@ -26,8 +26,8 @@ from greenprune.bench.inference.pair import (
 from greenprune.bench.inference.repeat import repeat_rounds
 from greenprune.bench.inference.served import agreed
 from greenprune.bench.machine.contention import contention, usage
+from greenprune.bench.records.inference import Inference, Served
 from greenprune.bench.records.joint import Joint, LeftOut, MeasuredNetwork
-from greenprune.bench.records.record import Inference, Served
 from greenprune.bench.runtimes.catalogue import find
 from greenprune.bench.runtimes.names import EAGER
 from greenprune.bench.runtimes.runtime import Session

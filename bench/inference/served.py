@@ -13,7 +13,7 @@ from greenprune.bench.export.program import quiet, relative_difference
 from greenprune.bench.foreign import shortened
 from greenprune.bench.inference.calibration import how_much_longer
 from greenprune.bench.inference.pair import batch_of, compare_subjects, warmed
-from greenprune.bench.records.record import Inference, Served
+from greenprune.bench.records.inference import Inference, Served
 from greenprune.bench.runtimes.catalogue import find
 from greenprune.bench.runtimes.names import EAGER
 from greenprune.bench.runtimes.runtime import Runtime, Session

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from greenprune.bench.errors import UserError
+from greenprune.bench.records.inference import Inference
 from greenprune.bench.records.joint import JOINT_FILE, read_joint
 from greenprune.bench.records.load import read_record
-from greenprune.bench.records.record import MODEL_FILE, RECORD_FILE, Inference, Record
+from greenprune.bench.records.record import MODEL_FILE, RECORD_FILE, Record
 
 
 @dataclass(frozen=True)

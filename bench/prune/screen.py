@@ -8,7 +8,8 @@ from pathlib import Path
 from greenprune.bench.energy.reading import KINDS
 from greenprune.bench.export.card import interval
 from greenprune.bench.prune.both import Both
-from greenprune.bench.records.record import Inference, Record
+from greenprune.bench.records.inference import Inference
+from greenprune.bench.records.record import Record
 from greenprune.bench.text import plural
 from rich.box import SIMPLE_HEAD
 from rich.console import Group, RenderableType

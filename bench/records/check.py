@@ -14,7 +14,9 @@ from itertools import pairwise
 from typing import Any, get_args
 
 from greenprune.bench.energy.reading import Kind, Reading
-from greenprune.bench.records.record import Cost, Epoch, Inference, Latency, Record
+from greenprune.bench.records.cost import Cost
+from greenprune.bench.records.inference import Inference, Latency
+from greenprune.bench.records.record import Epoch, Record
 
 EXACT = 1e-6
 """Relative difference of two figures that are the same one, computed in two ways."""

@@ -12,8 +12,8 @@ import re
 from pathlib import Path
 from typing import Any, Self
 
-from greenprune.bench.records.record import Inference, Served, Stored
-from greenprune.bench.records.stored import read_stored, write_stored
+from greenprune.bench.records.inference import Inference, Served
+from greenprune.bench.records.stored import Stored, read_stored, write_stored
 from pydantic import Field, model_validator
 
 JOINT_SCHEMA_VERSION = 1

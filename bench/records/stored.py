@@ -19,12 +19,18 @@ from typing import Any, TypeVar
 
 from greenprune.bench.errors import UserError, did_you_mean
 from greenprune.bench.foreign import shortened
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 S = TypeVar("S", bound=BaseModel)
 
 CHECKSUM = "checksum"
 """The last key of a stored file."""
+
+
+class Stored(BaseModel):
+    """Base of everything stored: immutable, and an unknown key is an error rather than silence."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 def write_stored(stored: BaseModel, path: Path) -> Path:

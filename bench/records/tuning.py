@@ -12,9 +12,9 @@ from typing import Any, Literal
 
 from greenprune.bench.energy.reading import KINDS, Kind, Reading
 from greenprune.bench.errors import UserError
-from greenprune.bench.records.record import Ledger, Stored
+from greenprune.bench.records.record import Ledger
 from greenprune.bench.records.score import Score
-from greenprune.bench.records.stored import read_json, why_broken, write_atomically
+from greenprune.bench.records.stored import Stored, read_json, why_broken, write_atomically
 from pydantic import ValidationError
 
 TUNE_FILE = "tune.json"

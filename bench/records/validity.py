@@ -9,7 +9,9 @@ import math
 from collections.abc import Sequence
 
 from greenprune.bench.data.names import CLASSES
-from greenprune.bench.records.record import Calibration, Cost, Epoch, Inference, Record, Served
+from greenprune.bench.records.cost import Calibration, Cost
+from greenprune.bench.records.inference import Inference, Served
+from greenprune.bench.records.record import Epoch, Record
 from greenprune.methods.budget.limits import MEASURED_TOLERANCE, lowest
 from greenprune.methods.cost.kinds import COST_NAMES, MEASURED
 

@@ -37,7 +37,8 @@ from greenprune.bench.machine.contention import contention, usage
 from greenprune.bench.machine.machine import describe_machine, describe_versions
 from greenprune.bench.models.kinds.kind import Preprocessing
 from greenprune.bench.records.identity import MADE_OF, Begun, Identity, differing, write_begun
-from greenprune.bench.records.record import MODEL_FILE, CrossCheck, Emissions, Inference, Record, write_record
+from greenprune.bench.records.inference import Inference
+from greenprune.bench.records.record import MODEL_FILE, CrossCheck, Emissions, Record, write_record
 from greenprune.bench.records.store import save_model
 from greenprune.bench.records.validity import broken_rule
 from greenprune.bench.run.events import Events, told_to_nobody

@@ -19,9 +19,10 @@ from greenprune.bench.inference.cost import SAMPLED_IMAGES, count_connections, s
 from greenprune.bench.models.kinds.kind import SMALL as IMAGE
 from greenprune.bench.models.named import is_users_own
 from greenprune.bench.records.check import impossible
+from greenprune.bench.records.cost import Cost
 from greenprune.bench.records.identity import Identity, differing, read_begun
 from greenprune.bench.records.load import changed_files
-from greenprune.bench.records.record import MODEL_FILE, RECORD_FILE, SCHEMA_VERSION, Cost, Record
+from greenprune.bench.records.record import MODEL_FILE, RECORD_FILE, SCHEMA_VERSION, Record
 from greenprune.bench.records.score import Score
 from greenprune.bench.records.store import about_stored, as_trained, load_model
 from greenprune.bench.records.stored import read_unbelieved

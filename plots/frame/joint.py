@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from greenprune.bench.errors import UserError
+from greenprune.bench.records.inference import Inference, Served
 from greenprune.bench.records.joint import JOINT_FILE, Joint, MeasuredNetwork, joint_files, read_joint
-from greenprune.bench.records.record import Inference, Record, Served
+from greenprune.bench.records.record import Record
 from greenprune.bench.text import listed
 from greenprune.plots.frame.problems import Problem
 from greenprune.plots.frame.views import Found, view_of

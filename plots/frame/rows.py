@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from greenprune.bench.energy.reading import KINDS, Kind, Reading
-from greenprune.bench.records.record import Inference, Record
+from greenprune.bench.records.inference import Inference
+from greenprune.bench.records.record import Record
 from greenprune.bench.text import told_count
 
 

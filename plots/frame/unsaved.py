@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 from greenprune.bench.energy.reading import KINDS
-from greenprune.bench.records.record import Served
+from greenprune.bench.records.inference import Served
 from greenprune.bench.text import bounded, listed, plural
 from greenprune.plots.frame.comparison import (
     BATCHES,

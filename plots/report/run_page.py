@@ -12,7 +12,8 @@ import numpy as np
 import pandas as pd
 from greenprune.bench.energy.reading import KINDS
 from greenprune.bench.foreign import visible
-from greenprune.bench.records.record import Inference, Record
+from greenprune.bench.records.inference import Inference
+from greenprune.bench.records.record import Record
 from greenprune.bench.text import NOTHING, bounded, duration, plural, three_digits
 from greenprune.plots.figures.gates import consensus_of
 from greenprune.plots.figures.power_samples import read_power, stretches

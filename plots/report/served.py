@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from greenprune.bench.energy.reading import KINDS
-from greenprune.bench.records.record import Inference, Record, Served
+from greenprune.bench.records.inference import Inference, Served
+from greenprune.bench.records.record import Record
 from greenprune.bench.text import three_digits
 
 TITLE = "In the runtime that serves"

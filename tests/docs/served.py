@@ -6,8 +6,9 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+from greenprune.bench.records.inference import Inference
 from greenprune.bench.records.load import read_record
-from greenprune.bench.records.record import RECORD_FILE, Inference, Record
+from greenprune.bench.records.record import RECORD_FILE, Record
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "how-to" / "runtimes.md"

@@ -9,19 +9,9 @@ from typing import Any
 
 import pandas as pd
 from greenprune.bench.energy.reading import Kind, Reading, SourceReading
-from greenprune.bench.records.record import (
-    Cost,
-    Emissions,
-    Epoch,
-    Failure,
-    Inference,
-    Latency,
-    Ledger,
-    LedgerEntry,
-    Record,
-    SampleMacs,
-    write_record,
-)
+from greenprune.bench.records.cost import Cost, SampleMacs
+from greenprune.bench.records.inference import Inference, Latency
+from greenprune.bench.records.record import Emissions, Epoch, Failure, Ledger, LedgerEntry, Record, write_record
 from greenprune.bench.records.score import Score
 from greenprune.plots.figures.power_samples import POWER_COLUMNS, POWER_FILE
 

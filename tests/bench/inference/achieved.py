@@ -32,7 +32,7 @@ from greenprune.bench.inference.pair import compare
 from greenprune.bench.inference.served import serve
 from greenprune.bench.machine.machine import describe_machine, describe_versions
 from greenprune.bench.models import build
-from greenprune.bench.records.record import Inference
+from greenprune.bench.records.inference import Inference
 from greenprune.bench.run.process import ENVIRONMENT
 from greenprune.bench.runtimes.catalogue import made
 from greenprune.bench.runtimes.names import EAGER

@@ -18,8 +18,9 @@ from greenprune.bench.inference.pair import LONGER, LONGEST
 from greenprune.bench.inference.served import LARGEST_DIFFERENCE
 from greenprune.bench.plan.plan import plan, state
 from greenprune.bench.records.check import impossible
+from greenprune.bench.records.cost import Calibration, Cost
 from greenprune.bench.records.load import read_record
-from greenprune.bench.records.record import Calibration, Cost, Record, write_record
+from greenprune.bench.records.record import Record, write_record
 from greenprune.bench.records.validity import broken_budget
 from greenprune.bench.suite.file import load_suite
 from greenprune.bench.suite.settings import Settings

@@ -12,7 +12,7 @@ from greenprune.bench.errors import UserError
 from greenprune.bench.inference import pair
 from greenprune.bench.inference.served import LARGEST_DIFFERENCE, serve
 from greenprune.bench.plan.plan import plan
-from greenprune.bench.records.record import Served
+from greenprune.bench.records.inference import Served
 from greenprune.bench.suite.file import load_suite
 from greenprune.bench.suite.measurement import Measurement
 

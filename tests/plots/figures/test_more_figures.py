@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from greenprune.bench.records.record import SampleMacs
+from greenprune.bench.records.cost import SampleMacs
 from greenprune.plots.figures.breakeven import break_even_in_words, energy_break_even, inferences_text
 from greenprune.plots.figures.budget import budget_achieved, saving_in_words, saving_predicted_and_measured
 from greenprune.plots.figures.gates import (

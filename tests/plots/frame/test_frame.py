@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from greenprune.bench.energy.reading import KINDS, Kind
 from greenprune.bench.errors import UserError
-from greenprune.bench.records.record import RECORD_FILE, SCHEMA_VERSION, Calibration
+from greenprune.bench.records.cost import Calibration
+from greenprune.bench.records.record import RECORD_FILE, SCHEMA_VERSION
 from greenprune.plots.frame.frame import INFERENCE_COLUMNS, RUN_COLUMNS, load
 from greenprune.plots.frame.rows import machine_label
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from io import StringIO
 from pathlib import Path
 
-from greenprune.bench.records.record import Record, Served
+from greenprune.bench.records.inference import Served
+from greenprune.bench.records.record import Record
 from greenprune.plots.frame.comparison import comparison
 from greenprune.plots.frame.frame import Results, load
 from greenprune.plots.frame.unsaved import in_words, unsaved, unsaved_where_served

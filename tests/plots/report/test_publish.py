@@ -10,7 +10,7 @@ from urllib.parse import parse_qs
 import pytest
 from greenprune.bench.cli.main import main
 from greenprune.bench.errors import UserError
-from greenprune.bench.records.record import Calibration
+from greenprune.bench.records.cost import Calibration
 from greenprune.plots.frame.comparison import budget_in_words
 from greenprune.plots.report.publish import publish
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from greenprune.bench.records.record import Served
+from greenprune.bench.records.inference import Served
 from greenprune.plots.report.report import write_report
 from greenprune.plots.report.served import COLUMNS, served_tables
 

@@ -11,7 +11,8 @@ from typing import Any
 import pandas as pd
 import pytest
 from greenprune.bench.energy.reading import Reading
-from greenprune.bench.records.record import Ledger, LedgerEntry, Record, SampleMacs
+from greenprune.bench.records.cost import SampleMacs
+from greenprune.bench.records.record import Ledger, LedgerEntry, Record
 from greenprune.bench.records.tuning import Spent, Trial, Tuning, write_tuning
 from greenprune.bench.text import bounded, listed, mean_sd, plural, signed_points, three_digits
 from greenprune.plots.figures.budget import budget_achieved, budget_in_words
