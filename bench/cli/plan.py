@@ -147,8 +147,8 @@ def site_of(arguments: argparse.Namespace, prepared: Prepared) -> Site:
 def _forecast_here(arguments: argparse.Namespace, prepared: Prepared, todo: Todo) -> list[str]:
     """By steps that are timed on this machine. Raises UserError."""
     import torch
+    from greenprune.bench.plan.estimate import estimate
     from greenprune.bench.plan.forecast import forecast, in_all
-    from greenprune.bench.plan.plan import estimate
 
     suite, device = prepared.suite, prepared.device
     shares = shares_for(arguments.jobs, device, suite.training.devices)

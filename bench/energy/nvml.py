@@ -20,8 +20,9 @@ from greenprune.bench.energy.nvml_notes import Notes, NvmlMark, Stretch
 from greenprune.bench.energy.nvml_state import CardObserver, warnings_of
 from greenprune.bench.energy.nvml_words import short, still, too_short
 from greenprune.bench.energy.reading import Kind, SourceReading
-from greenprune.bench.energy.source import Counter, Mark, Segment, SensorError, edge_error_s
+from greenprune.bench.energy.source import Mark, Segment, SensorError, edge_error_s
 from greenprune.bench.energy.ticks import TickWatch, probe_period_s
+from greenprune.bench.energy.totals import Counter
 from greenprune.bench.energy.trace import PowerIntegral
 from greenprune.bench.energy.verdict import decide
 

@@ -14,8 +14,9 @@ from typing import Any
 
 from greenprune.bench.energy.mirrors import Mirrors
 from greenprune.bench.energy.reading import Kind, SourceReading
-from greenprune.bench.energy.source import Counter, Mark, Segment, SensorError, edge_error_s
+from greenprune.bench.energy.source import Mark, Segment, SensorError, edge_error_s
 from greenprune.bench.energy.ticks import probe_period_s
+from greenprune.bench.energy.totals import Counter
 
 RESOLUTION_J = 2.0**-14  # the usual unit, same place; AMD's is 2^-16 J
 PERIOD_S = 1e-3  # shortest update period, Intel SDM vol. 3B, "RAPL Interfaces"

@@ -14,9 +14,9 @@ from greenprune.bench.data.splits import LazySplit
 from greenprune.bench.energy.processors import this_core_power
 from greenprune.bench.plan.cluster import STARTUP_S, Load, Site, sentences, total
 from greenprune.bench.plan.devices import LAYER_S, Gpu, gpu_step_s
+from greenprune.bench.plan.estimate import IDLE_S, counted, estimate, inference_s
 from greenprune.bench.plan.figures import Bounded
 from greenprune.bench.plan.forecast import energy_text, gpu_run_s
-from greenprune.bench.plan.plan import IDLE_S, counted, estimate, inference_s
 from greenprune.bench.suite.pair import Pair
 from greenprune.bench.suite.suite import Suite
 from greenprune.bench.text import duration

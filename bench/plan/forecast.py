@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from greenprune.bench.energy.carbon import gco2e, place
 from greenprune.bench.energy.processors import CorePower, this_core_power
 from greenprune.bench.plan.devices import ANY, gpu_step_s
+from greenprune.bench.plan.estimate import Estimate, epochs_of, inference_s
 from greenprune.bench.plan.figures import Bounded
-from greenprune.bench.plan.plan import Estimate, epochs_of, inference_s
 from greenprune.bench.suite.suite import Suite
 from greenprune.bench.text import duration, plural, three_digits
 

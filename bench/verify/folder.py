@@ -19,8 +19,9 @@ from greenprune.bench.records.check import measurement
 from greenprune.bench.records.identity import IDENTITY_FILE
 from greenprune.bench.records.joint import joint_files, read_joint
 from greenprune.bench.records.record import MODEL_FILE, RECORD_FILE, Record
+from greenprune.bench.verify.means import Means
 from greenprune.bench.verify.row import Cell, Row
-from greenprune.bench.verify.run import Means, check_run
+from greenprune.bench.verify.run import check_run
 from pydantic import ValidationError
 
 SHARED = ("task", "images", "tolerance", "training", "measurement", "device")

@@ -3,39 +3,29 @@
 from __future__ import annotations
 
 import contextlib
-import json
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from greenprune.bench import models
 from greenprune.bench.data.batches import evaluation_batches
-from greenprune.bench.data.data import Dataset, content_hash
-from greenprune.bench.data.names import CLASSES, PUBLISHED
 from greenprune.bench.errors import UserError
-from greenprune.bench.foreign import shortened
 from greenprune.bench.inference.cost import SAMPLED_IMAGES, count_connections, sample_macs
 from greenprune.bench.models.kinds.kind import SMALL as IMAGE
-from greenprune.bench.models.named import is_users_own
 from greenprune.bench.records.check import impossible
 from greenprune.bench.records.cost import Cost
-from greenprune.bench.records.identity import Identity, differing, read_begun
 from greenprune.bench.records.load import changed_files
 from greenprune.bench.records.record import MODEL_FILE, RECORD_FILE, SCHEMA_VERSION, Record
 from greenprune.bench.records.score import Score
-from greenprune.bench.records.store import about_stored, as_trained, load_model
+from greenprune.bench.records.store import as_trained, load_model
 from greenprune.bench.records.stored import read_unbelieved
 from greenprune.bench.records.validity import broken_rule
-from greenprune.bench.tasks import catalogue
-from greenprune.bench.tasks.task import Task
 from greenprune.bench.text import plural
 from greenprune.bench.training.evaluation import Outputs, outputs_on
-from greenprune.bench.training.identity import method_hash_of, network_hashes, processor_of, task_hash
-from greenprune.bench.training.start import start_of
+from greenprune.bench.verify.identity import identity_of
+from greenprune.bench.verify.means import Form, Means, form_of
 from greenprune.bench.verify.reload import outputs_from
 from greenprune.bench.verify.row import Cell, Row
-from greenprune.methods import MethodError, count_macs, count_params
+from greenprune.methods import count_macs, count_params
 from torch import Tensor, nn
 
 CPU = torch.device("cpu")
@@ -44,36 +34,6 @@ NOT_LOADED = "no network to look at"
 
 SCORE_TOLERANCE = 5e-4
 """Share of a score by which another processor may compute it otherwise; of a share itself, and one image in any case."""
-
-UNTRUSTED = "needs code of its own, {name}: where you know it, say --trust"
-
-
-@dataclass(frozen=True)
-class Means:
-    """What a record can be checked with.
-
-    Attributes:
-        data_of: the data of a record, or why it cannot be had.
-        trust: whether networks and methods `module:name` that a record names may be imported, and so run.
-    """
-
-    data_of: Callable[[Record], Dataset | str]
-    trust: bool = False
-
-    def refuses(self, name: str) -> str | None:
-        """Why what a record calls `name` is not looked at, or None."""
-        return UNTRUSTED.format(name=shortened(name)) if is_users_own(name) and not self.trust else None
-
-    def task_of(self, record: Record) -> Task | str:
-        """The task of a record, or why it cannot be had."""
-        stated = record.settings.get("task")
-        options = stated.get("options") if isinstance(stated, dict) else None
-        if catalogue.is_users_own(record.task) and not self.trust:
-            return UNTRUSTED.format(name=shortened(record.task))
-        try:
-            return catalogue.make_task(record.task, options)
-        except UserError as e:
-            return str(e)
 
 
 def check_run(folder: Path, name: str, means: Means) -> tuple[Row, Record | None]:
@@ -95,11 +55,11 @@ def check_run(folder: Path, name: str, means: Means) -> tuple[Row, Record | None
         return row, None
     _record(row, record)
     _files(row, record, folder)
-    form = _form(record, folder, means)
+    form = form_of(record, folder, means)
     network = _network(row, record, folder, form, means)
     _counts(row, record, network, form, folder, means)
     _score(row, record, network, folder, means)
-    _identity(row, record, folder, form, means)
+    identity_of(row, record, folder, form, means)
     return row, record
 
 
@@ -140,29 +100,6 @@ def _network(row: Row, record: Record, folder: Path, form: Form | None, means: M
         wrong.append(f"its outputs are of the shape {found} for 4 images of {form.classes} classes")
     row.put("weights", wrong, Cell("ok"))
     return model
-
-
-@dataclass(frozen=True)
-class Form:
-    """Of the images that a run's network takes, and of what it gives."""
-
-    shape: tuple[int, int, int]
-    classes: int
-
-
-def _form(record: Record, folder: Path, means: Means) -> Form | None:
-    """As the data set says that the record names; else as is stored with the network; None where neither is there."""
-    name = record.pair[0]
-    if record.settings.get("data") is None and name in PUBLISHED:
-        return Form(IMAGE, CLASSES[name])
-    data = means.data_of(record)
-    if not isinstance(data, str):
-        return Form(data.shape, data.classes)
-    try:
-        about = about_stored(folder)
-    except UserError:
-        return None
-    return Form(about.input_shape, about.classes)
 
 
 def _counts(row: Row, record: Record, network: nn.Module | None, form: Form | None, folder: Path, means: Means) -> None:
@@ -245,83 +182,6 @@ def _differing(record: Record, found: Outputs, score: Score, count: int) -> list
 
 def _said(found: Outputs, count: int) -> str:
     return "no score" if found.score is None else f"{found.score:.4f} on {plural(count, 'image')}"
-
-
-def _identity(row: Row, record: Record, folder: Path, form: Form | None, means: Means) -> None:
-    stated, wrong, unknown = record.identity, [], []
-    try:
-        begun = read_begun(folder)
-    except UserError as e:
-        begun = None
-        wrong.append(str(e))
-    if begun is not None:
-        wrong += [f"identity.json says {line}" for line in differing(stated, begun.identity)]
-    here, reasons = _here(record, form, means)
-    for name in ("data", "network", "weights", "method", "task"):
-        if name == "task" and stated.task is None:
-            continue  # it is greenprune's, and loads nothing
-        if getattr(stated, name) is None:
-            unknown.append(f"{name} was not recorded")
-        elif getattr(here, name) is None:
-            unknown += [f"{name}: {reasons[name]}"] if name in reasons else []
-        else:
-            wrong += differing(stated, here, (name,))
-    row.put("identity", wrong, Cell("absent" if unknown else "ok", "; ".join(unknown)))
-
-
-def _here(record: Record, form: Form | None, means: Means) -> tuple[Identity, dict[str, str]]:
-    """What the run would be made of here; and, of what cannot be said, why."""
-    stated, reasons = record.identity, {}
-    found: dict[str, str] = {}
-    data = means.data_of(record) if stated.data is not None else "was not recorded"
-    if isinstance(data, str):
-        reasons["data"] = data
-    else:
-        found["data"] = content_hash(data)
-    if why := means.refuses(record.pair[1]):
-        reasons["network"] = reasons["weights"] = why
-    elif form is None:
-        reasons["network"] = reasons["weights"] = "nobody knows for which images it is"
-    elif stated.network is not None:
-        try:
-            found["network"], _ = network_hashes(record.pair[1], form.classes, record.seed, form.shape)
-            start = start_of(record.pair[1], record.settings.get("weights"), form.shape)
-            _, weights = network_hashes(record.pair[1], form.classes, record.seed, form.shape, start)
-            if (stated.torch, stated.processor) == (str(torch.__version__), processor_of(CPU)):
-                found["weights"] = weights
-            else:
-                reasons["weights"] = "drawn with another version of torch or on another processor"
-        except UserError as e:
-            reasons |= {name: str(e) for name in ("network", "weights") if name not in found}
-    if stated.task is not None:
-        try:
-            found["task"] = _task(record, form, means)
-        except UserError as e:
-            reasons["task"] = str(e)
-    if why := means.refuses(record.method_name):
-        reasons["method"] = why
-    elif stated.method is not None:
-        try:
-            if method_hash_of(record.method_name) == stated.method:
-                found["method"] = stated.method
-            else:
-                reasons["method"] = "its files are others in this greenprune"
-        except (MethodError, OSError) as e:
-            reasons["method"] = str(e)
-    return Identity.model_validate(found), reasons
-
-
-def _task(record: Record, form: Form | None, means: Means) -> str:
-    """The hash of the task of a record, where it has one. Raises UserError: it cannot be had."""
-    task = means.task_of(record)
-    if isinstance(task, str):
-        raise UserError(task)
-    if record.task == "distillation" and not means.trust:
-        raise UserError("its teacher is looked at with --trust alone")
-    if form is None:
-        raise UserError("nobody knows for which images it is")
-    entry = json.dumps({"options": task.options.model_dump(mode="json")})
-    return task_hash(record.task, entry, form.classes, form.shape) or ""
 
 
 def _cost(record: Record) -> Cost:

@@ -14,11 +14,15 @@ from greenprune.methods.budget import steps as budget_steps
 from greenprune.methods.budget.approach import approach
 from greenprune.methods.budget.choice import Choice
 from greenprune.methods.budget.limits import lowest
-from greenprune.methods.cost.costs import Cost, MacCost, ParamCost
+from greenprune.methods.cost.costs import Cost, MacCost, ParamCost, ProductCost
 from greenprune.methods.cost.kinds import COST_NAMES, MEASURED, CostKind
 from greenprune.methods.cost.measured_cost import CostTable, TableCost
-from greenprune.methods.structure.units import Structure
+from greenprune.methods.structure.trace import Structure
 from torch import Tensor, nn
+
+__all__ = [
+    "BudgetError", "Cost", "MacCost", "ParamCost", "ProductCost", "floor", "make_cost", "nearest", "select",
+]  # fmt: skip
 
 
 class BudgetError(ValueError):

@@ -12,7 +12,7 @@ from greenprune.bench.energy import EnergyMeter
 from greenprune.bench.energy.mirrors import Mirrors
 from greenprune.bench.energy.parts import adds_up
 from greenprune.bench.energy.rapl_domains import find_rapl
-from greenprune.bench.energy.source import Counter
+from greenprune.bench.energy.totals import Counter
 
 RANGE_UJ = 262_143_328_850
 
@@ -249,7 +249,7 @@ class Clocks:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now_s = self.asleep_s = 0.0
-        monkeypatch.setattr("greenprune.bench.energy.source.time.perf_counter", lambda: self.now_s)
+        monkeypatch.setattr("greenprune.bench.energy.totals.time.perf_counter", lambda: self.now_s)
 
     def others_s(self) -> tuple[float, float]:
         return self.now_s + self.asleep_s, self.now_s + self.asleep_s

@@ -11,9 +11,9 @@ from greenprune.bench.energy.processors import CorePower
 from greenprune.bench.inference.pair import CPU_BLOCK_S, LONGER, MIN_BLOCKS
 from greenprune.bench.plan import forecast as forecasts
 from greenprune.bench.plan.devices import gpu_step_s
+from greenprune.bench.plan.estimate import Estimate, epochs_of, inference_s
 from greenprune.bench.plan.figures import Bounded
 from greenprune.bench.plan.forecast import cpu_energy_j, forecast, gpu_run_s
-from greenprune.bench.plan.plan import Estimate, epochs_of, inference_s
 from greenprune.bench.suite.file import load_suite
 
 from tests.conftest import SUITE
