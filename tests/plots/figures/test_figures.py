@@ -48,7 +48,7 @@ def test_accuracy_shows_the_means_of_the_table(tmp_path: Path) -> None:
     (axes,) = figure.axes
     assert axes.get_xlabel() == "MACs kept, % of dense"
     assert axes.get_ylabel() == "Test accuracy, %"
-    assert "3 seeds" in axes.get_title(loc="left")
+    assert "3 seeds" in figure.get_suptitle()
 
 
 def test_accuracy_has_error_bars_of_one_sd_a_point_per_run_and_dense_as_a_line(tmp_path: Path) -> None:
