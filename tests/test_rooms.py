@@ -188,7 +188,7 @@ def top_level_imports(path: Path) -> set[str]:
         ("methods.cost.costs", "from greenprune.methods.gating.module import ConsensusGating", "methods.gating"),
         ("methods.base", "from greenprune.bench.errors import UserError", "bench.errors"),
         ("methods.gating.heads", "import greenprune.methods", "methods"),
-        ("bench.run.worker", "from greenprune.plots.frame.frame import load", "plots.frame"),
+        ("bench.run.worker", "from greenprune.plots.frame.load import load", "plots.frame"),
         ("bench.data.data", "from greenprune.bench.training import loop", "bench.training"),
         ("plots.frame.frame", "from greenprune.bench.training.loop import train", "bench.training"),
         ("plots.tables.best", "from greenprune.plots.report.report import write_report", "plots.report"),

@@ -26,7 +26,7 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
 def command_report(arguments: argparse.Namespace) -> int:
     """Tables, figures and pages from records alone. Raises UserError: nothing to read, or a file that cannot be."""
     from greenprune.bench import terminal
-    from greenprune.plots.frame.frame import load
+    from greenprune.plots.frame.load import load
     from greenprune.plots.frame.problems import unreadable
     from greenprune.plots.report.report import write_report
     from greenprune.plots.tables.tables import terminal_table

@@ -149,7 +149,7 @@ def _close(
     """Measure all networks together where that is due, write the report, and say how it went; the exit code."""
     from greenprune.bench.records.folder import here
     from greenprune.bench.run.side_by_side import is_due
-    from greenprune.plots.frame.frame import load
+    from greenprune.plots.frame.load import load
     from greenprune.plots.report.report import write_report
     from greenprune.plots.tables.tables import terminal_table
 

@@ -34,7 +34,8 @@ from greenprune.plots.frame.comparison import (
     reading_order,
     rows_of,
 )
-from greenprune.plots.frame.frame import Results, load
+from greenprune.plots.frame.frame import Results
+from greenprune.plots.frame.load import load
 from greenprune.plots.frame.problems import unreadable
 from greenprune.plots.report.names import file_name, section_names
 from greenprune.plots.report.page import render_index

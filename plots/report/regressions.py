@@ -27,7 +27,8 @@ from greenprune.bench.records.score import decimals_of, in_percent
 from greenprune.bench.suite.views import VIEW_NAMES
 from greenprune.bench.text import bounded, listed, signed
 from greenprune.plots.frame.comparable import refuse_incomparable
-from greenprune.plots.frame.frame import GROUP_COLUMNS, Results, load
+from greenprune.plots.frame.frame import GROUP_COLUMNS, Results
+from greenprune.plots.frame.load import load
 from greenprune.plots.frame.problems import unreadable
 from rich.box import SIMPLE_HEAD
 from rich.console import Console

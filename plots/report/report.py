@@ -18,7 +18,8 @@ from greenprune.bench.records.stored import write_atomically
 from greenprune.plots.figures.all import FIGURES, render
 from greenprune.plots.frame.checks import check
 from greenprune.plots.frame.comparison import comparison
-from greenprune.plots.frame.frame import Results, load
+from greenprune.plots.frame.frame import Results
+from greenprune.plots.frame.load import load
 from greenprune.plots.frame.problems import Problem
 from greenprune.plots.frame.views import name_of
 from greenprune.plots.report.commands import load_commands

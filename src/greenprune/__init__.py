@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from greenprune.bench.errors import UserError
     from greenprune.bench.records.store import load_model
     from greenprune.methods import ConsensusGating, Inputs, describe, ungateable
-    from greenprune.plots.frame.frame import load as read_records
+    from greenprune.plots.frame.load import load as read_records
 
 __all__ = [
     "ConsensusGating",
@@ -39,7 +39,7 @@ _PLACES = {
     "describe": ("greenprune.methods", "describe"),
     "load_data": ("greenprune.bench.data.load", "load"),
     "load_model": ("greenprune.bench.records.store", "load_model"),
-    "read_records": ("greenprune.plots.frame.frame", "load"),
+    "read_records": ("greenprune.plots.frame.load", "load"),
     "ungateable": ("greenprune.methods", "ungateable"),
 }
 

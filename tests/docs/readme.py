@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from greenprune.plots.frame.comparison import comparison, reading_order, rows_of
-from greenprune.plots.frame.frame import load
+from greenprune.plots.frame.load import load
 from greenprune.plots.tables.best import best_rows
 from greenprune.plots.tables.columns import readable
 

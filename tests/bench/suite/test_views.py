@@ -21,7 +21,7 @@ from greenprune.bench.run.shares import shares_of
 from greenprune.bench.suite.file import load_suite
 from greenprune.bench.suite.views import is_equal, share_of_dense, steps_for
 from greenprune.plots.frame.comparison import comparison
-from greenprune.plots.frame.frame import load
+from greenprune.plots.frame.load import load
 from greenprune.plots.report.energy_report import energy_rows
 from greenprune.plots.report.regressions import compare
 from greenprune.plots.report.report import write_report

@@ -18,7 +18,7 @@ from greenprune.bench.suite.file import load_suite
 from greenprune.bench.suite.recipe import Training
 from greenprune.bench.training.identity import network_hashes
 from greenprune.bench.training.start import prepared, refuse_unfit, start_of
-from greenprune.plots.frame.frame import load
+from greenprune.plots.frame.load import load
 from greenprune.plots.tables.tables import markdown_text
 from safetensors.torch import load_file, save_file
 

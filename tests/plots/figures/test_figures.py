@@ -15,7 +15,8 @@ from greenprune.plots.figures.energy import INVALID_HATCH, energy_per_method
 from greenprune.plots.figures.score import score_against_macs
 from greenprune.plots.figures.style import LOOKS, SPARE_LOOKS, looks
 from greenprune.plots.frame.comparison import comparison
-from greenprune.plots.frame.frame import Results, load
+from greenprune.plots.frame.frame import Results
+from greenprune.plots.frame.load import load
 from greenprune.plots.report.explorer import SYMBOLS
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure

@@ -34,7 +34,7 @@ from greenprune.plots.figures.score import score_against_inference_energy, score
 from greenprune.plots.figures.style import LOOKS
 from greenprune.plots.frame.breakeven import break_even, inferences_until
 from greenprune.plots.frame.comparison import comparison
-from greenprune.plots.frame.frame import load
+from greenprune.plots.frame.load import load
 from matplotlib.patches import Rectangle
 
 from tests.plots.records import gate_history, grid, inference, power, reading, record, rich, source, store, with_widths

@@ -13,7 +13,8 @@ from greenprune.bench.energy.reading import KINDS, Kind
 from greenprune.bench.errors import UserError
 from greenprune.bench.records.cost import Calibration
 from greenprune.bench.records.record import RECORD_FILE, SCHEMA_VERSION
-from greenprune.plots.frame.frame import INFERENCE_COLUMNS, RUN_COLUMNS, load
+from greenprune.plots.frame.frame import INFERENCE_COLUMNS, RUN_COLUMNS
+from greenprune.plots.frame.load import load
 from greenprune.plots.frame.rows import machine_label
 
 import greenprune

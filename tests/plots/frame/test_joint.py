@@ -9,7 +9,7 @@ from greenprune.bench.records.inference import Served
 from greenprune.bench.records.joint import JOINT_FILE, Joint, LeftOut, MeasuredNetwork, write_joint
 from greenprune.bench.records.record import Record
 from greenprune.plots.frame.comparison import comparison
-from greenprune.plots.frame.frame import load
+from greenprune.plots.frame.load import load
 from greenprune.plots.report.report import write_report
 
 from tests.plots.records import grid, inference, store

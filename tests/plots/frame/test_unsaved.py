@@ -8,7 +8,8 @@ from pathlib import Path
 from greenprune.bench.records.inference import Served
 from greenprune.bench.records.record import Record
 from greenprune.plots.frame.comparison import comparison
-from greenprune.plots.frame.frame import Results, load
+from greenprune.plots.frame.frame import Results
+from greenprune.plots.frame.load import load
 from greenprune.plots.frame.unsaved import in_words, unsaved, unsaved_where_served
 from greenprune.plots.report.answer import answer
 from greenprune.plots.report.summary import sentences

@@ -15,7 +15,7 @@ from greenprune.bench.energy.verdict import decide
 from greenprune.bench.machine.contention import Usage, contention
 from greenprune.bench.records.record import RECORD_FILE, SCHEMA_VERSION
 from greenprune.plots.frame.checks import check
-from greenprune.plots.frame.frame import load
+from greenprune.plots.frame.load import load
 from greenprune.plots.frame.problems import Problem, by_weight, counted, problems_of
 from greenprune.plots.report.page import grouped
 from greenprune.plots.report.report import write_report

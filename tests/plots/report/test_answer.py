@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from greenprune.plots.frame.comparison import comparison
-from greenprune.plots.frame.frame import load
+from greenprune.plots.frame.load import load
 from greenprune.plots.report.answer import answer
 
 from tests.plots.records import record, store

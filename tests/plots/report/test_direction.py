@@ -9,7 +9,7 @@ from greenprune.bench.records.record import Record
 from greenprune.bench.records.score import Score
 from greenprune.plots.figures.score import score_against_macs, score_in_words, training_energy_in_words
 from greenprune.plots.frame.comparison import comparison, reading_order
-from greenprune.plots.frame.frame import load
+from greenprune.plots.frame.load import load
 from greenprune.plots.report.regressions import compare
 from greenprune.plots.report.summary import sentences
 from greenprune.plots.tables.best import best_rows

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from greenprune.bench.records.record import CrossCheck
 from greenprune.plots.frame.comparison import comparison
-from greenprune.plots.frame.frame import load
+from greenprune.plots.frame.load import load
 from greenprune.plots.report.energy_report import crosscheck_text, energy_rows, totals
 from greenprune.plots.report.energy_rows import (
     CODECARBON_COLUMNS,

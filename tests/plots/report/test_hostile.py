@@ -15,7 +15,7 @@ import pytest
 from greenprune.bench.cli.main import main
 from greenprune.bench.foreign import csv_cell, markdown_cell, visible
 from greenprune.bench.records.stored import signed
-from greenprune.plots.frame.frame import load
+from greenprune.plots.frame.load import load
 from greenprune.plots.tables.latex import escaped
 from greenprune.plots.tables.tables import terminal_table
 from rich.console import Console

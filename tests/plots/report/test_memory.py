@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from greenprune.bench.records.record import RECORD_FILE, Record, write_record
 from greenprune.plots.figures.all import FIGURES
-from greenprune.plots.frame.frame import load
+from greenprune.plots.frame.load import load
 from greenprune.plots.report.report import write_report
 
 from tests.plots.records import agreeing, gate_history, grid, record, store, with_epochs

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from greenprune.bench.cli.main import main
 from greenprune.bench.records.record import RECORD_FILE, Record
-from greenprune.plots.frame.frame import load
+from greenprune.plots.frame.load import load
 from greenprune.plots.report.regressions import compare
 
 from tests.plots.records import failed, grid, inference, reading, record, source, store

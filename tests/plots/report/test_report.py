@@ -14,7 +14,7 @@ from greenprune.bench.errors import UserError
 from greenprune.bench.records.record import RECORD_FILE
 from greenprune.plots.frame.checks import check
 from greenprune.plots.frame.comparison import comparison
-from greenprune.plots.frame.frame import load
+from greenprune.plots.frame.load import load
 from greenprune.plots.frame.problems import Problem
 from greenprune.plots.report.page import grouped
 from greenprune.plots.report.report import write_report

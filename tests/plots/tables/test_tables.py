@@ -17,7 +17,8 @@ from greenprune.bench.records.tuning import Spent, Trial, Tuning, write_tuning
 from greenprune.bench.text import bounded, listed, mean_sd, plural, signed_points, three_digits
 from greenprune.plots.figures.budget import budget_achieved, budget_in_words
 from greenprune.plots.frame.comparison import comparison, reading_order
-from greenprune.plots.frame.frame import Results, load
+from greenprune.plots.frame.frame import Results
+from greenprune.plots.frame.load import load
 from greenprune.plots.report.summary import sentences
 from greenprune.plots.tables.columns import readable
 from greenprune.plots.tables.tables import csv_text, markdown_text, terminal_table, write_tables
