@@ -9,10 +9,12 @@ from greenprune.plots.frame.load import load
 from greenprune.plots.tables.best import best_rows
 from greenprune.plots.tables.columns import readable
 
+from tests.docs.between import write
+
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
 RECORDS, VIEW = ROOT / "results" / "study", "equal training energy"
-BEGIN, END = "<!-- table: python -m tests.docs.readme -->\n", "<!-- end of table -->"
+COMMAND = "python -m tests.docs.readme"
 COLUMNS = {  # heading in a table of all columns: heading here
     "Method": "Method",
     "Runs": "Runs",
@@ -39,15 +41,5 @@ def table() -> str:
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
-def split() -> tuple[str, str, str]:
-    """The README before its table, the table, and what follows."""
-    before, begin, rest = README.read_text(encoding="utf-8").partition(BEGIN)
-    inside, end, after = rest.partition(END)
-    if not end:
-        raise ValueError(f"{README}: lacks {BEGIN.strip()} or {END}")
-    return before + begin, inside, end + after
-
-
 if __name__ == "__main__":
-    before, _, after = split()
-    README.write_text(before + table() + after, encoding="utf-8")
+    write(README, COMMAND, table())

@@ -4,17 +4,26 @@ from __future__ import annotations
 
 import re
 
-from tests.docs import readme
+from tests.docs import paired, readme
+from tests.docs.between import split
 
 
 def test_the_table_is_that_of_the_records() -> None:
-    assert readme.split()[1] == readme.table(), "python -m tests.docs.readme writes it"
+    assert table_of_the_readme() == readme.table(), f"{readme.COMMAND} writes it"
+
+
+def table_of_the_readme() -> str:
+    return split(readme.README, readme.COMMAND)[1]
+
+
+def test_the_differences_are_those_of_the_records() -> None:
+    assert split(paired.PAGE, paired.COMMAND)[1] == paired.table(), f"{paired.COMMAND} writes it"
 
 
 def test_it_stays_short() -> None:
     text = readme.README.read_text(encoding="utf-8")
     assert len(text.split()) <= 1000
-    rows = readme.split()[1].splitlines()
+    rows = table_of_the_readme().splitlines()
     assert len(rows) - 2 <= 11
     assert rows[0].count("|") - 1 <= 8
     uses = text[text.index("## Compare pruners") : text.index("## Read on")]
