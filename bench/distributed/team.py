@@ -12,6 +12,7 @@ import psutil
 import torch
 from greenprune.bench.distributed.rank import Rank
 from greenprune.methods.ranks import together
+from greenprune.methods.ranks.together import LostRankError
 from torch import Tensor
 
 PATIENCE = timedelta(days=7)
@@ -21,6 +22,9 @@ FOUND = timedelta(minutes=10)
 """For the ranks to reach their launcher."""
 
 GONE_S = 60.0
+
+HEARD_S = 10.0
+"""For ranks that stop to hear of each other. One that was ended otherwise does not answer, and the others have saved."""
 
 _words: Any = None  # the group over which decisions are told, on CPUs; None: the one for everything
 _store: Any = None  # of the launcher, which outlives the ranks
@@ -71,14 +75,21 @@ def leave(rank: Rank) -> None:
     torch.set_num_threads(rank.shared.threads)
 
 
-def _all_have_heard(rank: Rank) -> None:
+def stopped(rank: Rank) -> None:
+    """The ranks part in the middle of a training, after a step in which they agreed to; each after it has saved."""
+    if together.several():
+        with contextlib.suppress(LostRankError):
+            _all_have_heard(rank, timedelta(seconds=HEARD_S))
+
+
+def _all_have_heard(rank: Rank, patience: timedelta = FOUND) -> None:
     """Wait until each rank has all that was told: a connection that one closes early is a lost rank to one that still reads.
 
     By way of the launcher's store: an operation of the ranks themselves would only be the next to be cut off.
     """
     with together.talking():
         _store.set(f"heard_{rank.rank}", "")
-        _store.wait([f"heard_{number}" for number in range(rank.size)])
+        _store.wait([f"heard_{number}" for number in range(rank.size)], patience)
 
 
 def tell(numbers: Sequence[int]) -> Tensor:

@@ -21,7 +21,7 @@ from greenprune.bench.distributed.launch import start_on_nodes, start_ranks
 from greenprune.bench.distributed.measuring import alone
 from greenprune.bench.distributed.nodes import spread
 from greenprune.bench.distributed.rank import Ended, Rank, this_rank
-from greenprune.bench.distributed.team import joined, leave
+from greenprune.bench.distributed.team import joined, leave, stopped
 from greenprune.bench.energy import Reading
 from greenprune.bench.energy.carbon import gco2e
 from greenprune.bench.energy.power_log import POWER_FILE
@@ -77,6 +77,8 @@ def main(argv: list[str]) -> int:
     try:
         with joined(rank, torch.device(job.settings.device).type):
             code, reason = (perform(job, emit), None) if rank.leads else assist(job, rank)
+            if code == STOPPED:
+                stopped(rank)
     except LostRankError:
         raise  # all are started again
     except BaseException as e:

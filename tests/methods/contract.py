@@ -31,6 +31,7 @@ def run(
     steps: int = STEPS,
     size: int = 16,
     batch: int = BATCH,
+    learning_rate: float = 0.05,
     options: dict[str, Any] | None = None,
     ledger: Ledger | None = None,
 ) -> tuple[nn.Module, Any]:
@@ -41,9 +42,9 @@ def run(
     data = batches(steps, batch=batch, size=size)
     trained = method.prepare(model, data[0][0][:2])
     groups = [{"learning_rate_scale": 1.0, **g} for g in method.param_groups(trained)]
-    optimizer = torch.optim.SGD(groups, lr=0.05, momentum=0.9, nesterov=True)
+    optimizer = torch.optim.SGD(groups, lr=learning_rate, momentum=0.9, nesterov=True)
     phases = method_class.phases(method.options)
-    rates = cycles(phases, steps, 0.05, 3)
+    rates = cycles(phases, steps, learning_rate, 3)
     ledger = ledger or Ledger(steps * batch)
     trained.train()
     for step, (x, y) in enumerate(data):
