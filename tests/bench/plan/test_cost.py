@@ -31,7 +31,7 @@ def test_auto_is_energy_where_a_sensor_measures_it(sysfs: Path, *, sensor: bool,
         zone(sysfs / "class" / "powercap" / "intel-rapl:0", "package-0", 1_000_000)
     settings = {
         run.settings.method.name: run.settings
-        for run in plan(load_suite("quickstart"), {"digits": load("digits")}, "cpu")
+        for run in plan(load_suite("quickstart").model_copy(update={"cost": "auto"}), {"digits": load("digits")}, "cpu")
     }
     assert settings["gated"].cost == settings["uniform"].cost == kind
     assert settings["dense"].cost == "macs"  # the same run for every kind of budget
