@@ -5,13 +5,11 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 import torch
-from greenprune.methods.base import Method, Phase, Skip, step_of
-from greenprune.methods.options.base import MethodOptions
+from greenprune.methods.base import Method, MethodOptions, Phase, Skip, step_of
 from greenprune.methods.options.slimming import SlimmingOptions
 from greenprune.methods.structure.inputs import ExampleInputs
 from greenprune.methods.structure.slot import Slot
-from greenprune.methods.structure.trace import FIXED, trace
-from greenprune.methods.structure.units import BATCH_NORMS, Structure
+from greenprune.methods.structure.trace import BATCH_NORMS, FIXED, Structure, trace
 from torch import Tensor, nn
 
 TRAVEL_PER_STEP = 0.5

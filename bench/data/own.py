@@ -22,8 +22,8 @@ class Own:
     """Items of a user's Dataset as tensors.
 
     Attributes:
+        of, label: the Dataset, and what to call it.
         shape, dtype: of an image.
-        target_shape: of a target.
     """
 
     of: Any

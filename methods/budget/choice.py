@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from greenprune.methods.cost.costs import Cost, Floats
-from greenprune.methods.structure.trace import FIXED
-from greenprune.methods.structure.units import Structure
+from greenprune.methods.structure.trace import FIXED, Structure
 
 
 class Choice:

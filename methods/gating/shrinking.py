@@ -13,8 +13,8 @@ from greenprune.methods.gating.heads import GateHead
 from greenprune.methods.gating.wiring import put, unwrap
 from greenprune.methods.gating.wrappers import Gated
 from greenprune.methods.structure import surgery
-from greenprune.methods.structure.trace import FIXED
-from greenprune.methods.structure.units import Shapes, Structure
+from greenprune.methods.structure.trace import FIXED, Structure
+from greenprune.methods.structure.units import Shapes
 from torch import Tensor, nn
 
 GONE, UNDECIDED, OPEN = -1, 0, 1

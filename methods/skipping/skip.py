@@ -17,7 +17,7 @@ import torch
 from greenprune.methods.gating.heads import GateHead
 from greenprune.methods.skipping.layers import BlockConv, BlockNorm, BranchEnd, BranchStart, Skipper, Wrapper
 from greenprune.methods.structure.macs import CONVOLUTIONS
-from greenprune.methods.structure.units import BATCH_NORMS, Structure
+from greenprune.methods.structure.trace import BATCH_NORMS, Structure
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 

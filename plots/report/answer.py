@@ -11,9 +11,9 @@ from greenprune.bench.records.score import decimals_of, figure_text
 from greenprune.bench.text import listed, plural, signed
 from greenprune.plots.frame.comparison import REFERENCE, batch_label, budget_in_words, mean_interval, rows_of
 from greenprune.plots.frame.frame import Results
+from greenprune.plots.frame.interval import mean_with_interval
 from greenprune.plots.frame.unsaved import unsaved
 from greenprune.plots.report.measures import score_of, score_unit_of_differences
-from scipy import stats
 
 SCORE = "test_score"
 DIFFERENCE = "difference_to_dense"
@@ -111,11 +111,7 @@ def _paired(part: Results, best: dict[str, Any], other: dict[str, Any]) -> tuple
         for row in (best, other)
     )
     difference = (ours - theirs).dropna()
-    if len(difference) < 2:
-        return (float(difference.mean()) if len(difference) else math.nan), math.nan, math.nan, len(difference)
-    mean = float(difference.mean())
-    half = float(stats.t.ppf(0.975, len(difference) - 1)) * float(difference.std(ddof=1)) / math.sqrt(len(difference))
-    return mean, mean - half, mean + half, len(difference)
+    return *mean_with_interval(difference.to_numpy()), len(difference)
 
 
 def _third(best: dict[str, Any], table: pd.DataFrame) -> str:

@@ -28,12 +28,12 @@ from greenprune.bench.suite.views import VIEW_NAMES
 from greenprune.bench.text import bounded, listed, signed
 from greenprune.plots.frame.comparable import refuse_incomparable
 from greenprune.plots.frame.frame import GROUP_COLUMNS, Results
+from greenprune.plots.frame.interval import mean_with_interval
 from greenprune.plots.frame.load import load
 from greenprune.plots.frame.problems import unreadable
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
-from scipy import stats
 
 TOLERANCE = 0.02
 """How much worse is no regression yet: two points of a score in per cent, 2 % of another score, of time and of energy."""
@@ -223,7 +223,7 @@ def _changes(suite: str, method: str, budget: float, pairs: pd.DataFrame, tolera
         before, after = (pairs[f"{column}_{side}"].to_numpy(dtype=float) for side in ("base", "new"))
         if np.isnan(before).any() or np.isnan(after).any() or (before <= 0).any() or (after <= 0).any():
             continue
-        center, lower, upper = _mean_interval(np.log(after / before))
+        center, lower, upper = mean_with_interval(np.log(after / before))
         if len(pairs) == 1 and "_ratio" in column:
             half = math.hypot(*(_half_log(pairs, column, side) for side in ("base", "new")))
             lower, upper = center - half, center + half
@@ -237,7 +237,7 @@ def _score(suite: str, method: str, budget: float, pairs: pd.DataFrame, toleranc
     """Worse is to the other side than the one that is better, by more than so many points, or so much of base's score."""
     label, higher = str(pairs["score_base"].iloc[0]), bool(pairs["higher_is_better_base"].iloc[0])
     base = pairs["test_score_base"].to_numpy(dtype=float)
-    value, low, high = _mean_interval(pairs["test_score_new"].to_numpy(dtype=float) - base)
+    value, low, high = mean_with_interval(pairs["test_score_new"].to_numpy(dtype=float) - base)
     name, _, _ = label.partition(", ")
     name, allowed = (
         (f"{name}, points", 100.0) if in_percent(label) else (f"{label}, difference", float(abs(base).mean()))
@@ -252,15 +252,6 @@ def _half_log(pairs: pd.DataFrame, column: str, side: str) -> float:
     """Half the interval of one run's ratio, as a logarithm; NaN where it has none."""
     low, high = (float(pairs[f"{column}_{end}_{side}"].iloc[0]) for end in ("low", "high"))
     return math.log(high / low) / 2 if low > 0 and high > 0 else math.nan
-
-
-def _mean_interval(values: np.ndarray) -> tuple[float, float, float]:
-    """Mean and its 95 % interval (Student's t); bounds NaN with one value."""
-    mean = float(values.mean())
-    if len(values) < 2:
-        return mean, math.nan, math.nan
-    half = float(stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / len(values) ** 0.5)
-    return mean, mean - half, mean + half
 
 
 def _table(changes: Sequence[Change]) -> Table:

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pandas as pd
 from greenprune.bench.text import signed_points
+from greenprune.plots.frame.interval import mean_with_interval
 from greenprune.plots.frame.load import load
-from scipy import stats
 
 from tests.docs.between import write
 
@@ -34,15 +33,9 @@ def table() -> str:
         for one, other in PAIRS:
             difference = scores[one] - scores[other]
             each = [signed_points(difference[seed]) for seed in seeds]
-            lines.append([view, f"{one} − {other}", *each, _mean(difference.dropna())])
+            mean, low, high = map(signed_points, mean_with_interval(difference.dropna().to_numpy()))
+            lines.append([view, f"{one} − {other}", *each, f"{mean} [{low}, {high}]"])
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
-
-
-def _mean(values: pd.Series[float]) -> str:
-    """With its 95 % interval (Student's t)."""
-    half = float(stats.t.ppf(0.975, len(values) - 1)) * float(values.std(ddof=1)) / len(values) ** 0.5
-    mean = float(values.mean())
-    return f"{signed_points(mean)} [{signed_points(mean - half)}, {signed_points(mean + half)}]"
 
 
 if __name__ == "__main__":

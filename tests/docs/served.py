@@ -10,9 +10,11 @@ from greenprune.bench.records.inference import Inference
 from greenprune.bench.records.load import read_record
 from greenprune.bench.records.record import RECORD_FILE, Record
 
+from tests.docs.between import write
+
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "how-to" / "runtimes.md"
-BEGIN, END = "<!-- table of {}: python -m tests.docs.served -->\n", "<!-- end of table -->"
+COMMAND = "python -m tests.docs.served"
 NETWORKS = {  # what the budget was: the record
     "dense": "served-time-64/dense-1-s12",
     "half of the MACs": "served-macs/gated-0.5-s12",
@@ -74,16 +76,6 @@ def budgets() -> str:
 TABLES = {"networks": networks, "budgets": budgets}
 
 
-def split(name: str) -> tuple[str, str, str]:
-    """The page before that table, the table, and what follows."""
-    before, begin, rest = PAGE.read_text(encoding="utf-8").partition(BEGIN.format(name))
-    inside, end, after = rest.partition(END)
-    if not end:
-        raise ValueError(f"{PAGE}: lacks {BEGIN.format(name).strip()} or {END}")
-    return before + begin, inside, end + after
-
-
 if __name__ == "__main__":
     for name, table in TABLES.items():
-        before, _, after = split(name)
-        PAGE.write_text(before + table() + after, encoding="utf-8")
+        write(PAGE, COMMAND, table(), of=name)
