@@ -13,12 +13,12 @@ from typing import Any
 from greenprune.bench import terminal
 from greenprune.bench.cli.place import LONGEST_IDLE_S, intensity_of, place_arguments
 from greenprune.bench.energy import EnergyMeter
-from greenprune.bench.energy.carbon import GridIntensity
-from greenprune.bench.energy.carbon import place as place_of_grid
+from greenprune.bench.energy.carbon.intensity import GridIntensity
+from greenprune.bench.energy.carbon.intensity import place as place_of_grid
 from greenprune.bench.energy.parts import adds_up
-from greenprune.bench.energy.processors import cpu_model
 from greenprune.bench.energy.sensors.place import IN_CONTAINER, Place
 from greenprune.bench.energy.sensors.sysfs import folders, optional_text
+from greenprune.bench.energy.usage.processors import cpu_model
 from greenprune.bench.errors import UserError
 from greenprune.bench.records.stored import write_atomically
 from rich.table import Table

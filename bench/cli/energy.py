@@ -25,9 +25,9 @@ from greenprune.bench.command.counts import count_from_files, given_units, writt
 from greenprune.bench.command.process import EndedEarlyError, WrappedCommand, die_as
 from greenprune.bench.command.summary import print_summary, totals
 from greenprune.bench.energy import EnergyMeter, Reading
-from greenprune.bench.energy.carbon import GridIntensity
+from greenprune.bench.energy.carbon.intensity import GridIntensity
 from greenprune.bench.energy.crosscheck import CrossCheck, codecarbon_beside
-from greenprune.bench.energy.ranks import Ranks
+from greenprune.bench.energy.node.ranks import Ranks
 from greenprune.bench.errors import UserError
 from greenprune.bench.machine.hardware import hardware
 from greenprune.bench.records.stored import write_atomically

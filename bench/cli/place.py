@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from greenprune.bench.energy.carbon import (
+from greenprune.bench.energy.carbon.intensity import (
     GridIntensity,
     check_cloud,
     check_country,

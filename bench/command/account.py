@@ -19,7 +19,7 @@ from typing import Protocol
 from greenprune.bench.command import cgroup
 from greenprune.bench.command.task_clock import TaskClock
 from greenprune.bench.command.tree import Key, lost_s
-from greenprune.bench.energy.processes import (
+from greenprune.bench.energy.usage.processes import (
     TICK_S,
     ProcessUsage,
     Usage,

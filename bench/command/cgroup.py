@@ -12,7 +12,7 @@ import os
 import time
 from pathlib import Path, PurePosixPath
 
-from greenprune.bench.energy.processes import content
+from greenprune.bench.energy.usage.processes import content
 
 PREFIX = "greenprune-"
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, get_args
 
 from greenprune.bench.command.account import OwnCost
-from greenprune.bench.energy.carbon import J_PER_KWH, GridIntensity, gco2e, place
+from greenprune.bench.energy.carbon.intensity import J_PER_KWH, GridIntensity, gco2e, place
 from greenprune.bench.energy.crosscheck import CrossCheck
 from greenprune.bench.energy.reading import Kind, Reading, SourceReading
 from greenprune.bench.energy.units import singular

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from greenprune.bench.energy.processes import TICK_S, ProcessUsage
+from greenprune.bench.energy.usage.processes import TICK_S, ProcessUsage
 
 Key = tuple[int, int]  # process id and when it started
 Tree = Mapping[Key, ProcessUsage]

@@ -17,7 +17,7 @@ from greenprune.bench.distributed.rank import Rank
 from greenprune.bench.distributed.team import collected, leave
 from greenprune.bench.energy import EnergyMeter, Reading
 from greenprune.bench.energy.beside import beside
-from greenprune.bench.energy.ranks import LAUNCHERS
+from greenprune.bench.energy.node.ranks import LAUNCHERS
 from greenprune.bench.energy.reading import Kind
 
 

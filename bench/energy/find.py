@@ -9,17 +9,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from greenprune.bench.energy.gpus import find_gpus
-from greenprune.bench.energy.modelled import CpuSource, RamSource
-from greenprune.bench.energy.nvml_library import Nvml
+from greenprune.bench.energy.node.shared import REMEDY, part_of_node, without_node
+from greenprune.bench.energy.nvml.gpus import find_gpus
+from greenprune.bench.energy.nvml.library import Nvml
 from greenprune.bench.energy.parts import JETSON, measures_cpu, measures_memory
-from greenprune.bench.energy.processes import UsageSource
-from greenprune.bench.energy.processors import this_core_power
-from greenprune.bench.energy.rapl_domains import find_rapl
+from greenprune.bench.energy.rapl.domains import find_rapl
 from greenprune.bench.energy.sensors.place import Found, Place
-from greenprune.bench.energy.shared_node import REMEDY, part_of_node, without_node
 from greenprune.bench.energy.source import Missing, Source
 from greenprune.bench.energy.sources import amd, apple, intel, jetson, power_meter, psys, rapl_perf
+from greenprune.bench.energy.sources.modelled import CpuSource, RamSource
+from greenprune.bench.energy.usage.processes import UsageSource
+from greenprune.bench.energy.usage.processors import this_core_power
 
 
 class Sources(NamedTuple):

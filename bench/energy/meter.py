@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import os
 import threading
 import time
@@ -12,26 +11,25 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from greenprune.bench.energy.aligned import marks_at_tick
+from greenprune.bench.energy.counting.aligned import marks_at_tick
 from greenprune.bench.energy.find import find_sources
 from greenprune.bench.energy.idle import IdlePower, idle_powers, with_idle
 from greenprune.bench.energy.live import LivePower
+from greenprune.bench.energy.node.ranks import Ranks, absent_rank, elsewhere, of_node, rank_warnings, reporter
 from greenprune.bench.energy.power_log import PowerLog
-from greenprune.bench.energy.processes import UsageSource
-from greenprune.bench.energy.ranks import Ranks, absent_rank, elsewhere, of_node, rank_warnings, reporter
 from greenprune.bench.energy.reading import Reading, SourceReading
+from greenprune.bench.energy.sampling import Sampling
 from greenprune.bench.energy.sensors.place import Place
 from greenprune.bench.energy.source import (
     Mark,
     Segment,
-    Source,
     describe_source,
     fault,
     invalid,
     joined,
     read_mark,
 )
-from greenprune.bench.energy.trace import Sampler
+from greenprune.bench.energy.usage.processes import UsageSource
 from greenprune.bench.energy.window import Span, Window
 
 MAX_SEGMENTS = 64  # of one source in a window that is paused again and again; more are joined
@@ -90,11 +88,7 @@ class EnergyMeter:
         self._user_synchronise = synchronise
         self.reporter = reporter(environ, ranks)
         self._lock = threading.Lock()
-        self._sampler: Sampler | None = None
-        self._open_windows: list[Window] = []  # the innermost last
-        self._last_poll_s: dict[str, float] = {}
         self._idle = {name: IdlePower(power_w) for name, power_w in (idle_power_w or {}).items()}
-        self.power_log = PowerLog()
         alone = self.reporter is None or ranks == "each"
         if not alone:
             device, gpu_uuids, environ = of_node(self.reporter, environ)
@@ -109,8 +103,14 @@ class EnergyMeter:
             names = [source.name for source in self._sources if source.kind != "modelled"]
             named = "" if gpu_uuids else device
             self._rank_warnings = rank_warnings(self.reporter, names, named, environ, alone=alone)
+        self._sampling = Sampling(self._sources, self._lock)
         self._live = LivePower(self.marks())
         _meters.add(self)
+
+    @property
+    def power_log(self) -> PowerLog:
+        """Power of every source while windows were open."""
+        return self._sampling.power_log
 
     def begin(self, name: str, *, align: bool = False, units: Mapping[str, float] | None = None) -> Window:
         """Open a window; end it with `.end()`.
@@ -168,9 +168,7 @@ class EnergyMeter:
 
     def close(self) -> None:
         """Stop sampling and let go of the driver. Open windows can still be ended; what failed is invalid."""
-        if self._sampler is not None:
-            self._sampler.stop()
-            self._sampler = None
+        self._sampling.stop()
         for source in self._sources:
             source.close()
         if self._nvml is not None:
@@ -209,74 +207,20 @@ class EnergyMeter:
     def marks_at_start(self, window: Window, align: bool) -> list[Mark]:
         """Open `window`: the mark of every source."""
         with self._lock:
-            phase = self._phase()
-            self._open_windows.append(window)
-            if self._sampler is None:
-                self._sampler = self._new_sampler()
-            self._sampler.resume()
+            phase = self._sampling.phase()
+            self._sampling.opened(window)
         marks = self._marks_at_tick() if align else self.marks()
         with self._lock:
-            self._log(marks, phase)
+            self._sampling.log(marks, phase)
         return marks
 
     def marks_at_end(self, window: Window, align: bool) -> list[Mark]:
         """Close or pause `window`: the mark of every source."""
         marks = self._marks_at_tick() if align else self.marks()
         with self._lock:
-            self._log(marks, self._phase())
-            if window in self._open_windows:  # a child may end what its parent began
-                self._open_windows.remove(window)
-            if not self._open_windows and self._sampler is not None:
-                self._sampler.pause()
+            self._sampling.log(marks, self._sampling.phase())
+            self._sampling.closed(window)
         return marks
-
-    def _phase(self) -> str:
-        """What the power log calls now. An innermost window that another thread opened counts too."""
-        return self._open_windows[-1].name if self._open_windows else ""
-
-    def _log(self, marks: Sequence[Mark], phase: str) -> None:
-        """What was read at the edge of a window is part of the power log too."""
-        for source, mark in zip(self._sources, marks, strict=True):
-            self._log_source(source, mark, phase)
-
-    def _log_source(self, source: Source, mark: Mark, phase: str) -> None:
-        sample = source.last_sample()
-        if sample is None:
-            self.power_log.total(source.name, source.kind, mark, phase)
-        else:
-            self.power_log.sample(source.name, *sample, phase)
-
-    def _new_sampler(self) -> Sampler:
-        alive = weakref.ref(self)  # the thread must not keep a forgotten meter alive
-
-        def poll() -> None:
-            meter = alive()
-            if meter is not None:
-                meter._poll()
-
-        sampler = Sampler(poll, min((source.poll_interval_s for source in self._sources), default=math.inf))
-        weakref.finalize(self, sampler.stop)
-        return sampler
-
-    def _poll(self) -> None:
-        again: list[tuple[float, Any]] = []
-        for source in self._sources:
-            now_s = time.perf_counter()
-            # A tenth less, or jitter would skip every other turn.
-            if now_s - self._last_poll_s.get(source.name, 0.0) >= 0.9 * source.poll_interval_s:
-                self._last_poll_s[source.name] = now_s
-                # A failed poll is not a failed window: the marks at its edges and the gaps in the samples decide.
-                with self._lock, contextlib.suppress(Exception):
-                    source.poll()
-                    mark = Mark(now_s, 0.0) if source.last_sample() else source.mark()
-                    self._log_source(source, mark, self._phase())
-                    second_look_s = getattr(source, "second_look_s", None)
-                    if second_look_s is not None and (wait_s := second_look_s()) is not None:
-                        again.append((wait_s, source))
-        for wait_s, source in sorted(again, key=lambda entry: entry[0]):
-            time.sleep(wait_s)
-            with self._lock, contextlib.suppress(Exception):
-                source.look_again()
 
     def segments(self, start: Sequence[Mark], end: Sequence[Mark], window_s: float) -> list[Segment]:
         """The stretch between two lists of marks, for each source; asked for just after the second was read."""
@@ -328,9 +272,7 @@ class EnergyMeter:
 
     def _after_fork(self) -> None:
         self._lock = threading.Lock()  # another thread may have held it
-        self._sampler = None  # threads do not survive a fork
-        self._open_windows = []
-        self.power_log = PowerLog()
+        self._sampling.after_fork(self._lock)
         for source in self._sources:
             source.restart()
         # Read nothing yet: most children, such as those that load data, never ask, and NVML takes long to start.

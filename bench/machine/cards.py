@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from greenprune.bench.energy.gpus import ORDER_UNKNOWN
-from greenprune.bench.energy.nvml_errors import NvmlError
-from greenprune.bench.energy.nvml_library import Nvml
+from greenprune.bench.energy.nvml.errors import NvmlError
+from greenprune.bench.energy.nvml.gpus import ORDER_UNKNOWN
+from greenprune.bench.energy.nvml.library import Nvml
+from greenprune.bench.energy.nvml.visible import MIG, MIG_REMEDY, Gpu, order_is_certain, visible_gpus
 from greenprune.bench.energy.source import with_remedy
-from greenprune.bench.energy.visible import MIG, MIG_REMEDY, Gpu, order_is_certain, visible_gpus
 from greenprune.bench.machine.cores import SYSFS, near_device
 
 WORDS = 64  # of 64 cores each, that are asked for at most

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import psutil
-from greenprune.bench.energy.processors import cpu_model
+from greenprune.bench.energy.usage.processors import cpu_model
 
 
 def hardware(sources: Sequence[dict[str, Any]]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from greenprune.bench.data.data import Dataset
 from greenprune.bench.data.names import PUBLISHED
 from greenprune.bench.data.options import as_options
 from greenprune.bench.data.splits import LazySplit
-from greenprune.bench.energy.processors import this_core_power
+from greenprune.bench.energy.usage.processors import this_core_power
 from greenprune.bench.plan.cluster import STARTUP_S, Load, Site, sentences, total
 from greenprune.bench.plan.devices import LAYER_S, Gpu, gpu_step_s
 from greenprune.bench.plan.estimate import IDLE_S, counted, estimate, inference_s

@@ -1,7 +1,7 @@
 """What a suite will take in time and energy, before it runs: steps that were timed, times assumed watts.
 
 Always `modelled`, even where the runs themselves will be measured. On a CPU the watts are those that the energy meter
-assumes where there is no sensor (`greenprune.bench.energy.modelled`). For a GPU nothing here is measured: a
+assumes where there is no sensor (`greenprune.bench.energy.sources.modelled`). For a GPU nothing here is measured: a
 training step takes the time to start its kernels, or, if that is longer, that of its arithmetic. How fast and how hungry a
 card is says `greenprune.bench.plan.devices`.
 """
@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from greenprune.bench.energy.carbon import gco2e, place
-from greenprune.bench.energy.processors import CorePower, this_core_power
+from greenprune.bench.energy.carbon.intensity import gco2e, place
+from greenprune.bench.energy.usage.processors import CorePower, this_core_power
 from greenprune.bench.plan.devices import ANY, gpu_step_s
 from greenprune.bench.plan.estimate import Estimate, epochs_of, inference_s
 from greenprune.bench.plan.figures import Bounded

@@ -23,7 +23,7 @@ from greenprune.bench.distributed.nodes import spread
 from greenprune.bench.distributed.rank import Ended, Rank, this_rank
 from greenprune.bench.distributed.team import joined, leave, stopped
 from greenprune.bench.energy import Reading
-from greenprune.bench.energy.carbon import gco2e
+from greenprune.bench.energy.carbon.intensity import gco2e
 from greenprune.bench.energy.power_log import POWER_FILE
 from greenprune.bench.energy.reading import KINDS
 from greenprune.bench.energy.total import add_readings

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Literal
 
-from greenprune.bench.energy.carbon import GridIntensity, check_country, grid_intensity
+from greenprune.bench.energy.carbon.intensity import GridIntensity, check_country, grid_intensity
 from greenprune.bench.errors import UserError, did_you_mean
 from greenprune.bench.runtimes.names import EAGER, RUNTIMES
 from greenprune.bench.suite.lists import EachOnce, refuse_repeats

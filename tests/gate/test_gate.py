@@ -25,9 +25,9 @@ import dataclasses
 import time
 import types
 import greenprune.bench.energy.meter
-import greenprune.bench.energy.modelled
+import greenprune.bench.energy.sources.modelled
 import tests.benchmarks.blocks
-from greenprune.bench.energy.modelled import CpuSource
+from greenprune.bench.energy.sources.modelled import CpuSource
 from greenprune.methods import ConsensusGating
 from torch.nn.modules.module import register_module_forward_hook
 
@@ -52,7 +52,7 @@ forward, mark = ConsensusGating.forward, CpuSource.mark
 register_module_forward_hook(count)
 ConsensusGating.forward, CpuSource.mark = changed, energy
 greenprune.bench.energy.find._rapl = lambda place: greenprune.bench.energy.find.Found()  # it would see real joules
-greenprune.bench.energy.modelled.RAM_W_PER_GB = 1e-12  # that of memory follows the wall clock
+greenprune.bench.energy.sources.modelled.RAM_W_PER_GB = 1e-12  # that of memory follows the wall clock
 tests.benchmarks.blocks.time = types.SimpleNamespace(perf_counter=time.perf_counter, process_time=lambda: cpu_s)
 """
 

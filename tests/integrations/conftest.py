@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from greenprune.bench.energy import EnergyMeter
-from greenprune.bench.energy.ranks import GLOBAL_RANKS, LAUNCHERS
+from greenprune.bench.energy.node.ranks import GLOBAL_RANKS, LAUNCHERS
 from greenprune.bench.energy.reading import SourceReading
 from greenprune.bench.energy.source import Mark, Segment
 

@@ -117,7 +117,7 @@ def test_every_phase_has_its_joules_and_intervals_their_bounds(meter, known: Kno
     assert {phase: account.energy_j["measured"][0] for phase, account in energy.totals.items()} == {
         "sanity_check": 3.0, "validation": 12.0, "train": 24.0, "test": 15.0, "predict": 7.0,
     }  # fmt: skip
-    assert meter._open_windows == []
+    assert meter._sampling.open_windows == []
 
 
 def test_accumulated_gradients_and_several_dataloaders(meter, known: Known, tmp_path: Path) -> None:
@@ -158,7 +158,7 @@ def test_what_was_measured_until_an_exception_is_logged(error, meter, known: Kno
         trainer(tmp_path, energy, logger=told).fit(Network(known, fails_at=4, error=error), batches(6))
     assert told.of("energy/train/measured/j") == [6.0]
     assert energy.totals["train"].samples == 12
-    assert meter._open_windows == []
+    assert meter._sampling.open_windows == []
 
 
 def test_a_resumed_training_goes_on_from_what_was_used(meter, known: Known, tmp_path: Path) -> None:

@@ -47,7 +47,7 @@ def test_what_is_raised_passes_through_after_it_was_logged(meter, known: Known) 
     with pytest.raises(KeyboardInterrupt):
         interrupted()
     assert told[0][J] == 2.0
-    assert meter._open_windows == []
+    assert meter._sampling.open_windows == []
 
 
 def test_a_function_is_measured_at_every_call_and_recursion_within(meter, known: Known) -> None:
@@ -83,7 +83,7 @@ def test_coroutines_that_run_at_the_same_time(meter, known: Known) -> None:
     assert first == 2.0
     assert isinstance(second, ValueError)
     assert [part[J] for part in told] == [5.0, 3.0]  # the first waits while the second works
-    assert meter._open_windows == []
+    assert meter._sampling.open_windows == []
 
 
 def test_an_asynchronous_block(meter, known: Known) -> None:
@@ -148,7 +148,7 @@ def test_a_generator_that_is_closed_early_or_raises(meter, known: Known) -> None
         list(items(True))
     assert closed == [False, True]
     assert [part[J] for part in told] == [3.0, 3.0]
-    assert meter._open_windows == []
+    assert meter._sampling.open_windows == []
 
 
 def test_an_asynchronous_generator(meter, known: Known) -> None:
@@ -176,7 +176,7 @@ def test_an_asynchronous_generator(meter, known: Known) -> None:
     assert inspect.isasyncgenfunction(items)
     asyncio.run(main())
     assert [part[J] for part in told] == [8.0]
-    assert meter._open_windows == []
+    assert meter._sampling.open_windows == []
 
 
 def test_threads_share_one_total(meter, known: Known) -> None:
@@ -195,7 +195,7 @@ def test_threads_share_one_total(meter, known: Known) -> None:
     for thread in threads:
         thread.join()
     assert block.total.samples == 6
-    assert meter._open_windows == []
+    assert meter._sampling.open_windows == []
 
 
 def test_a_part_may_be_left_out(meter, known: Known) -> None:

@@ -84,7 +84,7 @@ def test_every_phase_has_its_joules_and_intervals_their_bounds(meter, known: Kno
     assert {phase: account.energy_j["measured"][0] for phase, account in energy.totals.items()} == {
         "validation": 12.0, "train": 12.0, "test": 3.0, "predict": 9.0,
     }  # fmt: skip
-    assert meter._open_windows == []
+    assert meter._sampling.open_windows == []
 
 
 def test_accumulated_gradients_and_a_last_batch_that_is_smaller(meter, known: Known, tmp_path: Path) -> None:
@@ -116,7 +116,7 @@ def test_what_was_measured_until_an_exception_is_logged(error, meter, known: Kno
         runner.train()
     assert values(runner, "energy/train/measured/j") == [6.0]
     assert energy.totals["train"].energy_j["measured"][0] == 6.0
-    assert meter._open_windows == []
+    assert meter._sampling.open_windows == []
 
 
 @pytest.mark.parametrize("named", [True, False])

@@ -18,6 +18,7 @@
  *   STANDIN_NAME       device name
  *   STANDIN_CPUS       "0xf": mask of the cores next to it, as the driver tells it (it does not tell); its bus is 00000000:<16 + index>
  *   STANDIN_MIG        1: MIG mode is on
+ *   STANDIN_LIMIT_W    power limit (400)
  *   STANDIN_ARCH       architecture as NVML numbers it (7, Ampere; 4, Pascal, is the last without an energy counter)
  *   STANDIN_CLOCK_MHZ, STANDIN_TEMPERATURE_C  SM clock (1500) and temperature (55)
  *   STANDIN_PIDS       "12,34": processes on the device
@@ -278,7 +279,11 @@ ret_t nvmlDeviceGetMigMode(device_t d, unsigned *current, unsigned *pending) {
     return SUCCESS;
 }
 
-ret_t nvmlDeviceGetEnforcedPowerLimit(device_t d, unsigned *out_mw) { CHECK_OF(d->index); *out_mw = 400000; return SUCCESS; }
+ret_t nvmlDeviceGetEnforcedPowerLimit(device_t d, unsigned *out_mw) {
+    CHECK_OF(d->index);
+    *out_mw = (unsigned)(1e3 * atof(setting("LIMIT_W", d->index, "400")));
+    return SUCCESS;
+}
 ret_t nvmlDeviceGetPowerManagementLimit(device_t d, unsigned *out_mw) { CHECK_OF(d->index); *out_mw = 400000; return SUCCESS; }
 ret_t nvmlDeviceGetTemperature(device_t d, int sensor, unsigned *out) { (void)sensor; CHECK_OF(d->index); *out = atoi(setting("TEMPERATURE_C", d->index, "55")); return SUCCESS; }
 ret_t nvmlDeviceGetPersistenceMode(device_t d, unsigned *out) { CHECK_OF(d->index); *out = 1; return SUCCESS; }

@@ -8,12 +8,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from greenprune.bench.energy.history import Cut, History
+from greenprune.bench.energy.counting.history import Cut, History
+from greenprune.bench.energy.counting.ticks import TickNotes, TickWatch
+from greenprune.bench.energy.counting.totals import Counter
 from greenprune.bench.energy.reading import Kind, SourceReading
 from greenprune.bench.energy.sensors.power import MAX_UNCOVERED, PowerMark, PowerNotes, PowerRegister
 from greenprune.bench.energy.source import Mark, Segment, edge_error_s, invalid
-from greenprune.bench.energy.ticks import TickNotes, TickWatch
-from greenprune.bench.energy.totals import Counter
 
 SHORT_PERIODS = 50  # a window of fewer counter periods is flagged: its error is about one period in that many
 WATCH_FROM_S = 0.01  # the period of a counter that is updated more often than that is not watched

@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from greenprune.bench.energy.history import Cut, History
+from greenprune.bench.energy.counting.history import Cut, History
+from greenprune.bench.energy.counting.trace import PowerIntegral
 from greenprune.bench.energy.reading import Kind, SourceReading
 from greenprune.bench.energy.source import Mark, Segment, edge_error_s, invalid
-from greenprune.bench.energy.trace import PowerIntegral
 
 MAX_UNCOVERED = 0.05  # fraction of a window without power samples above which its energy is invalid
 SHORT_LAGS = 50  # a window of fewer lags of the register is flagged

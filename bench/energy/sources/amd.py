@@ -15,13 +15,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from greenprune.bench.energy.counting.ticks import probe_period_s
 from greenprune.bench.energy.sensors.amdsmi import AmdSmi, Device, shown
 from greenprune.bench.energy.sensors.counter import CounterSource
 from greenprune.bench.energy.sensors.place import Found, Place, absent, row
 from greenprune.bench.energy.sensors.power import PowerRegister, PowerSource
 from greenprune.bench.energy.sensors.sysfs import folders, optional_text
 from greenprune.bench.energy.source import Missing, SensorError, Source
-from greenprune.bench.energy.ticks import probe_period_s
 
 NAME = "amd"
 VENDOR = "0x1002"

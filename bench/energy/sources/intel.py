@@ -13,6 +13,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+from greenprune.bench.energy.counting.ticks import probe_period_s
 from greenprune.bench.energy.sensors.counter import CounterSource
 from greenprune.bench.energy.sensors.place import IN_CONTAINER, Found, Place, absent, row
 from greenprune.bench.energy.sensors.sysfs import (
@@ -25,7 +26,6 @@ from greenprune.bench.energy.sensors.sysfs import (
     readable_remedy,
 )
 from greenprune.bench.energy.source import SensorError, Source
-from greenprune.bench.energy.ticks import probe_period_s
 
 VENDOR = "0x8086"
 DRIVER_J = 2**18  # 32 bits of 2^-14 J, the driver's own example

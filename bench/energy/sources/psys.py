@@ -7,8 +7,8 @@ It contains the packages, so its joules are never added to theirs.
 from __future__ import annotations
 
 from greenprune.bench.energy.parts import MACHINE
-from greenprune.bench.energy.rapl import MAX_POWER_W, rapl_period_s
-from greenprune.bench.energy.rapl_domains import REMEDY
+from greenprune.bench.energy.rapl.domains import REMEDY
+from greenprune.bench.energy.rapl.source import MAX_POWER_W, rapl_period_s
 from greenprune.bench.energy.sensors.counter import CounterSource
 from greenprune.bench.energy.sensors.place import Found, Place, absent, row
 from greenprune.bench.energy.sensors.sysfs import folders, optional_number, optional_text, read_number

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from greenprune.bench.energy.parts import MACHINE
-from greenprune.bench.energy.rapl import MAX_POWER_W, rapl_period_s
+from greenprune.bench.energy.rapl.source import MAX_POWER_W, rapl_period_s
 from greenprune.bench.energy.sensors.counter import CounterSource
 from greenprune.bench.energy.sensors.perf_event import PerfDeniedError, PerfEvent
 from greenprune.bench.energy.sensors.place import IN_CONTAINER, Found, Place, absent, row

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, get_args
 
-from greenprune.bench.energy.carbon import J_PER_KWH
+from greenprune.bench.energy.carbon.intensity import J_PER_KWH
 from greenprune.bench.energy.reading import Kind, Reading
 
 

@@ -13,8 +13,8 @@ from contextlib import contextmanager
 from typing import Any
 
 from greenprune.bench.energy import EnergyMeter
-from greenprune.bench.energy.node_ranks import NodeRanks
-from greenprune.bench.energy.ranks import local_rank
+from greenprune.bench.energy.node.ranks import local_rank
+from greenprune.bench.energy.node.usage import NodeRanks
 from greenprune.bench.energy.window import Window
 from greenprune.integrations.account import Account
 

@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 from greenprune.bench.cli.doctor import advice, examine, table
 from greenprune.bench.cli.main import main
-from greenprune.bench.energy.carbon import GridIntensity
+from greenprune.bench.energy.carbon.intensity import GridIntensity
 from greenprune.bench.energy.sensors.place import SYSFS_VARIABLE, Place
 
 from tests.bench.energy.conftest import ROOT
+from tests.bench.energy.rapl.test_rapl import zone
 from tests.bench.energy.sources.trees import hwmon, write
-from tests.bench.energy.test_rapl import zone
 
 WORLD = GridIntensity("world", 475.0, "a test")
 

@@ -16,11 +16,11 @@ import pytest
 from greenprune.bench.cli.energy import measure, split_command
 from greenprune.bench.cli.main import main
 from greenprune.bench.command.process import WrappedCommand
-from greenprune.bench.energy.carbon import GridIntensity
+from greenprune.bench.energy.carbon.intensity import GridIntensity
 from greenprune.bench.records.stored import write_atomically
 
 from tests.bench.energy.conftest import ROOT
-from tests.bench.energy.test_rapl import zone
+from tests.bench.energy.rapl.test_rapl import zone
 
 WORLD = GridIntensity("world", 475.0, "a test")
 BURN = "import sys, time\nwhile time.process_time() < float(sys.argv[1]): pass"
@@ -161,7 +161,7 @@ def test_children_grandchildren_and_orphans_are_counted(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", f"""
 from pathlib import Path
-from greenprune.bench.energy.carbon import GridIntensity
+from greenprune.bench.energy.carbon.intensity import GridIntensity
 from greenprune.bench.cli.energy import measure
 measure(["/bin/sh", "-c", {script!r}], GridIntensity("world", 475.0, ""), json_path=Path({str(tmp_path / "e.json")!r}),
         powercap=Path({str(powercap)!r}))

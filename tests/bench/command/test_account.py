@@ -13,7 +13,7 @@ from greenprune.bench.command.account import WAYS, CommandUsage
 from greenprune.bench.command.process import WrappedCommand
 from greenprune.bench.command.task_clock import TaskClock
 from greenprune.bench.command.tree import lost_s
-from greenprune.bench.energy.processes import ProcessUsage
+from greenprune.bench.energy.usage.processes import ProcessUsage
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="/proc, cgroups and performance events are Linux's")
 

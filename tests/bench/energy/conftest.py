@@ -15,6 +15,7 @@ import pytest
 from greenprune.bench.energy.sensors.place import SYSFS_VARIABLE
 
 ROOT = Path(__file__).resolve().parents[3]
+NO_COUNTER = "nvmlDeviceGetTotalEnergyConsumption@0-1e9=3"  # of the stand-in: a card that has none
 
 # Every script can use: begin(**settings) sets the stand-in and starts its clock; clock() is its time; say(...) answers.
 PREAMBLE = """

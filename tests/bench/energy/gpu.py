@@ -24,7 +24,7 @@ import torch.nn.functional as F
 from greenprune.bench import models
 from greenprune.bench.cli.doctor import examine
 from greenprune.bench.energy import EnergyMeter
-from greenprune.bench.energy.carbon import grid_intensity
+from greenprune.bench.energy.carbon.intensity import grid_intensity
 from greenprune.bench.energy.crosscheck import crosschecked
 
 BATCH = 128

@@ -78,7 +78,7 @@ def test_what_was_done_is_counted_before_meanwhile_and_after(meter: EnergyMeter)
 def test_a_count_that_is_none_adds_nothing_and_loses_nothing(meter: EnergyMeter) -> None:
     with pytest.raises(ValueError, match="tokens"), meter.window("x", units={"tokens": -1}):
         pytest.fail("the window was opened")
-    assert meter._open_windows == []
+    assert meter._sampling.open_windows == []
     with pytest.raises(ValueError, match="tokens"), meter.window("x", units={"requests": 2}) as w:
         w.count(requests=1, tokens=math.nan)
     assert w.reading.units == {"requests": 2}
@@ -319,7 +319,7 @@ def test_windows_from_threads(meter: EnergyMeter) -> None:
         thread.join()
     assert len(readings) == 80
     assert all(s.valid for r in readings for s in r.sources)
-    assert meter._open_windows == []
+    assert meter._sampling.open_windows == []
 
 
 def test_importing_costs_neither_torch_nor_codecarbon_nor_nvml() -> None:

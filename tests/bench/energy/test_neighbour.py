@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 
 import pytest
-from greenprune.bench.energy.processors import this_core_power
+from greenprune.bench.energy.usage.processors import this_core_power
 
 from tests.bench.energy.neighbour import busy_stranger, compare, ours, work
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 
 import pytest
+from greenprune.bench.energy.counting.totals import Counter, counter_step_j
+from greenprune.bench.energy.counting.trace import PowerTrace
 from greenprune.bench.energy.reading import CardState, Reading, SourceReading, merge_cards
 from greenprune.bench.energy.source import Mark, Segment, SensorError, edge_error_s, fault
-from greenprune.bench.energy.totals import Counter, counter_step_j
-from greenprune.bench.energy.trace import PowerTrace
 from greenprune.bench.energy.units import checked_counts, singular
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.bench.energy.conftest import PREAMBLE, with_standin
-from tests.bench.energy.test_rapl import RANGE_UJ
+from tests.bench.energy.rapl.test_rapl import RANGE_UJ
 from tests.preloaded import Server
 
 RUN = """
@@ -109,7 +109,7 @@ trained({str(tmp_path)!r}, EnergyMeter("cuda"), 20, reset)
 
 def test_a_rapl_counter_that_is_full_in_the_middle_of_a_run(gpu_script, at_work, tmp_path) -> None:
     source = f"""
-from tests.bench.energy.test_rapl import zone
+from tests.bench.energy.rapl.test_rapl import zone
 begin()
 file = zone(Path({str(tmp_path / "cap")!r}) / "intel-rapl:0", "package-0", {RANGE_UJ} - 1_000_000) / "energy_uj"
 trained({str(tmp_path)!r}, EnergyMeter("cpu", powercap=file.parents[1]), 20, lambda: file.write_text("2000000"))
@@ -121,7 +121,7 @@ trained({str(tmp_path)!r}, EnergyMeter("cpu", powercap=file.parents[1]), 20, lam
 
 def test_a_rapl_counter_that_goes_away_in_the_middle_of_a_run(gpu_script, at_work, tmp_path) -> None:
     source = f"""
-from tests.bench.energy.test_rapl import zone
+from tests.bench.energy.rapl.test_rapl import zone
 begin()
 file = zone(Path({str(tmp_path / "cap")!r}) / "intel-rapl:0", "package-0", 1_000_000) / "energy_uj"
 trained({str(tmp_path)!r}, EnergyMeter("cpu", powercap=file.parents[1]), 20, file.unlink)

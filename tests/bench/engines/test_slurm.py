@@ -64,7 +64,7 @@ def test_the_last_job_measured_side_by_side_alone_on_its_node(place: Place) -> N
 
 
 def test_only_what_is_the_jobs_own_is_counted(place: Place) -> None:
-    """A job of one core on a node of more; `tests/bench/energy/test_shared_node.py` has the node's own sensors."""
+    """A job of one core on a node of more; `tests/bench/energy/node/test_shared_node.py` has the node's own sensors."""
     if (os.cpu_count() or 1) == 1:
         pytest.skip("there is one core here, and so a job has the whole node")
     record = read_record(place.results / KEY / "record.json")

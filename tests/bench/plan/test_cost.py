@@ -12,7 +12,7 @@ from greenprune.bench.plan.cost import has_sensor, resolve_cost
 from greenprune.bench.plan.plan import plan
 from greenprune.bench.suite.file import load_suite
 
-from tests.bench.energy.test_rapl import zone
+from tests.bench.energy.rapl.test_rapl import zone
 
 
 @pytest.fixture(autouse=True)

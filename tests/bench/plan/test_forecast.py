@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from greenprune.bench.cli.main import main
-from greenprune.bench.energy.processors import CorePower
+from greenprune.bench.energy.usage.processors import CorePower
 from greenprune.bench.inference.pair import CPU_BLOCK_S, LONGER, MIN_BLOCKS
 from greenprune.bench.plan import forecast as forecasts
 from greenprune.bench.plan.devices import gpu_step_s

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 from greenprune.bench.cli.main import main
-from greenprune.bench.energy.gpus import ORDER_UNKNOWN
-from greenprune.bench.energy.visible import MIG, Gpu
+from greenprune.bench.energy.nvml.gpus import ORDER_UNKNOWN
+from greenprune.bench.energy.nvml.visible import MIG, Gpu
 from greenprune.bench.errors import UserError
 from greenprune.bench.machine.cards import Cards, Usable
 from greenprune.bench.records.load import read_record

@@ -29,7 +29,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from greenprune.bench.energy.processors import cpu_model
+from greenprune.bench.energy.usage.processors import cpu_model
 from greenprune.bench.inference.repeat import ratio_interval, repeat_until
 from greenprune.bench.machine.precision import autocast_for, resolve_precision
 from greenprune.bench.models import build

@@ -7,11 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from greenprune.bench.energy.nvml_state import warnings_of
-from greenprune.bench.energy.nvml_words import short
-from greenprune.bench.energy.ranks import rank_warnings
+from greenprune.bench.energy.node.ranks import rank_warnings
+from greenprune.bench.energy.nvml.state import warnings_of
+from greenprune.bench.energy.nvml.verdict import decide
+from greenprune.bench.energy.nvml.words import short
 from greenprune.bench.energy.reading import CardState, Reporter
-from greenprune.bench.energy.verdict import decide
 from greenprune.bench.machine.contention import Usage, contention
 from greenprune.bench.records.record import RECORD_FILE, SCHEMA_VERSION
 from greenprune.plots.frame.checks import check

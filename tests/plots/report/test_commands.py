@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from greenprune.bench.cli.energy import measure
 from greenprune.bench.cli.main import main
-from greenprune.bench.energy.carbon import GridIntensity
+from greenprune.bench.energy.carbon.intensity import GridIntensity
 from greenprune.plots.report.energy_rows import CODECARBON_COLUMNS, COLUMNS
 
 from tests.plots.records import grid, store

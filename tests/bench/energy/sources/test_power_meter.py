@@ -13,8 +13,8 @@ import pytest
 from greenprune.bench.energy.sensors.place import SYSFS_VARIABLE
 
 from tests.bench.energy.conftest import ROOT
+from tests.bench.energy.rapl.test_rapl import zone
 from tests.bench.energy.sources.trees import hwmon, joules, meter, rows, unreadable
-from tests.bench.energy.test_rapl import zone
 
 
 def test_a_constant_power_is_integrated_and_added_to_nothing(tmp_path: Path) -> None:

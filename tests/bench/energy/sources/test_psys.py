@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.bench.energy.rapl.test_rapl import RANGE_UJ, zone
 from tests.bench.energy.sources.trees import joules, meter, rows, unreadable
-from tests.bench.energy.test_rapl import RANGE_UJ, zone
 
 
 def add(zone: Path, energy_j: float) -> None:

@@ -11,8 +11,8 @@ from greenprune.bench.energy.sensors.perf_event import PerfDeniedError, PerfEven
 from greenprune.bench.energy.source import SensorError
 from greenprune.bench.energy.sources import rapl_perf
 
+from tests.bench.energy.rapl.test_rapl import zone
 from tests.bench.energy.sources.trees import joules, meter, place, rows, unreadable, write
-from tests.bench.energy.test_rapl import zone
 
 JOULE = 2**32
 

@@ -1,0 +1,1 @@
+"""Emissions of energy by the grid it came from."""

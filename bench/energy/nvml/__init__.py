@@ -1,0 +1,1 @@
+"""NVIDIA's GPUs by NVML: the library, the cards, and which of their figures counts."""

@@ -1,0 +1,1 @@
+"""RAPL, the energy counters of Intel's and AMD's processors, by Linux's powercap."""

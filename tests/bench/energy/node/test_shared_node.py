@@ -1,0 +1,43 @@
+"""What counts a whole node is not used by a job that has a part of it, and the reason is told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from greenprune.bench.energy import EnergyMeter
+from greenprune.bench.energy.node.shared import NodePart, part_of_node
+
+from tests.bench.energy.rapl.test_rapl import zone
+
+JOB = {"SLURM_JOB_ID": "7", "SLURM_CPUS_ON_NODE": "1"}
+
+
+@pytest.mark.parametrize(
+    ("environ", "part"),
+    [
+        ({}, None),
+        ({"SLURM_CPUS_ON_NODE": "1"}, None),  # no job
+        ({**JOB, "SLURM_CPUS_ON_NODE": "64"}, None),
+        (JOB, NodePart(1, 64)),
+        ({"SLURM_JOB_ID": "7"}, None),
+    ],
+)
+def test_what_a_job_has_of_its_node(environ: dict[str, str], part: NodePart | None) -> None:
+    assert part_of_node(environ, 64) == part
+
+
+@pytest.mark.parametrize("cores", [1, 64])
+def test_the_packages_count_where_the_node_is_the_jobs_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cores: int
+) -> None:
+    monkeypatch.setattr("os.cpu_count", lambda: 64)
+    (tmp_path / "intel-rapl:0").symlink_to(zone(tmp_path / "devices/intel-rapl:0", "package-0"))
+    environ = {**JOB, "SLURM_CPUS_ON_NODE": str(cores)}
+    with EnergyMeter("cpu", powercap=tmp_path, environ=environ) as meter:
+        rows = {entry["source"]: entry for entry in meter.describe()}
+    assert rows["rapl:package-0"]["available"] == (cores == 64)
+    assert ("cpu" in rows) == (cores == 1)  # else nothing is modelled beside the sensor
+    if cores == 1:
+        assert "1 of 64 cores (Slurm)" in rows["rapl:package-0"]["reason"]
+        assert rows["rapl:package-0"]["remedy"].startswith("ask for the whole node")
