@@ -103,7 +103,8 @@ def command_line(parser: argparse.ArgumentParser) -> str:
         "| code | meaning |",
         "| ---: | --- |",
         "| 0 | everything went well |",
-        "| 1 | a run failed, or `compare` found something worse |",
+        "| 1 | a run failed, `compare` found something worse, `verify` something wrong, "
+        "or `prune` broke its budget or could not write a file |",
         "| 2 | bad input: one sentence on standard error names it and what is allowed |",
         "| 130 | interrupted; what was finished is kept |",
         "",

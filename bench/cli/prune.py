@@ -26,7 +26,9 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument("--keep", type=float, default=0.5, metavar="SHARE", help="of the cost (0.5)")
     command.add_argument(
-        "--cost", metavar="KIND", help="what is kept: macs (default), params, latency (time) or energy of inference"
+        "--cost",
+        metavar="KIND",
+        help="what is kept: macs (default), params, latency (time) or energy of inference, or auto: energy or else time",
     )
     command.add_argument(
         "--budget-batch-size", type=int, metavar="N", help="images a pass that a budget of time or energy is meant for"
