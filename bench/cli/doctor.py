@@ -168,7 +168,7 @@ def advice(found: dict[str, Any]) -> list[str]:
         if row["available"] and row["kind"] == "sampled" and row["reason"]
     ]
     if any(row["available"] and not row["enters_sums"] for row in found["sources"]):
-        lines.append("machine:…: contains what the others count, so it is shown apart and never added to them")
+        lines.append("machine:…: its joules are counted by others too, so it is shown apart and never added to them")
     grid = found["grid"]
     other = "; for a country's: --country ISO3" if grid["country"] == "world" else ""
     lines.append(f"grid intensity: {grid['gco2e_per_kwh']:.4g} gCO2e/kWh, {grid['place']} ({grid['source']}{other})")

@@ -18,9 +18,10 @@ from typing import Protocol
 
 from greenprune.bench.command import cgroup
 from greenprune.bench.command.task_clock import TaskClock
-from greenprune.bench.command.tree import Key, lost_s
+from greenprune.bench.command.tree import lost_s
 from greenprune.bench.energy.usage.processes import (
     TICK_S,
+    Key,
     ProcessUsage,
     Usage,
     content,
@@ -111,7 +112,7 @@ class CommandUsage:
                 time_s=time.perf_counter(),
                 cpu_s=self._most_s,
                 resolution_s=TICK_S * len(self._members),
-                resident_bytes=sum(member.resident_bytes for member in self._members.values()),
+                resident={key: member.resident_bytes for key, member in self._members.items()},
                 unseen_s=unseen_s,
             )
             self._look_took_s = time.thread_time() - begun_s
@@ -162,7 +163,7 @@ class CommandUsage:
             if (again_s := self._reaped_s()) == reaped_s:
                 break
             reaped_s = again_s
-        members = {(member.pid, member.started): member for member in found}
+        members = {member.key: member for member in found}
         if self.way == "tree":
             self._lost_s += lost_s(self._members, members, os.getpid(), self._reaped_before_s, reaped_s)
             if not self._neglectful:

@@ -8,6 +8,7 @@ from typing import Any, get_args
 from greenprune.bench.command.account import OwnCost
 from greenprune.bench.energy.carbon.intensity import J_PER_KWH, GridIntensity, gco2e, place
 from greenprune.bench.energy.crosscheck import CrossCheck
+from greenprune.bench.energy.parts import part_of
 from greenprune.bench.energy.reading import Kind, Reading, SourceReading
 from greenprune.bench.energy.units import singular
 from greenprune.bench.terminal import console as console_of
@@ -88,7 +89,7 @@ def print_summary(
         ]
     whole = [source.name for source in reading.whole_machine()]
     if whole:
-        told.append(f"{', '.join(whole)}: the whole machine, which contains the others, so in no total")
+        told.append(f"{', '.join(whole)}: in no total, where joules of the others would count twice")
     told += [
         f"CO2 by {intensity.gco2e_per_kwh:.4g} g/kWh, {place(intensity)} ({intensity.source})"
         f"{f', PUE {pue:g} included' if pue != 1 else ''}; what is measured and what is modelled are not added up",
@@ -110,11 +111,22 @@ def _is_told(source: SourceReading, reading: Reading) -> bool:
 
 
 def _own_cost(own: OwnCost, reading: Reading) -> str:
-    measured = any(source.kind != "modelled" and not source.name.startswith("nvml") for source in reading.sources)
-    where = (
-        "in what is measured of the whole machine, in no modelled figure" if measured else "in none of these figures"
-    )
+    counted = "in what is measured of the whole machine, in no modelled figure"
+    where = counted if _sees_the_cores(reading) else "in none of these figures"
     return f"the meter itself took {own.cpu_s:.2f} s of CPU time and {own.resident_bytes / 1e9:.2f} GB: {where}"
+
+
+def _sees_the_cores(reading: Reading) -> bool:
+    """Whether a sensor that could be read counts what every process of the machine does on its cores.
+
+    Where no source is the cores' own, they are in the socket of a GPU (`greenprune.bench.energy.find`).
+    """
+    in_socket = not any(part_of(source.name) == "cpu" for source in reading.sources)
+    return any(
+        in_socket or source.scope == "module" or part_of(source.name) in ("cpu", "machine")
+        for source in reading.sources
+        if source.energy_j is not None and source.kind != "modelled"
+    )
 
 
 def _beside(check: CrossCheck) -> str:

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from greenprune.bench.energy.usage.processes import TICK_S, ProcessUsage
+from greenprune.bench.energy.usage.processes import TICK_S, Key, ProcessUsage
 
-Key = tuple[int, int]  # process id and when it started
 Tree = Mapping[Key, ProcessUsage]
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from greenprune.bench.energy.parts import on_node
-from greenprune.bench.energy.reading import Reading, SourceReading, merge_cards
-from greenprune.bench.energy.total import SUMMED
+from greenprune.bench.energy.reading import Reading, SourceReading
+from greenprune.bench.energy.total import added
+
+OTHER_KIND = "measured in another way by one of the ranks"
 
 
 def beside(readings: Sequence[tuple[str, Reading]]) -> Reading:
@@ -22,22 +24,6 @@ def beside(readings: Sequence[tuple[str, Reading]]) -> Reading:
             name = on_node(source.name, node)
             found.setdefault(name, []).append(source.model_copy(update={"name": name}))
     first = readings[0][1]
-    return first.model_copy(update={"sources": tuple(_added(parts) for parts in found.values()), "reporter": None})
-
-
-def _added(parts: Sequence[SourceReading]) -> SourceReading:
-    first = parts[0]
-    if len(parts) == 1:
-        return first
-    bad = next((part for part in parts if not part.valid), None)
-    if bad is None and any(part.kind != first.kind for part in parts):
-        bad = first.model_copy(update={"reason": "measured in another way by one of the ranks"})
-    if bad is not None:
-        return first.model_copy(update={**dict.fromkeys(SUMMED), "valid": False, "reason": bad.reason})
-    total = {key: _sum(getattr(part, key) for part in parts) for key in SUMMED}
-    return first.model_copy(update={**total, "card": merge_cards(part.card for part in parts)})
-
-
-def _sum(values: Iterable[float | None]) -> float | None:
-    known = list(values)
-    return None if any(value is None for value in known) else sum(value for value in known if value is not None)
+    return first.model_copy(
+        update={"sources": tuple(added(parts, None, OTHER_KIND) for parts in found.values()), "reporter": None}
+    )

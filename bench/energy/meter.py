@@ -90,9 +90,13 @@ class EnergyMeter:
         self._lock = threading.Lock()
         self._idle = {name: IdlePower(power_w) for name, power_w in (idle_power_w or {}).items()}
         alone = self.reporter is None or ranks == "each"
+        job_gpus: tuple[int, ...] = ()
         if not alone:
-            device, gpu_uuids, environ = of_node(self.reporter, environ)
-        place = Place.here(sysfs, powercap, device=device, gpu_uuids=gpu_uuids, environ=environ, shared=shared)
+            device, job_gpus = of_node(self.reporter, environ)
+            gpu_uuids = None
+        place = Place.here(
+            sysfs, powercap, device=device, gpu_uuids=gpu_uuids, job_gpus=job_gpus, environ=environ, shared=shared
+        )
         self._nvml, self._sources, self._rows, self.absent = find_sources(place, usage)
         self._rank_warnings: list[str] = []
         if self.reporter is not None and not self.reporter.reports:

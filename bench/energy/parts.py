@@ -1,7 +1,7 @@
 """Which part of the machine a source of energy covers, by its name, and which sources may be added up.
 
-One rule, in one place: what covers the whole machine is shown apart and enters no sum, because it contains the parts. Parts
-of one kind add up. Kinds never do.
+One rule, in one place: what covers the whole machine is shown apart and enters no sum, because it contains the parts; so does
+what its power meters tell of a part, which others count too. Parts of one kind add up. Kinds never do.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from typing import Literal
 Part = Literal["gpu", "cpu", "ram", "machine"]
 
 MACHINE = "machine:"
-"""Begins the name of every source that covers the whole machine, such as "machine:power_meter" or "machine:psys"."""
+"""Begins the name of every source that covers the whole machine, such as "machine:power_meter" or "machine:psys", and of every
+power meter of a part of it, such as "machine:module-0"."""
 
 JETSON = "jetson:"
 """Begins the name of a rail of a Jetson module; the rest is the rail's own name."""
@@ -19,7 +20,7 @@ JETSON = "jetson:"
 NODE = "@"
 """Before the name of the node, where several nodes worked together: "nvml:0@node07"."""
 
-_GPU = ("nvml", "amd:", "intel-gpu:")
+_GPU = ("nvml", "amd", "intel-gpu")
 
 
 def part_of(source: str) -> Part:

@@ -189,7 +189,8 @@ class Reading(BaseModel):
         )
 
     def whole_machine(self) -> tuple[SourceReading, ...]:
-        """The sources that cover the whole machine, such as a server's power meter. They contain the others."""
+        """The sources that cover the whole machine or a part of it that others count too, such as power meters. They are in
+        no sum."""
         return tuple(s for s in self.sources if not adds_up(s.name))
 
     def _summed(self, kind: Kind) -> list[SourceReading]:

@@ -86,13 +86,14 @@ class Sampling:
                 # A failed poll is not a failed window: the marks at its edges and the gaps in the samples decide.
                 with self._lock, contextlib.suppress(Exception):
                     source.poll()
+                    polled_s = time.perf_counter()
                     mark = Mark(now_s, 0.0) if source.last_sample() else source.mark()
                     self._log(source, mark, self.phase())
                     second_look_s = getattr(source, "second_look_s", None)
                     if second_look_s is not None and (wait_s := second_look_s()) is not None:
-                        again.append((wait_s, source))
-        for wait_s, source in sorted(again, key=lambda entry: entry[0]):
-            time.sleep(wait_s)
+                        again.append((polled_s + wait_s, source))
+        for due_s, source in sorted(again, key=lambda entry: entry[0]):
+            time.sleep(max(0.0, due_s - time.perf_counter()))
             with self._lock, contextlib.suppress(Exception):
                 source.look_again()
 

@@ -28,6 +28,8 @@ class Mark:
     reason: str | None = None  # why there is no total, or why it last started anew
     unseen_j: float = 0.0  # how much more it may have been until now: whole ranges that a counter went round unseen
     tick_s: float | None = None  # how soon the total will move, where that is not `stale_s`
+    less_j: float = 0.0  # by how much a model may be too high so far
+    more_j: float = 0.0  # by how much it may be too low
 
 
 class Segment(NamedTuple):
@@ -53,6 +55,14 @@ class Segment(NamedTuple):
     @property
     def unseen_j(self) -> float:
         return self.end.unseen_j - self.start.unseen_j
+
+    @property
+    def less_j(self) -> float:
+        return self.end.less_j - self.start.less_j
+
+    @property
+    def more_j(self) -> float:
+        return self.end.more_j - self.start.more_j
 
 
 class Source(Protocol):
@@ -123,6 +133,8 @@ def joined(a: Segment, b: Segment) -> Segment:
         resets=a.end.resets + b.end.resets - b.start.resets,
         reason=fault([a, b]),
         unseen_j=a.end.unseen_j + b.unseen_j,
+        less_j=a.end.less_j + b.less_j,
+        more_j=a.end.more_j + b.more_j,
     )
     tally = None if a.tally is None or b.tally is None else a.tally + b.tally
     return Segment(replace(a.start, stale_s=over_s), end, duration_s, tally, a.parts + b.parts)

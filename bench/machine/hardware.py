@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import psutil
+from greenprune.bench.energy.parts import part_of
 from greenprune.bench.energy.usage.processors import cpu_model
 
 
@@ -18,7 +19,7 @@ def hardware(sources: Sequence[dict[str, Any]]) -> dict[str, Any]:
         sources: as `EnergyMeter.describe` gives them.
     """
     gpus = [
-        str(row["detail"]).partition(",")[0] for row in sources if row["available"] and row["source"].startswith("nvml")
+        str(row["detail"]).partition(",")[0] for row in sources if row["available"] and part_of(row["source"]) == "gpu"
     ]
     return {
         "cpu": cpu_model()[0] or platform.machine(),

@@ -6,12 +6,12 @@ the sum over ranks is twice the truth.
 
 from __future__ import annotations
 
-import re
 import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from greenprune.bench.energy.node.slurm import job_gpus, number, tasks
 from greenprune.bench.energy.parts import part_of
 from greenprune.bench.energy.reading import Reporter
 
@@ -28,11 +28,9 @@ LAUNCHERS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("JSM_NAMESPACE_LOCAL_RANK", ("JSM_NAMESPACE_LOCAL_SIZE",)),  # IBM's jsrun
     ("HOROVOD_LOCAL_RANK", ("HOROVOD_LOCAL_SIZE",)),
     ("FLUX_TASK_LOCAL_ID", ()),
-    ("SLURM_LOCALID", ()),  # its number of tasks: see _slurm_tasks
+    ("SLURM_LOCALID", ()),  # its number of tasks: see `slurm.tasks`
 )
 """Variables of the rank on the node and of how many there are, the innermost launcher first."""
-
-JOB_GPUS = ("SLURM_STEP_GPUS", "SLURM_JOB_GPUS")  # all GPUs of the job on this node, as nvidia-smi numbers them
 
 SPECIAL_STEPS = 0xFFFFFFF0
 """Slurm's numbers for what is no step of tasks, such as the batch script and a shell of salloc (slurm.h)."""
@@ -54,18 +52,18 @@ def local_rank(environ: Mapping[str, str]) -> LocalRank | None:
     """From the launcher's variables; None where no launcher is at work, or only one process is on this node."""
     alone = False
     for variable, sizes in LAUNCHERS:
-        rank = _number(environ, variable)
+        rank = number(environ, variable)
         if rank is None:
             continue
         if variable == "SLURM_LOCALID":
             # In the batch script itself, and in a shell of salloc, there is no step and so no second task.
-            step = _number(environ, "SLURM_STEP_ID")
-            step = _number(environ, "SLURM_STEPID") if step is None else step
+            step = number(environ, "SLURM_STEP_ID")
+            step = number(environ, "SLURM_STEPID") if step is None else step
             if step is None or step >= SPECIAL_STEPS:
                 continue
-            size, told = _slurm_tasks(environ), variable
+            size, told = tasks(environ), variable
         else:
-            size = next((found for name in sizes if (found := _number(environ, name)) is not None), None)
+            size = next((found for name in sizes if (found := number(environ, name)) is not None), None)
             told = ", ".join([variable, *(name for name in sizes if name in environ)])
         if size is not None and size <= 1 and rank == 0:
             alone = True  # by this launcher; an outer one may have started others
@@ -74,7 +72,7 @@ def local_rank(environ: Mapping[str, str]) -> LocalRank | None:
     if alone or _master_is_elsewhere(environ):  # its global rank says nothing of this node
         return None
     for variable, size_variable in GLOBAL_RANKS:
-        rank, size = _number(environ, variable), _number(environ, size_variable)
+        rank, size = number(environ, variable), number(environ, size_variable)
         if rank is not None and size is not None and size > 1:
             return LocalRank(rank, None, f"{variable}, {size_variable}; taken for one node")
     return None
@@ -122,18 +120,14 @@ def absent_rank(reporter: Reporter) -> dict[str, Any]:
     }
 
 
-def of_node(reporter: Reporter | None, environ: Mapping[str, str]) -> tuple[str | None, None, Mapping[str, str]]:
-    """Which GPUs the rank that reports for its node counts: `device`, UUIDs and environment for `find_gpus`.
+def of_node(reporter: Reporter | None, environ: Mapping[str, str]) -> tuple[str | None, tuple[int, ...]]:
+    """Which GPUs the rank that reports for its node counts: `device`, and the job's GPUs as the node numbers them.
 
     All that the job has, also where the launcher showed every rank only its own.
     """
     if reporter is None or not reporter.reports:
-        return "cpu", None, environ
-    visible = environ.get("CUDA_VISIBLE_DEVICES")
-    job = next((environ[name] for name in JOB_GPUS if environ.get(name)), None)
-    if visible is not None and job is not None and len(job.split(",")) > len(visible.split(",")):
-        return None, None, {**environ, "CUDA_VISIBLE_DEVICES": job}
-    return None, None, environ
+        return "cpu", ()
+    return None, job_gpus(environ)
 
 
 def rank_warnings(
@@ -146,7 +140,8 @@ def rank_warnings(
     size = reporter.local_size
     gpus = [name for name in sensors if part_of(name) == "gpu"]
     if not alone:
-        if size is not None and 0 < len(gpus) < size:
+        of_job = len(job_gpus(environ))
+        if size is not None and len(gpus) < min(size, of_job or size) and (gpus or of_job):
             return [
                 f"{in_words(reporter)} reports for its node and sees {len(gpus)} of the GPUs of {size} ranks; where each "
                 'rank sees its own alone, EnergyMeter(ranks="each") counts all'
@@ -171,24 +166,3 @@ def _master_is_elsewhere(environ: Mapping[str, str]) -> bool:
     own = socket.gethostname().lower()
     here = ("", "localhost", "::1", "0.0.0.0", own, own.partition(".")[0])
     return not (master in here or master.startswith("127.") or master.partition(".")[0] == own.partition(".")[0])
-
-
-def _slurm_tasks(environ: Mapping[str, str]) -> int | None:
-    """Tasks of this step on this node: "2(x3),1" lists them by node."""
-    node = _number(environ, "SLURM_NODEID")
-    for name in ("SLURM_STEP_TASKS_PER_NODE", "SLURM_TASKS_PER_NODE"):
-        counts: list[int] = []
-        for part in environ.get(name, "").split(","):
-            found = re.fullmatch(r"(\d+)(?:\(x(\d+)\))?", part.strip())
-            if found:
-                counts += [int(found.group(1))] * min(int(found.group(2) or 1), 1_000_000)
-        if counts and len(set(counts)) == 1:
-            return counts[0]
-        if counts and node is not None and node < len(counts):
-            return counts[node]
-    return _number(environ, "SLURM_NTASKS_PER_NODE")
-
-
-def _number(environ: Mapping[str, str], name: str) -> int | None:
-    value = environ.get(name, "").strip()
-    return int(value) if re.fullmatch(r"\d+", value) else None

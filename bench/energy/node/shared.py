@@ -6,11 +6,19 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from greenprune.bench.energy.node import slurm
 from greenprune.bench.energy.parts import JETSON, part_of
 from greenprune.bench.energy.sensors.place import Found, row
 from greenprune.bench.energy.source import Source
 
-REMEDY = "ask for the whole node: slurm_exclusive = true, or sbatch --exclusive"
+WHOLE_NODE = "GREENPRUNE_WHOLE_NODE"
+"""Set to 1: the node is this job's alone, whatever Slurm's number of processors says. It leaves out those that it keeps for
+the system (core specialization), and counts cores on some clusters where Linux counts threads."""
+
+REMEDY = (
+    "ask for the whole node: slurm_exclusive = true, or sbatch --exclusive; where the job has it and Slurm counts fewer cores "
+    f"than Linux does, say so: export {WHOLE_NODE}=1"
+)
 
 
 @dataclass(frozen=True)
@@ -33,11 +41,11 @@ def part_of_node(environ: Mapping[str, str], cores: int | None = None) -> NodePa
     Args:
         cores: of the node; None: as the system says, whatever this process may use of them.
     """
-    given = environ.get("SLURM_CPUS_ON_NODE", "")
-    if "SLURM_JOB_ID" not in environ or not given.isdecimal():
+    given = slurm.cpus(environ)
+    if "SLURM_JOB_ID" not in environ or given is None or environ.get(WHOLE_NODE) == "1":
         return None
     total = cores or os.cpu_count() or 1
-    return NodePart(int(given), total) if int(given) < total else None
+    return NodePart(given, total) if given < total else None
 
 
 def without_node(found: Found, why: str, remedy: str | None = None) -> Found:

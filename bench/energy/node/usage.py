@@ -41,23 +41,23 @@ class NodeRanks:
         with self._lock:
             own = self._own.now()
             found = 0
-            resident_bytes = own.resident_bytes
+            resident = dict(own.resident)
             for pid in self._others():
                 usage = process_usage(pid)
                 if usage is None:
                     continue
-                key = (pid, usage.started)
+                key = usage.key
                 if key not in self._is_rank:
                     self._is_rank[key] = self._has_variable(pid)
                 if self._is_rank[key]:
                     found += 1
                     self._others_s[key] = usage.own_s
-                    resident_bytes += usage.resident_bytes
+                    resident[key] = usage.resident_bytes
             self._last = replace(
                 own,
                 cpu_s=own.cpu_s + sum(self._others_s.values()),
                 resolution_s=own.resolution_s + TICK_S * found,
-                resident_bytes=resident_bytes,
+                resident=resident,
             )
             return self._last
 

@@ -15,6 +15,7 @@ from greenprune.bench.energy.nvml.visible import (
     Gpu,
     Visible,
     by_uuid,
+    gpus_of_job,
     measurable,
     order_is_certain,
     visible_gpus,
@@ -26,13 +27,18 @@ ORDER_UNKNOWN = (
     "set CUDA_DEVICE_ORDER=PCI_BUS_ID, or name the GPU by its UUID"
 )
 
+NVML = "nvml"
+"""The source that stands for all cards where none can be told apart; a card's is "nvml:0"."""
+
 NO_DRIVER = (9, 12)  # NVML_ERROR_DRIVER_NOT_LOADED, NVML_ERROR_LIBRARY_NOT_FOUND
 
 Found = tuple[Nvml | None, list[Source], list[dict[str, Any]]]
 
 
-def find_gpus(device: str | None, uuids: Sequence[str] | None, environ: Mapping[str, str]) -> Found:
-    """The library, the sources, and for `EnergyMeter.describe` why there are none. Arguments as of `EnergyMeter`.
+def find_gpus(
+    device: str | None, uuids: Sequence[str] | None, environ: Mapping[str, str], job_gpus: Sequence[int] = ()
+) -> Found:
+    """The library, the sources, and for `EnergyMeter.describe` why there are none. Arguments as of `Place`.
 
     Each card stands for itself: one that is lost, in MIG mode or not supported is a source too, whose readings are
     invalid and say why, beside those of the healthy ones. So is a GPU that was asked for and is not there. Cards that
@@ -58,6 +64,8 @@ def find_gpus(device: str | None, uuids: Sequence[str] | None, environ: Mapping[
     warnings: list[str] = []
     if uuids:
         chosen = [_by_uuid(uuid, gpus) for uuid in uuids]
+    elif (of_job := gpus_of_job(job_gpus, value, gpus)) is not None:
+        chosen = of_job
     else:
         chosen = visible_gpus(value, gpus)
         if device is not None:
@@ -99,9 +107,9 @@ def _open(library: Nvml, entry: Visible, warnings: Sequence[str]) -> Source:
 
 def _none(library: Nvml | None, reason: str, needed: bool, remedy: str | None = None) -> Found:
     if needed:
-        return library, [Missing("nvml", reason, remedy)], []
+        return library, [Missing(NVML, reason, remedy)], []
     return library, [], [_absent(reason, remedy)]
 
 
-def _absent(reason: str, remedy: str | None = None, name: str = "nvml") -> dict[str, Any]:
+def _absent(reason: str, remedy: str | None = None, name: str = NVML) -> dict[str, Any]:
     return {"source": name, "kind": "measured", "available": False, "reason": reason, "remedy": remedy}

@@ -53,6 +53,23 @@ def visible_gpus(value: str | None, gpus: Sequence[Gpu]) -> list[Visible]:
     return chosen
 
 
+def gpus_of_job(numbers: Sequence[int], value: str | None, gpus: Sequence[Gpu]) -> list[Visible] | None:
+    """The cards of a batch job, all of its processes together; None: those that CUDA shows this process are all, or nobody
+    can tell more.
+
+    A device cgroup hides the cards of others, and may so give the job's own new numbers. `numbers` are the node's.
+    CUDA_VISIBLE_DEVICES, the `value`, counts within the cgroup.
+    """
+    # A batch system that hands out slices numbers these, not cards.
+    if len(numbers) <= len(visible_gpus(value, gpus)) or (value or "").startswith("MIG-"):
+        return None
+    own = {gpu.index: gpu for gpu in gpus if not gpu.foreign}
+    if all(number in own for number in numbers):
+        return [measurable(own[number]) for number in numbers]
+    # Fewer than the node has: what this process may use is the job's.
+    return [measurable(gpu) for gpu in own.values()] if len(own) <= max(numbers) else None
+
+
 def order_is_certain(value: str | None, device_order: str | None, gpus: Sequence[Gpu]) -> bool:
     """Whether NVML's numbers are CUDA's. Unless told CUDA_DEVICE_ORDER=PCI_BUS_ID, CUDA puts the fastest card first."""
     by_number = value is None or re.match(r"\s*\d", value) is not None

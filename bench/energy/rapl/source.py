@@ -6,6 +6,7 @@ They count the whole package, whoever uses it.
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -21,12 +22,15 @@ from greenprune.bench.energy.source import Mark, Segment, SensorError, edge_erro
 RESOLUTION_J = 2.0**-14  # the usual unit, same place; AMD's is 2^-16 J
 PERIOD_S = 1e-3  # shortest update period, Intel SDM vol. 3B, "RAPL Interfaces"
 MAX_POWER_W = 5_000.0  # of one package; more can only be a counter that was reset
+MAX_PLATFORM_W = 50_000.0  # the same of a platform, which may be a server with all of its GPUs
 PEAK_FACTOR = 2.0  # by which a domain may exceed, over seconds, the highest power that its constraints name
 LEAST_PLAUSIBLE_W = 100.0
 UNKNOWN_RANGE_UJ = 2**63  # of a counter whose range the kernel does not tell
 POLLS_IN_A_RANGE = 4  # so many looks while the counter goes round once at its highest plausible power
 PROBE_LOOKS, PROBE_EVERY_S = 8, 0.003
 PROBE_S = 0.05  # for which a counter is watched for its update period
+PROBE_TICKS = 8  # or until it has moved once more than that
+LEAST_SEEN = 4  # different values, from which a counter's step is told
 
 
 @dataclass(frozen=True)
@@ -237,8 +241,22 @@ def _range_uj(folder: Path) -> int | None:
 
 def rapl_period_s(read: Callable[[], float]) -> float:
     """The update period of a RAPL counter, 1 ms or longer; 1 ms for one that does not move. Raises SensorError."""
-    found_s = probe_period_s(read, ticks=3, limit_s=PROBE_S, slow_limit_s=2 * PROBE_S)
+    found_s = probe_period_s(read, ticks=PROBE_TICKS, limit_s=PROBE_S, slow_limit_s=2 * PROBE_S)
     return max(PERIOD_S, found_s or 0.0)
+
+
+def period_and_step(read: Callable[[], int]) -> tuple[float, int | None]:
+    """As `rapl_period_s`; and the counter's step, of which all values that were seen are multiples, None where too few
+    were seen to tell. Raises SensorError."""
+    seen: set[int] = set()
+
+    def noted() -> int:
+        value = read()
+        seen.add(value)
+        return value
+
+    period_s = rapl_period_s(noted)
+    return period_s, math.gcd(*seen) if len(seen) >= LEAST_SEEN else None
 
 
 def _label(folder: Path) -> str:

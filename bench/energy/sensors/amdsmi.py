@@ -129,9 +129,14 @@ class AmdSmi:
 
 
 def shown(
-    devices: Sequence[Device], device: str | None, uuids: Sequence[str] | None, environ: Mapping[str, str]
+    devices: Sequence[Device],
+    device: str | None,
+    uuids: Sequence[str] | None,
+    environ: Mapping[str, str],
+    job_gpus: Sequence[int] = (),
 ) -> list[Device]:
-    """The devices that HIP shows a process, or those with the `uuids`, or the one that is `device` ("cuda:1").
+    """The devices that HIP shows a process, or those with the `uuids`, or the one that is `device` ("cuda:1"), or all of a
+    batch job's (`job_gpus`, as of `Place`) where they are more and all of them are there.
 
     ROCR_VISIBLE_DEVICES holds numbers or UUIDs and comes first; HIP_VISIBLE_DEVICES, or CUDA_VISIBLE_DEVICES without it,
     holds numbers of what is left. A list is read up to its first entry that names nothing; an empty one hides all.
@@ -145,7 +150,8 @@ def shown(
     if device is not None:
         number = int(device.partition(":")[2] or 0)
         chosen = chosen[number : number + 1]
-    return chosen
+    of_job = [d for d in devices if d.index in job_gpus]
+    return of_job if len(of_job) == len(job_gpus) > len(chosen) else chosen
 
 
 def _sockets(cards: Sequence[tuple[str, str]]) -> list[str]:

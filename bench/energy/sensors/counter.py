@@ -62,6 +62,7 @@ class CounterSource:
         resolution_j: float | None = None,
         limit_w: float | None = None,
         wrap_j: float | None = None,
+        plausible_w: float | None = None,
         poll_interval_s: float = 1.0,
         beside: PowerRegister | None = None,
         warnings: Sequence[str] = (),
@@ -76,6 +77,7 @@ class CounterSource:
             resolution_j: the smallest step of the counter.
             limit_w: the power that the edges of a window may have had, where the hardware limits it; else the mean.
             wrap_j: the value after which the counter starts at 0 again.
+            plausible_w: as of `Counter`.
             beside: integrated power of the same thing, for windows in which the counter was reset.
             warnings: of every reading.
 
@@ -95,7 +97,9 @@ class CounterSource:
         self._watch = TickWatch(period_s)
         self._watched = period_s >= WATCH_FROM_S
         self._history = History(TickNotes, TickNotes.merge)
-        self._counter = Counter(self._look, max_power_w=max_power_w, stale_s=period_s, wrap_j=wrap_j)
+        self._counter = Counter(
+            self._look, max_power_w=max_power_w, stale_s=period_s, wrap_j=wrap_j, plausible_w=plausible_w
+        )
         self._counter.mark()
 
     def poll(self) -> None:

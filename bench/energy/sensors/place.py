@@ -16,6 +16,13 @@ from greenprune.bench.energy.source import Source
 SYSFS_VARIABLE = "GREENPRUNE_SYSFS"
 """In a container: where the host's /sys is mounted. Docker masks /sys/devices/virtual/powercap at its own place."""
 
+CONTAINER_VARIABLES = (
+    "container",  # LXC, systemd-nspawn, Podman
+    "KUBERNETES_SERVICE_HOST",  # a pod, whose runtime need not leave a mark
+    "APPTAINER_CONTAINER",
+    "SINGULARITY_CONTAINER",
+)
+
 IN_CONTAINER = (
     f"in a container, show it the host's sensors: docker run -v /sys:/host/sys:ro -e {SYSFS_VARIABLE}=/host/sys ..."
 )
@@ -27,6 +34,7 @@ class Place:
 
     device: str | None = None  # "cpu", "cuda", "cuda:1", None for all GPUs
     gpu_uuids: Sequence[str] | None = None
+    job_gpus: Sequence[int] = ()  # of all processes of the job here, as the node numbers them; empty: of this one alone
     shared: str | None = None  # why the machine is not this process's alone; None: it is
     environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
     sysfs: Path = Path("/sys")
@@ -44,9 +52,10 @@ class Place:
 
     @property
     def in_container(self) -> bool:
-        """Whether this is the inside of a container: Docker, Podman and systemd leave a mark, LXC in the environment."""
-        marks = (".dockerenv", "run/.containerenv", "run/systemd/container")
-        return any((self.root / mark).exists() for mark in marks) or "container" in self.environ
+        """Whether this is the inside of a container: Docker, Podman and systemd leave a mark, others in the environment."""
+        if any(name in self.environ for name in CONTAINER_VARIABLES):
+            return True
+        return any((self.root / mark).exists() for mark in (".dockerenv", "run/.containerenv", "run/systemd/container"))
 
 
 @dataclass(frozen=True)
@@ -56,6 +65,7 @@ class Found:
     sources: Sequence[Source] = ()
     unusable: Sequence[dict[str, Any]] = ()  # rows of `EnergyMeter.describe`: it is there and cannot be used
     absent: Sequence[dict[str, Any]] = ()  # rows of `greenprune doctor` alone: this machine has none
+    whole_sockets: Sequence[str] = ()  # names of the sources that contain the socket's cores and memory
 
 
 def row(source: str, kind: Kind, reason: str, remedy: str | None = None, *, found: bool = True) -> dict[str, Any]:

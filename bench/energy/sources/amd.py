@@ -8,6 +8,8 @@ older cards. Neither works in a virtual machine.
 Both belong to the socket. Partitions of one card (MI300X in DPX, QPX or CPX mode) are devices of their own that show the same
 counter: they differ in the function of their PCI address alone, and are counted once. So are the two dies of an MI250, of
 which one counts for both and the other shows 0.
+
+An MI300A is a processor too: its socket holds the machine's CPU cores and all of its memory.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ from greenprune.bench.energy.source import Missing, SensorError, Source
 
 NAME = "amd"
 VENDOR = "0x1002"
+WITH_CORES = "MI300A"  # in the name of a card
 POLL_INTERVAL_S = 0.5  # of the counter; to ask the card's firmware costs about a millisecond
 PROBE_S = 0.3  # for the counter to move three times
 ASSUMED_PERIOD_S = 0.1
@@ -56,24 +59,30 @@ def find(place: Place, load: Callable[[], Any] | None = None) -> Found:
         return absent(NAME, "measured", f"no AMD GPU ({e})")
     if not devices:
         return absent(NAME, "measured", "amdsmi shows no GPU", GROUPS if _cards(place) else None)
-    chosen = shown(devices, place.device, place.gpu_uuids, place.environ)
+    chosen = shown(devices, place.device, place.gpu_uuids, place.environ, place.job_gpus)
     if not chosen:
         return absent(NAME, "measured", "HIP shows no such GPU (ROCR_VISIBLE_DEVICES, HIP_VISIBLE_DEVICES, the device)")
     sockets: dict[str, list[Device]] = {}
     for device in chosen:
         sockets.setdefault(device.socket, []).append(device)
     sources: list[Source] = []
+    whole: list[str] = []
+    left_out = any(WITH_CORES in device.name and device.socket not in sockets for device in devices)
     for socket, members in sockets.items():
         everyone = [device for device in devices if device.socket == socket]
         try:
-            sources.append(_open(library, everyone, members))
+            sources.append(_open(library, everyone, members, left_out))
+            if WITH_CORES in members[0].name:
+                whole.append(sources[-1].name)
         except SensorError as e:
             sources.append(Missing(f"{NAME}:{members[0].index}", str(e), GROUPS if "NO_PERM" in str(e) else None))
-    return Found(sources)
+    return Found(sources, whole_sockets=whole)
 
 
-def _open(library: AmdSmi, everyone: list[Device], members: list[Device]) -> Source:
+def _open(library: AmdSmi, everyone: list[Device], members: list[Device], left_out: bool) -> Source:
     """A source of the socket that `members` are partitions of; `everyone` are all of its partitions.
+
+    `left_out`: there are other sockets with cores, which are not read.
 
     Not every partition answers for the socket: the first of them that does is asked. Raises SensorError.
     """
@@ -92,8 +101,9 @@ def _open(library: AmdSmi, everyone: list[Device], members: list[Device]) -> Sou
             about += f", the socket of {len(everyone)} devices"
             if len(members) < len(everyone):
                 warnings.append("its joules are of the whole socket, also of its devices that are not used here")
-        if "MI300A" in device.name:
-            warnings.append("its joules contain those of the CPU cores in the same socket")
+        if WITH_CORES in device.name:
+            beyond = "; those of the other sockets are in no figure" if left_out else ""
+            warnings.append(f"its joules contain those of the CPU cores and the memory in the same socket{beyond}")
         try:
             return _counter(library, device, name, about, beside, warnings)
         except SensorError as e:

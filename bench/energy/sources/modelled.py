@@ -3,8 +3,9 @@
 CPU. Energy = CPU time of the processes x watts per busy core (`processors`). It follows the work alone: unlike an
 estimate from the load of the machine, it is the same whatever else runs.
 
-Memory. Energy = resident memory of the tree x 0.375 W per GB, bounds 0.1 and 0.6. 0.375 is 3 W for a module of 8 GB,
-long CodeCarbon's figure; idle modules of a server that hold 64 GB draw about 0.1 W per GB, small busy ones 0.6.
+Memory. Energy = resident memory of the tree, in which shared pages count once (`memory`), x 0.375 W per GB, bounds 0.1 and
+0.6. 0.375 is 3 W for a module of 8 GB, long CodeCarbon's figure; idle modules of a server that hold 64 GB draw about 0.1 W per
+GB, small busy ones 0.6.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from typing import Any
 
 from greenprune.bench.energy.reading import Kind, SourceReading
 from greenprune.bench.energy.source import Mark, Segment, edge_error_s, invalid
-from greenprune.bench.energy.usage.processes import OwnTree, UsageSource
+from greenprune.bench.energy.usage.memory import Memory, Parts
+from greenprune.bench.energy.usage.processes import OwnTree, Usage, UsageSource
 from greenprune.bench.energy.usage.processors import CorePower
 
 RAM_W_PER_GB, RAM_LOW_W_PER_GB, RAM_HIGH_W_PER_GB = 0.375, 0.1, 0.6
@@ -96,31 +98,47 @@ class RamSource:
     def __init__(self, usage: UsageSource | None = None) -> None:
         """`usage`: of which processes; of this one and its descendants if None."""
         self._usage = usage or OwnTree()
-        self._last: tuple[float, float] | None = None  # time in s, power in W
-        self._total_j = 0.0
+        self._parts = Parts()
+        self._last: tuple[float, Memory] | None = None  # time in s
+        self._total_j = self._less_j = self._more_j = 0.0
 
     def poll(self) -> None:
-        self.mark()
+        usage = self._usage.recent(SHARED_S)
+        self._parts.look(usage.resident)
+        self._mark(usage)
 
     def mark(self) -> Mark:
         usage = self._usage.recent(SHARED_S)
+        if not self._parts:  # else it is for `poll`: the edge of a window is read at once
+            self._parts.look(usage.resident)
+        return self._mark(usage)
+
+    def _mark(self, usage: Usage) -> Mark:
         if self._last is not None:
-            last_s, power_w = self._last
-            self._total_j += max(0.0, usage.time_s - last_s) * power_w
-        self._last = usage.time_s, usage.resident_bytes / 1e9 * RAM_W_PER_GB
-        return Mark(usage.time_s, self._total_j)
+            last_s, memory = self._last
+            j_per_byte = max(0.0, usage.time_s - last_s) * RAM_W_PER_GB / 1e9
+            self._total_j += memory.held * j_per_byte
+            self._less_j += (memory.held - memory.low) * j_per_byte
+            self._more_j += (memory.high - memory.held) * j_per_byte
+        self._last = usage.time_s, self._parts.of(usage.resident)
+        return Mark(usage.time_s, self._total_j, less_j=self._less_j, more_j=self._more_j)
 
     def reading(self, segments: Sequence[Segment]) -> tuple[SourceReading, list[str]]:
         energy_j = sum(s.energy_j for s in segments)
         duration_s = sum(s.duration_s for s in segments)
-        mean_gb = energy_j / RAM_W_PER_GB / duration_s if duration_s else 0.0
+        low_j = energy_j - sum(s.less_j for s in segments)
+        high_j = energy_j + sum(s.more_j for s in segments)
+        gb, low_gb, high_gb = (
+            joules / RAM_W_PER_GB / duration_s if duration_s else 0.0 for joules in (energy_j, low_j, high_j)
+        )
+        between = f" ({low_gb:.2f} to {high_gb:.2f})" if f"{low_gb:.2f}" != f"{high_gb:.2f}" else ""
         return SourceReading(
             name=self.name,
             kind=self.kind,
             energy_j=energy_j,
-            low_j=energy_j * RAM_LOW_W_PER_GB / RAM_W_PER_GB,
-            high_j=energy_j * RAM_HIGH_W_PER_GB / RAM_W_PER_GB,
-            note=f"{mean_gb:.2f} GB resident x {RAM_W_PER_GB} W per GB ({RAM_LOW_W_PER_GB} to {RAM_HIGH_W_PER_GB})",
+            low_j=low_j * RAM_LOW_W_PER_GB / RAM_W_PER_GB,
+            high_j=high_j * RAM_HIGH_W_PER_GB / RAM_W_PER_GB,
+            note=f"{gb:.2f} GB{between} resident x {RAM_W_PER_GB} W per GB ({RAM_LOW_W_PER_GB} to {RAM_HIGH_W_PER_GB})",
         ), []
 
     def rescued(self, segments: Sequence[Segment], reason: str) -> None:
@@ -144,7 +162,7 @@ class RamSource:
         }
 
     def restart(self) -> None:
-        self._last = None
+        self._last, self._parts = None, Parts()
 
     def close(self) -> None:
         pass

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from greenprune.bench.energy.parts import MACHINE
-from greenprune.bench.energy.rapl.source import MAX_POWER_W, rapl_period_s
+from greenprune.bench.energy.rapl.source import MAX_PLATFORM_W, MAX_POWER_W, period_and_step
 from greenprune.bench.energy.sensors.counter import CounterSource
 from greenprune.bench.energy.sensors.perf_event import PerfDeniedError, PerfEvent
 from greenprune.bench.energy.sensors.place import IN_CONTAINER, Found, Place, absent, row
@@ -26,7 +26,6 @@ from greenprune.bench.energy.source import SensorError
 
 NAME = "rapl-perf"
 DEFAULT_SCALE_J = 2.0**-32
-HARDWARE_J = 2.0**-14
 REMEDY = (
     "sudo setcap cap_perfmon+ep {python} (an interpreter of your own: python -m venv --copies), or for "
     "everybody: sudo sysctl kernel.perf_event_paranoid=0 (for good: in /etc/sysctl.d/70-perf.conf); in a container, add "
@@ -116,14 +115,16 @@ def _open(
     scale = path.with_name(f"{event}.scale")
     scale_j = read_number(scale) if scale.exists() else DEFAULT_SCALE_J
     opened = open_event(event_type, int(code.group(1), 0), cpu)
-    whole = "the whole platform; enters no sum" if name.startswith(MACHINE) else "the whole package"
+    platform = name.startswith(MACHINE)
+    whole = "the whole platform; enters no sum" if platform else "the whole package"
+    period_s, step = period_and_step(opened.read)
     return CounterSource(
         name,
         lambda: opened.read() * scale_j,
-        period_s=rapl_period_s(opened.read),
-        max_power_w=MAX_POWER_W,
+        period_s=period_s,
+        max_power_w=MAX_PLATFORM_W if platform else MAX_POWER_W,
         detail=f"{event} of perf_event_open on CPU {cpu}, {whole}",
         note=f"{whole}, all processes of the machine, by perf_event_open",
-        resolution_j=max(scale_j, HARDWARE_J),
+        resolution_j=None if step is None else step * scale_j,
         close=opened.close,
     )

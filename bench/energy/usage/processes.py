@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import NamedTuple, Protocol
 
@@ -20,6 +21,9 @@ LINUX = sys.platform == "linux" and os.path.exists(f"/proc/self/task/{os.getpid(
 TICK_S = 1 / os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 0.01
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096
 
+Key = tuple[int, int]
+"""Process id and when it started, which name a process for good. This process itself started at 0."""
+
 
 @dataclass(frozen=True)
 class Usage:
@@ -28,7 +32,7 @@ class Usage:
     time_s: float  # of time.perf_counter()
     cpu_s: float  # user + system of all members, and of those that have finished and were waited for
     resolution_s: float  # how coarse `cpu_s` is: one clock tick for each living descendant
-    resident_bytes: int  # pages that several members share count for each
+    resident: Mapping[Key, int]  # RSS in bytes of each living member; see `memory` for pages that several of them share
     # CPU time that may be missing in `cpu_s`, at most, so far; 0 where everything that ended was waited for.
     unseen_s: float = 0.0
 
@@ -87,7 +91,7 @@ def tree_usage() -> Usage:
         time_s=time.perf_counter(),
         cpu_s=cpu_s,
         resolution_s=TICK_S * len(children),
-        resident_bytes=own_bytes + sum(child.resident_bytes for child in children),
+        resident={(os.getpid(), 0): own_bytes} | {child.key: child.resident_bytes for child in children},
         unseen_s=max(0.0, machine_busy_s() - cpu_s) if _sigchld_ignored() else 0.0,
     )
     _last = (os.getpid(), found)
@@ -165,6 +169,10 @@ class ProcessUsage(NamedTuple):
     own_s: float  # user + system
     children_s: float  # of its finished children that it waited for, and of theirs
     resident_bytes: int
+
+    @property
+    def key(self) -> Key:
+        return self.pid, self.started
 
     @property
     def cpu_s(self) -> float:

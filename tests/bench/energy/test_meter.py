@@ -105,7 +105,7 @@ class Ticking:
 @pytest.mark.parametrize("align", [False, True])
 def test_an_aligned_window_begins_when_the_counter_has_just_moved(meter: EnergyMeter, align: bool) -> None:
     source = Ticking()
-    meter._sources = [source]  # type: ignore[list-item]
+    meter._sources[:] = [source]  # type: ignore[list-item]
     source.looks = 3
     window = meter.begin("x", align=align)
     (mark,) = window._open  # type: ignore[misc]

@@ -23,7 +23,7 @@ from greenprune.plots.report.report import write_report
 from tests.plots.records import failed, grid, inference, reading, record, source, store
 
 BEGIN = Usage(time_s=0.0, own_s=0.0, all_s=0.0, stolen_s=0.0)
-BUSY = contention(BEGIN, replace(BEGIN, time_s=100.0, own_s=90.0, all_s=290.0), "training")
+BUSY = contention(BEGIN, replace(BEGIN, time_s=100.0, own_s=90.0, all_s=290.0), "training", cores=4)
 HOT = warnings_of(CardState(throttled=("heat",)))
 NEIGHBOUR = warnings_of(CardState(other_pids=(7,)))
 DISAGREE = decide("A100", 187.0, 327.0, None, slack_j=5.0).basis
@@ -90,7 +90,7 @@ def test_a_short_inference_is_told_with_its_batch_size_and_once() -> None:
 
 
 def test_the_same_on_many_runs_is_one_warning_with_the_figures_of_each(tmp_path: Path) -> None:
-    busy = [contention(BEGIN, replace(BEGIN, time_s=100.0, all_s=100.0 + i), "training")[0] for i in range(30)]
+    busy = [contention(BEGIN, replace(BEGIN, time_s=100.0, all_s=100.0 + i), "training", cores=4)[0] for i in range(30)]
     runs = [record("gated", seed=i, warnings=(text,)) for i, text in enumerate(busy)]
     (group,) = grouped(load(store(tmp_path, *runs)).problems)
     assert group["kind"] == "shared machine"

@@ -20,7 +20,7 @@ before = usage.now()
 print("go", flush=True)
 input()
 after = usage.now()
-print(after.cpu_s - before.cpu_s, after.resident_bytes, flush=True)
+print(after.cpu_s - before.cpu_s, sum(after.resident.values()), flush=True)
 """
 RANK_1 = """
 import time

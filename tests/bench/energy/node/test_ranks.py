@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from greenprune.bench.energy import EnergyMeter
-from greenprune.bench.energy.node.ranks import local_rank, of_node, reporter
+from greenprune.bench.energy.node.ranks import local_rank, of_node, rank_warnings, reporter
 
 from tests.bench.energy.rapl.test_rapl import add, zone
 
@@ -55,9 +55,46 @@ def test_every_launcher_tells_the_rank_on_the_node(environ: dict[str, str], expe
 def test_a_rank_that_reports_counts_all_gpus_of_the_job() -> None:
     rank_0 = reporter({"SLURM_LOCALID": "0", "SLURM_STEP_ID": "0", "SLURM_NTASKS_PER_NODE": "2"}, "one_per_node")
     bound = {"CUDA_VISIBLE_DEVICES": "2", "SLURM_STEP_GPUS": "2,3"}
-    device, uuids, environ = of_node(rank_0, bound)
-    assert (device, uuids, environ["CUDA_VISIBLE_DEVICES"]) == (None, None, "2,3")
-    assert of_node(reporter(TORCHRUN, "one_per_node"), bound)[0] == "cpu"
+    assert of_node(rank_0, bound) == (None, (2, 3))
+    assert of_node(rank_0, {"SLURM_JOB_GPUS": "4,5", "SLURM_STEP_GPUS": ""}) == (None, (4, 5))
+    assert of_node(rank_0, {"SLURM_STEP_GPUS": "a,b"}) == (None, ())
+    assert of_node(reporter(TORCHRUN, "one_per_node"), bound) == ("cpu", ())
+
+
+@pytest.mark.parametrize(
+    ("sensors", "job", "warned"),
+    [
+        ([], "4,5,6,7", True),
+        (["nvml:0"], "4,5,6,7", True),
+        (["nvml:0", "nvml:1", "nvml:2", "nvml:3"], "4,5,6,7", False),
+        (["nvml:0"], "4", False),  # all four share it
+        (["nvml:0"], None, True),
+        (["rapl:package-0"], None, False),  # a job on the CPU
+    ],
+)
+def test_gpus_of_the_job_that_are_not_seen_are_told(sensors: list[str], job: str | None, warned: bool) -> None:
+    environ = SRUN | {"SLURM_LOCALID": "0"} | ({} if job is None else {"SLURM_STEP_GPUS": job})
+    rank_0 = reporter(environ, "one_per_node")
+    assert rank_0 is not None
+    assert bool(rank_warnings(rank_0, sensors, None, environ, alone=False)) == warned
+
+
+@pytest.mark.parametrize(
+    ("cards", "shown", "job", "measured"),
+    [
+        (4, "0", "4,5,6,7", [0, 1, 2, 3]),  # half of a node of 8; a device cgroup hides the others and renumbers
+        (2, "0", "1,2", [0, 1]),
+        (4, "2", "2,3", [2, 3]),  # the whole node is seen
+    ],
+)
+def test_the_rank_that_reports_measures_the_jobs_cards(gpu_script, cards: int, shown: str, job: str, measured) -> None:
+    ids = {"SLURM_LOCALID": "0", "SLURM_STEP_ID": "0", "SLURM_NTASKS_PER_NODE": str(len(measured))}
+    source = f"""
+begin(DEVICES={cards}, PERIOD_MS=10)
+with EnergyMeter(ranks="one_per_node", environ={ids | {"CUDA_VISIBLE_DEVICES": shown, "SLURM_STEP_GPUS": job}}) as meter:
+    say(names=[row["source"] for row in meter.describe() if row["source"].startswith("nvml")])
+"""
+    assert gpu_script(source)["names"] == [f"nvml:{index}" for index in measured]
 
 
 def test_a_word_that_is_none_of_the_two_is_an_error() -> None:

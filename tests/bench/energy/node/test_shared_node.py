@@ -21,6 +21,19 @@ JOB = {"SLURM_JOB_ID": "7", "SLURM_CPUS_ON_NODE": "1"}
         ({**JOB, "SLURM_CPUS_ON_NODE": "64"}, None),
         (JOB, NodePart(1, 64)),
         ({"SLURM_JOB_ID": "7"}, None),
+        ({**JOB, "SLURM_JOB_CPUS_PER_NODE": "64"}, None),  # a small step of a job that has the whole node
+        ({**JOB, "SLURM_JOB_CPUS_PER_NODE": "64(x2)", "SLURM_NODEID": "1"}, None),
+        ({**JOB, "SLURM_JOB_CPUS_PER_NODE": "64(x2),36", "SLURM_NODEID": "2"}, NodePart(36, 64)),
+        ({**JOB, "SLURM_JOB_CPUS_PER_NODE": "36,64(x2)", "SLURM_NODEID": "2"}, None),
+        # nodes of a step are numbered anew
+        (
+            {**JOB, "SLURM_JOB_CPUS_PER_NODE": "36,64", "SLURM_NODEID": "0", "SLURM_STEP_NUM_NODES": "1"},
+            NodePart(1, 64),
+        ),
+        # the node is the job's, and Slurm keeps some of its cores for the system
+        ({**JOB, "SLURM_JOB_CPUS_PER_NODE": "56"}, NodePart(56, 64)),
+        ({**JOB, "SLURM_JOB_CPUS_PER_NODE": "56", "GREENPRUNE_WHOLE_NODE": "1"}, None),
+        ({**JOB, "GREENPRUNE_WHOLE_NODE": "0"}, NodePart(1, 64)),
     ],
 )
 def test_what_a_job_has_of_its_node(environ: dict[str, str], part: NodePart | None) -> None:
@@ -41,3 +54,4 @@ def test_the_packages_count_where_the_node_is_the_jobs_own(
     if cores == 1:
         assert "1 of 64 cores (Slurm)" in rows["rapl:package-0"]["reason"]
         assert rows["rapl:package-0"]["remedy"].startswith("ask for the whole node")
+        assert "GREENPRUNE_WHOLE_NODE=1" in rows["rapl:package-0"]["remedy"]

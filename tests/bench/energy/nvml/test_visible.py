@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from greenprune.bench.energy.nvml.visible import Gpu, by_uuid, order_is_certain, visible_gpus
+from greenprune.bench.energy.nvml.visible import Gpu, by_uuid, gpus_of_job, order_is_certain, visible_gpus
 
 UUIDS = [f"GPU-a000000{i}-1111-2222-3333-44444444444{i}" for i in range(3)]
 GPUS = [Gpu(i, uuid, "A100") for i, uuid in enumerate(UUIDS)]
@@ -34,6 +34,27 @@ GPUS = [Gpu(i, uuid, "A100") for i, uuid in enumerate(UUIDS)]
 )
 def test_visible_gpus_are_those_that_cuda_shows(value: str | None, labels: list[str]) -> None:
     assert [v.label for v in visible_gpus(value, GPUS)] == labels
+
+
+@pytest.mark.parametrize(
+    ("numbers", "value", "foreign", "labels"),
+    [
+        ((), "0", (), None),
+        ((0, 1), "0,1", (), None),  # all are shown
+        ((1, 2), "1", (), ["nvml:1", "nvml:2"]),  # nothing is hidden
+        ((5, 6, 7), "0", (), ["nvml:0", "nvml:1", "nvml:2"]),  # the job's alone are there, with new numbers
+        ((1, 2, 3), "0", (), ["nvml:0", "nvml:1", "nvml:2"]),
+        ((1, 2), "0", (0,), ["nvml:1", "nvml:2"]),  # others are refused, and keep their numbers
+        ((0, 1), "0", (0,), None),  # a number of a card of others: nobody can tell
+        ((0, 1, 2, 3), "MIG-1", (), None),  # numbers of slices
+    ],
+)
+def test_the_cards_of_a_job_are_found_by_the_nodes_numbers_or_by_what_a_cgroup_leaves(
+    numbers: tuple[int, ...], value: str, foreign: tuple[int, ...], labels: list[str] | None
+) -> None:
+    gpus = [Gpu(gpu.index, gpu.uuid, gpu.name, foreign=gpu.index in foreign) for gpu in GPUS]
+    found = gpus_of_job(numbers, value, gpus)
+    assert (None if found is None else [v.label for v in found]) == labels
 
 
 def test_a_mig_slice_has_no_gpu_and_says_why() -> None:

@@ -15,6 +15,7 @@ from greenprune.bench.energy.sensors.amdsmi import plain_uuid
 from greenprune.bench.energy.sources import amd
 
 from tests.bench.energy.conftest import ROOT
+from tests.bench.energy.rapl.test_rapl import add, zone
 from tests.bench.energy.sources.trees import joules, place, rows, write
 
 STEP_UJ = 15.259
@@ -157,6 +158,43 @@ def test_the_second_die_alone_is_measured_by_the_first_and_told(library) -> None
         smi.use(0, 40)
     assert joules(w.reading)["amd:1"] == pytest.approx(40, rel=1e-4)
     assert any("whole socket" in warning for warning in w.reading.warnings)
+
+
+APU: dict[str, Any] = {"name": "AMD Instinct MI300A"}
+
+
+def test_the_package_of_an_apu_is_part_of_its_socket(library, tmp_path: Path) -> None:
+    smi = library(APU, APU)
+    zone(tmp_path / "intel-rapl:0", "package-0", 1_000_000)
+    m = meter(powercap=tmp_path)
+    with m.window("x") as w:
+        add(tmp_path, "intel-rapl:0", 120)
+        smi.use(0, 550)
+        smi.use(1, 50)
+    assert joules(w.reading).keys() == {"amd:0", "amd:1"}  # and no model of cores and memory beside them
+    assert w.reading.energy_j("measured") == pytest.approx(600, rel=1e-4)
+    told = rows(m)["rapl:package-0"]
+    assert (told["available"], told["reason"]) == (False, "part of amd:0, amd:1")
+    assert not any("other sockets" in warning for warning in w.reading.warnings)
+
+
+def test_cores_of_the_sockets_that_are_not_read_are_told(library) -> None:
+    library(APU, APU)
+    with meter("cuda:1").window("x") as w:
+        pass
+    assert joules(w.reading).keys() == {"amd:1"}
+    assert any("those of the other sockets are in no figure" in warning for warning in w.reading.warnings)
+
+
+def test_the_package_counts_beside_a_card_without_cores_and_an_apu_that_cannot_be_read(library, tmp_path: Path) -> None:
+    zone(tmp_path / "intel-rapl:0", "package-0", 1_000_000)
+    for card in ({}, APU | {"count": AmdSmiLibraryException("AMDSMI_STATUS_NOT_SUPPORTED")}):
+        library(card)
+        m = meter(powercap=tmp_path)
+        with m.window("x"):
+            pass
+        assert rows(m)["rapl:package-0"]["available"]
+        assert rows(m)["ram"]["available"]
 
 
 @pytest.mark.parametrize(
@@ -338,3 +376,13 @@ def test_cuda_on_a_machine_of_amds_that_cannot_be_read_says_what_helps(tmp_path:
     assert missing.name == "amd"
     assert "amdsmi cannot be imported" in missing.reason
     assert "/opt/rocm/share/amd_smi" in missing.reason
+
+
+@pytest.mark.parametrize(
+    ("job", "counted"),
+    [("1,2", ["amd:1", "amd:2"]), ("2,3", ["amd:1"]), ("1", ["amd:1"])],  # of three cards, whoever hides the others
+)
+def test_all_cards_of_a_job_count_where_their_numbers_are_there(library, tmp_path: Path, job: str, counted) -> None:
+    library({}, {}, {})
+    shown = {"ROCR_VISIBLE_DEVICES": "1"}
+    assert names(tmp_path, environ=shown, job_gpus=tuple(map(int, job.split(",")))) == counted

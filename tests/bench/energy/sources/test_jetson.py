@@ -121,3 +121,28 @@ def test_where_the_class_is_hidden_the_buss_folders_are_read(tmp_path: Path, pla
     with meter(tmp_path).window("x") as w:
         time.sleep(0.1)
     assert joules(w.reading)["machine:VDD_IN"] == pytest.approx(10 * w.reading.duration_s, rel=0.1)
+
+
+@pytest.mark.parametrize("rails_are_there", [True, False])
+def test_a_gpu_that_nvml_knows_and_cannot_measure_is_measured_by_its_rails(
+    tmp_path: Path, gpu_script, rails_are_there: bool
+) -> None:
+    """JetPack 6 and newer: NVML counts a device and supports none of its sensors."""
+    if rails_are_there:
+        orin_nx(tmp_path)
+    sensors = ("GetTotalEnergyConsumption", "GetFieldValues", "GetPowerUsage")
+    source = f"""
+begin(ERRORS={";".join(f"nvmlDevice{name}@0-1e9=3" for name in sensors)!r})
+found = []
+for device in (None, "cuda"):
+    with EnergyMeter(device) as meter, meter.window("x") as w:
+        time.sleep(0.1)
+    total = w.reading.total("sampled")
+    found.append([gpus(w.reading) != [], total and total.name])
+    rows = [row for row in meter.describe() if row["source"] == "nvml:0"]
+say(found=found, available=[row["available"] for row in rows], reasons=[row["reason"] for row in rows])
+"""
+    answer = gpu_script(source, GREENPRUNE_SYSFS=str(tmp_path))
+    assert answer["found"] == [[False, "sampled"] if rails_are_there else [True, None]] * 2
+    assert answer["available"] == [False]
+    assert "does not support it" in answer["reasons"][0]

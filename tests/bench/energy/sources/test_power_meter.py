@@ -52,6 +52,13 @@ def test_without_an_average_the_input_is_read(tmp_path: Path) -> None:
     assert joules(w.reading)["machine:power_meter"] == pytest.approx(100 * w.reading.duration_s, rel=0.2)
 
 
+def test_a_server_of_six_kilowatts_is_read(tmp_path: Path) -> None:
+    hwmon(tmp_path, 0, "power_meter", "ACPI000D:00", power1_average=6_000_000_000, power1_average_interval=100)
+    with meter(tmp_path).window("x") as w:
+        time.sleep(0.05)
+    assert joules(w.reading)["machine:power_meter"] == pytest.approx(6000 * w.reading.duration_s, rel=0.2)
+
+
 @pytest.mark.parametrize("content", ["4294967295000", "0", "", "n/a", "nan"])
 def test_a_meter_that_does_not_know_is_no_source(tmp_path: Path, content: str) -> None:
     hwmon(tmp_path, 0, "power_meter", "ACPI000D:00", power1_average=content)
@@ -87,6 +94,25 @@ def test_several_meters_stand_apart_from_one_another(tmp_path: Path) -> None:
     with meter(tmp_path).window("x") as w:
         time.sleep(0.02)
     assert [s.name for s in w.reading.whole_machine()] == ["machine:power_meter", "machine:power_meter-1"]
+    assert not any("the whole machine" in (s.note or "") for s in w.reading.whole_machine())
+
+
+def test_the_meters_of_graces_sockets_are_called_by_what_they_cover(tmp_path: Path) -> None:
+    labels = [f"{part} Power Socket {socket}" for socket in range(2) for part in ("Module", "Grace", "CPU", "SysIO")]
+    for number, label in enumerate(labels):
+        hwmon(tmp_path, number, "power_meter", f"ACPI000D:0{number}", power1_average=90_000_000, power1_oem_info=label)
+    hwmon(tmp_path, 8, "power_meter", "ACPI000D:08", power1_average=900_000_000)
+    m = meter(tmp_path)
+    with m.window("x") as w:
+        time.sleep(0.02)
+    names = [f"machine:{part}-{socket}" for socket in range(2) for part in ("module", "grace", "cpu", "sysio")]
+    assert [s.name for s in w.reading.whole_machine()] == [*names, "machine:power_meter"]
+    assert w.reading.energy_j("sampled") is None  # none is added to another
+    told = rows(m)
+    assert "the GPU" in told["machine:module-1"]["detail"]
+    assert [name for name, row in told.items() if "the whole machine" in (row.get("detail") or "")] == [
+        "machine:power_meter"
+    ]
 
 
 def test_accuracy_and_interval_are_told(tmp_path: Path) -> None:
@@ -114,7 +140,7 @@ def test_the_command_line_shows_it_and_adds_it_to_nothing(tmp_path: Path) -> Non
     command = [sys.executable, "-m", "greenprune", "energy", "--json", str(path), "--", "sleep", "0.2"]
     environment = {**os.environ, SYSFS_VARIABLE: str(tmp_path), "PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-    assert "machine:power_meter: the whole machine, which contains the others, so in no total" in done.stderr
+    assert "machine:power_meter: in no total, where joules of the others would count twice" in done.stderr
     found = json.loads(path.read_text())
     assert "machine:power_meter" in [source["name"] for source in found["reading"]["sources"]]
     assert "sampled" not in found["totals"]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from pathlib import Path
 
 import pytest
+from greenprune.bench.energy.sources import psys
 
 from tests.bench.energy.rapl.test_rapl import RANGE_UJ, zone
 from tests.bench.energy.sources.trees import joules, meter, rows, unreadable
@@ -36,6 +38,27 @@ def test_the_platforms_counter_goes_round_like_the_others(tmp_path: Path) -> Non
     with meter(tmp_path).window("x") as w:
         add(platform, 4)
     assert joules(w.reading)["machine:psys"] == pytest.approx(4, rel=1e-5)
+
+
+def test_a_platform_may_use_more_than_a_package_can(tmp_path: Path) -> None:
+    """8 kW: a server with all of its GPUs."""
+    platform = zone(tmp_path / "class/powercap/intel-rapl:1", "psys", 1_000_000)
+    with meter(tmp_path).window("x") as w:
+        begin_s = time.perf_counter()
+        time.sleep(0.2)
+        used_j = 8000 * (time.perf_counter() - begin_s)
+        add(platform, used_j)
+    assert joules(w.reading)["machine:psys"] == pytest.approx(used_j, rel=1e-5)
+
+
+@pytest.mark.parametrize(("step_uj", "told_j"), [(1_000_000, 1.0), (61.03515625, None), (0, None)])
+def test_the_step_of_the_platforms_counter_is_what_its_values_have_in_common(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step_uj: float, told_j: float | None
+) -> None:
+    zone(tmp_path / "class/powercap/intel-rapl:1", "psys", 1_000_000)
+    steps = itertools.count(4711)
+    monkeypatch.setattr(psys, "read_number", lambda _: int(next(steps) * step_uj))
+    assert rows(meter(tmp_path))["machine:psys"]["resolution_j"] == told_j
 
 
 def test_an_unreadable_platform_hides_no_package(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from pathlib import Path
 from typing import Any
@@ -77,6 +78,37 @@ def test_packages_and_memory_are_counted_and_their_parts_are_not(tmp_path: Path,
     expected = {"rapl:package-0": 5, "rapl:package-1": 3, "rapl:dram-0": 1, "rapl:dram-1": 0.5, "machine:psys": 9}
     assert joules(w.reading) == pytest.approx(expected)
     assert w.reading.energy_j("measured") == pytest.approx(9.5)
+
+
+def test_a_platform_may_use_more_than_a_package_can(tmp_path: Path, counters: Counters) -> None:
+    pmu(tmp_path, "0", ("pkg", "psys"))
+    topology(tmp_path, (0, 0, 0))
+    with meter(tmp_path).window("x") as w:
+        begin_s = time.perf_counter()
+        time.sleep(0.2)
+        used_j = 8000 * (time.perf_counter() - begin_s)
+        counters.use(5, 0, used_j)
+    assert joules(w.reading)["machine:psys"] == pytest.approx(used_j)
+
+
+def test_the_step_is_what_the_values_have_in_common(tmp_path: Path) -> None:
+    """The kernel tells every counter in 2^-32 J; the platform's unit is 1 J on some servers, a package's 2^-14 J."""
+    pmu(tmp_path, "0", ("pkg", "psys"))
+    topology(tmp_path, (0, 0, 0))
+
+    class Opened:
+        def __init__(self, _: int, config: int, __: int) -> None:
+            self._values = itertools.count(0, JOULE if config == 5 else JOULE >> 14)
+
+        def read(self) -> int:
+            return next(self._values)
+
+        def close(self) -> None:
+            pass
+
+    found = rapl_perf.find(place(tmp_path), Opened).sources  # type: ignore[arg-type]
+    steps = {source.name: source.describe()["resolution_j"] for source in found}
+    assert steps == {"rapl:package-0": 2.0**-14, "machine:psys": 1.0}
 
 
 def test_a_readable_powercap_is_used_instead(tmp_path: Path, counters: Counters) -> None:
