@@ -45,8 +45,8 @@ LONGEST = 150_000  # bytes of a request: arguments and environment, one packet
 class Preloaded:
     """What of `subprocess.Popen` the launcher uses: of a fork."""
 
-    def __init__(self, pid: int, status: int, stdout: IO[bytes] | None) -> None:
-        self.pid, self.stdout, self.returncode = pid, stdout, None
+    def __init__(self, pid: int, status: int, stdin: IO[bytes] | None, stdout: IO[bytes] | None) -> None:
+        self.pid, self.stdin, self.stdout, self.returncode = pid, stdin, stdout, None
         self._status = status  # its return code comes here
         self._lock = threading.RLock()
 
@@ -92,23 +92,26 @@ class Server:
 
     def popen(self, command: list[str], **options: Any) -> Preloaded | subprocess.Popen[bytes]:
         """As `subprocess.Popen`."""
-        inherits = set(options) == {"env"}  # standard output and error
+        fed = set(options) == {"stdin", "env", "start_new_session"} and options["stdin"] == subprocess.PIPE
         piped = (
             set(options) == {"stdout", "stderr", "env", "start_new_session"} and options["stdout"] == subprocess.PIPE
         )
-        if not (inherits or piped) or not self._can(command, options["env"]):
+        if not (fed or piped) or not self._can(command, options["env"]):
             return subprocess.Popen(command, **options)
         request = json.dumps({"command": command, "env": options["env"], "folder": os.getcwd()}).encode()
-        lines, stdout = (None, os.dup(1)) if inherits else os.pipe()
+        stdin, feed = os.pipe() if fed else (os.open(os.devnull, os.O_RDONLY), None)
+        lines, stdout = (None, os.dup(1)) if fed else os.pipe()
         status, told = os.pipe()
         with self._lock:
             if self._socket is None:
                 self._socket = self._start()
-            socket.send_fds(self._socket, [request], [stdout, 2 if inherits else options["stderr"].fileno(), told])
-            os.close(stdout)
-            os.close(told)
+            stderr = 2 if fed else options["stderr"].fileno()
+            socket.send_fds(self._socket, [request], [stdin, stdout, stderr, told])
+            for fd in (stdin, stdout, told):
+                os.close(fd)
             pid = int(self._socket.recv(32))
-        return Preloaded(pid, status, None if lines is None else os.fdopen(lines, "rb"))
+        ends = (None if fd is None else os.fdopen(fd, mode) for fd, mode in ((feed, "wb"), (lines, "rb")))
+        return Preloaded(pid, status, *ends)
 
     def run(self, command: list[str], **options: Any) -> subprocess.CompletedProcess[Any]:
         """As `subprocess.run`."""
@@ -169,7 +172,7 @@ def serve(requests: socket.socket) -> tuple[list[str], socket.socket]:
     Returns in the forks, with the command that each is to be, and with a socket to a server for the processes that it starts.
     """
     while True:
-        request, received, _, _ = socket.recv_fds(requests, LONGEST, 3)
+        request, received, _, _ = socket.recv_fds(requests, LONGEST, 4)
         if not request:
             os._exit(0)
         if keeper := os.fork():
@@ -181,10 +184,10 @@ def serve(requests: socket.socket) -> tuple[list[str], socket.socket]:
         if os.fork():
             os._exit(0)
         pid = os.fork()
-        stdout, stderr, told = received
+        stdin, stdout, stderr, told = received
         if pid:
             requests.send(str(pid).encode())
-            for fd in (requests.fileno(), stdout, stderr):
+            for fd in (requests.fileno(), stdin, stdout, stderr):
                 os.close(fd)
             os.write(told, str(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])).encode())
             os._exit(0)
@@ -197,6 +200,7 @@ def serve(requests: socket.socket) -> tuple[list[str], socket.socket]:
                 os.close(fd)
             continue
         asked.close()
+        os.dup2(stdin, 0)
         os.dup2(stdout, 1)
         os.dup2(stderr, 2)
         for fd in received:

@@ -20,7 +20,9 @@ from greenprune.bench.inference.repeat import half_width
 from greenprune.bench.records.inference import Inference
 from greenprune.bench.records.joint import Joint, joint_files, read_joint
 from greenprune.bench.run.side_by_side import measure_in_child
+from greenprune.bench.run.stop import stoppable
 from greenprune.bench.runtimes.names import EAGER
+from greenprune.bench.suite.measurement import LARGEST_BATCH
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
@@ -59,6 +61,11 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
 
 
 def command_measure(arguments: argparse.Namespace) -> int:
+    with stoppable():
+        return _measure(arguments)
+
+
+def _measure(arguments: argparse.Namespace) -> int:
     """Measure, print, and rebuild the report of the folder.
 
     Raises:
@@ -160,8 +167,8 @@ def _each_once(values: list[Any] | None) -> tuple[Any, ...] | None:
 
 
 def _count(text: str) -> int:
-    if not (text.isascii() and text.isdecimal() and len(text) < 10) or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text[:40]}: allowed is a whole number from 1 to 999,999,999")
+    if not (text.isascii() and text.isdecimal() and len(text) < 10) or not 1 <= int(text) <= LARGEST_BATCH:
+        raise argparse.ArgumentTypeError(f"{text[:40]}: allowed is a whole number from 1 to {LARGEST_BATCH:,}")
     return int(text)
 
 

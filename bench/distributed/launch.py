@@ -20,8 +20,9 @@ from greenprune.bench.distributed.rank import BOOT, Ended, Shared
 LAUNCHER = """\
 import json, sys
 sys.path[:] = json.loads(sys.argv[1])
+from greenprune.bench.distributed.rank import end
 from greenprune.bench.run.worker import main
-sys.exit(main(sys.argv[2:]))
+end(main(sys.argv[2:]))
 """
 """On each of several nodes."""
 

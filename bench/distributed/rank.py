@@ -89,10 +89,10 @@ def begin() -> None:
 
 
 def end(code: int) -> NoReturn:
-    """Last of all in a rank: what it had to do is done and stored, and nothing is torn down.
+    """Last of all in a process of a run: what it had to do is done and stored, and nothing is torn down.
 
-    Threads of PyTorch's communication that outlive the interpreter abort the process now and then ("terminate called without
-    an active exception"). To the launcher that is a lost rank, and all would be started again.
+    Threads of libraries that outlive the interpreter abort the process now and then ("terminate called without an active
+    exception"). To its launcher that is a failure, or a lost rank, and all would be started again.
     """
     sys.stdout.flush()
     sys.stderr.flush()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,6 +15,9 @@ from greenprune.bench.suite.recipe import Running
 from pydantic import BaseModel, ConfigDict
 
 STARTED, ENDED = "started", "ended"
+
+MEASURING = "measuring"
+"""In the place of a run's key: what measures all networks side by side."""
 
 
 @dataclass(frozen=True)
@@ -106,8 +109,18 @@ class Engine(Protocol):
     def measure(self, job: JointJob) -> int:
         """Have all networks measured side by side, and wait; 0, or the exit code of what failed and said why."""
 
-    def cancel(self, folder: Path) -> Sequence[str]:
-        """End what is queued and running in `folder`, saved where it can be; what was ended, in words."""
+    def cancel(self, folder: Path, leaving: Collection[str] = ()) -> Iterable[tuple[str, str]]:
+        """End what is queued and running in `folder`, saved where it can be.
+
+        Args:
+            leaving: keys of what another engine has ended, which is left alone.
+
+        Yields:
+            The key of what was ended, and in words how.
+
+        Raises:
+            UserError: some of it could not be ended; what could was before.
+        """
 
 
 def waves(tasks: Sequence[Task]) -> list[list[Task]]:

@@ -149,7 +149,7 @@ def left_to_do(runs: Sequence[Run], folder: Path, *, remake: bool = False) -> tu
         if not (run.pilot and run.settings.steps is None):  # else nobody knows what its settings should be
             refuse_changed({run.key: found}, folder)
         if found.done and not (remake and not has_network(folder / run.key)):
-            files.clear(folder / run.key)
+            files.clear_unless_held(folder / run.key)
             kept.append(run.key)
         else:
             todo.append(run)

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from greenprune.bench.engines.engine import Options, Place, Tell, waves
+from greenprune.bench.engines.engine import MEASURING, Options, Place, Tell, waves
 from greenprune.bench.engines.names import LOCAL
 from greenprune.bench.engines.perform import perform
+from greenprune.bench.errors import UserError
 from greenprune.bench.inference.job import JointJob
-from greenprune.bench.records.folder import running
+from greenprune.bench.records.folder import LOCK_FILE, running
+from greenprune.bench.records.lock import holder_of
 from greenprune.bench.run.parallel import in_parallel
 from greenprune.bench.run.process import Workers
 from greenprune.bench.run.shares import Share
@@ -53,15 +54,26 @@ class Local:
     def measure(self, job: JointJob) -> int:
         return measure_in_child(job)
 
-    def cancel(self, folder: Path) -> Sequence[str]:
-        """Asks the processes on this machine that do runs to save and stop; those of other machines it cannot reach."""
-        ended = []
-        for key, holder in running(folder).items():
-            if holder is not None and holder.here and holder.pid != os.getpid():
-                with contextlib.suppress(ProcessLookupError):
+    def cancel(self, folder: Path, leaving: Collection[str] = ()) -> Iterator[tuple[str, str]]:
+        """Asks the processes on this machine that do runs, or measure, to save and stop, each once; those of other machines
+        it cannot reach."""
+        asked: set[int] = set()
+        refused = []
+        for key, holder in {**running(folder), MEASURING: holder_of(folder / LOCK_FILE)}.items():
+            if key in leaving or holder is None or not holder.here or holder.pid == os.getpid():
+                continue
+            try:
+                if holder.pid not in asked:
                     os.kill(holder.pid, signal.SIGTERM)
-                    ended.append(f"{key}: {holder} is asked to save it and stop")
-        return ended
+            except ProcessLookupError:
+                continue
+            except PermissionError:
+                refused.append(f"{key} ({holder})")
+                continue
+            asked.add(holder.pid)
+            yield key, f"{holder} is asked to save it and stop"
+        if refused:
+            raise UserError(f"{folder}: {', '.join(refused)} cannot be ended by this user; whoever started it can")
 
 
 def make(options: EngineOptions, place: Place) -> Local:

@@ -12,6 +12,7 @@ from greenprune.bench.errors import UserError
 from greenprune.bench.plan.plan import Run, State, resolved, state
 from greenprune.bench.records.folder import take_run
 from greenprune.bench.records.lock import Holder, Lock
+from greenprune.bench.records.record import Record
 from greenprune.bench.run import stop
 from greenprune.bench.run.display import verdict
 from greenprune.bench.run.job import Job
@@ -23,8 +24,6 @@ from greenprune.bench.run.task import Status, Task
 from greenprune.bench.training import files
 
 POLL_S = 0.5
-LOOK_S = 10.0
-LOST = "another greenprune took this run over: there was no sign of this one for minutes"
 
 
 def perform(
@@ -39,6 +38,8 @@ def perform(
     again: bool = False,
 ) -> bool:
     """Do `task`, unless its record is complete, and tell what happens; its record is stored whatever does.
+
+    Where another process takes it over, because there was no sign of this one for long, it is theirs.
 
     Args:
         share: what it has to itself.
@@ -56,29 +57,43 @@ def perform(
     """
     found = _Found(task)
     if found.said is not None:
+        if found.said == "kept":
+            files.clear_unless_held(task.folder)
         tell(ended(task.key, found.said))
         return True
-    held = take_run(task.folder)
-    waited = not isinstance(held, Lock)
-    if waited:
-        if not wait:
+    begun = False
+    while True:
+        held = take_run(task.folder)
+        if not isinstance(held, Lock) and not wait:
             return False
-        tell(started(task.key))
-        held = _waited(task, held, workers, tell)
-    assert isinstance(held, Lock)
-    try:
-        found = _Found(task)  # meanwhile somebody may have done it
-        if not waited:
+        if not begun:
             tell(started(task.key))
-        record = found.state.record
-        if found.said is not None:
-            tell(ended(task.key, found.said, "done elsewhere meanwhile"))
-        elif record is not None and record.status != "done" and record.finished_at != task.failed_at and not again:
-            tell(ended(task.key, "failed", verdict(record)))  # in another start, since this one looked
-        else:
-            _do(task.job(found.run, share, jobs, shared), found, held, workers, tell)
-    finally:
-        held.release()
+        begun = True
+        lock = held if isinstance(held, Lock) else _waited(task, held, workers, tell)
+        try:
+            if _ends(task, lock, workers, tell, share, jobs, shared, again):
+                return True
+        finally:
+            lock.release()
+
+
+def _ends(
+    task: Task, lock: Lock, workers: Workers, tell: Tell, share: Share, jobs: int, shared: str, again: bool
+) -> bool:
+    """Do `task`, unless somebody did it meanwhile; whether it has ended. False: somebody took it over."""
+    found = _Found(task)
+    record = found.state.record
+    if found.said is not None:
+        if found.said == "kept":
+            files.clear(task.folder)
+        tell(ended(task.key, found.said, "done elsewhere meanwhile"))
+        return True
+    if record is None or record.status == "done" or record.finished_at == task.failed_at or again:
+        job = task.job(found.run, share, jobs, shared)
+        record = failed_at_once(job, found.lacks) if found.lacks else _followed(job, found.run, lock, workers, tell)
+    if record is None:
+        return False
+    tell(ended(task.key, "done" if record.status == "done" else "failed", verdict(record)))
     return True
 
 
@@ -104,7 +119,6 @@ class _Found:
         if not self.lacks:  # else nobody knows what its settings should be
             refuse_changed({task.key: self.state}, results)
         if self.state.done and not (task.remake and not has_network(task.folder)):
-            files.clear(task.folder)
             self.said = "kept"
 
 
@@ -118,27 +132,17 @@ def _waited(task: Task, held: Lock | Holder | None, workers: Workers, tell: Tell
     return held
 
 
-def _do(job: Job, found: _Found, lock: Lock, workers: Workers, tell: Tell) -> None:
-    looked_s = time.monotonic()
+def _followed(job: Job, run: Run, lock: Lock, workers: Workers, tell: Tell) -> Record | None:
+    """As of `run_job`, with what is told of it shown from elsewhere too."""
+    progress, record = Progress(Path(job.folder)), None
 
-    def why_end() -> str | None:
-        nonlocal looked_s
-        if time.monotonic() - looked_s < LOOK_S:
-            return None
-        looked_s = time.monotonic()
-        return LOST if lock.lost else None
+    def event(told: dict[str, Any]) -> None:
+        progress(told)
+        tell(Event(job.key, told))
 
-    if found.lacks:
-        record = failed_at_once(job, found.lacks)
-    else:
-        progress = Progress(Path(job.folder))
-
-        def event(told: dict[str, Any]) -> None:
-            progress(told)
-            tell(Event(job.key, told))
-
-        try:
-            record = run_job(job, found.run, event, workers, why_end)
-        finally:
+    try:
+        record = run_job(job, run, event, workers, lambda: lock.lost)
+        return record
+    finally:
+        if record is not None or not lock.lost:  # else it is of who took the run over
             progress.clear()
-    tell(ended(job.key, "done" if record.status == "done" else "failed", verdict(record)))

@@ -10,7 +10,7 @@ import contextlib
 import itertools
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -270,7 +270,7 @@ class RayTasks:
     def resume(self, folder: Path) -> Mapping[str, str]:
         return {key: f"run by {holder or 'somebody'}" for key, holder in running(folder).items()}
 
-    def cancel(self, folder: Path) -> Sequence[str]:
+    def cancel(self, folder: Path, leaving: Collection[str] = ()) -> Iterable[tuple[str, str]]:
         return ()
 
 

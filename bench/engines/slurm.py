@@ -6,13 +6,12 @@ run has come to is read from its record, its lock, which is touched while it is 
 
 from __future__ import annotations
 
-import contextlib
 import importlib
 import os
 import shlex
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,23 +20,23 @@ from greenprune.bench.engines.cluster.options import EngineOptions
 from greenprune.bench.engines.cluster.remote import AsJob, DoMeasure, DoRun
 from greenprune.bench.engines.cluster.stored import (
     FOLDER,
-    LOCK_FILE,
     LOG,
+    STOPPED,
     EndedJob,
     Jobs,
     read_ended,
     read_jobs,
+    submitting,
     write_ended,
     write_jobs,
 )
 from greenprune.bench.engines.cluster.watch import Watch
-from greenprune.bench.engines.engine import Place, Tell, waves
+from greenprune.bench.engines.engine import MEASURING, Place, Tell, waves
 from greenprune.bench.engines.names import SLURM
 from greenprune.bench.errors import UserError
 from greenprune.bench.foreign import shortened
 from greenprune.bench.inference.job import JointJob
 from greenprune.bench.plan.plan import state
-from greenprune.bench.records.lock import holding
 from greenprune.bench.run import stop
 from greenprune.bench.run.one import failed_at
 from greenprune.bench.run.stop import Stopped
@@ -47,7 +46,7 @@ from greenprune.bench.text import plural
 FIRST_POLL_S, LONGEST_POLL_S = 0.5, 15.0
 LARGEST_ARRAY = 1000  # Slurm's own default, MaxArraySize, is one more
 MOST_LOST = 3
-"""How often a start submits a run again whose job has gone without a word, as when its node was lost."""
+"""How often a start submits a run again whose job has gone without a word, as when its node was lost, or began too early."""
 
 
 class Slurm:
@@ -90,7 +89,7 @@ class Slurm:
 
     def measure(self, job: JointJob) -> int:
         folder = Path(job.folder)
-        with holding(folder / FOLDER / LOCK_FILE):
+        with submitting(folder):
             jobs, there = read_jobs(folder), queue.queued()
             number = jobs.measuring
             if number is None or (there is not None and number not in there):  # there is none, or it was too early
@@ -99,33 +98,42 @@ class Slurm:
         wait_s, missing = FIRST_POLL_S, 0
         while True:
             there, ended = queue.queued(), read_ended(folder, number)
-            if ended is not None and not (ended.status == "stopped" and number in (there or {})):
+            if ended is not None and not (ended.status == STOPPED and number in (there or {})):
+                if ended.status != "done":
+                    self._say(f"job {number}: {ended.said}")
                 return 0 if ended.status == "done" else 1
             missing = missing + 1 if there is not None and number not in there else 0
             if missing > 2:
+                self._say(f"job {number}: ended without a word; see {folder / FOLDER / LOG}")
                 return 1
             _rest(wait_s)
             wait_s = min(1.5 * wait_s, LONGEST_POLL_S)
 
-    def cancel(self, folder: Path) -> Sequence[str]:
-        with holding(folder / FOLDER / LOCK_FILE) if (folder / FOLDER).is_dir() else contextlib.nullcontext():
+    def cancel(self, folder: Path, leaving: Collection[str] = ()) -> Iterator[tuple[str, str]]:
+        if not (folder / FOLDER).is_dir():
+            return
+        with submitting(folder):
             jobs, there = read_jobs(folder), queue.queued()
-            named = {**jobs.runs, **({"measuring": jobs.measuring} if jobs.measuring else {})}
-            if named and there is None:
-                raise UserError(f"{folder}: Slurm does not answer here (squeue); cancel its jobs where it does")
-            ended = {key: job for key, job in named.items() if job in (there or {})}
+            named = {**jobs.runs, **({MEASURING: jobs.measuring} if jobs.measuring else {})}
+            unended = [job for job in named.values() if read_ended(folder, job) is None]
+            if unended and there is None:
+                raise UserError(
+                    f"{folder}: Slurm does not answer here (squeue), and its jobs {', '.join(queue.arrays_of(unended))} may go "
+                    "on; cancel them where it does"
+                )
+            ended = {key: job for key, job in named.items() if job in (there or {}) and key not in leaving}
             if not queue.cancel(list(ended.values())):
                 raise UserError(f"{folder}: Slurm refused to cancel its jobs ({', '.join(ended.values())})")
             for job in ended.values():  # those that had not begun cannot say so themselves
-                write_ended(EndedJob(status="stopped", said=f"its job {job} was cancelled"), folder, job)
-        return [f"{key}: job {job} is cancelled" for key, job in ended.items()]
+                write_ended(EndedJob(status=STOPPED, said=f"its job {job} was cancelled"), folder, job)
+        for key, job in ended.items():
+            yield key, f"job {job} is cancelled"
 
     # Submitting
 
     def _submit(self, folder: Path, tasks: Sequence[Task], measuring: JointJob | None) -> None:
         """Submit those of `tasks` that have no job, and the last job after all that have."""
-        (folder / FOLDER).mkdir(exist_ok=True)
-        with holding(folder / FOLDER / LOCK_FILE):
+        with submitting(folder):
             jobs = read_jobs(folder)
             there = queue.queued()
             if there is None:
@@ -160,8 +168,9 @@ class Slurm:
 
     def _last(self, folder: Path, measuring: JointJob, kept: Path, after: Sequence[str]) -> str:
         there = measuring.model_copy(update={"folder": str(folder.absolute())})
-        does = DoMeasure(there.model_dump_json(), *self._where(folder, kept))
-        (number,) = self._sbatch([does], self._options.for_measuring(), folder, kept, after)
+        parameters = self._options.for_measuring()
+        does = DoMeasure(there.model_dump_json(), 60.0 * parameters["time"], *self._where(folder, kept))
+        (number,) = self._sbatch([does], parameters, folder, kept, after)
         return number
 
     @staticmethod

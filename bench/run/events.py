@@ -1,4 +1,4 @@
-"""What a run tells its launcher: events, as JSON lines."""
+"""What a process tells its launcher: events, as JSON lines; and that it ends with it."""
 
 from __future__ import annotations
 
@@ -20,19 +20,27 @@ class Events:
         self._lines = os.fdopen(os.dup(1), "w", encoding="utf-8")
         os.dup2(2, 1)
         sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr] # a crash must not swallow the last words
-        threading.Thread(target=self._end_with_launcher, daemon=True).start()
+        end_with_launcher(self._lines.fileno())
 
     def __call__(self, event: str, **values: Any) -> None:
         print(json.dumps({"event": event, **values}), file=self._lines, flush=True)
 
-    def _end_with_launcher(self) -> None:
-        """Wait until nobody reads the lines, then end this process: it would only disturb what is started next."""
+
+def end_with_launcher(pipe: int) -> None:
+    """From now on this process, and what it starts, ends when nobody has the other end of `pipe` any more, a descriptor.
+
+    Without its launcher it would only disturb what is started next.
+    """
+
+    def watch() -> None:
         poll = select.poll()
-        poll.register(self._lines, 0)  # no events asked for: what remains is that the other end was closed
+        poll.register(pipe, 0)  # no events asked for: what remains is that the other end was closed
         poll.poll()
         if os.getpgid(0) == os.getpid():
             kill_tree(os.getpid(), os.environ.get(MARK, ""))  # what it started would go on, too
         os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def told_to_nobody(event: str, **values: Any) -> None:

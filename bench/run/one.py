@@ -39,6 +39,11 @@ def failed_at(found: State) -> str:
     return "" if found.record is None or found.done else found.record.finished_at
 
 
+def done_at(found: State) -> str:
+    """When the record of a run that is complete was written; empty: there is none."""
+    return found.record.finished_at if found.record is not None and found.done else ""
+
+
 def refuse_changed(states: dict[str, State], folder: Path) -> None:
     """Raise UserError when a complete record was made with other settings: results of both must not be mixed."""
     for key, found in states.items():
@@ -54,14 +59,19 @@ def run_job(
     run: Run,
     event: Callable[[dict[str, Any]], None],
     workers: Workers,
-    why_end: Callable[[], str | None] = lambda: None,
-) -> Record:
+    lost: Callable[[], bool] = lambda: False,
+) -> Record | None:
     """Run one job in a fresh process; its record, or one that says how it failed (also stored).
+
+    What the process has finished counts, however it ends afterwards.
 
     Args:
         run: with its length.
         event: is told what the process tells.
-        why_end: as of `Workers.run`.
+        lost: as of `Workers.run`.
+
+    Returns:
+        None: somebody else took the run over. What lies in its folder is theirs, and nothing was written there.
 
     Raises:
         UserError: there is no space left on the disk, or another start does another experiment in the folder.
@@ -69,18 +79,20 @@ def run_job(
     """
     folder = Path(job.folder)
     started_at = _now()
+    before = done_at(state(run, folder.parent))
     try:
         if job.identity is not None:
             begun = Begun(key=job.key, settings=job.settings.model_dump(mode="json"), identity=job.identity)
             write_begun(begun, folder)
             refuse_others(begun, folder.parent)
-        ended = workers.run(job, event, why_end)
+        ended = workers.run(job, event, lost)
+        found = state(run, folder.parent)
+        if done_at(found) not in ("", before):
+            return found.record
+        if ended.lost:
+            return None
         if ended.full:
             raise full_disk(folder.parent)
-        if ended.code == 0:
-            found = state(run, folder.parent)
-            if found.record is not None and found.done:
-                return found.record
         output = tail(folder / OUTPUT_FILE)
         return failed(job, started_at, ended.reason or why_ended(ended.code, output), output)
     except OSError as e:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import select
 import signal
@@ -35,8 +36,9 @@ sys.path[:] = json.loads(sys.argv[1])
 cores = json.loads(sys.argv[2])
 if cores:
     os.sched_setaffinity(0, cores)
+from greenprune.bench.distributed.rank import end
 from greenprune.bench.run.worker import main
-sys.exit(main(sys.argv[3:]))
+end(main(sys.argv[3:]))
 """
 """A worker imports from where the launcher did: `-m` would put the working directory, a user's own folder, first.
 
@@ -69,6 +71,9 @@ GRACE_S = 60.0
 CHECK_S = 1.0
 """Between two looks at whether a worker is still alive and within its limits, while it tells nothing."""
 
+LOOK_S = 10.0
+"""Between two looks at whether somebody else took its run over."""
+
 
 @dataclass(frozen=True)
 class Ended:
@@ -77,12 +82,14 @@ class Ended:
     Attributes:
         full: there was no space left to write to.
         outside: it was ended from outside, which says nothing about what it was doing.
+        lost: somebody else took its run over.
     """
 
     code: int
     reason: str | None
     full: bool = False
     outside: bool = False
+    lost: bool = False
 
 
 class Workers:
@@ -105,15 +112,14 @@ class Workers:
         """Whether none is started any more."""
         return self._closed_s is not None
 
-    def run(
-        self, job: Job, event: Callable[[dict[str, Any]], None], why_end: Callable[[], str | None] = lambda: None
-    ) -> Ended:
+    def run(self, job: Job, event: Callable[[dict[str, Any]], None], lost: Callable[[], bool] = lambda: False) -> Ended:
         """Do `job` in a fresh process, hand on its events, and wait for its end. Its other output goes to `OUTPUT_FILE`.
 
         Whatever the worker started ends with it.
 
         Args:
-            why_end: is asked now and then; with a sentence the worker is asked to save and end.
+            lost: whether somebody else took the run over, is asked now and then. Then the worker is killed: what it would
+                save is older than theirs.
 
         Raises:
             Stopped: the launcher is stopping: what its workers come to means nothing.
@@ -124,6 +130,7 @@ class Workers:
         cores = job.share.cores
         threads = dict.fromkeys(THREADS, str(len(cores))) if cores else {}
         here = Neighbour(key=job.key, gpus=job.share.gpus, gpu_uuids=job.share.gpu_uuids, cores=len(cores))
+        ended: Ended | None = None
         finished = False
         mark = uuid.uuid4().hex
         try:
@@ -146,10 +153,10 @@ class Workers:
                     )
                     self._running.add(process)
             try:
-                ended = self._follow(process, event, why_end)
+                ended = self._follow(process, event, lost)
             except BaseException:
                 self.terminate()
-                self._follow(process, lambda told: None, lambda: None)
+                self._follow(process, lambda told: None, lambda: False)
                 raise
             finally:
                 kill_tree(process.pid, mark)
@@ -159,23 +166,25 @@ class Workers:
                 self._running.discard(process)
             if self._closed_s is not None:
                 raise Stopped(stop.asked() or "interrupted")
-            finished = ended.code == 0
+            finished = ended.code == 0 and not ended.lost
             return ended
         finally:
             self._neighbours.leave(folder, finished=finished)
-            job_file.unlink(missing_ok=True)
+            if ended is None or not ended.lost:  # else it is of who took the run over
+                job_file.unlink(missing_ok=True)
 
     def _follow(
         self,
         process: subprocess.Popen[bytes],
         event: Callable[[dict[str, Any]], None],
-        why_end: Callable[[], str | None],
+        lost: Callable[[], bool],
     ) -> Ended:
         """Hand on events until the process is over, and end it when it is time to."""
         assert process.stdout is not None
         pipe = process.stdout.fileno()
         watch = Watch(process.pid, self._limits)
         reason, full, rest = None, False, b""
+        taken, looked_s = False, -math.inf  # whether somebody else has the run, and when that was looked at
         given_up_s: float | None = None  # since when it is asked to end
         # The launcher only waits: it must not use the processor while energy is measured.
         while True:
@@ -197,21 +206,22 @@ class Workers:
                     event(told)
             if not ready and process.poll() is not None:
                 break  # what it started holds the pipe open
+            if not taken and time.monotonic() - looked_s > LOOK_S:
+                taken, looked_s = lost(), time.monotonic()
+                if taken:
+                    _kill(process)
             if stop.asked():  # the exception may have been swallowed on its way, by a library's own handler
                 self.terminate()
-            if given_up_s is None and watch.why_end() is None:
-                watch.why = why_end()
-            if given_up_s is None and watch.why is not None:
+            if given_up_s is None and watch.why_end() is not None:
                 given_up_s = time.monotonic()
                 process.terminate()
             ending_s = given_up_s if self._closed_s is None else self._closed_s
             if ending_s is not None and time.monotonic() - ending_s > GRACE_S:
-                with contextlib.suppress(ProcessLookupError, PermissionError):
-                    os.killpg(process.pid, signal.SIGKILL)
+                _kill(process)
         process.wait()
         killed = reason is None and process.returncode < 0
         outside = killed or given_up_s is not None or process.returncode == STOPPED
-        return Ended(process.returncode, reason if watch.why is None else watch.why, full, outside)
+        return Ended(process.returncode, reason if watch.why is None else watch.why, full, outside, lost())
 
     def wait(self, limit_s: float) -> None:
         """Until those that run have ended, at most so long; from within a signal that interrupted `run`."""
@@ -236,6 +246,12 @@ def _event(line: bytes) -> dict[str, Any] | None:
     except ValueError:
         return None
     return told if isinstance(told, dict) and "event" in told else None
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    """A worker, and what is of its session."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 def kill_tree(pid: int, mark: str) -> None:

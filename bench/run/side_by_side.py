@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import uuid
 from pathlib import Path
 
 from greenprune.bench.errors import UserError
@@ -14,33 +15,47 @@ from greenprune.bench.inference.job import JointJob
 from greenprune.bench.records.joint import joint_file, read_joint
 from greenprune.bench.records.load import read_record
 from greenprune.bench.records.record import MODEL_FILE, RECORD_FILE, Record
-from greenprune.bench.run.process import ENVIRONMENT
+from greenprune.bench.run.process import ENVIRONMENT, GRACE_S, MARK, kill_tree
 
-CHILD = (
-    "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from greenprune.bench.inference.together import main; "
-    "sys.exit(main(sys.argv[2:]))"
-)
-"""As of `greenprune.bench.run.process.WORKER`."""
+CHILD = """\
+import json, sys
+sys.path[:] = json.loads(sys.argv[1])
+from greenprune.bench.distributed.rank import end
+from greenprune.bench.run.events import end_with_launcher
+end_with_launcher(0)
+from greenprune.bench.inference.together import main
+from greenprune.bench.run.stop import stoppable
+with stoppable():
+    end(main(sys.argv[2:]))
+"""
+"""As of `greenprune.bench.run.process.WORKER`. Its standard input is a pipe that lasts as long as its launcher."""
 
 
 def measure_in_child(job: JointJob) -> int:
     """Start `greenprune.bench.inference.together` and wait; its exit code: 0 well, 2 bad input (it has said what).
 
-    A fresh process, because the environment of a run (`bench/run/process.py`) has to be there when it starts.
+    A fresh process, because the environment of a run (`bench/run/process.py`) has to be there when it starts. It ends with
+    this one, and with whatever interrupts this one: no signal but those from here reaches it.
 
     Raises:
-        KeyboardInterrupt: after the child has stored what it has.
+        KeyboardInterrupt: after the child has ended.
     """
     command = [sys.executable, "-P", "-c", CHILD, json.dumps(sys.path), job.model_dump_json()]
-    process = subprocess.Popen(command, env=ENVIRONMENT | os.environ)
+    mark = uuid.uuid4().hex
+    environment = ENVIRONMENT | os.environ | {MARK: mark}
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, env=environment, start_new_session=True)
     try:
         code = process.wait()
-    except KeyboardInterrupt:
-        process.wait()  # it reaches the child too
-        raise
     except BaseException:
         process.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(GRACE_S)
         raise
+    finally:  # at once where somebody is asked to stop twice
+        kill_tree(process.pid, mark)
+        process.wait()
+        assert process.stdin is not None
+        process.stdin.close()
     if code == 130:
         raise KeyboardInterrupt
     return code

@@ -5,6 +5,9 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+from greenprune.bench.records.folder import take_run
+from greenprune.bench.records.lock import Lock
+
 CHECKPOINT_FILE = "checkpoint.pt"
 PREVIOUS_FILE = "checkpoint.previous.pt"
 SPENT_FILE = "spent.jsonl"
@@ -14,6 +17,30 @@ RANKS = "ranks"
 
 def clear(folder: Path) -> None:
     """Delete them, and what was left of one that was being written."""
-    for path in (folder / CHECKPOINT_FILE, folder / PREVIOUS_FILE, folder / SPENT_FILE, *folder.glob(".*.tmp")):
-        path.unlink(missing_ok=True)
-    shutil.rmtree(folder / RANKS, ignore_errors=True)
+    for path in _left(folder):
+        if path.name == RANKS:
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def clear_unless_held(folder: Path) -> None:
+    """As `clear`, of a run that is finished: but somebody may be training it again.
+
+    Raises:
+        UserError: there is something to delete, and its lock cannot be made.
+    """
+    if not _left(folder):
+        return
+    held = take_run(folder)
+    if isinstance(held, Lock):
+        try:
+            clear(folder)
+        finally:
+            held.release()
+
+
+def _left(folder: Path) -> list[Path]:
+    """Those of the files, and the folder, that are there."""
+    named = (folder / name for name in (CHECKPOINT_FILE, PREVIOUS_FILE, SPENT_FILE, RANKS))
+    return [*(path for path in named if path.exists() or path.is_symlink()), *folder.glob(".*.tmp")]

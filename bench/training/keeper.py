@@ -64,9 +64,10 @@ class Keeper:
 
     def goes_on_from(self, state: dict[str, Any] | None) -> list[spent.Spent]:
         """Take on the counts of a checkpoint (None: there is none); what was spent after it and is lost."""
-        if state is not None:
-            self.number = state["number"]
-            self.checkpoints, self.checkpoint_s = state["checkpoints"], state["checkpoint_s"]
+        if state is None:  # also where one was tried that does not fit
+            state = {"number": 0, "checkpoints": 0, "checkpoint_s": 0.0}
+        self.number = state["number"]
+        self.checkpoints, self.checkpoint_s = state["checkpoints"], state["checkpoint_s"]
         return self.log.lost(self.number)
 
     def begin(self, meter: EnergyMeter, ledger: Ledger) -> None:

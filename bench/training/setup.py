@@ -80,6 +80,7 @@ def train_once(s: Settings, data: Dataset, meter: EnergyMeter, emit: Emit, keepe
     # As use_deterministic_algorithms, which imports the compiler as well: a second of every run.
     torch.set_deterministic_debug_mode("error" if device.type == "cpu" else "default")
     torch.utils.deterministic.fill_uninitialized_memory = False  # it costs 5 % of a step, and nothing reads such memory
+    task = make_task(s.task.name, s.task.options)
     batches = Batches(
         data.train,
         batch_size=s.training.batch_size,
@@ -89,6 +90,7 @@ def train_once(s: Settings, data: Dataset, meter: EnergyMeter, emit: Emit, keepe
         seed=s.seed,
         augment=s.training.augment,
         classes=data.classes,
+        void=task.void,
         padding=data.padding if s.training.crop_padding is None else s.training.crop_padding,
         flip=data.flip,
         channels_last=s.training.channels_last,
@@ -96,7 +98,6 @@ def train_once(s: Settings, data: Dataset, meter: EnergyMeter, emit: Emit, keepe
     )
     if device.type == "cuda":
         meter.measure_idle()
-    task = make_task(s.task.name, s.task.options)
     task.begin(device, data.classes, data.shape)
     with closing(batches):
         for state in shared(keeper.found):

@@ -8,9 +8,11 @@ from pathlib import Path
 
 from greenprune.bench import models
 from greenprune.bench.data.data import Dataset
+from greenprune.bench.foreign import shortened
 from greenprune.bench.models.kinds.kind import SMALL, SUFFIXES, Pretrained, Shape
 from greenprune.bench.models.named import kind_of
 from greenprune.bench.models.weights import fit, read_tensors
+from greenprune.bench.paths import path_of
 from greenprune.bench.records.load import read_finished
 from greenprune.bench.records.record import MODEL_FILE
 from greenprune.bench.records.store import preprocessing_of
@@ -33,7 +35,8 @@ def start_of(model: str, weights: str | None, shape: Shape = SMALL) -> Pretraine
     """
     if weights is None:
         return None
-    return _start(model, weights, shape, _stamp(Path(weights)))
+    path = path_of(weights, f'weights = "{shortened(weights)}"')
+    return _start(model, weights, path, shape, _stamp(path))
 
 
 def _stamp(path: Path) -> tuple[float, ...]:
@@ -43,8 +46,8 @@ def _stamp(path: Path) -> tuple[float, ...]:
 
 
 @lru_cache(maxsize=4)
-def _start(model: str, weights: str, shape: Shape, _: tuple[float, ...]) -> Pretrained:
-    path, wanted = Path(weights), f'weights = "{weights}"'
+def _start(model: str, weights: str, path: Path, shape: Shape, _: tuple[float, ...]) -> Pretrained:
+    wanted = f'weights = "{weights}"'
     if path.is_dir():
         return _of_run(path, wanted)
     if path.suffix in SUFFIXES:

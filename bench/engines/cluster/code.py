@@ -57,16 +57,27 @@ def _users() -> dict[str, Path]:
     found: dict[str, Path] = {}
     for name, module in list(sys.modules.items()):
         path = getattr(module, "__file__", None)
-        if "." in name or name in ("greenprune", "__main__", "__mp_main__") or not path or not path.endswith(".py"):
+        if (
+            _is_within(name)
+            or name in ("greenprune", "__main__", "__mp_main__")
+            or not path
+            or not path.endswith(".py")
+        ):
             continue
-        file = Path(path).absolute()
+        file, kept = Path(path).absolute(), name.replace(".", "/")
         if any(file.is_relative_to(place) for place in _installed()) or "site-packages" in file.parts:
             continue
         if file.name == "__init__.py":
-            found |= _files(file.parent, name, deep=True)
-        else:
-            found[file.name] = file
+            found |= _files(file.parent, kept, deep=True)
+        elif file.is_file():
+            found[f"{kept}.py"] = file
     return found
+
+
+def _is_within(name: str) -> bool:
+    """Whether a module is within a package that has a file, and is kept with it; a folder without `__init__.py` has none."""
+    top, dot, _ = name.partition(".")
+    return bool(dot) and getattr(sys.modules.get(top), "__file__", None) is not None
 
 
 def _installed() -> list[Path]:

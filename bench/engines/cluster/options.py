@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Annotated, Any
 
+from greenprune.bench.energy.node.shared import WHOLE_NODE
 from greenprune.bench.engines.engine import Options
 from greenprune.bench.errors import UserError
 from greenprune.bench.plan.cluster import Site
@@ -99,15 +100,17 @@ class EngineOptions(JobOptions):
 
     def for_measuring(self) -> dict[str, Any]:
         """And for the last job: alone on its node."""
-        said = self._with_basics({**self.said(), **self.measure.said()})
+        said = {**self.said(), **self.measure.said()}
         said.pop("array_parallelism", None)
-        return said | {"exclusive": said.get("exclusive") or True}
+        return self._with_basics(said | {"exclusive": said.get("exclusive") or True})
 
     @property
     def has_gpus(self) -> bool:
         """Whether runs have a GPU."""
         return bool(
-            self.slurm_gpus_per_node or self.slurm_gpus_per_task or (self.slurm_gres or "").startswith(("gpu", "shard"))
+            self.slurm_gpus_per_node
+            or self.slurm_gpus_per_task
+            or any(part.startswith(("gpu", "shard")) for part in _parts(self.slurm_gres))
         )
 
     def device(self, asked: str) -> str:
@@ -139,9 +142,7 @@ class EngineOptions(JobOptions):
             (key for key in ("slurm_gpus_per_node", "slurm_gpus_per_task", "slurm_gres") if getattr(self, key)),
             "slurm_gres",
         )
-        parts = [
-            part for part in str(getattr(self, key) or "").split(",") if key != "slurm_gres" or part.startswith("gpu")
-        ]
+        parts = [part for part in _parts(getattr(self, key)) if key != "slurm_gres" or part.startswith("gpu")]
         numbers = [part.rpartition(":")[2] for part in parts]
         return key, sum(int(number) if number.isdecimal() else 1 for number in numbers)
 
@@ -157,12 +158,25 @@ class EngineOptions(JobOptions):
 
     @staticmethod
     def _with_basics(said: dict[str, Any]) -> dict[str, Any]:
+        said = _without_false(said)
         extra = {"requeue": True} | said.get("additional_parameters", {})
         # srun takes no number of cores from sbatch, since Slurm 22.05.
-        cores = 'export SRUN_CPUS_PER_TASK="${SLURM_CPUS_PER_TASK:-$SLURM_CPUS_ON_NODE}"'
+        setup = ['export SRUN_CPUS_PER_TASK="${SLURM_CPUS_PER_TASK:-$SLURM_CPUS_ON_NODE}"']
+        if said.get("exclusive") is True:  # not "user": others of the same user's jobs may be there
+            setup.append(f"export {WHOLE_NODE}=1")
         lists: dict[str, Any] = {name: list(said[name]) for name in ("srun_args", "teardown") if name in said}
         # One process: on a node of its own srun would start one for each core.
         basics = {"time": DEFAULT_MINUTES, "nodes": 1, "ntasks_per_node": 1}
         return {
-            **basics, **said, **lists, "additional_parameters": extra, "setup": [cores, *said.get("setup", ())]
+            **basics, **said, **lists, "additional_parameters": _without_false(extra), "setup": [*setup, *said.get("setup", ())]
         }  # fmt: skip
+
+
+def _parts(said: object) -> list[str]:
+    """Of a list with commas: "gpu:2, nvme:1"."""
+    return [part.strip() for part in str(said or "").split(",") if part.strip()]
+
+
+def _without_false(said: Mapping[str, Any]) -> dict[str, Any]:
+    """An option that is off is not said at all: sbatch knows no `--exclusive=False`."""
+    return {key: value for key, value in said.items() if value is not False}

@@ -11,19 +11,23 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any
 
-from greenprune.bench.engines.cluster.stored import EndedJob, this_job, write_ended
+from greenprune.bench.engines.cluster.stored import EARLY, STOPPED, EndedJob, read_jobs, this_job, write_ended
+from greenprune.bench.engines.cluster.waiting import awaited
 from greenprune.bench.engines.engine import ENDED, Event
 from greenprune.bench.engines.perform import perform
 from greenprune.bench.errors import UserError
+from greenprune.bench.foreign import shortened
 from greenprune.bench.inference.job import JointJob
 from greenprune.bench.run.process import GRACE_S, Workers
 from greenprune.bench.run.side_by_side import is_due, measure_in_child
-from greenprune.bench.run.stop import Stopped
+from greenprune.bench.run.stop import STARTED_S, Stopped
 from greenprune.bench.run.task import Task
+from greenprune.bench.text import listed
 
 KILLED = "killed by signal 9"
 AGAIN = 1
@@ -54,13 +58,16 @@ class AsJob(ABC):
         signal.signal(signal.SIGTERM, _stop)
         try:
             ended = self.work()
-        except Stopped as e:
-            ended = EndedJob(status="stopped", said=f"stopped by {e}; start it again to go on")
+        except KeyboardInterrupt as e:  # Stopped; or what measures was asked to end, and not this process
+            ended = EndedJob(status=STOPPED, said=f"stopped by {str(e) or 'a signal'}; start it again to go on")
         except UserError as e:
             ended = EndedJob(status="failed", said=str(e))
+        except Exception as e:
+            write_ended(_broken_off(e), Path(self.results), this_job())
+            raise
         write_ended(ended, Path(self.results), this_job())
         print(f"{ended.status}: {ended.said}", flush=True)
-        if ended.status in ("failed", "stopped"):
+        if ended.status in ("failed", STOPPED, EARLY):
             raise SystemExit(1)
 
     @abstractmethod
@@ -87,6 +94,10 @@ class DoRun(AsJob):
 
     def work(self) -> EndedJob:
         task = Task.model_validate_json(self.task)
+        results = Path(self.results)
+        if left := awaited(task, results, read_jobs(results).runs):
+            said = f"{listed(left)} did not end, and {task.key} needs to know how long it may train; start it again to go on"
+            return EndedJob(status=EARLY, said=said)
         restarted = os.environ.get("SLURM_RESTART_COUNT", "0") != "0"  # what failed then is not the end
         for number in range(1 + AGAIN):
             global _workers
@@ -118,11 +129,12 @@ class DoMeasure(AsJob):
 
     Args:
         measuring: a `JointJob` as JSON.
+        limit_s: of the job, in seconds.
     """
 
-    def __init__(self, measuring: str, results: str, paths: list[str], cwd: str) -> None:
+    def __init__(self, measuring: str, limit_s: float, results: str, paths: list[str], cwd: str) -> None:
         super().__init__(results, paths, cwd)
-        self.measuring = measuring
+        self.measuring, self.limit_s = measuring, limit_s
 
     def work(self) -> EndedJob:
         if not is_due(Path(self.results)):
@@ -132,6 +144,31 @@ class DoMeasure(AsJob):
         subprocess.run(report, check=False)
         return EndedJob(status="failed" if code else "done", said="see its log" if code else "")
 
+    def checkpoint(self) -> Any:
+        """Raises UserError, in the middle of `work`, where its time is over: it begins anew, and would not fit again."""
+        if is_time_limit(time.monotonic() - STARTED_S, self.limit_s):
+            raise UserError(
+                f"measuring side by side did not fit into slurm_time = {self.limit_s / 60:g} minutes; say a longer one in "
+                "[measure] of --engine-config"
+            )
+        return super().checkpoint()
+
+
+def is_time_limit(elapsed_s: float, limit_s: float) -> bool:
+    """Whether a signal to checkpoint is that before the end of a job's time, and not of preemption; as submitit tells them
+    apart."""
+    return elapsed_s >= min(0.8 * limit_s, limit_s - 600.0)
+
+
+def _broken_off(error: Exception) -> EndedJob:
+    """How a job ended whose work raised `error`: submitit does so where it does not queue it again."""
+    from submitit.core.utils import UncompletedJobError
+
+    if isinstance(error, UncompletedJobError):
+        return EndedJob(status=STOPPED, said="its time limits are used up (max_num_timeout); start it again to go on")
+    return EndedJob(status="failed", said=f"{type(error).__name__}: {shortened(str(error), 300)}")
+
 
 def _stop(number: int, frame: object) -> None:
+    signal.signal(number, signal.SIG_IGN)  # a second one does not disturb the saving
     raise Stopped(signal.Signals(number).name)

@@ -8,16 +8,21 @@ results/<suite>/slurm/jobs.json   the job of each run
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from greenprune.bench.errors import UserError
+from greenprune.bench.records.lock import holding
 from greenprune.bench.records.stored import read_stored, write_stored
 from pydantic import BaseModel, ConfigDict
 
-FOLDER, JOBS_FILE, LOCK_FILE, ENDED, LOG = "slurm", "jobs.json", ".lock", "ended", "log"
+FOLDER, JOBS_FILE, LOCK_FILE, ENDED, LOG = "slurm", "jobs.json", "submitting.lock", "ended", "log"
 SCHEMA_VERSION = 1
+
+STOPPED, EARLY = "stopped", "early"
+"""Of a job: it was asked to save and end; what makes the length of its run had no result yet."""
 
 
 class Jobs(BaseModel):
@@ -31,13 +36,21 @@ class Jobs(BaseModel):
 
 
 class EndedJob(BaseModel):
-    """How a job ended: a `Status` of its run, or "stopped" where it was asked to save and end."""
+    """How a job ended: a `Status` of its run, or `EARLY`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     schema_version: int = SCHEMA_VERSION
     status: str
     said: str = ""
+
+
+@contextlib.contextmanager
+def submitting(folder: Path) -> Iterator[None]:
+    """Inside, no other start changes the jobs of the results folder `folder`. Raises UserError."""
+    (folder / FOLDER).mkdir(exist_ok=True)
+    with holding(folder / FOLDER / LOCK_FILE):
+        yield
 
 
 def read_jobs(folder: Path) -> Jobs:

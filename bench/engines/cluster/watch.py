@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
 from greenprune.bench.engines.cluster import queue
-from greenprune.bench.engines.cluster.stored import FOLDER, LOG, read_ended, read_jobs
+from greenprune.bench.engines.cluster.stored import (
+    EARLY,
+    FOLDER,
+    LOG,
+    STOPPED,
+    EndedJob,
+    read_ended,
+    read_jobs,
+    write_ended,
+)
+from greenprune.bench.engines.cluster.waiting import awaited
 from greenprune.bench.engines.engine import Event, Tell, ended, started
 from greenprune.bench.engines.progress import read_progress
 from greenprune.bench.plan.plan import state
@@ -39,23 +49,28 @@ class Watch:
         self._missing: dict[str, int] = {}
 
     def look(self) -> list[Task]:
-        """Tell what is new; the tasks whose jobs have gone without a word."""
+        """Tell what is new; the tasks that need another job: theirs has gone without a word, or began too early."""
         self.moved = False
         there, jobs = queue.queued(), read_jobs(self._folder).runs
-        return [task for task in list(self.open.values()) if self._is_gone(task, jobs.get(task.key, ""), there)]
+        return [task for task in list(self.open.values()) if self._is_gone(task, jobs, there)]
 
     def give_up(self, task: Task) -> None:
         """It goes on no more."""
         log = self._folder / FOLDER / LOG
         record = failed_at_once(
-            task.job(task.run, ALONE, 1), f"its job ended without a word, again and again; see {log}"
+            task.job(task.run, ALONE, 1), f"its job ended with no result, again and again; see {log}"
         )
+        if job := read_jobs(self._folder).runs.get(task.key):  # what waits for this run is not to wait on
+            write_ended(EndedJob(status="failed", said=verdict(record)), self._folder, job)
         self._end(task, "failed", verdict(record))
 
-    def _is_gone(self, task: Task, job: str, there: dict[str, queue.Queued] | None) -> bool:
+    def _is_gone(self, task: Task, jobs: Mapping[str, str], there: Mapping[str, queue.Queued] | None) -> bool:
+        job = jobs.get(task.key, "")
         found = read_ended(self._folder, job) if job else None
         queued = there is not None and job in there
-        if found is not None and not (queued and found.status == "stopped"):  # else Slurm begins it again by itself
+        if found is not None and found.status == EARLY:
+            return not queued and self._is_due_again(task, jobs, there, found.said)
+        if found is not None and not (queued and found.status == STOPPED):  # else Slurm begins it again by itself
             status: Status = found.status if found.status in get_args(Status) else "failed"  # type: ignore[assignment]
             self._end(task, status, found.said)
             return False
@@ -75,6 +90,16 @@ class Watch:
             return False
         del self._missing[task.key]
         return self._without_a_word(task, job)
+
+    def _is_due_again(
+        self, task: Task, jobs: Mapping[str, str], there: Mapping[str, queue.Queued] | None, said: str
+    ) -> bool:
+        """Of a task whose job began too early: whether what it waits for is queued again by now, or over."""
+        left = awaited(task, self._folder, jobs)
+        if left and not any(key in self.open for key in left):  # that was stopped, and goes on in no job
+            self._end(task, "stopped", said)
+            return False
+        return there is not None and all(jobs[key] in there for key in left)
 
     def _without_a_word(self, task: Task, job: str) -> bool:
         record = state(task.run, self._folder).record

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from greenprune.bench.engines.cluster.options import EngineOptions
+from greenprune.bench.engines.cluster.options import EngineOptions, JobOptions
 from greenprune.bench.engines.ray import refuse_devices
 from greenprune.bench.errors import UserError
 from greenprune.bench.plan.cluster import Site
@@ -77,3 +77,38 @@ def test_a_task_of_ray_with_fewer_is_refused(devices: int, nodes: int, cpus: int
     refuse_devices(recipe(2), 2, 0)
     with pytest.raises(UserError, match=said):
         refuse_devices(recipe(devices, nodes), cpus, gpus)
+
+
+def test_jobs_that_have_their_node_alone_are_told_so() -> None:
+    def told(asked: dict[str, Any]) -> bool:
+        return "export GREENPRUNE_WHOLE_NODE=1" in asked["setup"]
+
+    for exclusive, alone in ((None, False), ("user", False), (True, True)):
+        options = EngineOptions(slurm_exclusive=exclusive, slurm_setup=("module load cuda",))
+        assert told(options.for_runs(recipe(1), "cpu")) == alone
+        assert told(options.for_measuring()) == (exclusive != "user")
+        assert options.for_measuring()["setup"][-1] == "module load cuda"
+
+
+def test_what_is_false_is_not_said() -> None:
+    """sbatch refuses `--exclusive=False`."""
+    options = EngineOptions(
+        slurm_exclusive=False,
+        slurm_stderr_to_stdout=True,
+        slurm_additional_parameters={"requeue": False, "nice": 0},
+        measure=JobOptions(slurm_stderr_to_stdout=False),
+    )
+    runs, last = options.for_runs(recipe(1), "cpu"), options.for_measuring()
+    assert "exclusive" not in runs
+    assert runs["additional_parameters"] == {"nice": 0}
+    assert runs["stderr_to_stdout"] is True
+    assert last["exclusive"] is True
+    assert "stderr_to_stdout" not in last
+
+
+@pytest.mark.parametrize(
+    ("gres", "there"),
+    [("craynetwork:1,gpu:2", True), ("nvme:1, shard:4", True), ("craynetwork:1,nvme:2", False), (None, False)],
+)
+def test_gpus_are_found_wherever_they_are_named(gres: str | None, there: bool) -> None:
+    assert EngineOptions(slurm_gres=gres).has_gpus is there

@@ -137,6 +137,27 @@ def test_what_a_worker_started_ends_with_it(stand_in: Path, apart: str, end: str
     assert wait_until(lambda: not is_running(started), limit_s=10)
 
 
+def test_a_worker_whose_run_somebody_took_over_is_killed_and_saves_nothing(
+    stand_in: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(processes, "LOOK_S", 0.1)
+    script = f"trap 'touch {stand_in}/saved; exit 75' TERM; touch {stand_in}/ready; while true; do sleep 0.05; done"
+    ended = Workers().run(worker(stand_in, script), lambda told: None, (stand_in / "ready").exists)
+    assert (ended.code, ended.lost) == (-signal.SIGKILL, True)
+    assert not (stand_in / "saved").exists()
+    assert (stand_in / processes.JOB_FILE).exists()  # by now it is of who has the run
+
+
+def test_a_worker_that_has_ended_well_is_not_torn_down() -> None:
+    stub = (
+        "import atexit, os, sys, types\natexit.register(os.abort)\n"
+        "sys.modules['greenprune.bench.run.worker'] = types.SimpleNamespace(main=lambda argv: print('well') or 3)\n"
+    )
+    command = [sys.executable, "-c", stub + processes.WORKER, json.dumps(sys.path), "[]", "job.json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (3, "well\n")
+
+
 def test_a_launcher_that_stops_asks_its_workers_and_starts_none(stand_in: Path) -> None:
     workers = Workers()
     script = f"trap 'touch {stand_in}/saved; exit 75' TERM; touch {stand_in}/ready; while true; do sleep 0.05; done"

@@ -23,11 +23,12 @@ from greenprune.bench.engines.launch import Outcome, launch
 from greenprune.bench.engines.local import Local
 from greenprune.bench.plan.plan import plan
 from greenprune.bench.records.load import read_record
-from greenprune.bench.records.record import Failure
+from greenprune.bench.records.record import Failure, write_record
 from greenprune.bench.suite.file import load_suite
 from safetensors.torch import load_file
 
 from tests.conftest import FIGURES, SUITE, Story, records
+from tests.plots.records import of_dense
 
 ROOT = Path(__file__).parents[3]
 
@@ -259,3 +260,20 @@ def test_however_a_process_ends_it_is_recorded_in_words_and_tried_again(
         assert outcome == Outcome(finished=(), failed=(runs[0].key,), skipped=())
         assert failure(folder, runs[0].key) == Failure(reason=reason, last_output=last_output)
     assert attempts.read_text() == "\n\n"
+
+
+def test_what_a_process_has_finished_counts_however_it_ends(
+    at_work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, folder = {"digits": load("digits")}, tmp_path / "results"
+    (run,) = (run for run in plan(load_suite("tiny.toml"), data, "cpu") if run.key == "dense-1-s0")
+    stored = write_record(of_dense(run.key, run.settings.model_dump(mode="json")), tmp_path)
+    stand_in = tmp_path / "python"
+    stand_in.write_text(f"#!/bin/sh\ncp {stored} {folder / run.key}/record.json\nkill -ABRT $$\n")
+    stand_in.chmod(stand_in.stat().st_mode | stat.S_IXUSR)
+    monkeypatch.setattr(sys, "executable", str(stand_in))
+    outcome = launch(
+        "tiny", [run], folder, engine=Local(Place()), data_root=None, command="", display=Silent(), data=data
+    )
+    assert outcome == Outcome(finished=(run.key,), failed=(), skipped=())
+    assert (folder / run.key / "record.json").read_bytes() == stored.read_bytes()

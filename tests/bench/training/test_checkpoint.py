@@ -171,6 +171,16 @@ def test_what_another_training_spent_is_forgotten(tmp_path: Path) -> None:
     assert (log.attempt, log.lost(0)) == (1, [])
 
 
+def test_of_one_that_does_not_fit_nothing_is_counted(tmp_path: Path) -> None:
+    log = SpentLog(tmp_path, THESE, "first")
+    for each in (spent(1, 0, 5), spent(1, 3, 2)):
+        log.note(each)
+    kept = keeper.Keeper(tmp_path, THESE, interval_s=1e9, started_at="second")
+    assert [each.samples for each in kept.goes_on_from({"number": 3, "checkpoints": 3, "checkpoint_s": 1.5})] == [2]
+    assert sorted(each.samples for each in kept.goes_on_from(None)) == [2, 5]
+    assert (kept.number, kept.checkpoints, kept.checkpoint_s) == (0, 0, 0.0)
+
+
 # Trainings
 
 

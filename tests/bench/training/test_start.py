@@ -162,6 +162,12 @@ def test_images_are_normalised_as_those_of_the_weights() -> None:
     assert prepared(data, Pretrained({}, "grey", Preprocessing((0.1,), (0.4,)))) is data
 
 
+@pytest.mark.parametrize("weights", ["~nobody_/a.pt", "a" * 300])
+def test_weights_that_cannot_be_looked_for_are_said_with_their_key(weights: str) -> None:
+    with pytest.raises(UserError, match=r'^weights = ".*": (~nobody_ is nobody|cannot be looked for)'):
+        start_of("resnet20", weights)
+
+
 # Where a suite looks for them
 
 
