@@ -15,9 +15,15 @@ class UserError(Exception):
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """`' (did you mean "gated"?)'` for the nearest of `known` to `name`, or an empty string when nothing is near."""
-    near = difflib.get_close_matches(str(name), list(known), n=1, cutoff=0.6)
-    return f' (did you mean "{near[0]}"?)' if near else ""
+    """`' (did you mean "gated"?)'` for the nearest of `known` to `name`, or an empty string when nothing is near.
+
+    Capitals and small letters are alike.
+    """
+    names: dict[str, str] = {}
+    for each in known:
+        names.setdefault(each.casefold(), each)
+    near = difflib.get_close_matches(str(name).casefold(), names, n=1, cutoff=0.6)
+    return f' (did you mean "{names[near[0]]}"?)' if near else ""
 
 
 def is_full(error: BaseException) -> bool:

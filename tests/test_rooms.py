@@ -21,7 +21,7 @@ FOLDERS = {
 ROOMS = {
     "methods": ("ranks", "structure", "cost", "options", "budget", "base", "gating", "skipping", "*"),
     "bench": (
-        "errors", "foreign", "text", "terminal", "energy", "command", "machine", "data", "models", "records", "tasks",
+        "errors", "foreign", "paths", "text", "terminal", "energy", "command", "machine", "data", "models", "records", "tasks",
         "export", "runtimes", "suite", "distributed", "inference", "training", "verify", "plan", "run", "engines", "tune",
         "prune", "cli",
     ),

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from greenprune.bench.data.cache import Arrays, cached
+from greenprune.bench.data.copies import of_copies
 from greenprune.bench.data.data import HOLDOUT_SHARE, TEST_SHARE, Dataset, by_content
 from greenprune.bench.data.found import Decoded, Found, Listing
 from greenprune.bench.data.options import DataOptions
@@ -26,8 +27,6 @@ AT_ONCE = 512
 
 NAMED = 3
 """Of pictures that cannot be read."""
-
-SUFFIX_OF_REPEATED = "are among the training pictures too: the test score is no measure of what was learnt"
 
 
 @dataclass(frozen=True)
@@ -51,8 +50,13 @@ def assemble(name: str, found: Found, options: DataOptions) -> Dataset:
     """The data set.
 
     Raises:
-        UserError: pictures cannot be read, or there are too few of a class.
+        UserError: pictures cannot be read, there are too few of a class, or `options` has another number of classes.
     """
+    if options.classes not in (None, len(found.class_names)):
+        raise UserError(
+            f"{found.place}: classes = {options.classes}: there are {len(found.class_names):,} class folders; allowed: "
+            f"{len(found.class_names)}, or no such key"
+        )
     count = sum(len(listing) for listing in found.listings.values())
     in_memory = fits(options, count)
     parts: dict[str, Part] = {}
@@ -74,7 +78,7 @@ def assemble(name: str, found: Found, options: DataOptions) -> Dataset:
             )
         notes.append(f"{said}: left out")
     _refuse_missing(parts, found)
-    notes += _repeated(parts)
+    notes += of_copies(parts, found.class_names)
     if options.mean is not None and options.std is not None:
         mean, std, given = options.mean, options.std, True
     else:
@@ -87,7 +91,7 @@ def assemble(name: str, found: Found, options: DataOptions) -> Dataset:
             )
     return Dataset(
         name=name,
-        classes=max(len(found.class_names), options.classes or 0),
+        classes=len(found.class_names),
         train=parts["train"],
         holdout=parts["holdout"],
         test=parts["test"],
@@ -205,16 +209,22 @@ def complete(listings: Mapping[str, Listing]) -> dict[str, Listing]:
 
 
 def _refuse_missing(parts: dict[str, Part], found: Found) -> None:
-    """Raise UserError where a class has no picture in a part."""
+    """Raise UserError where a part has no picture, or none of a class."""
+    least = len(parts) - len(found.listings) + 1
     for part, words in (("train", "train on"), ("test", "test with"), ("holdout", "hold out")):
         targets = parts[part].targets
         if targets is None or targets.ndim != 1:
+            if not len(parts[part]):
+                everything = sum(map(len, parts.values()))
+                raise UserError(
+                    f"{found.place}: has {plural(everything, 'picture')}, and none is left to {words}; allowed are at least "
+                    f"{least} different pictures to train on, and one in each other part"
+                )
             continue
         counts = torch.bincount(targets, minlength=len(found.class_names)).tolist()
         for label, name in enumerate(found.class_names):
             if not counts[label]:
                 everything = sum(int((p.targets == label).sum()) for p in parts.values() if p.targets is not None)
-                least = len(parts) - len(found.listings) + 1
                 raise UserError(
                     f"{found.place}: the class {name} has {plural(everything, 'picture')}, and none is left to {words}; "
                     f"allowed are at least {least} different pictures of each class to train on, and one in each other part"
@@ -225,11 +235,3 @@ def _unreadable(which: Sequence[tuple[str, str]], count: int) -> str:
     first = ", ".join(f"{name} ({why})" for name, why in which[:NAMED])
     more = f" and {len(which) - NAMED:,} more" if len(which) > NAMED else ""
     return f"{len(which):,} of {plural(count, 'picture')} cannot be read: {first}{more}"
-
-
-def _repeated(parts: dict[str, Part]) -> list[str]:
-    """What to say where pictures to test with are trained on."""
-    train = parts["train"].digests  # type: ignore[attr-defined]
-    test = parts["test"].digests  # type: ignore[attr-defined]
-    known = int(np.isin(test, train).sum())
-    return [f"{known:,} of {len(test):,} test pictures {SUFFIX_OF_REPEATED}"] if known else []

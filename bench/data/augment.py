@@ -20,7 +20,7 @@ import torch
 from greenprune.bench.data.data import Dataset
 from greenprune.bench.data.draw import drawing
 from greenprune.bench.data.reference import brief, called
-from greenprune.bench.data.splits import Part
+from greenprune.bench.data.splits import Part, target_of_one
 from greenprune.bench.errors import UserError
 from torch import Tensor
 
@@ -63,7 +63,7 @@ class PerImage:
                 f'augment = "{own[0]}": the images come as {split.dtype} and are taken as they are; allowed for those: none, '
                 "mixup, cutmix"
             )
-        masks = split.targets is not None and split.targets.ndim == 3
+        masks = target_of_one(split).ndim == 2
         if masks and own != ["resized-crop"]:
             other = next(name for name in own if name != "resized-crop")
             raise UserError(
@@ -136,10 +136,8 @@ class Mix:
         own = [name for name in names if name in ("mixup", "cutmix")]
         if not own:
             return None
-        targets = split.targets
-        if classes is None or (
-            targets is not None and (targets.ndim > 2 or (targets.ndim == 1 and targets.is_floating_point()))
-        ):
+        target = target_of_one(split)
+        if classes is None or target.ndim > 1 or (target.ndim == 0 and target.is_floating_point()):
             raise UserError(f'augment = "{own[0]}": mixes classes, and the targets are none; allowed: names without it')
         from torchvision.transforms import v2  # late: its import takes a second
 

@@ -17,13 +17,10 @@ from greenprune.bench.data.data import Channels
 from greenprune.bench.data.draw import generator
 from greenprune.bench.data.loader import Loader, Shown
 from greenprune.bench.data.names import CROP_FLIP
-from greenprune.bench.data.pixels import Normalise, all_crops, as_batch, flip_where, pad
+from greenprune.bench.data.pixels import VOID, Normalise, all_crops, as_batch, flip_where, pad
 from greenprune.bench.data.splits import LazySplit, Part, Split
 from greenprune.bench.errors import UserError
 from torch import Tensor
-
-VOID = 255
-"""In a mask: what lies outside of the picture, and counts for nothing."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +85,7 @@ class Batches:
         padding: in pixels on each side, for crops of the size of the image.
         flip: whether images are mirrored with probability one half where they are cropped.
         classes: outputs of a network, for targets that are mixed.
+        void: the value that a mask has outside of its picture, where crops reach; it counts for nothing.
         channels_last: memory format of the batches.
         drop_last: leave out the smaller last batch, so that every step sees as many images.
         share: which images of every batch are given: those that are `share[0]` modulo `share[1]`.
@@ -109,6 +107,7 @@ class Batches:
         padding: int = 4,
         flip: bool = True,
         classes: int | None = None,
+        void: int = VOID,
         channels_last: bool = True,
         drop_last: bool = True,
         share: tuple[int, int] = (0, 1),
@@ -121,6 +120,7 @@ class Batches:
         crops = CROP_FLIP in augment
         self.padding = padding if crops else 0
         self.flip = flip and crops
+        self.void = void
         self.images_per_epoch = count - count % batch_size if drop_last else count
         self.device = torch.device(device)
         self._mix = Mix.of(augment, classes, split, seed)
@@ -200,7 +200,7 @@ class _OnDevice:
             batch = _part(start, of.batch_size, own)
             shown = targets[batch]
             if masks:
-                shown = _cropped(shown[:, None], plan, batch, of.padding, [VOID])[..., 0]
+                shown = _cropped(shown[:, None], plan, batch, of.padding, [of.void])[..., 0]
             yield flip_where(self._crops.index_select(0, crops[batch]), flipped[batch]), shown
 
     def close(self) -> None:
@@ -239,7 +239,7 @@ class _ReadAhead:
                 yield images, targets
                 continue
             if _are_masks(targets, images.shape[2:]):
-                targets = _cropped(targets[:, None], plan, batch, of.padding, [VOID])[..., 0]
+                targets = _cropped(targets[:, None], plan, batch, of.padding, [of.void])[..., 0]
             yield _cropped(images, plan, batch, of.padding, self._border), targets
 
     def close(self) -> None:

@@ -93,13 +93,16 @@ def limited(data: Dataset, count: int) -> Dataset:
     """`data` with `count` of its training images, every class alike, always the same ones; the rest of it stays.
 
     Raises:
-        UserError: there are not as many, or they can only be gone through in their order.
+        UserError: there are not as many, they are fewer than the classes, or they can only be gone through in their order.
     """
     if count == len(data.train):
         return data
-    if not 1 <= count < len(data.train):
+    targets = data.train.targets
+    groups = [np.arange(len(data.train))] if targets is None else by_class(targets)
+    if not len(groups) <= count < len(data.train):
+        each = f", at least one of each of its {len(groups)} classes" if len(groups) > 1 else ""
         raise UserError(
-            f"train_images = {count}: allowed is 1 to {len(data.train)}, the training images of {data.name}"
+            f"train_images = {count}: allowed is {len(groups)} to {len(data.train)}, the training images of {data.name}{each}"
         )
     if isinstance(data.train, LazySplit) and data.train.stream is not None:
         raise UserError(
@@ -108,7 +111,7 @@ def limited(data: Dataset, count: int) -> Dataset:
         )
     random = np.random.RandomState(SPLIT_SEED)
     place = np.empty(len(data.train))  # of each image within its class, from 0 to 1
-    for group in [np.arange(len(data.train))] if data.train.targets is None else by_class(data.train.targets):
+    for group in groups:
         rows = random.permutation(group)
         place[rows] = np.arange(len(rows)) / len(rows)
     train = data.train.chosen(np.sort(np.argsort(place, kind="stable")[:count]))
@@ -134,7 +137,7 @@ def by_content(digests: np.ndarray, groups: list[np.ndarray], share: float) -> n
     """(N,) bool: a `share` of every group, rounded, of two different pictures or more at least one.
 
     Which ones follows from what the pictures hold alone: not from their names or order, and copies of one picture are on
-    the same side.
+    the same side. Where a picture is in several groups, all are taken that one group takes.
     """
     taken = np.zeros(len(digests), dtype=bool)
     for rows in groups:
@@ -142,4 +145,4 @@ def by_content(digests: np.ndarray, groups: list[np.ndarray], share: float) -> n
         different = np.unique(own)  # sorted by hash, which is as good as drawn
         count = max(round(share * len(different)), 1) if len(different) > 1 else 0
         taken[rows[np.isin(own, different[:count])]] = True
-    return taken
+    return np.isin(digests, digests[taken])

@@ -7,18 +7,20 @@ data = load(DataOptions(folder="photographs", image_size=64))
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 
 from greenprune.bench.data.assemble import assemble
 from greenprune.bench.data.data import Dataset
 from greenprune.bench.data.found import Found
-from greenprune.bench.data.names import DATASETS, FOLDER
+from greenprune.bench.data.names import CLASSES, DATASETS, FOLDER
 from greenprune.bench.data.options import DataOptions, Entry, as_options, is_known, label_of
-from greenprune.bench.data.place import data_root, existing_root
+from greenprune.bench.data.place import data_root, existing_root, is_said
 from greenprune.bench.data.sources import cifar, digits, factory, folder, imagenet, masks, tables
 from greenprune.bench.errors import UserError, did_you_mean
+from greenprune.bench.foreign import shortened
+from greenprune.bench.paths import path_of
+from greenprune.bench.text import plural
 
 LAYOUTS: tuple[tuple[Callable[[Path], bool], Callable[[Path, DataOptions], Found]], ...] = (
     (tables.is_saved, tables.find_saved),
@@ -34,19 +36,19 @@ def load(entry: Entry, root: Path | str | None = None) -> Dataset:
     """A data set.
 
     `digits` comes with scikit-learn. CIFAR is read from Parquet files in `root/<name>` or `root` itself; without such
-    files it is downloaded into `root` by torchvision, once. Others are read from where the table says, or from the data
-    folder.
+    files it is downloaded into `root` by torchvision, once. ImageNet and Tiny ImageNet lie in `root/<name>`, or their class
+    folders in `root/train`. Others are read from where the table says, or `folder` from the data folder itself.
 
     Args:
         entry: one of `DATASETS`, or a table.
         root: the data folder, see `data_root`.
 
     Raises:
-        UserError: unknown name, missing or damaged files, wrong content, no network.
+        UserError: unknown name, missing or damaged files, wrong content, no network, a path that cannot be looked for.
     """
     options = as_options(entry)
     if options.folder:
-        return _from_folder(options.label, Path(options.folder).expanduser(), options)
+        return _from_folder(options.label, _place_of(options.folder), options)
     if options.factory:
         return factory.read(options.label, options)
     name = options.name
@@ -56,7 +58,12 @@ def load(entry: Entry, root: Path | str | None = None) -> Dataset:
         return digits.read()
     if name in ("cifar10", "cifar100"):
         return cifar.read(name, existing_root(root))
-    return _from_folder(name, _folder_of(name, existing_root(root)), options)
+    if name == FOLDER and not is_said(root):
+        raise UserError(
+            f'dataset = "{FOLDER}": stands for the data folder itself, and nobody says which that is; allowed: with --data or '
+            "GREENPRUNE_DATA"
+        )
+    return _from_folder(name, _folder_of(name, existing_root(root)), options, CLASSES.get(name))
 
 
 def load_again(
@@ -97,17 +104,18 @@ def _found_again(
     if not options.folder:
         return options
     if folder is None:
-        if root is None and not os.environ.get("GREENPRUNE_DATA"):
+        if not is_said(root):
             raise UserError(f"{name}: nobody knows where its folder {options.folder} lies: say where with --data")
         place = existing_root(root)
-        folder = str(next((p for p in (place / options.folder, place / name) if p.is_dir()), place))
+        below = (path_of(each, f"dataset {shortened(name)}", place) for each in (options.folder, name))
+        folder = str(next((path for path in below if path.is_dir()), place))
     return options.model_copy(update={"folder": folder, "name": name})
 
 
 def is_there(entry: Entry, root: Path | str | None = None) -> bool:
     """Whether `load` finds the data set on this machine, so that nothing need be downloaded."""
     if not isinstance(entry, str) and entry.folder:
-        return Path(entry.folder).expanduser().is_dir()
+        return _place_of(entry.folder).is_dir()
     if not isinstance(entry, str) and entry.factory:
         return True
     name = label_of(entry)
@@ -115,23 +123,48 @@ def is_there(entry: Entry, root: Path | str | None = None) -> bool:
         return cifar.is_there(name, data_root(root))
     if name == "digits" or name not in DATASETS:
         return name == "digits"
+    if name == FOLDER and not is_said(root):
+        return False
     place = _folder_of(name, data_root(root))
     return place.is_dir() and any(fits(place) for fits, _ in LAYOUTS)
 
 
+def _place_of(folder: str) -> Path:
+    """Raises UserError: as of `path_of`."""
+    return path_of(folder, f'dataset.folder = "{shortened(folder)}"')
+
+
 def _folder_of(name: str, root: Path) -> Path:
-    """That of a name in the data folder, or the data folder itself."""
-    return root / name if name != FOLDER and (root / name).is_dir() else root
+    """Where in the data folder a set of pictures lies: under its name, or it is that folder itself."""
+    if name == FOLDER:
+        return root
+    own = path_of(name, f'dataset = "{name}"', root)
+    return root if not own.is_dir() and _is_itself(root, CLASSES[name]) else own
 
 
-def _from_folder(name: str, place: Path, options: DataOptions) -> Dataset:
+def _is_itself(root: Path, classes: int) -> bool:
+    """Whether a folder has so many class folders to train on, as ImageNet and Tiny ImageNet are published."""
+    places = [path_of("train", f"data folder {root}", base) for base in (root / imagenet.KAGGLE, root)]
+    return any(train.is_dir() and len(folder.subfolders(train)) == classes for train in places)
+
+
+def _from_folder(name: str, place: Path, options: DataOptions, classes: int | None = None) -> Dataset:
+    """What a folder holds. `classes`: so many, where a set of this name is known."""
     if not place.is_dir():
         what = "is no folder" if place.exists() else "there is no such folder"
-        raise UserError(f"{place}: {what}; allowed is a folder with images")
+        beside = "" if classes is None else f", or beside it train/ with {classes:,} class folders"
+        raise UserError(f"{place}: {what}; allowed is a folder with images{beside}")
     try:
         for fits, find in LAYOUTS:
             if fits(place):
-                return assemble(name, find(place, options), options)
+                found = find(place, options)
+                count = len(found.class_names)
+                if classes not in (None, count):
+                    raise UserError(
+                        f"{place}: has {plural(count, 'class', 'classes')}, and {name} has {classes:,}; allowed is the whole "
+                        "set; for another one say dataset.folder"
+                    )
+                return assemble(name, found, options)
     except OSError as e:
         raise UserError(f"{e.filename or place}: cannot be read ({e.strerror or e})") from None
     raise UserError(

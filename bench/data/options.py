@@ -9,10 +9,19 @@ from typing import Annotated, Any, Literal
 from greenprune.bench.data.names import DATASETS, PUBLISHED, SIZES
 from greenprune.bench.text import plural
 from greenprune.methods.plugins import REFERENCE
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 LARGEST_SIZE = 1024
+MOST_CLASSES = 100_000
+
+
+def _integer(value: Any) -> Any:
+    """Refuse what equals an integer and is none: for a choice of integers pydantic takes true and 1.0."""
+    if type(value) is not int:
+        raise PydanticCustomError("literal_error", "is unknown")
+    return value
+
 
 Values = Annotated[tuple[float, ...], Field(strict=False, min_length=1, max_length=4)]
 
@@ -47,14 +56,20 @@ class DataOptions(BaseModel):
         description="height and width in pixels: the shorter side is scaled to it, and the middle is taken; by default 32, "
         "of tiny-imagenet 64, of imagenet 224",
     )
-    channels: Literal[1, 3] = Field(3, description="3: colour, grey pictures too; 1: grey, coloured pictures too")
+    channels: Annotated[Literal[1, 3], BeforeValidator(_integer)] = Field(
+        3, description="3: colour, grey pictures too; 1: grey, coloured pictures too"
+    )
     mean: Values | None = Field(None, description="of each channel, scaled to 0..1; by default measured")
     std: Values | None = Field(None, description="standard deviation of each channel; by default measured")
     flip: bool = Field(True, description="whether a mirrored picture still shows its class")
     image_column: str = Field("", description="of Parquet and Arrow files; by default img or image")
     label_column: str = Field("", description="of Parquet and Arrow files; by default label or fine_label")
     classes: int | None = Field(
-        None, ge=1, le=100_000, description="how many; by default as the source says, else the largest label and one"
+        None,
+        ge=1,
+        le=MOST_CLASSES,
+        description="how many; of class folders as many as there are; by default as the source says, else the largest "
+        "label and one",
     )
     skip_unreadable: bool = Field(False, description="leave out pictures that cannot be read, and say which")
     loading: Literal["auto", "memory", "workers"] = Field(
@@ -106,10 +121,11 @@ class DataOptions(BaseModel):
         return self.image_size or SIZES.get(self.name, 32)
 
     def without_place(self) -> DataOptions:
-        """The same wherever the folder lies."""
+        """The same wherever the folder lies, under the name that it has."""
         if not self.folder:
             return self
-        return self.model_copy(update={"folder": Path(self.folder).absolute().name, "name": self.label})
+        named = self.model_copy(update={"folder": Path(self.folder).absolute().name, "name": self.label})
+        return named if named.size == self.size else named.model_copy(update={"image_size": self.size})
 
 
 Entry = str | DataOptions

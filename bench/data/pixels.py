@@ -7,6 +7,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+VOID = 255
+"""In a mask: a pixel that counts for nothing, where nobody says another value."""
+
 
 def pad(images: Tensor, padding: int, border: Sequence[int]) -> Tensor:
     """(N, C, H, W) to (N, H + 2 * padding, W + 2 * padding, C), with `border` (one value for each channel) around.

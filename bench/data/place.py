@@ -7,17 +7,23 @@ from pathlib import Path
 
 from greenprune.bench.data.cache import cache_folder
 from greenprune.bench.errors import UserError
+from greenprune.bench.foreign import shortened
+from greenprune.bench.paths import path_of
 
 
 def data_root(root: Path | str | None) -> Path:
-    """The data folder: `root` (the command line's `--data`), else `GREENPRUNE_DATA`, else the user's cache folder."""
+    """The data folder: `root` (the command line's `--data`), else `GREENPRUNE_DATA`, else the user's cache folder.
+
+    Raises:
+        UserError: as of `path_of`.
+    """
     chosen = root if root is not None else os.environ.get("GREENPRUNE_DATA") or cache_folder()
-    try:
-        return Path(chosen).expanduser()
-    except RuntimeError:
-        raise UserError(
-            f"{chosen}: there is no such user; allowed for --data and GREENPRUNE_DATA is a folder"
-        ) from None
+    return path_of(chosen, f"data folder {shortened(str(chosen))}")
+
+
+def is_said(root: Path | str | None) -> bool:
+    """Whether the user says where the data folder is."""
+    return root is not None or bool(os.environ.get("GREENPRUNE_DATA"))
 
 
 def existing_root(root: Path | str | None) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +105,8 @@ def fit(model: nn.Module, pretrained: Pretrained, classes: int, shape: Shape = S
                 anew.add(key.rpartition(".")[0])
             elif not key.endswith("num_batches_tracked"):
                 wrong.append(f"{key} is missing")
+        elif tensor.is_floating_point() and not given.is_floating_point():
+            wrong.append(f"{key} is of type {_type(given)}, not {_type(tensor)}")
         elif given.is_floating_point() and not bool(given.isfinite().all()):
             wrong.append(f"{key} is not finite")
         elif given.shape != tensor.shape:
@@ -133,6 +136,10 @@ def fit(model: nn.Module, pretrained: Pretrained, classes: int, shape: Shape = S
     )
 
 
+def _type(tensor: Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
+
+
 def _rows(table: Tensor) -> int:
     return table.shape[-2]
 
@@ -143,23 +150,44 @@ def _outputs(tensors: Mapping[str, Tensor], name: str) -> int | None:
 
 
 def heads_of(model: nn.Module, classes: int) -> tuple[str, ...]:
-    """Names of the layers that give the outputs: those of `classes` outputs behind which no other layer has weights."""
-    layers = [(name, width) for name, width in _layers(model) if width is not None]
-    heads: list[str] = []
-    for name, width in reversed(layers):
-        if width != classes:
+    """Names of the layers that give the outputs: the last one of `classes` outputs, and those before it that run beside it.
+
+    What the last ones take says whether a layer before them runs beside them, or they take its outputs.
+    """
+    heads: list[_Layer] = []
+    for layer in reversed(list(_layers(model))):
+        if layer.outputs != classes or any(_may_take(head, layer) for head in heads):
             break
-        heads.append(name)
-    return tuple(reversed(heads))
+        heads.append(layer)
+    return tuple(head.name for head in reversed(heads))
 
 
-def _layers(model: nn.Module) -> Iterator[tuple[str, int | None]]:
-    """Each linear and convolution layer in the order of registration, with its outputs."""
+@dataclass(frozen=True)
+class _Layer:
+    """A linear or convolution layer, with what it takes and gives for a place of an image."""
+
+    name: str
+    inputs: int
+    outputs: int
+
+
+def _layers(model: nn.Module) -> Iterator[_Layer]:
+    """In the order of registration."""
     for name, module in model.named_modules():
         if isinstance(module, nn.Linear):
-            yield name, module.out_features
+            yield _Layer(name, module.in_features, module.out_features)
         elif isinstance(module, nn.modules.conv._ConvNd):
-            yield name, module.out_channels
+            yield _Layer(name, module.in_channels, module.out_channels)
+
+
+def _may_take(layer: _Layer, before: _Layer) -> bool:
+    """Whether a layer can take the outputs of one before it: as many, or those of all places of an image in a row.
+
+    Layers that take as many as each other run beside each other, unless they give as many as they take.
+    """
+    if layer.inputs == before.inputs:
+        return layer.inputs == before.outputs
+    return layer.inputs % before.outputs == 0
 
 
 def _named_as(own: Mapping[str, Tensor], model: nn.Module, pretrained: Pretrained) -> dict[str, Tensor]:

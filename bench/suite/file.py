@@ -10,14 +10,15 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
 
-from greenprune.bench.data.options import DataOptions
+from greenprune.bench.data.options import Entry
 from greenprune.bench.errors import UserError, did_you_mean
 from greenprune.bench.foreign import shortened
 from greenprune.bench.models.kinds.kind import SUFFIXES
+from greenprune.bench.paths import path_of
 from greenprune.bench.suite.overrides import Override, changed
 from greenprune.bench.suite.schema import schema
 from greenprune.bench.suite.suite import Suite
-from greenprune.bench.suite.validation import sentences
+from greenprune.bench.suite.validation import sentences, shown
 from pydantic import ValidationError
 
 LARGEST_BYTES = 10_000_000
@@ -55,7 +56,7 @@ def suite_from(content: Mapping[str, Any], name_or_path: str, overrides: Sequenc
         data["weights"] = located(data["weights"], beside, given or name_or_path)
     try:
         suite = Suite.model_validate(data)
-        return suite if name_or_path in shipped() else _beside(suite, Path(name_or_path).parent)
+        return suite if name_or_path in shipped() else _beside(suite, typed, name_or_path)
     except ValidationError as e:
         entries = data.get("methods")
         names = [m.get("name") for m in entries if isinstance(m, dict)] if isinstance(entries, list) else []
@@ -74,31 +75,34 @@ def located(weights: str, beside: Path | None, source: str) -> str:
         source: where they were named, to begin a sentence with.
 
     Raises:
-        UserError: there is no such file or folder.
+        UserError: there is no such file or folder, or it cannot be looked for.
     """
-    places = [*([] if beside is None else [beside / weights]), Path(weights).expanduser()]
+    given = f'{source}: weights = "{shortened(weights)}"'
+    places = [*([] if beside is None else [path_of(weights, given, beside)]), path_of(weights, given)]
     found = next((place for place in places if place.exists()), None)
     if found is None:
         if "/" not in weights and not weights.endswith(SUFFIXES):
             return weights
         looked = " or ".join(dict.fromkeys(str(place.absolute().parent) for place in places))
         raise UserError(
-            f'{source}: weights = "{weights}": there is no such file or folder in {looked}; allowed: a file of tensors '
-            f"({', '.join(SUFFIXES)}), the folder of a finished run, DEFAULT, or a name of published weights"
+            f"{given}: there is no such file or folder in {looked}; allowed: a file of tensors ({', '.join(SUFFIXES)}), the "
+            "folder of a finished run, DEFAULT, or a name of published weights"
         )
     here = found.absolute()
     return str(here.relative_to(Path.cwd())) if here.is_relative_to(Path.cwd()) else str(here)
 
 
-def _beside(suite: Suite, folder: Path) -> Suite:
-    """The suite with relative folders of images as they lie from `folder`, that of its file."""
-    entries = tuple(
-        entry.model_copy(update={"folder": str(folder / Path(entry.folder).expanduser())})
-        if isinstance(entry, DataOptions) and entry.folder
-        else entry
-        for entry in suite.dataset
-    )
-    return suite.model_copy(update={"dataset": entries})
+def _beside(suite: Suite, typed: Mapping[str, str], name: str) -> Suite:
+    """The suite with relative folders of images as they lie from that of its file. Raises UserError: as of `path_of`."""
+
+    def placed(entry: Entry) -> Entry:
+        if isinstance(entry, str) or not entry.folder:
+            return entry
+        said = f"dataset.folder = {shown(entry.folder)}"
+        place = path_of(entry.folder, f"{_source(said, typed, name)}: {said}", Path(name).parent)
+        return entry.model_copy(update={"folder": str(place)})
+
+    return suite.model_copy(update={"dataset": tuple(map(placed, suite.dataset))})
 
 
 def _source(line: str, typed: Mapping[str, str], name: str) -> str:

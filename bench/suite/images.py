@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Annotated, Any
 
-from greenprune.bench.data.names import DATASETS
+from greenprune.bench.data.names import DATASETS, PUBLISHED
 from greenprune.bench.data.options import DataOptions, Entry, is_known, label_of
 from greenprune.bench.errors import did_you_mean
 from greenprune.bench.suite.recipe import refused
@@ -15,6 +15,9 @@ from pydantic import BeforeValidator, Field, ValidationError, WithJsonSchema
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 ALLOWED = f"{', '.join(DATASETS)}, package.module:factory, a table with folder, or a list of such, each once"
+
+OF_PUBLISHED = ("name", "skip_unreadable")
+"""Keys that a table of published images may have: there is none among these that cannot be read."""
 
 
 def _entry(value: Any, key: str) -> Entry:
@@ -37,7 +40,27 @@ def _entry(value: Any, key: str) -> Entry:
             f"{key}.name = {shown(options.name)}: is unknown; allowed: {', '.join(DATASETS)}, or another name beside folder "
             f"or factory{meant}"
         )
+    _refuse_what_has_no_effect(options, value)
     return options
+
+
+def _refuse_what_has_no_effect(options: DataOptions, value: dict[str, Any]) -> None:
+    """Raise ValidationError where a table of published images says how they are made."""
+    if options.folder or options.factory or options.name not in PUBLISHED:
+        return
+    details = [
+        InitErrorDetails(
+            type=refused(
+                f"{key} = {shown(given)}: {options.name} is taken as it was published; allowed: no such key, or a folder"
+            ),
+            loc=(),
+            input=given,
+        )
+        for key, given in value.items()
+        if key not in OF_PUBLISHED
+    ]
+    if details:
+        raise ValidationError.from_exception_data("dataset", details)
 
 
 def _entries(value: Any) -> tuple[Entry, ...]:

@@ -12,9 +12,11 @@ from greenprune.bench.suite.lists import EachOnce, refuse_repeats
 from greenprune.bench.suite.recipe import Part, refused
 from greenprune.bench.suite.validation import shown
 from greenprune.methods.plugins import REFERENCE
-from pydantic import Field, WrapValidator, field_validator, model_validator
+from pydantic import Field, ValidationError, WrapValidator, field_validator, model_validator
+from pydantic_core import InitErrorDetails
 
-BatchSize = Annotated[int, Field(ge=1, le=65536)]
+LARGEST_BATCH = 65_536
+BatchSize = Annotated[int, Field(ge=1, le=LARGEST_BATCH)]
 CrossChecks = Annotated[
     tuple[Literal["codecarbon", "zeus"], ...],
     Field(strict=False, json_schema_extra={"uniqueItems": True}),
@@ -40,7 +42,7 @@ class Measurement(Part):
         None, description="ISO 3166 alpha-3 code of the country whose grid is used; by default the world's average"
     )
     region: str | None = Field(None, description="province, state or zone of the country, such as quebec with CAN")
-    cloud: tuple[str, str] | None = Field(
+    cloud: Annotated[tuple[str, ...], Field(min_length=2, max_length=2, strict=False)] | None = Field(
         None, description='provider and region of a cloud instead of country and region, such as ["aws", "us-east-1"]'
     )
     gco2e_per_kwh: float | None = Field(
@@ -74,9 +76,11 @@ class Measurement(Part):
         try:
             self.grid()
         except UserError as e:
-            raise refused(str(e)) from None
+            of_a_key = InitErrorDetails(type=refused(str(e)), loc=("",), input=None)  # the sentence begins with the key
+            raise ValidationError.from_exception_data("measurement", [of_a_key]) from None
         return self
 
     def grid(self) -> GridIntensity:
         """What a kilowatt-hour emits there."""
-        return grid_intensity(self.country, self.region, self.cloud, self.gco2e_per_kwh)
+        cloud = None if self.cloud is None else (self.cloud[0], self.cloud[1])
+        return grid_intensity(self.country, self.region, cloud, self.gco2e_per_kwh)

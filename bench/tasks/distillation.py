@@ -3,14 +3,15 @@ Network")."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
 from greenprune.bench import models
 from greenprune.bench.errors import UserError
+from greenprune.bench.foreign import shortened
 from greenprune.bench.models.definition import weights_hash
 from greenprune.bench.models.kinds.kind import Shape
+from greenprune.bench.paths import path_of
 from greenprune.bench.records.store import load_model
 from greenprune.bench.tasks.meter import Meter
 from greenprune.bench.tasks.options import DistillationOptions, TaskOptions
@@ -35,6 +36,7 @@ class Distillation(Task):
         self.of = of
         self.scores = of.scores
         self.smooths_labels = of.smooths_labels
+        self.void = of.void
         self._teacher: nn.Module | None = None
 
     def begin(self, device: torch.device, classes: int, shape: Shape) -> None:
@@ -44,10 +46,11 @@ class Distillation(Task):
 
     def _loaded(self, classes: int, shape: Shape) -> nn.Module:
         name = self.options.teacher
-        if ":" in name and not Path(name).exists():
+        path = path_of(name, f'teacher = "{shortened(name)}"')
+        if ":" in name and not path.exists():
             return models.build(name, classes, seed=0, shape=shape)
         try:
-            return load_model(name, trust=True)  # the user's own suite names it
+            return load_model(path, trust=True)  # the user's own suite names it
         except UserError as e:
             raise UserError(
                 f'teacher = "{name}": {e}; allowed are the folder of a finished run with its network, and '

@@ -31,7 +31,7 @@ class TaskCard:
 
 class SegmentationOptions(TaskOptions):
     ignore_index: int = Field(
-        255, ge=-(2**31), lt=2**31, description="in a mask: a pixel that counts for nothing; 255 is also what crops add"
+        255, ge=-(2**31), lt=2**31, description="in a mask: a pixel that counts for nothing; crops add such pixels"
     )
     auxiliary_weight: float = Field(
         0.4, ge=0, description='weight of the loss of a second output, which a network returns under the name "aux"'

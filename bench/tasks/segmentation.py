@@ -24,12 +24,15 @@ class Segmentation(Task):
     Options: ClassVar[type[TaskOptions]] = SegmentationOptions
     scores = (Score(name="mIoU", unit=SHARE), Score(name="pixel accuracy", unit=SHARE))
 
+    def __init__(self, options: TaskOptions | None = None) -> None:
+        super().__init__(options)
+        self.void = self.options.ignore_index
+
     def loss(self, outputs: Tensor, targets: Tensor, label_smoothing: float) -> Tensor:
-        ignored = self.options.ignore_index
         total = F.cross_entropy(
-            outputs, targets, ignore_index=ignored, label_smoothing=label_smoothing, reduction="sum"
+            outputs, targets, ignore_index=self.void, label_smoothing=label_smoothing, reduction="sum"
         )
-        return total / (targets != ignored).sum().clamp(min=1)  # a batch of nothing but ignored pixels has no loss
+        return total / (targets != self.void).sum().clamp(min=1)  # a batch of nothing but ignored pixels has no loss
 
     def whole_loss(self, raw: Any, targets: Tensor, label_smoothing: float) -> Tensor:
         loss = super().whole_loss(raw, targets, label_smoothing)
@@ -44,10 +47,9 @@ class Segmentation(Task):
     def meter(self, classes: int, device: torch.device, *, training: bool = False) -> Meter:
         from torchmetrics.classification import MulticlassAccuracy, MulticlassJaccardIndex  # late: two seconds
 
-        ignored = self.options.ignore_index
-        union = MulticlassJaccardIndex(classes, average="macro", ignore_index=ignored, validate_args=False)
+        union = MulticlassJaccardIndex(classes, average="macro", ignore_index=self.void, validate_args=False)
         pixels = {} if training else {
-            "pixel accuracy": MulticlassAccuracy(classes, average="micro", ignore_index=ignored, validate_args=False)
+            "pixel accuracy": MulticlassAccuracy(classes, average="micro", ignore_index=self.void, validate_args=False)
         }  # fmt: skip
         return Meter({"mIoU": union, **pixels}, device, lambda outputs, targets: (outputs.argmax(1), targets))
 
@@ -61,10 +63,10 @@ class Segmentation(Task):
         wanted = (len(images), *images.shape[-2:])
         if tuple(targets.shape) != wanted or targets.dtype != torch.int64:
             return f"are {described(targets)}; allowed are masks of the shape {wanted} and type int64"
-        known = targets[targets != self.options.ignore_index]
+        known = targets[targets != self.void]
         if known.numel() and (int(known.min()) < 0 or int(known.max()) >= classes):
             return (
                 f"lie from {int(known.min())} to {int(known.max())}; allowed are class indices from 0 to {classes - 1}, and "
-                f"ignore_index = {self.options.ignore_index}"
+                f"ignore_index = {self.void}"
             )
         return None

@@ -18,6 +18,7 @@ from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
+from greenprune.bench.data.pixels import VOID
 from greenprune.bench.errors import UserError
 from greenprune.bench.models.kinds.kind import Shape
 from greenprune.bench.records.score import Score
@@ -39,11 +40,13 @@ class Task(ABC):
     Attributes:
         scores: what is measured, the main score first; it decides in `tune`, and tables, figures and `compare` show it.
         smooths_labels: whether the loss knows what label smoothing is.
+        void: of targets that are masks, the value of a pixel that counts for nothing; crops add such pixels.
     """
 
     Options: ClassVar[type[TaskOptions]] = TaskOptions
     scores: tuple[Score, ...]
     smooths_labels: bool = True
+    void: int = VOID
 
     def __init__(self, options: TaskOptions | None = None) -> None:
         self.options: Any = self.Options() if options is None else options

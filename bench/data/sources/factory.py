@@ -8,33 +8,31 @@ target is a class, or numbers (K,), or a mask (H, W) of classes.
 
 from __future__ import annotations
 
-import hashlib
-import importlib
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from greenprune.bench.data.assemble import workers_of
-from greenprune.bench.data.content import file_hash, tensors_hash
-from greenprune.bench.data.data import HOLDOUT_SHARE, SPLIT_SEED, Dataset
-from greenprune.bench.data.draw import drawing
-from greenprune.bench.data.options import DataOptions
-from greenprune.bench.data.own import ITEM, Own, image_of, pair_of, target_of
+from greenprune.bench.data.data import Dataset
+from greenprune.bench.data.options import MOST_CLASSES, DataOptions
 from greenprune.bench.data.reference import brief, called
-from greenprune.bench.data.splits import LazySplit, Part, by_class, held
-from greenprune.bench.data.statistics import histograms, of_histograms
+from greenprune.bench.data.sources.parts import cut, part_of
+from greenprune.bench.data.splits import LazySplit, Part, held
+from greenprune.bench.data.statistics import of_histograms
 from greenprune.bench.errors import UserError
 from greenprune.bench.text import plural
+from pydantic import ValidationError
 from torch import Tensor
-from torch.utils.data import IterableDataset
 
 WHAT = "a function without arguments that returns a mapping with torch Datasets for train, test and perhaps holdout"
-SAMPLED = 256
-"""Items of each part by which it is known again."""
-
-KNOWN = ("classes", "class_names", "mean", "std")
+NUMBERS = "a list of numbers, one for each channel"
+KNOWN = {
+    "classes": f"a whole number from 1 to {MOST_CLASSES:,}",
+    "class_names": "a list of texts, one for each class",
+    "mean": NUMBERS,
+    "std": NUMBERS,
+}
+"""What a factory may say beside its parts, and what is allowed."""
 
 
 def read(name: str, options: DataOptions) -> Dataset:
@@ -48,26 +46,33 @@ def read(name: str, options: DataOptions) -> Dataset:
     except BaseException as e:  # somebody else's code
         raise UserError(f"{given}: fails with {brief(e)}; allowed is {WHAT}") from e
     parts, known = _parts(made, given)
-    known |= {key: getattr(options, key) for key in ("classes", "mean", "std") if getattr(options, key) is not None}
+    known = _checked(known, options, given)
     splits: dict[str, LazySplit] = {}
     counts: Tensor | None = None
     for part, of in parts.items():
-        splits[part], seen = _split(part, of, options, given, known)
+        splits[part], seen = part_of(part, of, options, given, known)
         counts = seen if part == "train" else counts
     if "holdout" not in splits:
-        splits["train"], splits["holdout"] = _cut(splits["train"], given)
-    if splits["train"].shape != splits["test"].shape or splits["train"].dtype != splits["test"].dtype:
-        raise UserError(f"{given}: the images of train and test differ in shape or type; allowed are such of one kind")
+        splits["train"], splits["holdout"] = cut(splits["train"], given)
     floats = splits["train"].dtype != torch.uint8
+    for part, split in splits.items():
+        if split.shape != splits["train"].shape or split.dtype != splits["train"].dtype:
+            raise UserError(
+                f"{given}: the images of train and {part} differ in shape or type; allowed are such of one kind"
+            )
     channels = splits["train"].shape[0]
     mean, std = (0.0,) * channels, (1.0,) * channels
     if not floats and "mean" in known:
-        mean, std = tuple(map(float, known["mean"])), tuple(map(float, known["std"]))
+        mean, std = known["mean"], known["std"]
     elif not floats and counts is not None:
         mean, std = of_histograms(counts)
+        if min(std) <= 0:
+            raise UserError(
+                f"{given}: a channel has the same value in every pixel of every training image; allowed are images that differ"
+            )
     in_memory = options.loading == "memory"
     final: dict[str, Part] = {part: held(split) if in_memory else split for part, split in splits.items()}
-    names = tuple(map(str, known.get("class_names", ())))
+    names = known.get("class_names", ())
     return Dataset(
         name=name,
         classes=_classes(splits, known, names, given),
@@ -101,134 +106,41 @@ def _parts(made: Any, given: str) -> tuple[dict[str, Any], dict[str, Any]]:
     unknown = [key for key in found if key not in KNOWN and key != "holdout"]
     if unknown:
         raise UserError(f"{given}: returns {unknown[0]} too; allowed are train, holdout, test, {', '.join(KNOWN)}")
-    if ("mean" in found) != ("std" in found):
+    known = {key: value for key, value in found.items() if value is not None}
+    if ("mean" in known) != ("std" in known):
         raise UserError(f"{given}: returns one of mean and std; allowed are both, or none of them")
-    return parts, {key: value for key, value in found.items() if value is not None}
+    return parts, known
 
 
-def _split(
-    part: str, of: Any, options: DataOptions, given: str, known: Mapping[str, Any]
-) -> tuple[LazySplit, Tensor | None]:
-    """A part, and the histograms of its images where all were looked at."""
-    streams = isinstance(of, IterableDataset)
-    if not hasattr(of, "__len__") or not (streams or hasattr(of, "__getitem__")):
-        raise UserError(
-            f"{given}: its {part} is a {type(of).__name__} without __len__ or __getitem__; allowed is a torch Dataset, or an "
-            "IterableDataset with a __len__"
-        )
-    count = len(of)
-    if count < 1:
-        raise UserError(f"{given}: its {part} is empty; allowed is at least one image")
-    label = part
+def _checked(known: Mapping[str, Any], options: DataOptions, given: str) -> dict[str, Any]:
+    """What the factory says beside its parts, by the rules of a suite; what the suite itself says goes before it."""
+    said = {key: _plain(value) for key, value in known.items()}
+    said |= {key: getattr(options, key) for key in ("classes", "mean", "std") if getattr(options, key) is not None}
+    names = said.pop("class_names", None)
+    if names is not None and not (isinstance(names, tuple) and all(isinstance(name, str | int) for name in names)):
+        raise UserError(f"{given}: returns class_names = {names!r:.60}; allowed: {KNOWN['class_names']}")
     try:
-        with drawing(0, 0):
-            image, target = pair_of(next(iter(of)) if streams else of[0])
-        first = image_of(image, options.size, options.channels)
-        kind = target_of(target)
-    except ValueError as e:
-        raise UserError(f"{given}: {label}[0] {e}") from e
-    except Exception as e:  # somebody else's code
-        raise UserError(f"{given}: {label}[0] cannot be had: {brief(e)}; allowed is {ITEM}") from e
-    channels, height, width = first.shape
-    own = Own(of, label, (channels, height, width), first.dtype)
-    targets = _said_targets(of, count) if not streams and kind.ndim == 0 else None
-    counts = None
-    measures = part == "train" and first.dtype == torch.uint8 and "mean" not in known
-    if measures or (targets is None and kind.ndim < 2):
-        found, counts = _all(own, streams, count, given)
-        targets = found if kind.ndim < 2 else None
-    rows = np.arange(count)
-    digests = np.array([_digest(own, streams, count, options.factory, given)], dtype="U64")
-    split = LazySplit(
-        own, rows, own.shape, targets, digests, workers_of(options), stream=own if streams else None, dtype=first.dtype
-    )
-    return split, counts
+        checked = DataOptions(channels=options.channels, **said)
+    except ValidationError as e:
+        first = e.errors(include_url=False)[0]
+        key = str(first["loc"][0]) if first["loc"] else ""
+        what = f"{key} = {said[key]!r:.60}: allowed: {KNOWN[key]}" if key else first["msg"]
+        raise UserError(f"{given}: returns {what}") from None
+    found = {key: getattr(checked, key) for key in said}
+    return found if names is None else found | {"class_names": tuple(map(str, names))}
 
 
-def _said_targets(of: Any, count: int) -> Tensor | None:
-    """Those that the Dataset tells of by itself, as torchvision's do."""
-    for name in ("targets", "labels"):
-        said = getattr(of, name, None)
-        if isinstance(said, list | tuple | np.ndarray | Tensor) and len(said) == count:
-            found = torch.as_tensor(said)
-            if found.ndim == 1 and not found.is_floating_point():
-                return found.long()
-    return None
-
-
-def _items(own: Own, streams: bool, rows: Sequence[int]) -> Iterator[tuple[Tensor, Tensor]]:
-    if streams:
-        for _, item in zip(rows, own.pass_through(0, 0), strict=False):
-            yield item
-        return
-    for row in rows:
-        with drawing(0, 0, row):
-            item = own[row]
-        yield item
-
-
-def _all(own: Own, streams: bool, count: int, given: str) -> tuple[Tensor, Tensor | None]:
-    """All targets, and the histograms of uint8 images."""
-    counts = torch.zeros(own.shape[0], 256, dtype=torch.int64) if own.dtype == torch.uint8 else None
-    targets: list[Tensor] = []
-    try:
-        for image, target in _items(own, streams, range(count)):
-            targets.append(target)
-            if counts is not None:
-                counts += histograms(image[None])
-    except Exception as e:  # somebody else's code
-        raise UserError(f"{given}: {own.name(len(targets))} cannot be used: {brief(e)}") from e
-    if len(targets) < count:
-        raise UserError(
-            f"{given}: {own.label} ends after {plural(len(targets), 'image')}, and its __len__ says {count:,}"
-        )
-    if targets[0].ndim > 1:
-        return torch.zeros(0), counts
-    try:
-        return torch.stack(targets), counts
-    except RuntimeError:
-        raise UserError(
-            f"{given}: the targets of {own.label} are not all of one shape; allowed are such of one"
-        ) from None
-
-
-def _digest(own: Own, streams: bool, count: int, reference: str, given: str) -> str:
-    """Of the module, the length, and items spread over the whole; of an iterable one the first."""
-    rows = range(min(count, SAMPLED)) if streams else np.unique(np.linspace(0, count - 1, SAMPLED).astype(int)).tolist()
-    found = hashlib.sha256(f"{count} {own.shape} {own.dtype}".encode())
-    source = getattr(importlib.import_module(reference.partition(":")[0]), "__file__", None)
-    if source:
-        found.update(file_hash(Path(source)).encode())
-    try:
-        for image, target in _items(own, streams, rows):
-            found.update(tensors_hash({"image": image, "target": target}).encode())
-    except Exception as e:  # somebody else's code
-        raise UserError(f"{given}: an item of {own.label} cannot be used: {brief(e)}") from e
-    return found.hexdigest()
-
-
-def _cut(train: LazySplit, given: str) -> tuple[LazySplit, LazySplit]:
-    """The rest, and a tenth to hold out, always the same."""
-    if train.stream is not None:
-        raise UserError(
-            f"{given}: its train is an IterableDataset, of which nothing can be held out; allowed is one with holdout"
-        )
-    random = np.random.RandomState(SPLIT_SEED)
-    taken = np.zeros(len(train), dtype=bool)
-    for group in [np.arange(len(train))] if train.targets is None else by_class(train.targets):
-        rows = random.permutation(group)
-        taken[rows[: max(round(HOLDOUT_SHARE * len(rows)), 1) if len(rows) > 1 else 0]] = True
-    if not taken.any():
-        raise UserError(
-            f"{given}: of {plural(len(train), 'training image')} there is nothing to hold out; allowed are two of a class"
-        )
-    return train.chosen(np.flatnonzero(~taken)), train.chosen(np.flatnonzero(taken))
+def _plain(value: Any) -> Any:
+    """Numbers and lists, also of NumPy and torch, as Python's own numbers and tuples; whatever else as it is."""
+    if isinstance(value, np.ndarray | np.generic | Tensor):
+        value = value.tolist()
+    return tuple(value) if isinstance(value, Sequence) and not isinstance(value, str | bytes) else value
 
 
 def _classes(splits: Mapping[str, LazySplit], known: Mapping[str, Any], names: Sequence[str], given: str) -> int:
     """Outputs that a network needs."""
     if "classes" in known or names:
-        classes = int(known.get("classes", len(names)))
+        classes = known.get("classes", len(names))
     else:
         found = [split.targets for split in splits.values()]
         if any(targets is None for targets in found):
@@ -236,7 +148,7 @@ def _classes(splits: Mapping[str, LazySplit], known: Mapping[str, Any], names: S
                 f"{given}: its targets are masks, and nobody knows of how many classes; allowed: with classes = …"
             )
         each = [int(t.max()) + 1 if t.ndim == 1 else t.shape[1] for t in found if t is not None]
-        classes = max(each)
+        classes = min(max(each), MOST_CLASSES)
     for part, split in splits.items():
         if split.targets is not None and split.targets.ndim == 1:
             wrong = (split.targets < 0) | (split.targets >= classes)

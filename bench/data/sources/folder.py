@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -28,9 +28,12 @@ def find(folder: Path, options: DataOptions) -> Found:
     """The pictures of `folder`.
 
     Raises:
-        UserError: it has no class folders, one of them is empty, or the parts have different classes.
+        UserError: it has no class folders, one of them is empty, the parts have different classes, or there is none to
+            train on.
     """
-    parts = parts_of(folder) or {"train": folder}
+    parts = parts_of(folder)
+    notes = beside_parts(folder, parts) if parts else _named_as_parts(folder)
+    parts = parts or {"train": folder}
     classes = {part: [path.name for path in subfolders(place)] for part, place in parts.items()}
     names = classes["train"]
     if len(names) < LEAST_CLASSES:
@@ -44,14 +47,16 @@ def find(folder: Path, options: DataOptions) -> Found:
         paths, labels, left_out = pictures(folder, place, names)
         listings[part] = listing(folder, paths, labels)
         other += left_out
-    notes = () if not other else (f"{other:,} files of {folder.name} are no pictures by their names, and left out",)
-    return Found(str(folder), listings, tuple(names), notes)
+    if other:
+        notes.append(f"{other:,} files of {folder.name} are no pictures by their names, and left out")
+    return Found(str(folder), listings, tuple(names), tuple(notes))
 
 
 def parts_of(folder: Path) -> dict[str, Path]:
     """The folders of the parts, by part; empty where there is none for training.
 
-    Where there are pictures for validation alone beside those for training, they are the test set.
+    Where there are pictures for validation alone beside those for training, they are the test set. A folder that holds
+    pictures itself, among others of which none is called as a part is, is a class of this name.
     """
     found: dict[str, Path] = {}
     for path in subfolders(folder):
@@ -62,16 +67,64 @@ def parts_of(folder: Path) -> dict[str, Path]:
             )
         if part is not None:
             found[part] = path
-    if "train" not in found:
+    if "train" not in found or (len(found) == 1 and _is_class(found["train"])):
         return {}
     if "test" not in found and "holdout" in found:
         found["test"] = found.pop("holdout")
     return found
 
 
+def _named_as_parts(folder: Path) -> list[str]:
+    """What to say where the folders are classes, and some are called as parts are.
+
+    Raises:
+        UserError: one of them holds its pictures as parts do.
+    """
+    classes = subfolders(folder)
+    named = [path for path in classes if path.name.lower() in PART_NAMES]
+    for path in named:
+        if _is_part(path):
+            meant = did_you_mean("train", [other.name for other in classes if other not in named])
+            raise UserError(f"{folder}: has {path.name}/ and no folder to train on; allowed: train/{meant}")
+    return [f"{path.name} of {folder.name} is a class: it holds pictures, and no folders of classes" for path in named]
+
+
+def beside_parts(folder: Path, parts: Mapping[str, Path]) -> list[str]:
+    """What to say of folders beside those of the parts.
+
+    Raises:
+        UserError: one of them holds its pictures as parts do, and has nearly the name of one that is not there.
+    """
+    others = [path for path in subfolders(folder) if path not in parts.values()]
+    there = {PART_NAMES[path.name.lower()] for path in parts.values()}
+    missing = [name for name, part in PART_NAMES.items() if part not in there]
+    for path in others:
+        meant = did_you_mean(path.name, missing)
+        if meant and _is_part(path):
+            raise UserError(f"{path}: is the folder of no part; allowed: train/, val/ and test/{meant}")
+    names = [path.name for path in others]
+    return [f"folders of {folder.name} that are no parts are left out: {_few(names)}"] if names else []
+
+
+def _is_part(folder: Path) -> bool:
+    """Whether folders in it hold pictures."""
+    return any(_has_pictures(inner) for inner in subfolders(folder))
+
+
+def _is_class(folder: Path) -> bool:
+    """Whether it holds pictures itself, and no folders."""
+    return not subfolders(folder) and _has_pictures(folder)
+
+
+def _has_pictures(folder: Path) -> bool:
+    """Whether there are any in it or below it."""
+    known = suffixes()
+    return any(path.suffix.lower() in known for path in files_below(folder))
+
+
 def subfolders(folder: Path) -> list[Path]:
     """Those that are not hidden, by name."""
-    return sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".") and p.name not in IGNORED)
+    return sorted(p for p in folder.iterdir() if p.is_dir() and not _is_left_out(p.name))
 
 
 def listing(folder: Path, paths: Sequence[str], labels: Sequence[int]) -> Listing:
@@ -117,12 +170,26 @@ def pictures(folder: Path, place: Path, names: Sequence[str]) -> tuple[list[str]
 
 
 def files_below(folder: Path) -> list[Path]:
-    """All files that are not hidden, by name."""
+    """All files that are not hidden, by name. Links to folders are followed: to each folder once, and never upwards."""
     found = []
+    around = (*folder.absolute().parents, *folder.resolve().parents, folder)
+    seen = {_inode(path) for path in around if path.is_dir()}
     for place, folders, files in os.walk(folder, followlinks=True):
-        folders[:] = sorted(f for f in folders if not f.startswith(".") and f not in IGNORED)
+        inner = {_inode(Path(place, f)): f for f in sorted(folders, reverse=True) if not _is_left_out(f)}
+        folders[:] = sorted(f for inode, f in inner.items() if inode not in seen)
+        seen.update(inner)
         found += [Path(place) / file for file in files if not file.startswith(".")]
     return sorted(found)
+
+
+def _is_left_out(name: str) -> bool:
+    return name.startswith(".") or name in IGNORED
+
+
+def _inode(folder: Path) -> tuple[int, int]:
+    """The same of a folder and of all links to it."""
+    stat = folder.stat()
+    return stat.st_dev, stat.st_ino
 
 
 def _endings(known: frozenset[str]) -> str:

@@ -9,6 +9,7 @@ training part is held out.
 from __future__ import annotations
 
 import csv
+import io
 from pathlib import Path
 
 from greenprune.bench.data.found import Found
@@ -57,12 +58,25 @@ def find(folder: Path, options: DataOptions) -> Found:
 
 def _annotated(path: Path) -> dict[str, str]:
     """The class of each file, of lines `name<TAB>wnid<TAB>...`."""
-    rows = (line.split("\t") for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
+    rows = (line.split("\t") for line in _text(path).splitlines() if line.strip())
     return {row[0]: row[1] for row in rows if len(row) > 1}
 
 
 def _solved(path: Path) -> dict[str, str]:
     """The same of lines `name,wnid x y x y ...`."""
-    with path.open(encoding="utf-8", newline="") as file:
-        rows = list(csv.reader(file))[1:]
+    try:
+        rows = list(csv.reader(io.StringIO(_text(path), newline="")))[1:]
+    except csv.Error as e:
+        raise UserError(
+            f"{path}: is no table with commas between its values ({e}); allowed is the published file"
+        ) from None
     return {f"{row[0]}.JPEG": row[1].split()[0] for row in rows if len(row) > 1 and row[1].split()}
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as e:
+        raise UserError(
+            f"{path}: is no text in UTF-8 (byte {e.start} is none); allowed is the published file"
+        ) from None

@@ -14,12 +14,12 @@ from greenprune.bench.data.content import file_hash
 from greenprune.bench.data.found import Files, Found, Listing
 from greenprune.bench.data.options import DataOptions
 from greenprune.bench.data.pictures import PictureError, first_line, scaled, suffixes
-from greenprune.bench.data.sources.folder import files_below, parts_of
+from greenprune.bench.data.pixels import VOID
+from greenprune.bench.data.sources.folder import beside_parts, files_below, parts_of
 from greenprune.bench.errors import UserError
 from PIL import Image, ImageOps
 
 IMAGES, MASKS = "images", "masks"
-VOID = 255
 
 
 def is_one(folder: Path) -> bool:
@@ -29,7 +29,10 @@ def is_one(folder: Path) -> bool:
 
 def find(folder: Path, options: DataOptions) -> Found:
     """Raises UserError: a picture has no mask, a mask cannot be read, or has a value that is no class."""
-    parts = {"train": folder} if (folder / IMAGES).is_dir() else parts_of(folder)
+    parts, notes = {"train": folder}, []
+    if not (folder / IMAGES).is_dir():
+        parts = parts_of(folder)
+        notes = beside_parts(folder, parts)
     read = {part: _pairs(folder, place, options) for part, place in parts.items()}
     classes = options.classes or 1 + max(int(m[m != VOID].max(initial=0)) for _, _, m in read.values())
     listings = {}
@@ -44,7 +47,7 @@ def find(folder: Path, options: DataOptions) -> Found:
         targets = torch.from_numpy(masks).long()
         listings[part] = Listing(Files(folder, tuple(paths)), targets, np.array(digests, dtype="U64"))
     names = tuple(str(number) for number in range(classes))
-    return Found(str(folder), listings, names)
+    return Found(str(folder), listings, names, tuple(notes))
 
 
 def _pairs(folder: Path, place: Path, options: DataOptions) -> tuple[list[str], list[str], np.ndarray]:
@@ -74,10 +77,16 @@ def _pairs(folder: Path, place: Path, options: DataOptions) -> tuple[list[str], 
 
 
 def _mask(path: Path, image: Path, size: int) -> np.ndarray:
-    """(size, size) uint8, cut and scaled as its picture is."""
+    """(size, size) uint8, cut and scaled as its picture is; void where nobody can say how large that one is.
+
+    Such a picture is told of when all are looked at.
+    """
     try:
         with Image.open(image) as picture:
             turned, shape = picture.getexif(), picture.size
+    except Exception:  # on damaged bytes Pillow's plugins raise almost anything
+        return np.full((size, size), VOID, dtype=np.uint8)
+    try:
         with Image.open(path) as opened:
             if opened.mode not in ("L", "P", "1"):
                 raise PictureError(f"has pixels of the kind {opened.mode}")

@@ -10,22 +10,17 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import tempfile
-from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
-from greenprune.bench.data.cache import cache_folder
-from greenprune.bench.data.content import file_hash
 from greenprune.bench.data.found import PART_NAMES, Found, Listing
-from greenprune.bench.data.options import DataOptions
+from greenprune.bench.data.options import MOST_CLASSES, DataOptions
 from greenprune.bench.data.pictures import first_line
+from greenprune.bench.data.sources.rows import Arrow, Parquet, Rows, Table, as_arrow, bytes_of
 from greenprune.bench.data.sources.shards import complete
 from greenprune.bench.errors import UserError, did_you_mean
 
@@ -50,7 +45,7 @@ def find_parquet(folder: Path, options: DataOptions) -> Found:
     for paths in parts.values():
         for place in dict.fromkeys(path.parent for path in paths):
             complete(place, [path for path in paths if path.parent == place])
-    return _found(folder, {part: [_Parquet(path) for path in paths] for part, paths in parts.items()}, options)
+    return _found(folder, {part: [Parquet(path) for path in paths] for part, paths in parts.items()}, options)
 
 
 def is_saved(folder: Path) -> bool:
@@ -70,15 +65,15 @@ def find_saved(folder: Path, options: DataOptions) -> Found:
             part = PART_NAMES.get(name.lower())
             if part is not None:
                 places[part] = folder / name
-    parts: dict[str, list[_Table]] = {}
+    parts: dict[str, list[Table]] = {}
     for part, place in places.items():
         files = _json(place / STATE_FILE).get("_data_files")
         try:
-            parts[part] = [_Arrow(place / str(file["filename"])) for file in files or ()]
+            parts[part] = [Arrow(place / str(file["filename"])) for file in files or ()]
         except (KeyError, TypeError):
-            raise UserError(
-                f"{place / STATE_FILE}: names no files; allowed is what datasets.save_to_disk wrote"
-            ) from None
+            parts[part] = []
+        if not parts[part]:
+            raise UserError(f"{place / STATE_FILE}: names no files; allowed is what datasets.save_to_disk wrote")
     return _found(folder, parts, options)
 
 
@@ -92,107 +87,7 @@ def _json(path: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-class _Table(ABC):
-    """A file with a table. Whatever goes wrong with it is told as a UserError."""
-
-    kind = "Arrow"
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    @abstractmethod
-    def schema(self) -> pa.Schema: ...
-
-    @abstractmethod
-    def columns(self, names: Sequence[str]) -> pa.Table: ...
-
-    def read(self, what: str, *arguments: Any) -> Any:
-        try:
-            return getattr(self, what)(*arguments)
-        except (pa.ArrowException, OSError) as e:
-            raise UserError(
-                f"{self.path}: cannot be read as {self.kind} ({first_line(e)}); allowed is a complete {self.kind} file"
-            ) from None
-
-
-class _Parquet(_Table):
-    kind = "Parquet"
-
-    def schema(self) -> pa.Schema:
-        return pq.read_schema(self.path)
-
-    def columns(self, names: Sequence[str]) -> pa.Table:
-        return pq.read_table(self.path, columns=list(names), partitioning=None)
-
-
-class _Arrow(_Table):
-    def schema(self) -> pa.Schema:
-        return _opened(self.path).schema
-
-    def columns(self, names: Sequence[str]) -> pa.Table:
-        return _opened(self.path).select(list(names))
-
-
-def _opened(path: Path) -> pa.Table:
-    """Mapped into memory, so that only what is looked at is read. `save_to_disk` writes streams."""
-    mapped = pa.memory_map(str(path))
-    try:
-        return pa.ipc.open_stream(mapped).read_all()
-    except pa.ArrowInvalid:
-        return pa.ipc.open_file(mapped).read_all()
-
-
-@dataclass
-class Rows:
-    """Pictures of a column of tables.
-
-    Attributes:
-        paths: of the tables.
-        counts: rows of each.
-        held: the columns themselves; empty: they are read from the files, which are Arrow's, row by row.
-    """
-
-    paths: tuple[Path, ...]
-    counts: tuple[int, ...]
-    column: str
-    held: tuple[pa.ChunkedArray, ...] = ()
-
-    def __post_init__(self) -> None:
-        self._ends = np.cumsum(self.counts)
-        self._opened: dict[int, pa.ChunkedArray] = {}
-
-    def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_opened": {}}  # a worker opens the files for itself
-
-    def __len__(self) -> int:
-        return int(self._ends[-1]) if len(self._ends) else 0
-
-    def _place(self, index: int) -> tuple[int, int]:
-        table = int(np.searchsorted(self._ends, index, side="right"))
-        return table, index - int(self._ends[table] - self.counts[table])
-
-    def name(self, index: int) -> str:
-        table, row = self._place(index)
-        return f"{self.paths[table].name}, row {row}"
-
-    def source(self, index: int) -> bytes:
-        table, row = self._place(index)
-        if self.held:
-            column = self.held[table]
-        else:
-            if table not in self._opened:
-                self._opened[table] = _opened(self.paths[table]).column(self.column)
-            column = self._opened[table]
-        return _bytes_of(column[row].as_py())
-
-
-def _bytes_of(value: Any) -> bytes:
-    """Of a row; empty where it has none, which no format is."""
-    data = value.get("bytes") if isinstance(value, dict) else value
-    return data or b""
-
-
-def _found(folder: Path, parts: Mapping[str, Sequence[_Table]], options: DataOptions) -> Found:
+def _found(folder: Path, parts: Mapping[str, Sequence[Table]], options: DataOptions) -> Found:
     if "train" not in parts:
         has = ", ".join(parts) or "none"
         raise UserError(f"{folder}: has no part to train on (it has {has}); allowed are files named train-…")
@@ -200,7 +95,8 @@ def _found(folder: Path, parts: Mapping[str, Sequence[_Table]], options: DataOpt
     place = parts["train"][0].path
     image = _column(place, schema, "image", options.image_column, IMAGE_COLUMNS)
     label = _column(place, schema, "label", options.label_column, LABEL_COLUMNS)
-    _refuse_kinds(place, schema, image, label)
+    for table in (table for tables in parts.values() for table in tables):
+        _refuse_kinds(table.path, table.read("schema"), image, label)
     names = class_names(schema, label)
     listings, notes = {}, []
     for part, tables in parts.items():
@@ -234,9 +130,17 @@ def _column(path: Path, schema: pa.Schema, kind: str, given: str, usual: Sequenc
 
 
 def _refuse_kinds(path: Path, schema: pa.Schema, image: str, label: str) -> None:
+    """Raise UserError where a table lacks one of the columns, or it is of another kind."""
+    for name in (image, label):
+        if schema.names.count(name) != 1:
+            has = f"{schema.names.count(name)} columns" if name in schema.names else "no column"
+            raise UserError(
+                f"{path}: has {has} {name}; allowed is one in every file, and this one has {', '.join(schema.names) or 'none'}"
+            )
     image_type, label_type = schema.field(image).type, schema.field(label).type
-    encoded = pa.types.is_struct(image_type) and image_type.get_field_index("bytes") >= 0
-    if not encoded and not pa.types.is_binary(image_type) and not pa.types.is_large_binary(image_type):
+    inner = image_type.get_field_index("bytes") if pa.types.is_struct(image_type) else -1
+    encoded = image_type if inner < 0 else image_type.field(inner).type
+    if not pa.types.is_binary(encoded) and not pa.types.is_large_binary(encoded):
         raise UserError(
             f"{path}: column {image} has type {image_type}; allowed is an encoded picture (a struct with a field bytes, or "
             "the bytes themselves)"
@@ -257,20 +161,24 @@ def class_names(schema: pa.Schema, label: str) -> tuple[str, ...]:
         return ()
 
 
-def _listing(tables: Sequence[_Table], image: str, label: str) -> tuple[Listing, np.ndarray]:
-    size = sum(table.path.stat().st_size for table in tables if isinstance(table, _Parquet) and table.path.is_file())
+def _listing(tables: Sequence[Table], image: str, label: str) -> tuple[Listing, np.ndarray]:
+    size = sum(table.path.stat().st_size for table in tables if isinstance(table, Parquet) and table.path.is_file())
     if size > HELD_BYTES:
-        tables = [_as_arrow(table, image, label) for table in tables]
+        tables = [as_arrow(table, image, label) for table in tables]
     held, counts, digests, labels = [], [], [], []
     for table in tables:
         columns = table.read("columns", (image, label))
         values = columns.column(label).to_pylist()
-        if None in values:
-            raise UserError(f"{table.path}, row {values.index(None)}: {label} is missing; allowed is an integer")
+        for row, value in enumerate(values):
+            if value is None or value >= MOST_CLASSES:
+                has = "is missing" if value is None else f"= {value}"
+                raise UserError(
+                    f"{table.path}, row {row}: {label} {has}; allowed is an integer from 0 to {MOST_CLASSES - 1}"
+                )
         labels += values
         counts.append(len(values))
         digests += list(_digests(columns.column(image)))
-        if isinstance(table, _Parquet):
+        if isinstance(table, Parquet):
             held.append(columns.column(image))
     targets = np.array(labels, dtype=np.int64)
     pictures = Rows(tuple(table.path for table in tables), tuple(counts), image, tuple(held))
@@ -279,7 +187,7 @@ def _listing(tables: Sequence[_Table], image: str, label: str) -> tuple[Listing,
 
 def _digests(column: pa.ChunkedArray) -> Iterator[str]:
     for value in column:
-        yield hashlib.sha256(_bytes_of(value.as_py())).hexdigest()
+        yield hashlib.sha256(bytes_of(value.as_py())).hexdigest()
 
 
 def _refuse_labels(folder: Path, part: str, listing: Listing, label: str, classes: int) -> None:
@@ -291,26 +199,3 @@ def _refuse_labels(folder: Path, part: str, listing: Listing, label: str, classe
         raise UserError(
             f"{folder}: {listing.pictures.name(row)}: {label} = {int(listing.targets[row])}; allowed is 0 to {classes - 1}"
         )
-
-
-def _as_arrow(table: _Table, image: str, label: str) -> _Table:
-    """A copy of a Parquet file's columns in the cache folder, of which single rows can be read."""
-    try:
-        path = cache_folder() / "rows" / f"{file_hash(table.path)}-{image}-{label}.arrow"
-        if path.is_file():
-            return _Arrow(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".tmp", delete=False) as file:
-            temporary = Path(file.name)
-        try:
-            with pq.ParquetFile(table.path) as source:
-                fields = pa.schema([source.schema_arrow.field(name) for name in (image, label)])
-                with pa.OSFile(str(temporary), "wb") as sink, pa.ipc.new_file(sink, fields) as writer:
-                    for batch in source.iter_batches(256, columns=[image, label]):
-                        writer.write_batch(batch.select([image, label]).cast(fields))
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
-    except (pa.ArrowException, OSError) as e:
-        raise UserError(f"{table.path}: cannot be unpacked into the cache folder ({first_line(e)})") from None
-    return _Arrow(path)

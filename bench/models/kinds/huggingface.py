@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from greenprune.bench.data.reference import brief
 from greenprune.bench.errors import UserError
+from greenprune.bench.foreign import shortened
 from greenprune.bench.models.kinds.hub import hub_file
 from greenprune.bench.models.kinds.kind import Preprocessing, Pretrained, Shape
+from greenprune.bench.paths import path_of
 from greenprune.bench.text import plural
 
 if TYPE_CHECKING:
@@ -33,7 +35,7 @@ class HuggingFace:
     def check(self, name: str) -> None:
         """Of a folder, that it describes an image classifier; of an id, its form alone: the hub is asked later."""
         place = name.removeprefix(PREFIX)
-        if Path(place).is_dir():
+        if _folder(name).is_dir():
             _config(name)
         elif not ID.fullmatch(place):
             raise UserError(
@@ -80,15 +82,20 @@ def _transformers(name: str) -> Any:
     return transformers
 
 
+def _folder(name: str) -> Path:
+    """Where it lies if it is no id. Raises UserError: no folder can have this name."""
+    return path_of(name.removeprefix(PREFIX), f'model = "{shortened(name)}"')
+
+
 def _file(name: str, files: tuple[str, ...], wanted: str) -> Path:
     """One of `files`, of the folder or of the hub."""
-    place = name.removeprefix(PREFIX)
-    if not Path(place).is_dir():
-        return hub_file(place, files, wanted)
+    folder = _folder(name)
+    if not folder.is_dir():
+        return hub_file(name.removeprefix(PREFIX), files, wanted)
     for file in files:
-        if (Path(place) / file).is_file():
-            return Path(place) / file
-    raise UserError(f"{wanted}: {place} has no {' and no '.join(files)}")
+        if (path := path_of(file, wanted, folder)).is_file():
+            return path
+    raise UserError(f"{wanted}: {folder} has no {' and no '.join(files)}")
 
 
 def _config(name: str) -> Any:

@@ -33,6 +33,17 @@ def class_folders(folder: Path, counts: Mapping[str, int], seed: int = 0, size: 
     return folder
 
 
+def masked(folder: Path, count: int = 12, seed: int = 0) -> Path:
+    """Pictures in `images/`, each with a mask of three classes in `masks/`."""
+    for kind in ("images", "masks"):
+        (folder / kind).mkdir(parents=True, exist_ok=True)
+    for i in range(count):
+        Image.fromarray(pixels(seed + i)).save(folder / "images" / f"{i}.jpg")
+        mask = (np.arange(32)[None] >= 16).astype(np.uint8).repeat(32, 0) + (i % 2)
+        Image.fromarray(mask).save(folder / "masks" / f"{i}.png")
+    return folder
+
+
 def table(
     labels: Sequence[int], seed: int = 0, image: str = "image", label: str = "label", names: Sequence[str] = ()
 ) -> pa.Table:

@@ -118,6 +118,48 @@ def half():
 
 def fails():
     raise OSError("the disk is gone")
+
+
+def saying(**more):
+    return lambda: classes() | more
+
+
+one_mean = saying(mean=0.5, std=[1, 1, 1])
+words_of_classes = saying(classes="ten")
+no_std = saying(mean=(0, 0, 0), std=[0.0])
+no_width = saying(mean=(0, 0, 0), std=(0, 1, 1))
+one_name = saying(class_names="cd")
+of_numpy = saying(classes=np.int64(2), mean=np.full(3, 0.5), std=torch.ones(3), class_names=["c", "d"])
+
+
+class Told(Own):
+    def __init__(self, count, item, **told):
+        super().__init__(count, item)
+        self.__dict__ |= told
+
+
+def told(**more):
+    item = lambda i: (image(i), i % 2)
+    return lambda: {part: Told(n, item, **{k: v(n) for k, v in more.items()}) for part, n in {"train": 20, "test": 6}.items()}
+
+
+names_told = told(labels=lambda n: ["cat", "dog"] * (n // 2))
+ragged_told = told(targets=lambda n: [[0], [0, 1]] * (n // 2))
+others_told = told(targets=lambda n: list(range(n)))
+rightly_told = told(targets=lambda n: [i % 2 for i in range(n)])
+
+
+def larger_holdout():
+    larger = Own(4, lambda i: (torch.zeros(3, 20, 20), i % 2))
+    return floats() | {"holdout": larger}
+
+
+def grey():
+    return made(lambda i: (torch.full((3, SIZE, SIZE), 9, dtype=torch.uint8), i % 2))
+
+
+def large():
+    return made(lambda i: (image(i), 2**40 if i == 5 else i % 2))
 """
 
 
@@ -204,6 +246,14 @@ def test_one_that_ends_early_is_told() -> None:
         ("nothing", "returns a int; allowed is a function without arguments"),
         ("half", "returns train; allowed is"),
         ("fails", "fails with OSError: the disk is gone"),
+        ("one_mean", "returns mean = 0.5: allowed: a list of numbers, one for each channel"),
+        ("words_of_classes", "returns classes = 'ten': allowed: a whole number from 1 to 100,000"),
+        ("no_std", "returns std = [0.0]: allowed: 3 numbers, one for each channel"),
+        ("no_width", "returns std = [0.0, 1.0, 1.0]: allowed: numbers above 0"),
+        ("one_name", "returns class_names = 'cd'; allowed: a list of texts, one for each class"),
+        ("larger_holdout", "the images of train and holdout differ in shape or type"),
+        ("grey", "a channel has the same value in every pixel of every training image"),
+        ("large", "has the class 1099511627776; allowed is 0 to 99999"),
         ("clases", 'has no "clases" (did you mean "classes"?)'),
     ],
 )
@@ -212,3 +262,16 @@ def test_one_that_returns_the_wrong_thing_is_refused(name: str, said: str) -> No
         of(name)
     assert said in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_what_it_says_may_be_of_numpy_and_torch() -> None:
+    data = of("of_numpy")
+    assert (data.classes, data.class_names, data.mean, data.std) == (2, ("c", "d"), (0.5,) * 3, (1.0,) * 3)
+
+
+@pytest.mark.parametrize("name", ["names_told", "ragged_told", "others_told", "rightly_told"])
+def test_targets_that_are_told_are_believed_where_items_have_the_same(name: str) -> None:
+    data = of(name, classes=2, mean=(0.5,) * 3, std=(1.0,) * 3)
+    assert data.test.targets.tolist() == [0, 1] * 3
+    assert data.classes == of(name).classes == 2
+    assert content_hash(data) == content_hash(of("rightly_told", classes=2, mean=(0.5,) * 3, std=(1.0,) * 3))

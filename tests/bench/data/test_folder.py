@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 from greenprune.bench.data import content
-from greenprune.bench.data.data import Dataset, content_hash
-from greenprune.bench.data.load import load
+from greenprune.bench.data.data import Dataset, by_content, content_hash
+from greenprune.bench.data.load import is_there, is_there_again, load, load_again
 from greenprune.bench.data.options import DataOptions
 from greenprune.bench.data.pictures import decode
 from greenprune.bench.errors import UserError
@@ -160,6 +160,43 @@ def test_folders_that_are_no_set_are_refused(tmp_path: Path, pets: Path) -> None
     assert "has one class folder alone (cats)" in sentence(lambda: of(pets))
 
 
+@pytest.mark.parametrize("count", [1, 3])
+def test_a_number_of_classes_that_are_not_there_is_refused(pets: Path, count: int) -> None:
+    assert of(pets, classes=2).classes == 2
+    said = sentence(lambda: of(pets, classes=count))
+    assert said == f"{pets}: classes = {count}: there are 2 class folders; allowed: 2, or no such key"
+
+
+@pytest.mark.parametrize("name", ["imagenet", "tiny-imagenet", "pets"])
+def test_a_folder_is_of_one_size_whatever_it_is_called(tmp_path: Path, name: str) -> None:
+    options = DataOptions(folder=str(class_folders(tmp_path / name, {"a": 4, "b": 4})))
+    stored = DataOptions.model_validate_json(options.without_place().model_dump_json())
+    assert stored.without_place() == stored
+    assert load_again(name, stored, tmp_path).shape == load(options).shape == (3, 32, 32)
+    assert stored.image_size == (None if name == "pets" else 32)
+    named = DataOptions(folder="photographs", name="imagenet")
+    assert (named.without_place().image_size, named.without_place().size, named.size) == (None, 224, 224)
+
+
+def test_the_data_folder_itself_is_only_where_somebody_says(pets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("GREENPRUNE_DATA", raising=False)
+    assert not is_there("folder")
+    assert sentence(lambda: load("folder")).startswith(
+        'dataset = "folder": stands for the data folder itself, and nobody says'
+    )
+    assert is_there("folder", pets)
+    assert load("folder", pets).classes == 2
+    monkeypatch.setenv("GREENPRUNE_DATA", str(pets))
+    assert load("folder").classes == 2
+
+
+@pytest.mark.parametrize("folder", ["~nobody_/pets", "p" * 300])
+def test_a_folder_that_cannot_be_looked_for_is_said_with_its_key(folder: str, tmp_path: Path) -> None:
+    for call in (load, is_there):
+        assert sentence(lambda call=call: call(DataOptions(folder=folder))).startswith('dataset.folder = "')
+    assert not is_there_again("pets", DataOptions(folder=folder, name="pets"), tmp_path)
+
+
 def test_a_class_that_is_missing_in_the_test_set_is_named(tmp_path: Path) -> None:
     class_folders(tmp_path / "train", {"cat": 3, "dog": 3})
     class_folders(tmp_path / "test", {"cat": 2}, seed=50)
@@ -189,3 +226,83 @@ def test_photographs_of_two_sizes_become_one() -> None:
     assert sum(few.images.values()) == 2062
     assert few.classes == 10
     assert few.shape == (3, 16, 16)
+
+
+def test_pictures_of_two_classes_are_on_one_side_and_told(tmp_path: Path) -> None:
+    folder = class_folders(tmp_path / "set", {"a": 10})
+    shutil.copytree(folder / "a", folder / "b")
+    class_folders(folder, {"c": 10}, seed=50)
+    for i in range(7):  # a larger class of which some are the same
+        shutil.copy(folder / "a" / f"{i}.png", folder / "c" / f"a{i}.png")
+    data = of(folder)
+    parts = [set(part.digests.tolist()) for part in (data.train, data.holdout, data.test)]
+    assert not parts[0] & parts[1]
+    assert not parts[0] & parts[2]
+    assert not parts[1] & parts[2]
+    assert any(
+        note.startswith("10 of 20 different pictures have more than one class, one of them a") for note in data.notes
+    )
+
+
+def test_of_pictures_without_copies_the_same_are_taken_as_ever() -> None:
+    digests = np.array([f"{i * 7 % 20:02}" for i in range(20)])
+    groups = [np.arange(10), np.arange(10, 20)]
+    expected = [row for rows in groups for row in sorted(rows, key=lambda row: digests[row])[:2]]
+    assert sorted(expected) == np.flatnonzero(by_content(digests, groups, 0.2)).tolist()
+
+
+@pytest.mark.parametrize(
+    ("copy", "of_part", "said"),
+    [
+        ("test", "train", "4 of 4 test pictures are among the training pictures too: "),
+        ("val", "train", "4 of 4 held-out pictures are among the training pictures too: "),
+        ("test", "val", "4 of 4 test pictures are among the held-out pictures too: "),
+    ],
+)
+def test_pictures_of_two_parts_are_told(tmp_path: Path, copy: str, of_part: str, said: str) -> None:
+    for seed, (part, count) in enumerate({"train": 6, "val": 2, "test": 2}.items()):
+        class_folders(tmp_path / "set" / part, {"a": count, "b": count}, seed=100 * seed)
+    assert of(tmp_path / "set").notes == ()
+    for i, name in ((0, "a"), (1, "a"), (0, "b"), (1, "b")):
+        place = tmp_path / "set"
+        shutil.copy(place / of_part / name / f"{i}.png", place / copy / name / f"{i}.png")
+    (note,) = of(tmp_path / "set").notes
+    assert note.startswith(said)
+
+
+def test_a_mistyped_part_is_no_class(tmp_path: Path) -> None:
+    for seed, part in enumerate(("trian", "test")):
+        class_folders(tmp_path / part, {"a": 4, "b": 4}, seed=100 * seed)
+    said = f'{tmp_path}: has test/ and no folder to train on; allowed: train/ (did you mean "trian"?)'
+    assert sentence(lambda: of(tmp_path)) == said
+    (tmp_path / "trian").rename(tmp_path / "fotos")
+    assert sentence(lambda: of(tmp_path)).endswith("has test/ and no folder to train on; allowed: train/")
+    (tmp_path / "test").rename(tmp_path / "tset")
+    (tmp_path / "fotos").rename(tmp_path / "train")
+    said = f'{tmp_path / "tset"}: is the folder of no part; allowed: train/, val/ and test/ (did you mean "test"?)'
+    assert sentence(lambda: of(tmp_path)) == said
+    (tmp_path / "tset").rename(tmp_path / "fotos")
+    assert of(tmp_path).notes == (f"folders of {tmp_path.name} that are no parts are left out: fotos",)
+
+
+@pytest.mark.parametrize("name", ["train", "test"])
+def test_a_class_may_be_called_as_a_part_is(tmp_path: Path, name: str) -> None:
+    data = of(class_folders(tmp_path / "vehicles", {"car": 5, "plane": 5, name: 5}))
+    assert data.class_names == ("car", "plane", name)
+    assert data.notes == (f"{name} of vehicles is a class: it holds pictures, and no folders of classes",)
+
+
+def test_parts_without_class_folders_are_no_classes(tmp_path: Path) -> None:
+    assert "train: has no class folders" in sentence(lambda: of(class_folders(tmp_path, {"train": 5, "test": 5})))
+
+
+def test_links_in_a_circle_are_followed_once(pets: Path, tmp_path: Path) -> None:
+    expected = of(pets).images
+    (pets / "cats" / "again").symlink_to(pets / "cats")
+    (pets / "cats" / "all").symlink_to(pets)
+    assert of(pets).images == expected
+    (tmp_path / "more").mkdir()
+    shutil.copy(pets / "cats" / "0.png", tmp_path / "more" / "copy.png")
+    for name in ("linked", "twice"):
+        (pets / "cats" / name).symlink_to(tmp_path / "more")
+    assert sum(of(pets).images.values()) == 31

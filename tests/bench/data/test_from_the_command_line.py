@@ -10,7 +10,7 @@ from greenprune.bench.cli.main import main
 from greenprune.bench.records.load import read_record
 from greenprune.bench.records.record import Record
 
-from tests.bench.data.made import class_folders
+from tests.bench.data.made import class_folders, masked
 
 SUITE = """\
 name = "own"
@@ -62,6 +62,40 @@ def test_memory_and_workers_come_to_the_same_and_it_is_verified(place: Path, cap
     arguments = ["verify", str(place / "held" / "own"), "--data", str(place), "--trust"]
     assert main(arguments) == 0
     assert "not there" not in capsys.readouterr().out
+
+
+MASKS = """\
+name = "own"
+dataset = { folder = "streets", image_size = 16 }
+model = "pixels_for_masks:network"
+task = { name = "segmentation", options = { ignore_index = -1 } }
+budgets = [0.5]
+
+[training]
+epochs = 1
+batch_size = 4
+
+[[methods]]
+name = "dense"
+"""
+
+PIXELS = """
+from torch import nn
+
+
+def network(outputs):
+    return nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, outputs, 3, padding=1))
+"""
+
+
+def test_a_training_on_masks_adds_at_borders_what_its_task_ignores(place: Path, monkeypatch) -> None:
+    monkeypatch.chdir(place)
+    (place / "pixels_for_masks.py").write_text(PIXELS)
+    (place / "own.toml").write_text(MASKS)
+    masked(place / "streets")
+    record = run(place, "out")
+    assert list(record.settings["training"]["augment"]) == ["crop-flip"]
+    assert record.status == "done"
 
 
 def test_bad_images_are_said_in_one_sentence_with_exit_code_2(place: Path, capsys) -> None:

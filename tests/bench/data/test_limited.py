@@ -26,7 +26,11 @@ def test_all_of_them_is_no_part() -> None:
     assert limited(data, len(data.train)) is data
 
 
-@pytest.mark.parametrize("count", [0, 1296])
-def test_more_than_there_are_is_refused(count: int) -> None:
-    with pytest.raises(UserError, match=f"train_images = {count}: allowed is 1 to 1295"):
+@pytest.mark.parametrize("count", [0, 9, 1296])
+def test_more_than_there_are_and_fewer_than_the_classes_are_refused(count: int) -> None:
+    with pytest.raises(UserError, match=f"train_images = {count}: allowed is 10 to 1295, .* each of its 10 classes"):
         limited(load("digits"), count)
+
+
+def test_one_image_of_each_class_is_enough() -> None:
+    assert sorted(limited(load("digits"), 10).train.targets.tolist()) == list(range(10))

@@ -15,7 +15,7 @@ from greenprune.bench.data.batches import Batches, evaluation_batches
 from greenprune.bench.data.data import Dataset
 from greenprune.bench.data.load import load
 from greenprune.bench.data.options import DataOptions
-from greenprune.bench.data.splits import Split
+from greenprune.bench.data.splits import LazySplit, Split
 from greenprune.bench.errors import UserError
 from torch import Tensor
 
@@ -151,18 +151,35 @@ def test_a_picture_that_vanishes_ends_the_training_with_a_sentence(folder: Path,
         drawn(batches(data))
 
 
-def test_masks_are_cut_as_their_pictures_are() -> None:
+@pytest.mark.parametrize("loading", ["memory", "workers"])
+@pytest.mark.parametrize("void", [255, 0, -100])
+def test_masks_are_cut_as_their_pictures_are(loading: str, void: int) -> None:
     """A mask that repeats its picture still does after augmentation; outside of it nothing counts."""
     images = torch.randint(1, 200, (10, 1, 16, 16), dtype=torch.uint8)
     split = Split(images, images[:, 0].long())
-    made = Batches(split, batch_size=5, mean=(0.0,), std=(1 / 255,), device="cpu", seed=0, padding=3)
+    lazy = LazySplit(split, np.arange(10), split.shape, split.targets, np.array(["it"]), workers=0)
+    part = split if loading == "memory" else lazy
+    made = Batches(part, batch_size=5, mean=(0.0,), std=(1 / 255,), device="cpu", seed=0, padding=3, void=void)
     for shown, masks in drawn(made):
-        inside = masks != 255
+        inside = masks != void
         assert not inside.all()
         assert torch.equal(shown[:, 0][inside].round().long(), masks[inside])
         assert (shown[:, 0][~inside] == 0).all()
     resized = Batches(split, batch_size=5, mean=(0.0,), std=(1 / 255,), device="cpu", seed=0, augment=("resized-crop",))
     assert all(masks.shape == (5, 16, 16) and masks.dtype == torch.int64 for _, masks in drawn(resized))
+
+
+def test_masks_that_are_read_with_their_pictures_are_cut_as_those_are_too() -> None:
+    """Nobody knows the targets before: the first one tells that they are masks."""
+    images = torch.randint(1, 200, (10, 1, 16, 16), dtype=torch.uint8)
+    split = Split(images, images[:, 0].long())
+    lazy = LazySplit(split, np.arange(10), split.shape, None, np.array(["it"]), workers=0)
+    more = {"batch_size": 5, "mean": (0.0,), "std": (1 / 255,), "device": "cpu", "seed": 0, "classes": 200}
+    drawn_of = [drawn(Batches(part, augment=("resized-crop",), **more)) for part in (split, lazy)]  # type: ignore[arg-type]
+    assert same(*drawn_of)
+    for names in (("trivial-augment",), ("mixup",)):
+        with pytest.raises(UserError, match=r"mask|classes"):
+            Batches(lazy, augment=names, **more)  # type: ignore[arg-type]
 
 
 OWN = """

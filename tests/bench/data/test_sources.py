@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,13 +11,14 @@ import pyarrow as pa
 import pytest
 import torch
 from greenprune.bench.data.data import Dataset, content_hash
-from greenprune.bench.data.load import load
+from greenprune.bench.data.load import is_there, load
+from greenprune.bench.data.names import CLASSES
 from greenprune.bench.data.options import DataOptions
 from greenprune.bench.data.sources import tables
 from greenprune.bench.errors import UserError
 from PIL import Image
 
-from tests.bench.data.made import class_folders, parquet, pixels, saved, table
+from tests.bench.data.made import class_folders, masked, parquet, pixels, saved, table
 
 LABELS = [0, 1] * 6
 
@@ -106,12 +108,24 @@ def test_a_test_part_without_labels_is_not_used(tmp_path: Path) -> None:
     assert any("has no labels" in note for note in data.notes)
 
 
-def test_tiny_imagenet_and_imagenet_are_read_as_they_are_published(tmp_path: Path) -> None:
-    tiny = tmp_path / "tiny-imagenet"
+@pytest.fixture
+def _of_two_classes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if ImageNet and Tiny ImageNet had two classes."""
+    for name in ("tiny-imagenet", "imagenet"):
+        monkeypatch.setitem(CLASSES, name, 2)
+
+
+def tiny_imagenet(folder: Path) -> Path:
     for seed, name in enumerate(("n01", "n02")):
-        class_folders(tiny / "train" / name, {"images": 4}, seed=10 * seed, suffix=".JPEG")
-    class_folders(tiny / "val", {"images": 2}, seed=50, suffix=".JPEG")
-    (tiny / "val" / "val_annotations.txt").write_text("0.JPEG\tn02\t0\t0\t1\t1\n1.JPEG\tn01\t0\t0\t1\t1\n")
+        class_folders(folder / "train" / name, {"images": 4}, seed=10 * seed, suffix=".JPEG")
+    class_folders(folder / "val", {"images": 2}, seed=50, suffix=".JPEG")
+    (folder / "val" / "val_annotations.txt").write_text("0.JPEG\tn02\t0\t0\t1\t1\n1.JPEG\tn01\t0\t0\t1\t1\n")
+    return folder
+
+
+@pytest.mark.usefixtures("_of_two_classes")
+def test_tiny_imagenet_and_imagenet_are_read_as_they_are_published(tmp_path: Path) -> None:
+    tiny = tiny_imagenet(tmp_path / "tiny-imagenet")
     data = load("tiny-imagenet", tmp_path)
     assert (data.classes, data.shape, data.class_names) == (2, (3, 64, 64), ("n01", "n02"))
     assert data.test.targets.tolist() == [1, 0]
@@ -123,14 +137,27 @@ def test_tiny_imagenet_and_imagenet_are_read_as_they_are_published(tmp_path: Pat
     assert "the picture 1.JPEG is missing" in sentence(lambda: load("tiny-imagenet", tmp_path))
 
 
-def masked(folder: Path, count: int = 12) -> Path:
-    for i in range(count):
-        for kind in ("images", "masks"):
-            (folder / kind).mkdir(parents=True, exist_ok=True)
-        Image.fromarray(pixels(i)).save(folder / "images" / f"{i}.jpg")
-        mask = (np.arange(32)[None] >= 16).astype(np.uint8).repeat(32, 0) + (i % 2)
-        Image.fromarray(mask).save(folder / "masks" / f"{i}.png")
-    return folder
+@pytest.mark.usefixtures("_of_two_classes")
+def test_the_data_folder_may_be_such_a_set_itself(tmp_path: Path) -> None:
+    assert not is_there("tiny-imagenet", tmp_path)
+    tiny_imagenet(tmp_path)
+    assert is_there("tiny-imagenet", tmp_path)
+    assert load("tiny-imagenet", tmp_path).images == {"train": 6, "holdout": 2, "test": 2}
+
+
+@pytest.mark.parametrize("name", ["imagenet", "tiny-imagenet"])
+def test_other_images_are_not_taken_for_a_set_that_is_known(name: str, tmp_path: Path) -> None:
+    parquet(tmp_path / "cifar10" / "train-0.parquet", table(LABELS))
+    assert not is_there(name, tmp_path)
+    missing = f"{tmp_path / name}: there is no such folder; allowed is a folder with images, or beside it train/ with "
+    assert sentence(lambda: load(name, tmp_path)) == f"{missing}{CLASSES[name]:,} class folders"
+    class_folders(tmp_path / "train", {"a": 3, "b": 3})
+    assert not is_there(name, tmp_path)
+    assert sentence(lambda: load(name, tmp_path)).startswith(missing)
+    class_folders(tmp_path / name, {"a": 3, "b": 3})
+    assert is_there(name, tmp_path)
+    wrong = f"{tmp_path / name}: has 2 classes, and {name} has {CLASSES[name]:,}; "
+    assert sentence(lambda: load(name, tmp_path)).startswith(wrong)
 
 
 def test_masks_come_with_their_pictures(tmp_path: Path) -> None:
@@ -145,3 +172,77 @@ def test_masks_come_with_their_pictures(tmp_path: Path) -> None:
     assert "has 8×8 pixels, and its image 32×32" in sentence(lambda: of(tmp_path))
     Image.fromarray(np.full((32, 32), 9, dtype=np.uint8)).save(tmp_path / "masks" / "3.png")
     assert "its mask has the value 9; allowed is 0 to 2" in sentence(lambda: of(tmp_path, classes=3))
+
+
+def test_a_picture_that_cannot_be_read_is_no_fault_of_its_mask(tmp_path: Path) -> None:
+    (masked(tmp_path) / "images" / "3.jpg").write_bytes(b"")
+    assert "1 of 12 pictures cannot be read: images/3.jpg (cannot be decoded" in sentence(lambda: of(tmp_path))
+    data = of(tmp_path, skip_unreadable=True)
+    assert sum(data.images.values()) == 11
+    assert not any((part.targets == 255).any() for part in (data.train, data.holdout, data.test))
+
+
+def test_a_part_without_pictures_is_refused_of_masks_too(tmp_path: Path) -> None:
+    said = sentence(lambda: of(masked(tmp_path, 2)))
+    assert "has 2 pictures, and none is left to hold out; allowed are at least 3 different pictures to train on" in said
+
+
+def test_a_part_of_masks_with_a_mistyped_name_is_refused(tmp_path: Path) -> None:
+    for seed, part in enumerate(("train", "val", "tset")):
+        masked(tmp_path / part, 4, seed=10 * seed)
+    assert f"{tmp_path / 'tset'}: is the folder of no part" in sentence(lambda: of(tmp_path))
+    (tmp_path / "train").rename(tmp_path / "trian")
+    assert 'and no folder to train on; allowed: train/ (did you mean "trian"?)' in sentence(lambda: of(tmp_path))
+
+
+TEST = "test-00000-of-00001.parquet"
+
+
+def other(column: str, values: pa.Array) -> pa.Table:
+    """Of two rows, with another column."""
+    made = table([0, 1], seed=90)
+    return made.set_column(made.schema.names.index(column), column, values)
+
+
+@pytest.mark.parametrize(
+    ("made", "said"),
+    [
+        (other("label", pa.array(["cat", "dog"])), "column label has labels of type string; allowed are integers"),
+        (other("image", pa.array(["a.png", "b.png"])), "column image has type string; allowed is an encoded picture"),
+        (other("image", pa.array([{"bytes": "a"}, {"bytes": "b"}])), "allowed is an encoded picture"),
+        (
+            other("label", pa.array([0, 2**63], pa.uint64())),
+            "row 1: label = 9223372036854775808; allowed is an integer",
+        ),
+        (other("label", pa.array([0, 2**40])), "row 1: label = 1099511627776; allowed is an integer from 0 to 99999"),
+        (other("label", pa.array([0, 1])).drop_columns(["label"]), "has no column label; allowed is one in every file"),
+    ],
+    ids=["text", "paths", "text in bytes", "unsigned", "large", "missing"],
+)
+def test_every_file_of_every_part_is_looked_at(tmp_path: Path, made: pa.Table, said: str) -> None:
+    folder = two_parts(tmp_path / "parquet")
+    parquet(folder / "data" / TEST, made)
+    told = sentence(lambda: of(folder))
+    assert TEST in told
+    assert said in told
+    folder = saved(tmp_path / "saved", {"train": table(LABELS), "test": made})
+    assert said in sentence(lambda: of(folder))
+    parquet(two_parts(tmp_path / "second") / "data" / "train-00001-of-00002.parquet", made)
+    assert said in sentence(lambda: of(tmp_path / "second"))
+
+
+def test_a_saved_part_without_files_is_refused(tmp_path: Path) -> None:
+    folder = saved(tmp_path, {"train": table(LABELS), "test": table([0, 1], seed=90)})
+    for part in ("train", "test"):
+        before = (folder / part / "state.json").read_text()
+        (folder / part / "state.json").write_text(json.dumps({"_data_files": []}))
+        assert f"{folder / part / 'state.json'}: names no files" in sentence(lambda: of(folder))
+        (folder / part / "state.json").write_text(before)
+
+
+def test_labels_in_another_encoding_are_refused(tmp_path: Path) -> None:
+    class_folders(tmp_path / "val", {"images": 2})
+    for file in ("val/val_annotations.txt", "LOC_val_solution.csv"):
+        (tmp_path / file).write_bytes(b"0.JPEG\tn\xe9\n")
+        assert sentence(lambda: of(tmp_path)).startswith(f"{tmp_path / file}: is no text in UTF-8 (byte 8")
+        (tmp_path / file).unlink()

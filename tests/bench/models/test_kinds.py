@@ -89,6 +89,8 @@ def test_a_factory_gets_what_it_takes(tmp_path, monkeypatch):
         ("timm/test_vitt", ['timm has no model "test_vitt"', 'did you mean "test_vit']),
         ("timm/test_vit.wrong", ['timm has no weights "wrong" of test_vit', "r160_in1k"]),
         ("hf/no such folder", ['there is no folder "no such folder"', "config.json"]),
+        ("hf/" + "x" * 300, ['model = "hf/xxx', "cannot be looked for (File name too long)"]),
+        ("hf/~nobody_/net", ['model = "hf/~nobody_/net": ~nobody_ is nobody\'s folder here']),
         ("hf/words", ['no image classifier of the type "bert"']),
         ("hf/empty", ["empty has no config.json"]),
         ("hf/broken", ["broken/config.json is no config of transformers"]),

@@ -97,6 +97,17 @@ def test_heads_are_the_last_layers_with_as_many_outputs():
     assert heads_of(network(), 10) == ("fc",)
 
 
+def test_layers_that_lead_to_the_last_one_are_no_heads_though_as_wide():
+    for name in ("resnet20", "vit_tiny_cifar"):
+        wide = models.build(name, 10, seed=0)
+        last = [module for module in wide.modules() if isinstance(module, nn.Linear)][-1].in_features
+        model = models.build(name, last, seed=0)
+        assert heads_of(model, last) == heads_of(wide, 10)
+        assert len(heads_of(model, last)) == 1
+    flat = nn.Sequential(nn.Conv2d(1, 10, 3), nn.Flatten(), nn.Linear(360, 10))
+    assert heads_of(flat, 10) == ("2",)
+
+
 def broken(change: str) -> dict[str, torch.Tensor]:
     tensors = dict(network().state_dict())
     if change == "missing":
@@ -108,6 +119,10 @@ def broken(change: str) -> dict[str, torch.Tensor]:
         tensors["layer4.weight"] = torch.zeros(2)
     elif change == "infinite":
         tensors["bn1.bias"] = torch.full((16,), float("inf"))
+    elif change == "complex":
+        tensors["bn1.bias"] = torch.zeros(16, dtype=torch.complex64)
+    elif change == "integers":
+        tensors["fc.weight"] = torch.zeros(10, 64, dtype=torch.int8)
     elif change == "channels":
         tensors["conv1.weight"] = torch.zeros(16, 1, 3, 3)
     return tensors
@@ -120,6 +135,8 @@ def broken(change: str) -> dict[str, torch.Tensor]:
         ("wider", "layer1.0.conv1.weight has the shape (32, 16, 3, 3), not (16, 16, 3, 3)"),
         ("more", "layer4.weight is not in the network"),
         ("infinite", "bn1.bias is not finite"),
+        ("complex", "bn1.bias is of type complex64, not float32"),
+        ("integers", "fc.weight is of type int8, not float32"),
         ("channels", "conv1.weight has the shape (16, 1, 3, 3), not (16, 3, 3, 3)"),
     ],
 )

@@ -12,6 +12,8 @@ from greenprune.bench.plan.cluster import STARTUP_S, Load, Site, makespan_s, pie
 from greenprune.bench.plan.devices import GPUS, gpu_of, gpu_step_s
 from greenprune.bench.plan.figures import Bounded
 
+from tests.bench.data.made import parquet, table
+
 HOUR_S = 3600.0
 ONE_W = Bounded(1.0, 1.0, 1.0)
 
@@ -105,6 +107,7 @@ def test_a_cluster_is_planned_without_data_and_gpu(
     suite: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("GREENPRUNE_DATA", str(tmp_path))
+    parquet(tmp_path / "other" / "train-0.parquet", table([0, 1]))  # no part of what the suites name
     monkeypatch.setattr("greenprune.bench.cli.plan._where_it_stands", lambda planned, folder: (planned, "to run"))
     some = ["--set", 'model="resnet20"'] if suite == "paper" else ["--set", "training.devices=8"]
     command = ["plan", suite, "--gpu", "a100", "--jobs", "8", "--out", str(tmp_path / "results"), *some]

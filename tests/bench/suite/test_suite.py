@@ -11,17 +11,23 @@ from typing import Literal
 
 import jsonschema
 import pytest
+from greenprune.bench.data.options import DataOptions
 from greenprune.bench.errors import UserError
+from greenprune.bench.prune.request import toml_text
+from greenprune.bench.suite.entry import MethodEntry
 from greenprune.bench.suite.file import load_suite, shipped
-from greenprune.bench.suite.recipe import Training
+from greenprune.bench.suite.measurement import Measurement
+from greenprune.bench.suite.recipe import Allowance, Part, Running, Training
 from greenprune.bench.suite.schema import schema
 from greenprune.bench.suite.settings import Settings
 from greenprune.bench.suite.suite import Suite
+from greenprune.bench.suite.task import TaskEntry
 from greenprune.methods import Method, MethodOptions, registry
 from greenprune.methods.catalogue import cards
 from greenprune.methods.options.base import Card
 from greenprune.methods.options.magnitude import MagnitudeOptions
-from pydantic import Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError
+from pydantic_core import to_jsonable_python
 from torch import Tensor, nn
 
 GOOD = """\
@@ -270,6 +276,62 @@ TRAINING_KEYS = (
             '{ train_share = "0.5" }',
             f'methods[1].options.train_share = "0.5": is not a number; allowed: {BUDGET}',
         ),
+        # Choices of integers
+        (
+            '"digits"',
+            '{ folder = "x", channels = true }',
+            "dataset.channels = true: is unknown; allowed: 1, 3",
+        ),
+        (
+            '"digits"',
+            '{ folder = "x", channels = 1.0 }',
+            "dataset.channels = 1.0: is unknown; allowed: 1, 3",
+        ),
+        # Published images are what they are
+        (
+            '"digits"',
+            '{ name = "cifar10", image_size = 64 }',
+            "dataset.image_size = 64: cifar10 is taken as it was published; allowed: no such key, or a folder",
+        ),
+        (
+            '"digits"',
+            '["cifar100", { name = "digits", flip = true }]',
+            "dataset[1].flip = true: digits is taken as it was published; allowed: no such key, or a folder",
+        ),
+        # Pairs
+        (
+            "inference_seconds = 1",
+            'cloud = ["aws"]',
+            'measurement.cloud = ["aws"]: is too short; allowed: a list of 2, each text',
+        ),
+        (
+            "inference_seconds = 1",
+            'cloud = "aws"',
+            'measurement.cloud = "aws": is not a list; allowed: a list of 2, each text',
+        ),
+        # Names of other capitals
+        (
+            "epochs = 2",
+            'epochs = 2\noptimizer = "SGD"',
+            'training.optimizer = "SGD": is none of what is allowed; allowed: "sgd", "adam", "adamw" or module:Class (did '
+            'you mean "sgd"?)',
+        ),
+        # Paths
+        (
+            "seeds = [0, 1]",
+            'weights = "~nobody_/w.pt"',
+            'weights = "~nobody_/w.pt": ~nobody_ is nobody\'s folder here; allowed: a path without it',
+        ),
+        (
+            "seeds = [0, 1]",
+            f'weights = "{"w" * 300}"',
+            f'weights = "{"w" * 79}…": cannot be looked for (File name too long); allowed: the path of a file or a folder',
+        ),
+        (
+            '"digits"',
+            '{ folder = "~nobody_/images" }',
+            'dataset.folder = "~nobody_/images": ~nobody_ is nobody\'s folder here; allowed: a path without it',
+        ),
         # The rest
         ("epochs = 2", "", "training.epochs: is missing; allowed: an integer at least 1 and at most 1000000"),
         (
@@ -367,6 +429,59 @@ def test_an_unknown_model_and_an_unknown_country_are_named_with_what_is_allowed(
     (country,) = problems(write(changed("inference_seconds = 1", 'country = "FR"')))
     assert country.startswith('measurement.country = "FR" is not')
     assert "FRA" in country
+
+
+def test_a_place_that_there_is_not_is_named_with_its_table(write: Write) -> None:
+    (cloud,) = problems(write(changed("inference_seconds = 1", 'cloud = ["aws", "nowhere"]')))
+    assert cloud.startswith('measurement.cloud = "aws nowhere": aws has no such region')
+
+
+REQUIRED: dict[type[BaseModel], str] = {
+    Allowance: "",
+    DataOptions: "",
+    Measurement: "",
+    MethodEntry: 'name = "gated"',
+    Running: "",
+    Suite: GOOD,
+    TaskEntry: "",
+    Training: "epochs = 2",
+}
+"""What each table of a suite needs."""
+
+BESIDE = {"betas": {"optimizer": "adam"}, "step_at": {"schedule": "step"}, "step_factor": {"schedule": "step"}}
+"""What a key needs in its table."""
+
+
+def test_every_table_of_a_suite_is_among_these() -> None:
+    ours = {kind for kind in Part.__subclasses__() if kind.__module__.startswith("greenprune.bench.suite.")}
+    assert ours == REQUIRED.keys() - {DataOptions}
+
+
+@pytest.mark.parametrize("kind", REQUIRED)
+def test_what_is_the_default_or_is_described_as_an_example_may_be_written(kind: type[BaseModel]) -> None:
+    needed = tomllib.loads(REQUIRED[kind])
+    for name, field in kind.model_fields.items():
+        table = needed | BESIDE.get(name, {})
+        usual = to_jsonable_python(getattr(kind.model_validate(table), name), exclude_none=True)
+        examples = [json.loads(text) for text in re.findall(r"\[[^\[\]]+\]", field.description or "")]
+        for value in [*([] if usual in (None, "") else [usual]), *examples]:
+            read = kind.model_validate(tomllib.loads(toml_text({**table, name: value})))
+            assert to_jsonable_python(getattr(read, name), exclude_none=True) == value
+
+
+@pytest.mark.parametrize("kind", REQUIRED)
+def test_no_key_wants_what_toml_does_not_have(kind: type[BaseModel]) -> None:
+    needed = tomllib.loads(REQUIRED[kind])
+    for name in kind.model_fields:
+        assert "tuple_type" not in wrong(kind, {**needed, **BESIDE.get(name, {}), name: []}), name
+
+
+def wrong(kind: type[BaseModel], table: dict[str, object]) -> list[str]:
+    try:
+        kind.model_validate(table)
+    except ValidationError as e:
+        return [detail["type"] for detail in e.errors()]
+    return []
 
 
 def test_all_problems_are_reported_at_once(write: Write) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -94,12 +95,19 @@ class Alone(nn.Module):
 
 
 def trained(
-    task: Task, of: str, method: str, epochs: int = 3, start: nn.Module | None = None
+    task: Task,
+    of: str,
+    method: str,
+    epochs: int = 3,
+    start: nn.Module | None = None,
+    augment: Sequence[str] = (),
 ) -> tuple[Trained, Dataset]:
     """Train for `task`, whose data and, without `start`, network are those of the task called `of`."""
     data = dataset(of)
     recipe: dict[str, Any] = {"epochs": epochs, "batch_size": 8, "learning_rate": 0.05, "precision": "float32"}
-    batches = Batches(data.train, batch_size=8, mean=data.mean, std=data.std, device="cpu", seed=1, augment=())
+    batches = Batches(
+        data.train, batch_size=8, mean=data.mean, std=data.std, device="cpu", seed=1, augment=augment, void=task.void
+    )
     pruner = registry()[method](keep=0.6, steps=epochs * len(batches), tolerance=0.2, seed=1)
     task.begin(CPU, data.classes, (3, SIDE, SIDE))
     meter: Any = Meter()

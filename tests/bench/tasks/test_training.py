@@ -90,6 +90,18 @@ def test_a_score_that_is_no_number_is_said() -> None:
     assert [entry.holdout_score for entry in done.epochs] == [None] * 3
 
 
+@pytest.mark.parametrize("ignored", [0, -1])
+def test_crops_add_pixels_that_the_task_ignores(ignored: int) -> None:
+    task = make_task("segmentation", {"ignore_index": ignored})
+    done, _ = trained(task, "segmentation", "dense", epochs=1, augment=("crop-flip",))
+    assert math.isfinite(done.epochs[-1].loss)
+
+
+def test_a_task_with_a_teacher_ignores_what_its_task_does() -> None:
+    options = {"teacher": f"{HERE}:teacher", "of": "segmentation", "of_options": {"ignore_index": -7}}
+    assert make_task("distillation", options).void == -7
+
+
 # What does not go together
 
 
