@@ -30,12 +30,18 @@ def command_export(arguments: argparse.Namespace) -> int:
     """Write the files and say where they are.
 
     Raises:
-        UserError: as of `export_run`, or the folder cannot be written.
+        UserError: as of `export_run`, the folder cannot be written, or it holds files of somebody else.
     """
-    from greenprune.bench.export.run import export_run  # it imports torch
+    from greenprune.bench.export.files import FILES  # it imports torch
+    from greenprune.bench.export.markdown import CARD_FILE, PREPROCESSOR_FILE, is_card
+    from greenprune.bench.export.packages import lacking
+    from greenprune.bench.export.place import refuse_overwriting
+    from greenprune.bench.export.run import export_run
 
     name = f"{arguments.to}-int8" if arguments.int8 else arguments.to
     out = arguments.out or arguments.run / "exported" / name
+    if arguments.out is not None and not is_card(out / CARD_FILE):  # else an export lies there
+        refuse_overwriting(out, (*FILES[arguments.to], CARD_FILE, PREPROCESSOR_FILE), "greenprune export")
     try:
         written = export_run(
             arguments.run, arguments.to, out, int8=arguments.int8, data_root=arguments.data, trust=arguments.trust,
@@ -45,6 +51,10 @@ def command_export(arguments: argparse.Namespace) -> int:
         raise UserError(f"{out}: cannot be written ({e.strerror or e})") from None
     for path in written.files:
         print(visible(str(path)))
-    if written.difference is not None:
+    if written.difference is None:
+        print(f"outputs were not compared with eager PyTorch: {lacking('onnxruntime')}")
+    else:
         print(f"outputs differ from eager PyTorch by {written.difference:.1e} of the largest")
+    if not written.dynamic:
+        print("it takes one image at a time: this network cannot be exported for batches of any size")
     return 0

@@ -66,6 +66,8 @@ def command_prune(arguments: argparse.Namespace) -> int:
         raise UserError(f"--method {DENSE}: prunes nothing; allowed: gated, or another method (greenprune schema)")
     suite, data = suite_for(arguments)
     from greenprune.bench.cli import run
+    from greenprune.bench.export.place import refuse_overwriting
+    from greenprune.bench.prune.deliver import NAMES
     from greenprune.bench.run.stop import stoppable  # late: what is wrong with the options is said without torch
 
     out: Path = arguments.out
@@ -76,6 +78,8 @@ def command_prune(arguments: argparse.Namespace) -> int:
         raise UserError(f"--out {out}: cannot be made ({e.strerror or e}); allowed: a folder") from None
     text = toml_text(data)
     refuse_other(out, path, text)
+    if not path.is_file():  # else it was a call like this one that wrote what lies there
+        refuse_overwriting(out, (SUITE_FILE, RUNS, *NAMES), "greenprune prune")
     path.write_text(text, encoding="utf-8")
     as_of_run = argparse.Namespace(
         suite=str(path), settings=[], seeds=None, name=None, data=None, out=out, device=arguments.device, only=None,
@@ -105,5 +109,5 @@ def refuse_other(out: Path, path: Path, text: str) -> None:
     if path.is_file() and path.read_text(encoding="utf-8", errors="replace") != text:
         raise UserError(
             f"--out {out}: holds what greenprune prune made with other options ({path.name}); allowed: another folder, or "
-            "delete it"
+            "delete this one"
         )

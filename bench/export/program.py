@@ -7,7 +7,6 @@ import io
 import logging
 import warnings
 from collections.abc import Iterator
-from pathlib import Path
 
 import torch
 from greenprune.bench.errors import UserError
@@ -17,7 +16,7 @@ from torch import Tensor, nn
 
 
 def program_of(network: nn.Module, example: Tensor) -> tuple[torch.export.ExportedProgram, bool]:
-    """The network in eval mode, and whether it takes batches of any size; else it takes those of the size of `example`.
+    """The network in eval mode, and whether it takes batches of any size; else it takes one image at a time, (1, ...).
 
     Args:
         example: (B, ...) on the device of the network.
@@ -25,24 +24,16 @@ def program_of(network: nn.Module, example: Tensor) -> tuple[torch.export.Export
     Raises:
         UserError: torch.export cannot follow its forward.
     """
-    if len(example) < 2:  # a size of 1 would be taken for a constant
-        example = torch.cat([example, example])
+    several = example if len(example) > 1 else torch.cat([example, example])  # a 1 would be taken for a constant
     with evaluating(network), torch.no_grad(), quiet():
         try:
-            return torch.export.export(network, (example,), dynamic_shapes=({0: torch.export.Dim("batch")},)), True
+            return torch.export.export(network, (several,), dynamic_shapes=({0: torch.export.Dim("batch")},)), True
         except Exception:  # tracing runs the user's own forward, and torch has many kinds of errors
             pass
         try:
-            return torch.export.export(network, (example,)), False
+            return torch.export.export(network, (example[:1],)), False
         except Exception as e:
             raise UserError(f"torch.export cannot follow this network ({shortened(str(e))})") from None
-
-
-def write_pt2(network: nn.Module, example: Tensor, path: Path) -> None:
-    """Write `path`, which `torch.export.load(path).module()` reads. Raises UserError: as of `program_of`, or OSError."""
-    program, _ = program_of(network, example)
-    with quiet():
-        torch.export.save(program, path)
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -12,14 +13,18 @@ from greenprune.bench.data.data import Dataset, limited
 from greenprune.bench.data.load import is_there_again, load_again
 from greenprune.bench.data.options import DataOptions
 from greenprune.bench.errors import UserError
-from greenprune.bench.export.card import card_of, write_beside
-from greenprune.bench.export.files import Format, Written, write
+from greenprune.bench.export.card import card_of
+from greenprune.bench.export.check import Written
+from greenprune.bench.export.files import Format, write
+from greenprune.bench.export.markdown import write_beside
 from greenprune.bench.records.load import read_finished
 from greenprune.bench.records.record import Record
 from greenprune.bench.records.store import about_stored, load_model
 from torch import Tensor
 
 HELD_OUT_BATCHES, BATCH = 4, 64
+RUNTIMES: dict[Format, str] = {"onnx": "onnxruntime", "openvino": "openvino"}
+"""What runs a file, as suites call it."""
 
 
 def export_run(
@@ -66,11 +71,11 @@ def export_run(
     )  # fmt: skip
     card = card_of(
         record, to=to, precision="int8" if int8 else "float32", input_shape=about.input_shape, mean=about.mean,
-        std=about.std, class_names=names, difference=written.difference, command=command or record.command,
-        **({"score_value": _int8_score(record)} if int8 else {}),
+        std=about.std, class_names=names, difference=written.difference, dynamic=written.dynamic,
+        command=command or record.command, **({"score_value": _int8_score(record, to)} if int8 else {}),
     )  # fmt: skip
     beside = write_beside(card, out)
-    return Written((*written.files, *beside), written.difference)
+    return replace(written, files=(*written.files, *beside))
 
 
 def _data(record: Record, root: str | None, *, needed: bool, trust: bool) -> Dataset | None:
@@ -89,6 +94,7 @@ def _data(record: Record, root: str | None, *, needed: bool, trust: bool) -> Dat
         return None
 
 
-def _int8_score(record: Record) -> float | None:
-    """As the run measured it, where it did."""
-    return next((s.test_score for s in record.served if s.precision == "int8" and s.test_score is not None), None)
+def _int8_score(record: Record, to: Format) -> float | None:
+    """As the run measured it in the runtime of this format, where it did."""
+    found = (s for s in record.served if (s.runtime, s.precision) == (RUNTIMES.get(to), "int8"))
+    return next((s.test_score for s in found if s.test_score is not None), None)

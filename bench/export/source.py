@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
 import torch
 from greenprune.bench.errors import UserError
+from greenprune.bench.export.check import Run, Written, apart, difference, refuse_different, taken_by
 from greenprune.bench.export.program import program_of, quiet
+from greenprune.methods import logits_of
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -89,18 +93,29 @@ class Network(nn.Module):
 '''
 
 
-def write_source(network: nn.Module, example: Tensor, folder: Path, about: dict[str, Any]) -> tuple[Path, Path]:
-    """Write `folder/network.py` and `folder/model.safetensors`; returns their paths.
+def write_source(network: nn.Module, example: Tensor, folder: Path, about: dict[str, Any]) -> Written:
+    """Write `folder/network.py` and `folder/model.safetensors`, once the source was run and compared.
 
     Args:
-        example: (B, ...) on the device of the network.
+        example: (B, ...) on the CPU, where the network is, too.
         about: plain data for the metadata of the tensors; `preprocessing` holds image_size, mean and std.
 
     Raises:
-        UserError: torch.export cannot follow the network, or its operations cannot be written down.
+        UserError: torch.export cannot follow the network, its operations cannot be written down, or the source computes
+            something else.
         OSError: the files cannot be written.
     """
     program, dynamic = program_of(network, example)
+    with apart(folder) as place, taken_by("Python source"):
+        _save(program, dynamic, tuple(example.shape[1:]), place, about)
+        found = difference(_read(place), network, example, dynamic)
+        refuse_different(SOURCE_FILE, found)
+    return Written((folder / SOURCE_FILE, folder / TENSORS_FILE), found, dynamic)
+
+
+def _save(
+    program: torch.export.ExportedProgram, dynamic: bool, shape: tuple[int, ...], folder: Path, about: dict[str, Any]
+) -> None:
     with quiet():
         module = program.module(check_guards=False)
         module.graph.set_codegen(torch.fx.graph.CodeGen())
@@ -109,17 +124,28 @@ def write_source(network: nn.Module, example: Tensor, folder: Path, about: dict[
     tensors = _tensors(module)
     trained = [name for name, _ in module.named_parameters() if name in tensors]
     code = _forward(module)
-    shape = tuple(example.shape[1:]) if dynamic else tuple(example.shape)
-    head = HEAD.format(tensors=TENSORS_FILE, shape=f"({'B, ' if dynamic else ''}{', '.join(map(str, shape))})")
+    head = HEAD.format(tensors=TENSORS_FILE, shape=f"({', '.join(['B' if dynamic else '1', *map(str, shape)])})")
     source = head + "\n".join(f"    {line}".rstrip() for line in code.strip().splitlines()) + "\n"
-    compile(source, SOURCE_FILE, "exec")
-    folder.mkdir(parents=True, exist_ok=True)
     save_file(
         tensors, folder / TENSORS_FILE,
         metadata={"format": "pt", "about": json.dumps(about), "parameters": json.dumps(trained)},
     )  # fmt: skip
     (folder / SOURCE_FILE).write_text(source, encoding="utf-8")
-    return folder / SOURCE_FILE, folder / TENSORS_FILE
+
+
+def _read(folder: Path) -> Run:
+    """What the source in `folder` makes of a batch."""
+    spec = importlib.util.spec_from_file_location("_written_network", folder / SOURCE_FILE)
+    assert spec is not None
+    assert spec.loader is not None
+    before, sys.dont_write_bytecode = sys.dont_write_bytecode, True
+    try:
+        module: Any = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+    finally:
+        sys.dont_write_bytecode = before
+    network = module.load()
+    return lambda batch: logits_of(network(batch))
 
 
 def _return_the_only(graph: torch.fx.Graph) -> None:

@@ -11,9 +11,9 @@ from greenprune.bench.errors import UserError
 from greenprune.bench.records.joint import LeftOut
 from greenprune.bench.records.load import changed_files, read_record
 from greenprune.bench.records.record import RECORD_FILE, Record
-from greenprune.bench.records.store import load_model
+from greenprune.bench.records.store import about_stored, load_model
 from greenprune.methods import count_macs
-from torch import Tensor, nn
+from torch import nn
 
 
 @dataclass(frozen=True)
@@ -52,24 +52,24 @@ def finished(folder: Path, seeds: Sequence[int] | None) -> tuple[list[Record], l
 
 
 def dense_of(records: Sequence[Record], folder: Path, trust: bool | tuple[str, ...]) -> Candidate:
-    """The dense run of the lowest seed whose network can be loaded. Raises UserError."""
+    """The dense run of the lowest seed whose network is what its record says. Raises UserError."""
     problems = []
     for record in sorted((r for r in records if r.method_name == "dense"), key=lambda r: (r.seed, r.key)):
         try:
-            return Candidate(record, load_model(folder / record.key, trust=trust))
+            return Candidate(record, network_of(record, folder, trust))
         except UserError as e:
             problems.append(str(e))
     why = problems[0] if problems else "no dense run is finished; run the suite with its dense method"
     raise UserError(f"{folder}: there is no dense network to compare with: {why}")
 
 
-def network_of(record: Record, folder: Path, example: Tensor, trust: bool | tuple[str, ...]) -> nn.Module:
+def network_of(record: Record, folder: Path, trust: bool | tuple[str, ...]) -> nn.Module:
     """The network of a run, if it is what its record says. Raises UserError."""
     if wrong := changed_files(record, folder / record.key):
         raise UserError(f"{folder / record.key}: {wrong[0]}; restore it, or run it again")
     model = load_model(folder / record.key, trust=trust)
     assert record.cost is not None  # it is done
-    macs = count_macs(model, example)
+    macs = count_macs(model, torch.zeros(2, *about_stored(folder / record.key).input_shape))
     if record.cost.sample_macs is None and macs != record.cost.macs:
         raise UserError(
             f"{folder / record.key}: its stored network has {macs} MACs and its record says {record.cost.macs}; "

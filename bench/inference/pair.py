@@ -110,7 +110,7 @@ def compare_subjects(
         seed=seed,
     )
     interval = (measured.ratio, measured.low, measured.high)
-    return beside(ours, measured.a, reference, measured.b, interval, seed)
+    return beside(ours, measured.a, reference, measured.b, interval)
 
 
 def batch_of(images: Tensor, batch_size: int) -> Tensor:
@@ -157,7 +157,6 @@ def beside(
     reference: Subject,
     reference_blocks: Sequence[_Block],
     interval: Interval,
-    seed: int,
 ) -> Inference:
     """What the interleaved blocks of a network and of the dense one say; `interval` is that of their latencies' ratio."""
     readings, dense_readings = ([block.reading for block in side] for side in (blocks, reference_blocks))
@@ -180,7 +179,6 @@ def beside(
             dense_readings,
             images_per_block=ours.images_per_block,
             dense_images_per_block=reference.images_per_block,
-            seed=seed,
         ),
         energy_j_per_1000_images=per_1000_images(energy, classified),
         dense_energy_j_per_1000_images=per_1000_images(dense_energy, dense_classified),
@@ -243,7 +241,6 @@ def energy_ratios(
     *,
     images_per_block: int,
     dense_images_per_block: int,
-    seed: int = 0,
 ) -> dict[Kind, tuple[float, float, float]]:
     """Joules per image, pruned / dense, as `ratio_interval` of each kind of energy.
 
@@ -264,5 +261,5 @@ def energy_ratios(
         known = [j for j in joules if j is not None]  # all of them; for the type checker
         per_image = [j / images_per_block for j in known[: len(readings)]]
         dense_per_image = [j / dense_images_per_block for j in known[len(readings) :]]
-        ratios[kind] = ratio_interval(per_image, dense_per_image, seed)
+        ratios[kind] = ratio_interval(per_image, dense_per_image)
     return ratios

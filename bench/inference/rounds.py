@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
@@ -137,16 +138,19 @@ def refused(found: Joint, runtime: str, problem: str) -> Joint:
 def measured_at(
     size: int, found: Joint, line_up: LineUp, images: Tensor, meter: EnergyMeter, say: Callable[[str], None]
 ) -> Joint:
-    """`found` with what is measured at one more batch size. Raises UserError where no network runs."""
-    before, batch = usage(), batch_of(images, size)
+    """`found` with what is measured at one more batch size. Raises UserError where the dense network or no other runs."""
     where = "" if line_up.runtime == EAGER else f"{line_up.runtime}, "
+    before = usage()
+    with _told(f"{where}there is no batch of {plural(size, 'image')}"):
+        batch = batch_of(images, size)
     subjects, failed = _subjects(line_up, batch)
     for entry in failed:
         say(f"left out: {entry.key}: {entry.reason}")
     if not subjects:
         why = f"; the first: {failed[0].key}: {failed[0].reason}" if failed else ""
         raise UserError(f"{where}no network runs at batch size {size}{why}")
-    dense = line_up.dense(batch)
+    with _told(f"{where}the dense network does not run at batch size {size}"):
+        dense = line_up.dense(batch)
     rounds = fewest_blocks(found.seconds, batch.device)
     networks = plural(len(subjects), "network")
     say(f"{where}batch {size}: {networks} and dense, {rounds} to {plural(LONGER * rounds, 'round')}")
@@ -160,7 +164,7 @@ def measured_at(
     )
     *sides, dense_side = measured.sides
     new = {
-        key: beside(subject, side, dense, dense_side, interval, found.order_seed)
+        key: beside(subject, side, dense, dense_side, interval)
         for (key, subject), side, interval in zip(subjects.items(), sides, measured.ratios, strict=True)
     }
     shared = contention(before, usage(), f"inference at {where}batch {size}") if batch.device.type == "cpu" else []
@@ -175,6 +179,15 @@ def measured_at(
             "finished_at": now(),
         }
     )
+
+
+@contextlib.contextmanager
+def _told(what: str) -> Iterator[None]:
+    """Whatever is raised inside, of a network or for lack of memory, as a UserError that begins with `what`."""
+    try:
+        yield
+    except Exception as e:
+        raise UserError(f"{what} ({type(e).__name__}: {shortened(str(e))})") from None
 
 
 def _with(found: Joint, runtime: str, new: Mapping[str, Inference]) -> tuple[MeasuredNetwork, ...]:

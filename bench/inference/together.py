@@ -130,7 +130,7 @@ def _measure_pair(
     candidates = []
     for record in records:
         try:
-            model = network_of(record, folder, images[:2].cpu(), job.trust)
+            model = network_of(record, folder, job.trust)
             candidates.append(Candidate(record, placed(model, device, channels_last)))
         except UserError as e:
             left_out.append(LeftOut(key=record.key, reason=str(e)))

@@ -2,28 +2,34 @@
 
 from __future__ import annotations
 
-import importlib.util
 import shutil
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
 from greenprune.bench.errors import UserError
-from greenprune.bench.export.card import card_of, write_beside
-from greenprune.bench.export.files import LARGEST_DIFFERENCE, Format, write
+from greenprune.bench.export.card import card_of
+from greenprune.bench.export.check import Written
+from greenprune.bench.export.files import FILES, Format, write
+from greenprune.bench.export.markdown import CARD_FILE, PREPROCESSOR_FILE, write_beside
 from greenprune.bench.export.onnx_model import PACKAGES as ONNX_PACKAGES
 from greenprune.bench.export.packages import lacking, version
-from greenprune.bench.export.program import relative_difference
 from greenprune.bench.export.source import SOURCE_FILE, TENSORS_FILE, write_source
 from greenprune.bench.prune.both import Both
 from greenprune.bench.records.store import about_stored, load_model
-from greenprune.methods import logits_of
-from torch import Tensor, nn
 
 REPORT_FILE = "report.html"
+NAMES = (
+    SOURCE_FILE,
+    TENSORS_FILE,
+    *FILES["pt2"],
+    *FILES["onnx"],
+    CARD_FILE,
+    PREPROCESSOR_FILE,
+    REPORT_FILE,
+)
+"""Of all that may be delivered."""
 
 
 @dataclass
@@ -36,7 +42,7 @@ class Delivered:
 
 
 def deliver(both: Both, out: Path, class_names: Sequence[str], command: str) -> Delivered:
-    """Write everything into `out`; each file is read back and compared with the network.
+    """Write everything into `out`; each file is read back and compared with the network, where there is what reads it.
 
     Args:
         command: that was given, for the card.
@@ -45,7 +51,7 @@ def deliver(both: Both, out: Path, class_names: Sequence[str], command: str) -> 
         UserError: the stored network cannot be made anew.
         OSError: nothing can be written.
     """
-    done = Delivered()
+    done, networks = Delivered(), list[Written]()
     network = load_model(both.pruned_folder, trust=True)  # the user named its code on the command line
     stored = about_stored(both.pruned_folder)
     channels, size, _ = stored.input_shape
@@ -58,7 +64,7 @@ def deliver(both: Both, out: Path, class_names: Sequence[str], command: str) -> 
         **both.about(),
     }
     try:
-        _write_source(network, example, out, about)
+        networks.append(write_source(network, example, out, about))
         done.files[SOURCE_FILE] = f"the network as source; with {TENSORS_FILE} it needs torch and safetensors alone"
         done.files[TENSORS_FILE] = "its tensors, with preprocessing and names of the classes in the metadata"
     except UserError as e:
@@ -69,41 +75,23 @@ def deliver(both: Both, out: Path, class_names: Sequence[str], command: str) -> 
             done.notes.append(f"model.onnx was not written: {missing}")
             continue
         try:
-            written = write(network, example, to, out, about=about)
-            done.files[written.files[0].name] = what
+            networks.append(write(network, example, to, out, about=about))
+            done.files[FILES[to][0]] = what
         except UserError as e:
             done.problems.append(f"{out}: as {to}: {e}")
+            continue
+        if networks[-1].difference is None:
+            done.notes.append(f"{FILES[to][0]} was not read back: {lacking('onnxruntime')}")
+    dynamic = all(written.dynamic for written in networks)
+    if not dynamic:
+        done.notes.append("The files take one image at a time: this network cannot be exported for batches of any size")
     card = card_of(
         both.pruned, to="pt2", precision="float32", input_shape=stored.input_shape, mean=stored.mean, std=stored.std,
-        class_names=tuple(class_names), command=command,
+        class_names=tuple(class_names), command=command, dynamic=dynamic,
+        difference=max((w.difference for w in networks if w.difference is not None), default=None),
     )  # fmt: skip
     done.files |= {path.name: "what a reader of the files has to know" for path in write_beside(card, out)}
     if (report := both.folder / REPORT_FILE).is_file():
         shutil.copyfile(report, out / REPORT_FILE)
         done.files[REPORT_FILE] = "both runs: score, cost, energy, power over time"
     return done
-
-
-def _write_source(network: nn.Module, example: Tensor, out: Path, about: dict[str, Any]) -> None:
-    """Raises UserError: it cannot be written as source, or the source computes something else."""
-    write_source(network, example, out, about)
-    with torch.no_grad():
-        difference = relative_difference(_of_source(out, example), logits_of(network(example)))
-    if not difference <= LARGEST_DIFFERENCE:
-        raise UserError(
-            f"its results differ from the network's by {difference:.1e} of the largest; it is not to be used"
-        )
-
-
-def _of_source(folder: Path, example: Tensor) -> Tensor:
-    """What the written source makes of `example`."""
-    spec = importlib.util.spec_from_file_location("_delivered_network", folder / SOURCE_FILE)
-    assert spec is not None
-    assert spec.loader is not None
-    before, sys.dont_write_bytecode = sys.dont_write_bytecode, True
-    try:
-        module: Any = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        return logits_of(module.load()(example))
-    finally:
-        sys.dont_write_bytecode = before

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from greenprune.bench.data.names import DATASETS
+from greenprune.bench.data.options import DataOptions
 from greenprune.bench.errors import UserError, did_you_mean
 from greenprune.bench.foreign import shortened
+from greenprune.bench.paths import path_of
 from greenprune.bench.suite.file import suite_from
 from greenprune.bench.suite.overrides import Override, changed, overrides_of, refuse_twice
 from greenprune.bench.suite.suite import Suite
@@ -30,13 +32,14 @@ ADAM_RATE = 0.1
 
 
 def suite_for(arguments: argparse.Namespace) -> tuple[Suite, dict[str, Any]]:
-    """The suite, checked, and what its file holds.
+    """The suite, checked, and what its file holds, with whole paths.
 
     Raises:
         UserError: what is wrong with which option, a line each.
     """
     given = (*_options(arguments), *overrides_of(arguments.settings))
     refuse_twice(given)
+    _refuse_relied_on(given)
     base: dict[str, Any] = {
         "name": RUNS,
         "description": "made by greenprune prune",
@@ -47,7 +50,30 @@ def suite_for(arguments: argparse.Namespace) -> tuple[Suite, dict[str, Any]]:
     data, _ = changed(base, given)
     if len(suite.seeds) > 1 or len(suite.budgets) > 1:
         raise UserError("greenprune prune: makes one network; allowed: one seed and one budget; for more write a suite")
-    return suite, data
+    return suite, _with_places(data, suite)
+
+
+def _refuse_relied_on(overrides: Iterable[Override]) -> None:
+    """Raise UserError where one of them changes by what both runs are found in the end."""
+    for each in overrides:
+        if each.keys == ("name",):
+            raise UserError(f"{each.given}: name is that of the folder of both runs; allowed: --out for another folder")
+        if each.keys == ("methods",) or (each.keys[:1] == ("methods",) and each.keys[2:] == ("name",)):
+            raise UserError(
+                f"{each.given}: {'.'.join(each.keys)} is of the unpruned network, or what --method says; allowed: --method, "
+                "and options of it as methods.NAME.options.KEY"
+            )
+
+
+def _with_places(data: dict[str, Any], suite: Suite) -> dict[str, Any]:
+    """`data` with whole paths of weights and images as they were found from here: its file lies elsewhere."""
+    placed = dict(data)
+    if suite.weights is not None and Path(suite.weights).exists():
+        placed["weights"] = str(Path(suite.weights).absolute())
+    (entry,) = suite.dataset
+    if isinstance(entry, DataOptions) and entry.folder:
+        placed["dataset"] = {**data["dataset"], "folder": str(Path(entry.folder).resolve())}
+    return placed
 
 
 def _options(arguments: argparse.Namespace) -> Iterator[Override]:
@@ -76,7 +102,8 @@ def _options(arguments: argparse.Namespace) -> Iterator[Override]:
 
 def _dataset(arguments: argparse.Namespace) -> str | dict[str, Any]:
     """A data set by its name or factory, or a table of a folder. Raises UserError: there is no such folder."""
-    place = Path(arguments.data).expanduser()
+    given = f"--data {shortened(arguments.data)}"
+    place = path_of(arguments.data, given)
     more: dict[str, Any] = {}
     if arguments.image_size is not None:
         more["image_size"] = arguments.image_size
@@ -90,7 +117,7 @@ def _dataset(arguments: argparse.Namespace) -> str | dict[str, Any]:
         return {"name": arguments.data, **more} if more else arguments.data
     what = "is a file" if place.exists() else "is no folder and no data set"
     raise UserError(
-        f"--data {shortened(arguments.data)}: {what}; allowed: a folder with images, package.module:factory, or one of "
+        f"{given}: {what}; allowed: a folder with images, package.module:factory, or one of "
         f"{', '.join(DATASETS)}{did_you_mean(arguments.data, DATASETS)}"
     )
 

@@ -89,7 +89,7 @@ def _score(record: Record) -> str:
 def _sentences(both: Both) -> Iterator[str]:
     """What a reader has to know, a sentence each without its full stop."""
     if both.pruned.valid is False:
-        yield f"The budget was not kept: {both.pruned.invalid_reason}"
+        yield f"The run is not valid: {both.pruned.invalid_reason}"
     yield (
         f"Both were trained alike, on the same {plural(both.pruned.settings['images']['train'], 'image')} for "
         f"{plural(both.pruned.settings['training']['epochs'], 'epoch')}; brackets are 95 % intervals, of the score over test "

@@ -29,12 +29,12 @@ class Inference(Stored):
     latency: Latency
     dense_latency: Latency
     latency_ratio: float  # pruned / dense: medians of each block, geometric mean over paired blocks
-    latency_ratio_low: float  # 95 % bootstrap interval
+    latency_ratio_low: float  # 95 % interval over paired blocks
     latency_ratio_high: float
     energy: Reading  # of all blocks of the pruned network together, for `images` images
     dense_energy: Reading  # for `dense_images` images
     # By kind: joules per image, pruned / dense, geometric mean over paired blocks, and low and high end of its 95 %
-    # bootstrap interval. A kind is missing where a block has no valid joules of it above zero.
+    # interval. A kind is missing where a block has no valid joules of it above zero.
     energy_ratio: dict[Kind, tuple[float, float, float]] = Field(default_factory=dict)
     # By kind: joules per 1,000 images, and their low and high bound (as of `energy`, not statistical).
     energy_j_per_1000_images: dict[Kind, tuple[float, float, float]] = Field(default_factory=dict)

@@ -10,10 +10,14 @@ import torch
 import yaml
 from greenprune.bench.cli.main import main
 from greenprune.bench.errors import UserError
-from greenprune.bench.export.card import Card, Measured, interval, markdown, write_beside
-from greenprune.bench.export.files import LARGEST_DIFFERENCE, write
+from greenprune.bench.export import files, run
+from greenprune.bench.export.card import Card, Measured, interval
+from greenprune.bench.export.check import LARGEST_DIFFERENCE, Written, difference
+from greenprune.bench.export.files import write
+from greenprune.bench.export.markdown import markdown, write_beside
 from greenprune.bench.records.score import Score
-from torch import nn
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 from tests.bench.runtimes.test_runtimes import small
 
@@ -27,12 +31,32 @@ class Strange(nn.Module):
         return x if float(x.sum()) > 0 else -x
 
 
+class Fixed(nn.Module):
+    """What torch.export can follow at one batch size alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(3 * 8 * 8, 5)
+
+    def forward(self, x):
+        return self.layer(x.view(int(x.size(0)), -1))
+
+
+class Double(nn.Module):
+    """What ONNX Runtime has no kernel for."""
+
+    def forward(self, x):
+        return F.gelu(x.double()).float().mean((2, 3))
+
+
 @pytest.mark.parametrize("to", ["onnx", "openvino", "pt2"])
 def test_a_file_computes_what_the_network_computes(tmp_path: Path, to: str) -> None:
     for package in PACKAGES[to]:
         pytest.importorskip(package)
     written = write(small().eval(), torch.randn(4, 3, 8, 8), to, tmp_path, about={"class_names": ["a", "b"]})
     assert written.difference < LARGEST_DIFFERENCE
+    assert written.dynamic
+    assert {path.name for path in tmp_path.iterdir()} == {path.name for path in written.files}
     assert all(path.stat().st_size > 0 for path in written.files)
     if to == "onnx":
         import onnx
@@ -49,6 +73,83 @@ def test_int8_has_no_pt2_and_what_cannot_be_followed_is_told(tmp_path: Path) -> 
         write(small(), images, "pt2", tmp_path, calibration=[images])
     with pytest.raises(UserError, match=r"torch\.export cannot follow this network"):
         write(Strange(), images, "pt2", tmp_path)
+
+
+@pytest.mark.parametrize("to", ["onnx", "openvino", "pt2"])
+def test_a_network_of_one_batch_size_is_exported_for_single_images(tmp_path: Path, to: str) -> None:
+    for package in PACKAGES[to]:
+        pytest.importorskip(package)
+    network, images = Fixed().eval(), torch.randn(4, 3, 8, 8)
+    written = write(network, images, to, tmp_path)
+    assert not written.dynamic
+    assert written.difference < LARGEST_DIFFERENCE
+    if to == "pt2":
+        found = torch.export.load(written.files[0]).module()(images[3:])
+        assert torch.allclose(found, network(images[3:]), atol=1e-5)
+
+
+def test_int8_of_a_network_of_one_batch_size_is_calibrated_image_by_image(tmp_path: Path) -> None:
+    for package in PACKAGES["onnx"]:
+        pytest.importorskip(package)
+    images = torch.randn(4, 3, 8, 8)
+    assert write(Fixed().eval(), images, "onnx", tmp_path, calibration=[images]).difference < 0.2
+
+
+def test_a_file_is_compared_at_a_second_batch_size() -> None:
+    network, images = small().eval(), torch.randn(4, 3, 8, 8)
+
+    def wrong_for_one(batch: Tensor) -> Tensor:
+        return network(batch) * (2 if len(batch) == 1 else 1)
+
+    assert difference(wrong_for_one, network, images, dynamic=True) > LARGEST_DIFFERENCE
+    assert difference(network, network, images, dynamic=True) == 0
+
+
+def test_whatever_a_runtime_raises_is_one_sentence_and_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def raises(*arguments: object) -> None:
+        raise RuntimeError("NOT_IMPLEMENTED: Gelu(20)")
+
+    monkeypatch.setitem(files.READERS, "pt2", "the runtime")
+    for at_once in (True, False):
+        with monkeypatch.context() as patch:
+            patch.setattr(torch.export, "load", raises if at_once else lambda path: nn.Module())
+            with pytest.raises(UserError, match="the runtime does not take this network"):
+                write(small(), torch.randn(4, 3, 8, 8), "pt2", tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_onnx_runtime_has_no_kernel_for_is_told(tmp_path: Path) -> None:
+    for package in PACKAGES["onnx"]:
+        pytest.importorskip(package)
+    with pytest.raises(UserError, match=r"ONNX Runtime does not take this network .*NOT_IMPLEMENTED"):
+        write(Double(), torch.randn(4, 3, 8, 8), "onnx", tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_files_of_the_user_are_not_written_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "README.md").write_text("# Mine, pruned with greenprune\n")
+    words = ["export", "nowhere", "--to", "pt2", "--out", "mine"]
+    assert main(words) == 2
+    said = capsys.readouterr().err
+    assert "--out mine: holds README.md, which greenprune export would write over; allowed: another folder" in said
+    write_beside(Card(**{**CARD.__dict__, "licence": "mit"}), tmp_path / "mine")
+    (tmp_path / "mine" / "model.pt2").touch()
+    assert main(words) == 2
+    assert "nowhere: the folder has no record.json" in capsys.readouterr().err
+
+
+def test_the_command_says_what_is_not_as_usual(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(run, "export_run", lambda *arguments, **options: Written((tmp_path / "m.onnx",), None, False))
+    assert main(["export", str(tmp_path), "--to", "onnx"]) == 0
+    said = capsys.readouterr().out
+    assert "outputs were not compared with eager PyTorch" in said
+    assert "it takes one image at a time" in said
 
 
 @pytest.mark.parametrize(

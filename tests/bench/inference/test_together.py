@@ -18,6 +18,7 @@ from greenprune.bench.inference.job import JointJob
 from greenprune.bench.inference.together import measure
 from greenprune.bench.records.folder import locked
 from greenprune.bench.records.joint import JOINT_FILE, Joint, joint_files, read_joint
+from greenprune.bench.records.load import read_record
 from greenprune.bench.records.record import MODEL_FILE, write_record
 from greenprune.bench.records.store import save_model
 from greenprune.bench.run.side_by_side import is_due
@@ -204,10 +205,20 @@ def test_a_record_that_cannot_be_read_and_one_of_another_network_are_left_out(su
     assert len(found.networks) == 2
 
 
-def test_another_dense_seed_stands_in_where_the_first_has_no_network(suite: Path) -> None:
+def other_macs(path: Path) -> None:
+    """A network of fewer MACs than its record says, stored as the record's own."""
+    other_width(path)
+    stored = read_record(path.parent / "record.json")
+    write_record(stored.model_copy(update={"files": {path.name: file_hash(path)}}), path.parent)
+
+
+@pytest.mark.parametrize("spoil", [Path.unlink, other_width, other_macs])
+def test_another_dense_seed_stands_in_where_the_first_has_no_network_of_its_own(
+    suite: Path, spoil: Callable[[Path], object]
+) -> None:
     add(suite, "dense-1-s1", 32)
-    (suite / "dense-1-s0" / MODEL_FILE).unlink()
-    (found,) = measure(job(suite), silent)
+    spoil(suite / "dense-1-s0" / MODEL_FILE)
+    (found,) = measure(job(suite, batch_sizes=(4,)), silent)
     assert found.reference == "dense-1-s1"
 
 
@@ -252,24 +263,46 @@ def test_a_seed_that_is_not_there_and_a_folder_in_use_are_refused(suite: Path) -
         measure(job(suite / "nowhere"), silent)
 
 
-def test_a_network_that_does_not_run_is_named_and_the_others_are_measured(suite: Path, monkeypatch) -> None:
+class OneByOne(nn.Module):
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x):  # type: ignore[no-untyped-def]
+        if len(x) > 2:
+            raise RuntimeError("too many images")
+        return self.inner(x)
+
+
+def few_images_for(method: str, patch: pytest.MonkeyPatch) -> None:
+    """Networks of `method` run with one or two images alone."""
     load_model = candidates.load_model
-
-    class OneByOne(nn.Module):
-        def __init__(self, inner: nn.Module) -> None:
-            super().__init__()
-            self.inner = inner
-
-        def forward(self, x):  # type: ignore[no-untyped-def]
-            if len(x) > 2:
-                raise RuntimeError("too many images")
-            return self.inner(x)
 
     def loaded(folder: Path, **options: object) -> nn.Module:
         model = load_model(folder, **options)
-        return OneByOne(model) if folder.name.startswith("gated") else model
+        return OneByOne(model) if folder.name.startswith(method) else model
 
-    monkeypatch.setattr(candidates, "load_model", loaded)
+    patch.setattr(candidates, "load_model", loaded)
+
+
+def test_a_dense_network_that_does_not_run_and_a_batch_that_cannot_be_made_are_one_sentence(
+    suite: Path, monkeypatch
+) -> None:
+    with monkeypatch.context() as patch:
+        few_images_for("dense", patch)
+        with pytest.raises(UserError, match=r"the dense network does not run at batch size 4 \(RuntimeError: too many"):
+            measure(job(suite), silent)
+
+    def no_memory(*arguments: object) -> None:
+        raise RuntimeError("can't allocate memory")
+
+    monkeypatch.setattr(rounds, "batch_of", no_memory)
+    with pytest.raises(UserError, match=r"there is no batch of 4 images \(RuntimeError: can't allocate memory\)"):
+        measure(job(suite, batch_sizes=(4,)), silent)
+
+
+def test_a_network_that_does_not_run_is_named_and_the_others_are_measured(suite: Path, monkeypatch) -> None:
+    few_images_for("gated", monkeypatch)
     (found,) = measure(job(suite), silent)
     (entry,) = found.failed
     assert entry.key == "gated-0.5-s0"

@@ -86,6 +86,18 @@ def test_other_options_do_not_mix(
     assert "Traceback" not in said
 
 
+@pytest.mark.parametrize("name", ["network.py", "model.safetensors", "README.md", "runs"])
+def test_files_of_the_user_are_not_written_over(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / name).write_text("mine")
+    assert main(["prune", "resnet20", "--data", "digits", "--out", "."]) == 2
+    said = capsys.readouterr().err
+    assert f"--out .: holds {name}, which greenprune prune would write over; allowed: another folder" in said
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [(name, "mine")]
+
+
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
