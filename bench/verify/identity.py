@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from greenprune.bench.data.data import content_hash
 from greenprune.bench.errors import UserError
+from greenprune.bench.foreign import shortened
 from greenprune.bench.records.identity import Identity, differing, read_begun
 from greenprune.bench.records.record import Record
 from greenprune.bench.training.identity import method_hash_of, network_hashes, processor_of, task_hash
@@ -57,7 +58,10 @@ def _here(record: Record, form: Form | None, means: Means) -> tuple[Identity, di
     elif stated.network is not None:
         try:
             found["network"], _ = network_hashes(record.pair[1], form.classes, record.seed, form.shape)
-            start = start_of(record.pair[1], record.settings.get("weights"), form.shape)
+            weights = record.settings.get("weights")
+            if not isinstance(weights, str | None):
+                raise UserError(f"settings.weights = {shortened(str(weights))}: is neither a path nor a name")
+            start = start_of(record.pair[1], weights, form.shape)
             _, weights = network_hashes(record.pair[1], form.classes, record.seed, form.shape, start)
             if (stated.torch, stated.processor) == (str(torch.__version__), processor_of(CPU)):
                 found["weights"] = weights

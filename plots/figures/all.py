@@ -134,8 +134,8 @@ FIGURES = (
         "against the dense network (smallest budget of each method, markers as on the right; above the dashed line the "
         "pruned network is ahead). "
         "Right: a dense network is there already; how many inferences until a pruned network has saved what its whole "
-        "training took. Bands and bars are 95 % intervals of a bootstrap over seeds and over the side-by-side blocks; "
-        "with one seed they know nothing of the spread between seeds. Of many networks only the smallest budget of each "
+        "training took. Bands and bars are 95 % intervals over seeds (Student's t); with one seed they are of its "
+        "side-by-side blocks and know nothing of the spread between seeds. Of many networks only the smallest budget of each "
         "method is drawn. Assumptions of a model (watts per core) are the "
         "same for training and inference and cancel; what does not is the batch size that you will use.",
         has_break_even,
@@ -154,8 +154,9 @@ FIGURES = (
         "Requested and achieved budget",
         budget_achieved,
         budget_in_words,
-        "How far each run ended from its budget. In the green band it is valid: at most the tolerance below, never "
-        "above.",
+        "How far each run ended from its budget. In the green band it kept it: of MACs and parameters at most the tolerance "
+        "below and never above, of time and energy near it on either side, where a run outside whose interval reaches into "
+        "the band is valid too.",
         has_pruned,
     ),
     FigureSpec(

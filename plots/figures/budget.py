@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 import matplotlib as mpl
 import pandas as pd
 from greenprune.bench.energy.reading import Kind
@@ -84,11 +87,16 @@ def budget_in_words(results: Results) -> str:
     pruned = comparison(results)
     pruned = pruned[pruned["method_name"] != REFERENCE]
     points = [
-        f"{row['method']}{'' if row['valid'] else ' (invalid)'}: {row['kept_percent_mean']:.1f} % for "
+        f"{row['method']}{'' if row['valid'] else ' (invalid)'}: {_kept(row)} for "
         f"{row['budget'] * 100:g} % of the {COUNTED[row['budget_cost']]}"
         for row in rows_of(pruned)
     ]
     return f"Kept for requested cost. {'; '.join(points)}."
+
+
+def _kept(row: dict[str, Any]) -> str:
+    kept = row["kept_percent_mean"]
+    return f"{kept:.1f} %" if math.isfinite(kept) else "unknown"
 
 
 @mpl.rc_context(RC)

@@ -49,7 +49,10 @@ def consensus_of(record: Record) -> Consensus | None:
     groups: list[tuple[str, int]] = []
     parts: list[np.ndarray] = []
     for part, unit in (("channels", "channels"), ("layers", "layer")):
-        for name, rows in (record.history.get(part) or {}).items():
+        found = record.history.get(part) or {}
+        if not isinstance(found, dict):  # a method may keep what it likes there
+            return None
+        for name, rows in found.items():
             try:
                 values = np.asarray(rows, dtype=float).T
             except (TypeError, ValueError):

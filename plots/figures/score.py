@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -183,7 +184,9 @@ def _what(table: pd.DataFrame) -> str:
 
 
 def _figure(row: dict[str, Any]) -> str:
-    """The mean score with its unit."""
+    """The mean score with its unit; "no score" where a run has none."""
+    if not math.isfinite(row["test_score_mean"]):
+        return "no score"
     _, _, unit = str(row["score"]).partition(", ")
     return f"{figure_text(row['test_score_mean'], row['score'])} {unit}".rstrip()
 

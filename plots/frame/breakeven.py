@@ -13,8 +13,10 @@ times one minus the ratio measured side by side: so a machine that was busier in
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -43,8 +45,8 @@ class BreakEven:
     Attributes:
         training_j, dense_training_j: joules of the training, mean over seeds; `dense_training_j` NaN without dense.
         inference_j, dense_inference_j: joules of one inference, side by side, mean over seeds.
-        training_draws_j, dense_training_draws_j, inference_draws_j, dense_inference_draws_j: the same for each draw of
-            the bootstrap (the intervals are percentiles over these).
+        training_draws_j, dense_training_draws_j, inference_draws_j, dense_inference_draws_j: what the same may be, draw by
+            draw (the intervals are percentiles over these): over seeds by Student's t, of a single seed by its blocks.
         already_trained, instead: see the module. `instead` is None without a dense training.
     """
 
@@ -135,19 +137,12 @@ def _entry(group: _Group, kind: Kind) -> BreakEven | None:
     dense_inference = rows[f"dense_energy_{kind}_j_per_1000_images"].to_numpy(dtype=float) / 1000
     if np.isnan(training).any() or np.isnan(ratio).any() or np.isnan(dense_inference).any():
         return None
-    low = rows[f"energy_ratio_{kind}_low"].to_numpy(dtype=float)
-    high = rows[f"energy_ratio_{kind}_high"].to_numpy(dtype=float)
-    # Interval of the blocks as a standard deviation of the log-ratio; 0 where a record has none.
-    with np.errstate(divide="ignore", invalid="ignore"):
-        sd_log = np.nan_to_num((np.log(high) - np.log(low)) / (2 * Z_95))
-    generator = np.random.default_rng(SEED)
-    pick = generator.integers(len(rows), size=(DRAWS, len(rows)))
-    drawn_ratio = ratio[pick] * np.exp(generator.normal(size=pick.shape) * sd_log[pick])
     dense_training = group.dense_training_j.reindex(rows["seed"]).to_numpy(dtype=float)
     paired = not np.isnan(dense_training).any()
-    inference_draws = (dense_inference[pick] * drawn_ratio).mean(axis=1)
-    dense_inference_draws = dense_inference[pick].mean(axis=1)
-    training_draws, dense_training_draws = training[pick].mean(axis=1), dense_training[pick].mean(axis=1)
+    by_seed = np.stack([training, dense_training, dense_inference * ratio, dense_inference], axis=1)
+    generator = np.random.default_rng(SEED)
+    draws = _means(by_seed, generator) if len(rows) > 1 else _of_blocks(by_seed, rows.iloc[0], kind, generator)
+    training_draws, dense_training_draws, inference_draws, dense_inference_draws = draws.T
     inference_j, dense_inference_j = float((dense_inference * ratio).mean()), float(dense_inference.mean())
     saved_j, saved_draws = dense_inference_j - inference_j, dense_inference_draws - inference_draws
     instead = None
@@ -172,6 +167,27 @@ def _entry(group: _Group, kind: Kind) -> BreakEven | None:
         already_trained=_interval(float(training.mean()), saved_j, training_draws, saved_draws),
         instead=instead,
     )
+
+
+def _means(by_seed: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    """What the means over seeds may be, (DRAWS, figures): Student's t with the seeds' covariance, figures drawn together.
+
+    Args:
+        by_seed: (seeds, figures), two seeds or more.
+    """
+    seeds = len(by_seed)
+    spread = generator.normal(size=(DRAWS, seeds)) @ (by_seed - by_seed.mean(axis=0))
+    scale = np.sqrt(seeds * generator.chisquare(seeds - 1, size=DRAWS))
+    return by_seed.mean(axis=0) + spread / scale[:, None]
+
+
+def _of_blocks(by_seed: np.ndarray, row: pd.Series[Any], kind: Kind, generator: np.random.Generator) -> np.ndarray:
+    """The same of a single seed, whose inference varies as its side-by-side blocks say; not at all where they say nothing."""
+    low, high = float(row[f"energy_ratio_{kind}_low"]), float(row[f"energy_ratio_{kind}_high"])
+    sd_log = math.log(high / low) / (2 * Z_95) if 0 < low <= high else 0.0
+    draws = np.repeat(by_seed, DRAWS, axis=0)
+    draws[:, 2] *= np.exp(generator.normal(size=DRAWS) * sd_log)
+    return draws
 
 
 def _interval(training_j: float, saved_j: float, training_draws_j: np.ndarray, saved_draws_j: np.ndarray) -> Interval:

@@ -12,6 +12,7 @@ from greenprune.bench.records.joint import Joint
 from greenprune.bench.records.record import Record
 from greenprune.bench.records.tuning import Tuning
 from greenprune.plots.frame.problems import Problem
+from greenprune.plots.frame.rows import network_label
 from greenprune.plots.frame.whole import whole
 
 GROUP_COLUMNS = ("folder", "suite", "dataset", "model", "machine", "view", "score")
@@ -52,7 +53,7 @@ RUN_COLUMNS: dict[str, str] = {
     "kept": "what the budget counts: the result / the dense network",
     "kept_macs": "MACs of the result / MACs of the dense network",
     "kept_params": "parameters of the result / parameters of the dense network",
-    "macs": "multiply-accumulates of conv and linear layers for one image",
+    "macs": "multiply-accumulates for one image, of all products that are executed",
     "params": "number of parameters",
     "macs_dense": "macs of the dense network",
     "params_dense": "params of the dense network",
@@ -150,7 +151,8 @@ def _comparisons(results: Results) -> tuple[Results, ...]:
                 tunings=tuple(
                     (folder, tuning)
                     for folder, tuning in results.tunings
-                    if (folder, tuning.suite, *tuning.pair) == tuple(runs[list(GROUP_COLUMNS[:4])].iloc[0])
+                    if (folder, tuning.suite, tuning.pair[0], network_label(tuning.settings))
+                    == tuple(runs[list(GROUP_COLUMNS[:4])].iloc[0])
                 ),
             )
         )

@@ -65,14 +65,17 @@ def load(results: Path | Sequence[Path]) -> Results:
     done, repeated = _latest_of_each(done)
     problems.extend(repeated)
 
-    tunings = []
+    searches: dict[Path, tuple[str, Path]] = {}  # likewise
     for folder in folders:
         for path in tuning_files(folder):
-            try:
-                tunings.append((str(folder), read_tuning(path)))
-            except UserError as e:
-                what = str(e).removeprefix(f"{path}: ")
-                problems.append(Problem("unreadable", str(path), what, "the cost of this search is shown nowhere"))
+            searches.setdefault(path.resolve(), (str(folder), path))
+    tunings = []
+    for folder_name, path in searches.values():
+        try:
+            tunings.append((folder_name, read_tuning(path)))
+        except UserError as e:
+            what = str(e).removeprefix(f"{path}: ")
+            problems.append(Problem("unreadable", str(path), what, "the cost of this search is shown nowhere"))
 
     shown = in_views(done, machine_label)
     runs = [run_row(run.folder, run.record) | {"view": VIEW_NAMES[run.view]} for run in shown]

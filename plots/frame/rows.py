@@ -25,6 +25,11 @@ PRETRAINED = " (pretrained)"
 """Behind the name of a network that did not start from initial weights."""
 
 
+def network_label(settings: dict[str, Any]) -> str:
+    """The network of these settings, and whether it started from weights that were trained before."""
+    return str(settings.get("model", "")) + (PRETRAINED if settings.get("weights") else "")
+
+
 def run_row(folder: str, record: Record) -> dict[str, Any]:
     cost, ledger, score = record.cost, record.ledger, record.score
     assert cost is not None  # a Record that is done has all three; for the type checker
@@ -34,7 +39,7 @@ def run_row(folder: str, record: Record) -> dict[str, Any]:
         "folder": folder,
         "suite": record.suite,
         "dataset": record.pair[0],
-        "model": record.pair[1] + (PRETRAINED if record.settings.get("weights") else ""),
+        "model": network_label(record.settings),
         "machine": machine_label(record.machine),
         "key": record.key,
         "method": record.method,

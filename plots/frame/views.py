@@ -32,12 +32,14 @@ def view_of(record: Record) -> str:
 def in_views(done: Sequence[Found], machine_of: Callable[[dict[str, Any]], str]) -> list[Shown]:
     """Every run in its own view; and in other views that its suite has, dense and what is equal to dense as it is."""
     shown = [Shown(folder, record, place, view_of(record)) for folder, record, place in done]
-    others: dict[Group, dict[str, None]] = {}  # views beside the first
+    others: dict[Group, dict[str, set[Any]]] = {}  # views beside the first, and what has a run of its own in them
     for run in shown:
         if run.view != "samples":
-            others.setdefault(_group(run, machine_of), {})[run.view] = None
+            others.setdefault(_group(run, machine_of), {}).setdefault(run.view, set()).add(_which(run.record))
     for run in [run for run in shown if run.view == "samples"]:
-        for view in others.get(_group(run, machine_of), ()):
+        for view, own in others.get(_group(run, machine_of), {}).items():
+            if _which(run.record) in own:  # made when dense or this run was another one
+                continue
             same = [o.record for o in shown if _is_reference(o, run, machine_of)]
             share = share_of_dense(run.record, same[0], view) if same else None
             if run.record.method_name == "dense" or (run.record.valid and share is not None and is_equal(share)):
@@ -47,6 +49,10 @@ def in_views(done: Sequence[Found], machine_of: Callable[[dict[str, Any]], str])
 
 def _group(run: Shown, machine_of: Callable[[dict[str, Any]], str]) -> Group:
     return run.folder, run.record.suite, *run.record.pair, machine_of(run.record.machine)
+
+
+def _which(record: Record) -> tuple[str, float, int]:
+    return record.method, record.budget, record.seed
 
 
 def _is_reference(other: Shown, run: Shown, machine_of: Callable[[dict[str, Any]], str]) -> bool:

@@ -11,11 +11,10 @@ from greenprune.bench.records.score import decimals_of, figure_text
 from greenprune.bench.text import listed, plural, signed
 from greenprune.plots.frame.comparison import REFERENCE, batch_label, budget_in_words, mean_interval, rows_of
 from greenprune.plots.frame.frame import Results
-from greenprune.plots.frame.interval import mean_with_interval
+from greenprune.plots.frame.leader import SCORE, Leader, leader
 from greenprune.plots.frame.unsaved import unsaved
 from greenprune.plots.report.measures import score_of, score_unit_of_differences
 
-SCORE = "test_score"
 DIFFERENCE = "difference_to_dense"
 
 
@@ -32,14 +31,14 @@ def answer(part: Results, table: pd.DataFrame) -> list[str]:
     kind, budget = sizes[sizes == sizes.max()].index[0]
     rows = pruned[(pruned["budget_cost"] == kind) & (pruned["budget"] == budget)]
     higher = score_of(part)[2]
-    best, *others = rows_of(rows.sort_values(f"{SCORE}_mean", ascending=not higher, kind="stable"))
+    found = leader(part, rows_of(rows), higher)
     same = (part.runs["budget_cost"] == kind) & (part.runs["budget"] == budget)
     what = budget_in_words(str(kind), budget, (part.records[i] for i in part.runs.index[same]))
     sentences = [
-        _first(part, best, what, len(others)),
-        _second(part, best, others[0]) if others else _alone(part, best),
+        _first(part, found, what, len(rows) - 1),
+        _alone(part, found.best) if found.next is None else _second(part, found),
     ]
-    return [*sentences, _third(best, table)]
+    return [*sentences, _third(found.best, table)]
 
 
 def _nothing(part: Results, table: pd.DataFrame) -> str:
@@ -48,9 +47,12 @@ def _nothing(part: Results, table: pd.DataFrame) -> str:
     return "No pruned network kept its budget: see what went wrong."
 
 
-def _first(part: Results, best: dict[str, Any], what: str, others: int) -> str:
+def _first(part: Results, found: Leader, what: str, others: int) -> str:
     name, unit, higher = score_of(part)
+    best = found.best
     rank = f"has the {'highest' if higher else 'lowest'} test {name} of {others + 1} methods" if others else "reaches"
+    if not found.by_mean:
+        rank = f"has the best test {name} of {others + 1} methods over the seeds that it shares with each"
     score = f"{figure_text(best[f'{SCORE}_mean'], best['score'])} {unit}".rstrip()
     joined = f", {score}" if others else f" a test {name} of {score}"
     return f"At {what}, {best['method']} {rank}{joined}: {_against_dense(part, best)}."
@@ -67,15 +69,17 @@ def _against_dense(part: Results, best: dict[str, Any]) -> str:
     return _difference(mean, low, high, best["pairs"], "the dense network", unit, decimals, higher)
 
 
-def _second(part: Results, best: dict[str, Any], other: dict[str, Any]) -> str:
+def _second(part: Results, found: Leader) -> str:
     """The best one against the next, over the seeds that both have."""
     _, unit, higher = score_of(part)
-    mean, low, high, pairs = _paired(part, best, other)
-    if not pairs:
+    best, other, lead = found.best, found.next, found.lead
+    assert other is not None
+    assert lead is not None
+    if not lead.pairs:
         return f"The next one, {other['method']}, has no seed in common with it, so that the two cannot be compared."
     decimals = decimals_of(best[f"{SCORE}_mean"], best["score"])
     whom, unit = f"the next one, {other['method']}", score_unit_of_differences(unit)
-    return f"It is {_difference(mean, low, high, pairs, whom, unit, decimals, higher)}."
+    return f"It is {_difference(lead.mean, lead.low, lead.high, lead.pairs, whom, unit, decimals, higher)}."
 
 
 def _alone(part: Results, best: dict[str, Any]) -> str:
@@ -101,17 +105,6 @@ def _difference(
     return (
         f"{figure} {side} than {whom} (95 % interval {ends[0]:.{decimals}f} to {ends[1]:.{decimals}f}, {pairs} seeds)"
     )
-
-
-def _paired(part: Results, best: dict[str, Any], other: dict[str, Any]) -> tuple[float, float, float, int]:
-    """Mean difference of the scores over common seeds with its 95 % interval (Student's t), and their number."""
-    runs = part.runs[part.runs["valid"]]
-    ours, theirs = (
-        runs[(runs["method"] == row["method"]) & (runs["budget"] == row["budget"])].set_index("seed")["test_score"]
-        for row in (best, other)
-    )
-    difference = (ours - theirs).dropna()
-    return *mean_with_interval(difference.to_numpy()), len(difference)
 
 
 def _third(best: dict[str, Any], table: pd.DataFrame) -> str:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from greenprune.bench.errors import UserError
+from greenprune.bench.foreign import shortened
 from greenprune.bench.records.stored import read_json, why_broken
 from greenprune.bench.text import NOTHING, bounded, short, three_digits, told_count
 from greenprune.plots.report.energy_rows import place_of_row, rows_of_command
-from pydantic import ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 HEADINGS = ("Command", "Kind", "Duration, s", "Energy, kWh", "CO2e, g", "Grid", "Hardware", "PUE")
 
@@ -35,13 +36,63 @@ def _rows(path: Path) -> list[dict[str, Any]]:
         if not isinstance(stored, dict) or not isinstance(stored.get(key), kind):
             raise UserError(f"{path}: has no {key}; allowed: {ALLOWED}")
     try:
+        About.model_validate(stored)
+    except ValidationError as e:
+        raise UserError(f"{path}: {_where(e)}; allowed: {ALLOWED}") from None
+    try:
         return rows_of_command(stored)
     except ValidationError as e:
-        first = e.errors()[0]
-        where = ".".join(str(part) for part in ("reading", *first["loc"]))
-        raise UserError(f"{path}: {where}: {first['msg'][:1].lower()}{first['msg'][1:]}; allowed: {ALLOWED}") from None
+        raise UserError(f"{path}: reading.{_where(e)}; allowed: {ALLOWED}") from None
     except (KeyError, TypeError, AttributeError, ValueError, OverflowError):
         raise UserError(f"{path}: its readings are not what greenprune writes; allowed: {ALLOWED}") from None
+
+
+class Hardware(BaseModel):
+    """Of a file of a command, what the report shows of the machine."""
+
+    model_config = ConfigDict(extra="ignore", strict=True)
+
+    system: str | None = None
+    python: str | None = None
+    cores: int | None = None
+    cpu: str | None = None
+    gpu: str | None = None
+    memory_gib: float | None = Field(None, allow_inf_nan=False)
+
+
+class Grid(BaseModel):
+    """And of its grid."""
+
+    model_config = ConfigDict(extra="ignore", strict=True)
+
+    country: str | None = None
+    region: str | None = None
+    cloud: Annotated[tuple[str, ...], Field(min_length=2, max_length=2, strict=False)] | None = None
+    gco2e_per_kwh: float | None = Field(None, ge=0, allow_inf_nan=False)
+    year: int | None = None
+    source: str | None = None
+
+
+class About(BaseModel):
+    """And of the command itself; its reading is looked at apart."""
+
+    model_config = ConfigDict(extra="ignore", strict=True)
+
+    run_id: str | None = None
+    ended_at: str | None = None
+    exit_code: int | None = None
+    version: str | None = None
+    hardware: Hardware | None = None
+    grid: Grid | None = None
+    pue: float = Field(1.0, ge=1, allow_inf_nan=False)
+
+
+def _where(e: ValidationError) -> str:
+    """The first thing that is wrong, in words."""
+    first = e.errors()[0]
+    value = "" if isinstance(first["input"], dict | list) else f" = {shortened(str(first['input']))}"
+    said = "is no object" if first["type"] == "model_type" else f"{first['msg'][:1].lower()}{first['msg'][1:]}"
+    return f"{'.'.join(map(str, first['loc']))}{value}: {said}"
 
 
 ALLOWED = "results folders, and files of `greenprune energy --json`"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from greenprune.bench.energy.reading import KINDS
+from greenprune.bench.energy.reading import KINDS, Kind
 from greenprune.bench.records.record import CrossCheck
 from greenprune.bench.text import listed, three_digits
 from greenprune.plots.frame.frame import Results
@@ -33,6 +33,18 @@ def energy_rows(results: Results) -> list[dict[str, Any]]:
     """The energy reports of all runs, in their order."""
     once = dict(zip(results.places, results.records, strict=True))  # a run may stand in several views
     return [row for record in once.values() for row in rows_of_record(record)]
+
+
+def readings_lacking(results: Results) -> dict[Kind, tuple[int, int]]:
+    """By kind: how many readings have a source of it, and how many of these no figure, as a source of theirs failed."""
+    once = dict(zip(results.places, results.records, strict=True))
+    found: dict[Kind, tuple[int, int]] = {}
+    for record in once.values():
+        for reading in record.energy.values():
+            for kind in {source.kind for source in reading.sources}:
+                have, lack = found.get(kind, (0, 0))
+                found[kind] = have + 1, lack + (reading.energy_j(kind) is None)
+    return found
 
 
 def totals(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

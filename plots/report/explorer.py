@@ -13,6 +13,7 @@ from greenprune.plots.frame.comparison import COUNTED, REFERENCE, rows_of
 from greenprune.plots.frame.frame import Results
 from greenprune.plots.frame.views import name_of
 from greenprune.plots.report.measures import Measured, measured, score_of
+from greenprune.plots.report.names import record_file
 from scipy import stats
 
 SYMBOLS = {
@@ -66,6 +67,7 @@ def explored(part: Results, name: str, first_run: int) -> dict[str, Any]:
             {
                 "id": first_run + i,
                 "key": visible(row["key"]),
+                "file": record_file(row["key"]),
                 "point": point_of[i],
                 "seed": row["seed"],
                 "values": _figures(found.values[i]),

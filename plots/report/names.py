@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Sequence
 
@@ -23,5 +24,16 @@ def section_names(parts: Sequence[Results]) -> list[str]:
 
 
 def file_name(text: str) -> str:
-    """A suite or run as a name that is fit for a file."""
+    """A suite or run as a name that is fit for a file; two of them may have the same one."""
     return re.sub(r"[^A-Za-z0-9._-]+", "-", text)[:LONGEST_NAME]
+
+
+def own_file_name(text: str) -> str:
+    """As `file_name`, and no two have the same one: what had to be changed has a piece of its hash behind it."""
+    name = file_name(text)
+    return name if name == text else f"{name[: LONGEST_NAME - 9]}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+
+
+def record_file(key: str) -> str:
+    """What the record of a run is called on a site."""
+    return f"{own_file_name(key)}.json"

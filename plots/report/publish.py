@@ -37,13 +37,13 @@ from greenprune.plots.frame.comparison import (
 from greenprune.plots.frame.frame import Results
 from greenprune.plots.frame.load import load
 from greenprune.plots.frame.problems import unreadable
-from greenprune.plots.report.names import file_name, section_names
+from greenprune.plots.report.names import own_file_name, record_file, section_names
 from greenprune.plots.report.page import render_index
 from greenprune.plots.report.report import write_report
 
 INDEX = "index.html"
 
-AS_THEY_ARE = ("dataset", "budget", "budget_cost", "method", "valid", "runs", "score", "machine")
+AS_THEY_ARE = ("suite", "view", "dataset", "budget", "budget_cost", "method", "valid", "runs", "score", "machine")
 """Columns of a `comparison` that a row of the index has too."""
 
 
@@ -59,7 +59,7 @@ def publish(folders: Sequence[Path], site: Path) -> tuple[list[Path], list[str]]
         UserError: no records, or none of a suite can be read; two suites of one name, or `site` cannot be written.
     """
     suites = _suites(folders)
-    names = {folder: file_name(folder.resolve().name) for folder in suites}
+    names = {folder: own_file_name(folder.resolve().name) for folder in suites}
     for one, other in pairwise(sorted(suites, key=lambda folder: names[folder])):
         if names[one] == names[other]:
             raise UserError(
@@ -71,9 +71,10 @@ def publish(folders: Sequence[Path], site: Path) -> tuple[list[Path], list[str]]
     try:
         for folder in suites:
             results = load(folder)
-            bad += unreadable(results.problems)
-            if bad and not results.records:
-                raise UserError("\n".join(bad))
+            own = unreadable(results.problems)
+            if own and not results.records:
+                raise UserError("\n".join(own))
+            bad += own
             pages.append(_suite(folder, results, site / names[folder]))
             rows += _rows(results, names[folder])
         rows.sort(key=_place)
@@ -87,8 +88,9 @@ def publish(folders: Sequence[Path], site: Path) -> tuple[list[Path], list[str]]
 
 
 def _place(row: dict[str, Any]) -> tuple[Any, ...]:
-    """Within a data set and network dense comes first, then budget by budget."""
-    return row["dataset"], row["network"], not row["reference"], row["budget_cost"], row["budget"], row["method"]
+    """Within a comparison dense comes first, then budget by budget."""
+    among = tuple(row[name] for name in ("dataset", "network", "suite", "machine", "view"))
+    return *among, not row["reference"], row["budget_cost"], row["budget"], row["method"]
 
 
 def _suites(folders: Sequence[Path]) -> list[Path]:
@@ -112,7 +114,7 @@ def _suite(folder: Path, results: Results, place: Path) -> Path:
         shutil.rmtree(records)  # of runs that are no more
     records.mkdir(parents=True)
     for record, run in zip(results.records, results.places, strict=True):
-        shutil.copyfile(run / RECORD_FILE, records / f"{file_name(record.key)}.json")
+        shutil.copyfile(run / RECORD_FILE, records / record_file(record.key))
     return write_report(results, place, page=INDEX, records="records/")[-1]
 
 
@@ -158,7 +160,7 @@ def _rows(results: Results, suite: str) -> list[dict[str, Any]]:
                         {
                             "seed": record.seed,
                             "page": f"{suite}/{INDEX}#{urlencode(address[record.key] | {'run': record.key})}",
-                            "json": f"{suite}/records/{file_name(record.key)}.json",
+                            "json": f"{suite}/records/{record_file(record.key)}",
                         }
                         for record in records
                     ],

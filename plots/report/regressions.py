@@ -18,6 +18,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -90,7 +91,8 @@ def compare(base: Results, new: Results, tolerance: float = TOLERANCE) -> Compar
     Raises:
         UserError: the two have no run in common, or one that differs in data, network or recipe.
     """
-    ours, theirs = _runs(base), _runs(new)
+    sizes = _batch_sizes(base, new)
+    ours, theirs = _runs(base, sizes), _runs(new, sizes)
     valid = ours[ours["valid"]]
     if not len(valid):
         raise UserError("BASE holds no valid run, so there is nothing to compare with")
@@ -102,12 +104,12 @@ def compare(base: Results, new: Results, tolerance: float = TOLERANCE) -> Compar
     both = valid.merge(theirs[theirs["valid"]], on=IDENTITY, suffixes=("_base", "_new"))
     notes = refuse_incomparable(base, new)
     lost = tuple(_lost(valid, theirs, new))
-    machines = [sorted(set(frame["machine"])) for frame in (ours, theirs)]
-    same_machine = machines[0] == machines[1]
-    if not same_machine and len(both):
+    same_machine = bool((both["machine_base"] == both["machine_new"]).all())
+    if not same_machine:
+        machines = [listed(sorted(set(both[f"machine_{side}"]))) for side in ("base", "new")]
         notes.append(
-            f"BASE is of {listed(machines[0])}, NEW of {listed(machines[1])}: training time and energy are compared as "
-            "multiples of the dense network's"
+            f"BASE is of {machines[0]}, NEW of {machines[1]}, not run by run of the same: training time and energy are "
+            "compared as multiples of the dense network's"
         )
     added = len(theirs) - len(ours.merge(theirs[IDENTITY], on=IDENTITY))
     if added:
@@ -119,6 +121,8 @@ def compare(base: Results, new: Results, tolerance: float = TOLERANCE) -> Compar
         for (*_, method, budget), pairs in both.groupby(IDENTITY[:-1], sort=True)  # type: ignore[misc]
         for change in _changes(_name(pairs), str(method), float(budget), pairs, tolerance)  # type: ignore[arg-type]
     ]
+    notes += [f"{name}: no batch size at which both measured inference" for name in _without_batch(base, new, sizes)]
+    notes += _unmeasured(both)
     return Comparison(tuple(changes), lost, tuple(notes))
 
 
@@ -156,11 +160,33 @@ def _loaded(folder: Path) -> Results:
     return results
 
 
-def _runs(results: Results) -> pd.DataFrame:
-    """Runs with the inference of their largest batch."""
+Sizes = dict[tuple[Any, ...], int]
+
+
+def _batch_sizes(base: Results, new: Results) -> Sizes:
+    """By suite, data set and network: the largest batch at which both sides measured inference."""
+    found: list[dict[tuple[Any, ...], set[int]]] = []
+    for results in (base, new):
+        sizes: dict[tuple[Any, ...], set[int]] = {}
+        for *group, size in results.inference[[*IDENTITY[:3], "batch_size"]].itertuples(index=False, name=None):
+            sizes.setdefault(tuple(group), set()).add(int(size))
+        found.append(sizes)
+    both = {group: sizes & found[1].get(group, set()) for group, sizes in found[0].items()}
+    return {group: max(sizes) for group, sizes in both.items() if sizes}
+
+
+def _without_batch(base: Results, new: Results, sizes: Sizes) -> list[str]:
+    """Suites of both of which inference was measured at no common batch size, with data set and network."""
+    groups = [set(r.inference[IDENTITY[:3]].itertuples(index=False, name=None)) for r in (base, new)]
+    return [", ".join(map(str, group)) for group in sorted(groups[0] & groups[1]) if group not in sizes]
+
+
+def _runs(results: Results, sizes: Sizes) -> pd.DataFrame:
+    """Runs with their inference in batches of these sizes."""
     measured = results.inference
     usual = VIEW_NAMES["samples"]
-    large = measured[measured["batch_size"] == measured.groupby(IDENTITY[:3])["batch_size"].transform("max")]
+    wanted = [sizes.get(group) for group in measured[IDENTITY[:3]].itertuples(index=False, name=None)]
+    large = measured[measured["batch_size"] == pd.Series(wanted, index=measured.index, dtype=float)]
     ratios = [name for name in large.columns if "ratio" in name]
     keys = [*GROUP_COLUMNS, "key"]
     # A run of another view is a method of its own here; dense, which stands in every view, is one run.
@@ -214,22 +240,41 @@ def _name(pairs: pd.DataFrame) -> str:
     return str(first["comparison_base"]).removesuffix(view)  # the method has it in its name
 
 
+RATIOS = (
+    ("training time, ×", "train_duration_s"),
+    ("inference time, ×", "latency_ratio"),
+    *((f"training energy ({kind}), ×", f"train_energy_{kind}_j") for kind in KINDS),
+    *((f"inference energy ({kind}), ×", f"energy_ratio_{kind}") for kind in KINDS),
+)
+"""Figures that are compared as ratios, each with its column."""
+
+
+def _unmeasured(both: pd.DataFrame) -> list[str]:
+    """A sentence for each figure that runs of base have and those of new have not: it cannot have got worse, nor better."""
+    found = []
+    for name, column in RATIOS:
+        lacks = both[both[f"{column}_base"].notna() & both[f"{column}_new"].isna()]
+        if len(lacks):
+            keys = [f"{row.suite}/{row.key_base}" for row in lacks.itertuples()]
+            told = listed(keys[:3]) if len(keys) <= 3 else f"{', '.join(keys[:3])} and {len(keys) - 3} more"
+            found.append(f"{name.removesuffix(', ×')}: BASE has a figure of {told} that NEW has not")
+    return found
+
+
 def _changes(suite: str, method: str, budget: float, pairs: pd.DataFrame, tolerance: float) -> list[Change]:
     changes = [_score(suite, method, budget, pairs, tolerance)]
-    names = [("training time, ×", "train_duration_s"), ("inference time, ×", "latency_ratio")]
-    names += [(f"training energy ({kind}), ×", f"train_energy_{kind}_j") for kind in KINDS]
-    names += [(f"inference energy ({kind}), ×", f"energy_ratio_{kind}") for kind in KINDS]
-    for name, column in names:
+    for name, column in RATIOS:
         before, after = (pairs[f"{column}_{side}"].to_numpy(dtype=float) for side in ("base", "new"))
-        if np.isnan(before).any() or np.isnan(after).any() or (before <= 0).any() or (after <= 0).any():
+        there = (before > 0) & (after > 0)  # of NaN too
+        if not there.any():
             continue
-        center, lower, upper = mean_with_interval(np.log(after / before))
-        if len(pairs) == 1 and "_ratio" in column:
-            half = math.hypot(*(_half_log(pairs, column, side) for side in ("base", "new")))
+        center, lower, upper = mean_with_interval(np.log(after[there] / before[there]))
+        if there.sum() == 1 and "_ratio" in column:
+            half = math.hypot(*(_half_log(pairs[there], column, side) for side in ("base", "new")))
             lower, upper = center - half, center + half
         value, low, high = math.exp(center), math.exp(lower), math.exp(upper)
         worse = value > 1 + tolerance and not (low <= 1)
-        changes.append(Change(suite, method, budget, name, value, low, high, len(pairs), worse))
+        changes.append(Change(suite, method, budget, name, value, low, high, int(there.sum()), worse))
     return changes
 
 

@@ -12,14 +12,14 @@ from typing import Any
 import pandas as pd
 from greenprune.bench.energy.reading import KINDS
 from greenprune.bench.records.record import Record
-from greenprune.bench.text import bounded, plural, signed_points, three_digits
+from greenprune.bench.text import bounded, listed, plural, signed_points, three_digits
 from greenprune.plots.frame.comparison import reading_order, rows_of
 from greenprune.plots.frame.frame import Results
 from greenprune.plots.frame.joint import sentence
 from greenprune.plots.frame.rows import machine_label
 from greenprune.plots.frame.views import name_of
 from greenprune.plots.report.answer import answer
-from greenprune.plots.report.energy_report import crosscheck_text, energy_rows, totals
+from greenprune.plots.report.energy_report import crosscheck_text, energy_rows, readings_lacking, totals
 from greenprune.plots.report.energy_rows import place, place_of_row
 from greenprune.plots.report.served import served_tables
 from greenprune.plots.report.summary import sentences
@@ -113,11 +113,13 @@ def tables_of(table: pd.DataFrame) -> list[dict[str, Any]]:
 def _energy(part: Results) -> dict[str, Any]:
     """The energy report: what all runs took together, and a row for each training."""
     rows = energy_rows(part)
-    together = []
+    together, lacking = [], readings_lacking(part)
     for total in totals(rows):
         kwh = bounded(total["energy_kwh"], total["energy_low_kwh"], total["energy_high_kwh"], three_digits)
         grams = "" if total["gco2e"] is None else f", {three_digits(total['gco2e'])} g CO2e"
-        together.append(f"{kwh} kWh ({total['kind']}){grams}")
+        have, lack = lacking.get(total["kind"], (0, 0))
+        partly = f", of {have - lack} of {plural(have, 'reading')}: the others lack a sensor" if lack else ""
+        together.append(f"{kwh} kWh ({total['kind']}){grams}{partly}")
     trainings = []
     checked = {r.key: crosscheck_text(r.crosscheck) for r in part.records if r.crosscheck}
     for row in (row for row in rows if row["phase"] == "training"):
@@ -136,7 +138,7 @@ def _energy(part: Results) -> dict[str, Any]:
         "counted": plural(len(trainings), "training"),
         "checked": bool(checked),
         "redone": [f"{r.key}: {told}" for r in part.records if (told := redone(r))],
-        "pue": rows[0]["pue"] if rows else None,
+        "pue": listed([f"{pue:g}" for pue in sorted({row["pue"] for row in rows})]),
     }
 
 

@@ -12,6 +12,7 @@ from greenprune.bench.records.tuning import Tuning
 from greenprune.bench.text import listed, mean_sd, plural, signed, three_digits
 from greenprune.plots.frame.comparison import COUNTED, REFERENCE, batch_label, rows_of
 from greenprune.plots.frame.frame import Results
+from greenprune.plots.frame.leader import leader
 from greenprune.plots.frame.unsaved import in_words, unsaved, unsaved_where_served
 
 
@@ -27,8 +28,8 @@ def sentences(part: Results, table: pd.DataFrame) -> list[str]:
     pruned = table[table["valid"] & (table["method_name"] != REFERENCE)]
     place = pruned["budget_cost"].map(list(COUNTED).index)
     for (_, _, kind), rows in pruned.groupby([place.rename("place"), "budget", "budget_cost"], sort=True):
-        chosen = rows.nlargest if rows["higher_is_better"].all() else rows.nsmallest
-        best = rows_of(chosen(1, "test_score_mean"))[0]
+        known = rows_of(rows[rows["test_score_mean"].notna()]) or rows_of(rows)
+        best = leader(part, known, bool(rows["higher_is_better"].all())).best
         found.append(_score(best, len(rows), COUNTED[str(kind)]) + _cost(best, batch_label("large_batch", table)))
     found += in_words([*unsaved(table), *unsaved_where_served(part, table)])
     found += [

@@ -50,7 +50,10 @@ def markdown_text(table: pd.DataFrame) -> str:
 
 def _markdown(table: pd.DataFrame, columns: list[Column]) -> str:
     best = [best_rows(table, column.number) for column in columns]
-    lines = [[column.heading for column in columns], ["---" if c.number is None else "---:" for c in columns]]
+    lines = [
+        [markdown_cell(column.heading) for column in columns],
+        ["---" if c.number is None else "---:" for c in columns],
+    ]
     for place, row in enumerate(rows_of(table)):
         cells = zip((_markdown_cell(column, row) for column in columns), best, strict=True)
         lines.append([f"**{text}**" if place in found else text for text, found in cells])

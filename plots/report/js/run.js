@@ -38,8 +38,7 @@ async function showRun(dialog, comparison, run, others, linkTo, records) {
   body.append(element("h3", {}, "Environment"), factList(data.environment));
   body.append(element("h3", {}, "Exact command"), commandPart(data.command, data.overrides));
   if (records) {
-    const file = `${run.key.replaceAll(/[^A-Za-z0-9._-]+/g, "-")}.json`; // as `greenprune publish` calls it
-    body.append(element("p", {}, element("a", { href: records + file }, "The record (JSON)")));
+    body.append(element("p", {}, element("a", { href: records + run.file }, "The record (JSON)")));
   }
   if (!dialog.open) dialog.showModal();
   dialog.scrollTop = 0;

@@ -132,6 +132,18 @@ def test_break_even_interval_comes_from_the_blocks_and_from_the_seeds(tmp_path: 
     assert entry.already_trained.high > 1.2 * entry.already_trained.value
 
 
+def test_over_two_seeds_the_interval_of_what_training_takes_is_that_of_student(tmp_path: Path) -> None:
+    """Half its width is 12.7 standard errors, not the distance of the two."""
+    dense = [_paid(8000, 1.0, method="dense", seed=seed) for seed in range(2)]
+    paid = [_paid(joules, 0.5, seed=seed) for seed, joules in enumerate((9_990, 10_010))]
+    (entry,) = break_even(load(store(tmp_path, *dense, *paid)))
+    half_j = 12.706 * 10  # of the mean of the two
+    low_j, high_j = np.percentile(entry.training_draws_j, [2.5, 97.5])
+    assert low_j == pytest.approx(10_000 - half_j, abs=0.15 * half_j)
+    assert high_j == pytest.approx(10_000 + half_j, abs=0.15 * half_j)
+    assert np.median(entry.training_draws_j) == pytest.approx(10_000, abs=2)
+
+
 def test_break_even_without_dense_still_tells_what_pays_the_whole_training(tmp_path: Path) -> None:
     results = load(store(tmp_path, _paid(10_000, 0.5)))
     (entry,) = break_even(results)

@@ -273,3 +273,14 @@ def test_one_core_and_one_thread_are_no_plural() -> None:
     assert machine_label({"cpu": "Example", "cores": 1}) == "Example, 1 core"
     assert machine_label({"cpu": "Example", "cores": 2, "threads": 1}) == "Example, 2 cores, 1 thread"
     assert machine_label({"cpu": "Example", "cores": ["odd"]}) == "Example, ['odd'] cores"
+
+
+def test_a_run_of_a_view_stands_in_it_once_although_another_one_is_equal_to_dense_too(tmp_path: Path) -> None:
+    """The run at equal images took 0.99 of the joules of dense, as dense was run again since."""
+    dense, own = record(), record("gated")
+    share = 0.99 * dense.energy["training"].energy_j("modelled")
+    own = own.model_copy(update={"energy": {"training": reading(source(share))}})
+    longer = own.model_copy(update={"key": "gated-0.5-0-equal-joules", "settings": own.settings | {"view": "joules"}})
+    runs = load(store(tmp_path, dense, own, longer)).runs
+    equal = runs[(runs["view"] == "equal training energy") & (runs["method"] == "gated")]
+    assert list(equal["key"]) == ["gated-0.5-0-equal-joules"]

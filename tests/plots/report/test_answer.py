@@ -70,3 +70,24 @@ def test_without_a_pruned_network_it_says_so(tmp_path: Path) -> None:
     assert said(tmp_path / "invalid", *runs("dense", (0.9,)), invalid) == [
         "No pruned network kept its budget: see what went wrong."
     ]
+
+
+def test_with_unlike_seeds_a_method_is_compared_over_the_seeds_that_it_shares(tmp_path: Path) -> None:
+    """Seed 1 is a harder one: who ran it has the lower mean, and is ahead all the same."""
+    dense = runs("dense", (0.90, 0.86))
+    first, second, _ = said(tmp_path, *dense, *runs("gated", (0.89, 0.85)), *runs("magnitude", (0.88,)))
+    assert "gated has the best test accuracy of 2 methods over the seeds that it shares with each, 87.00 %" in first
+    assert second == "It is 1.00 points better than the next one, magnitude (one seed: this may be chance)."
+    assert "worse than the next" not in second
+
+
+def test_the_next_one_is_the_one_that_it_is_ahead_of_by_least(tmp_path: Path) -> None:
+    """By its mean magnitude is second, over the seeds that it shares with gated it is third."""
+    found = [
+        *runs("dense", (0.90, 0.86)),
+        *runs("gated", (0.89, 0.85)),
+        *runs("magnitude", (0.86,)),
+        *runs("random", (0.88, 0.83)),
+    ]
+    _, second, _ = said(tmp_path, *found)
+    assert "the next one, random" in second

@@ -93,8 +93,13 @@ GOOD: dict[str, Any] = {
         ("[]", "has no command"),
         (json.dumps({"command": "true"}), "has no reading"),
         (json.dumps(GOOD | {"reading": {"name": "command"}}), "its readings are not what greenprune writes"),
-        (json.dumps(GOOD | {"reading": GOOD["reading"] | {"duration_s": "long"}}), "reading.duration_s: "),
-        (json.dumps(GOOD | {"grid": "FRA"}), "its readings are not what greenprune writes"),
+        (json.dumps(GOOD | {"reading": GOOD["reading"] | {"duration_s": "long"}}), "reading.duration_s = long: "),
+        (json.dumps(GOOD | {"grid": "FRA"}), "grid = FRA: is no object"),
+        (json.dumps(GOOD | {"hardware": {"cpu": 5}}), "hardware.cpu = 5: "),
+        (json.dumps(GOOD | {"grid": {"country": "FRA", "cloud": [1, 2]}}), "grid.cloud.0 = 1: "),
+        (json.dumps(GOOD | {"grid": {"gco2e_per_kwh": float("nan")}}), "grid.gco2e_per_kwh = nan: "),
+        (json.dumps(GOOD | {"pue": float("nan")}), "pue = nan: "),
+        (json.dumps(GOOD | {"pue": 0.5}), "pue = 0.5: "),
     ],
 )
 def test_another_file_is_refused_in_one_sentence(

@@ -220,3 +220,15 @@ def test_a_delta_is_recomputed_not_believed(tmp_path: Path) -> None:
     row = load_published(tmp_path / "p.csv").query("method == 'Polarization' and network == 'ResNet-56'").iloc[0]
     assert row["delta_points"] == pytest.approx(0.10)
     assert load_published(tmp_path / "none.csv").empty
+
+
+def test_a_sum_that_lacks_runs_says_so_and_every_pue_is_named(tmp_path: Path) -> None:
+    broken = {"energy": {"training": reading(source(None))}, "emissions": None}
+    dense = record()
+    assert dense.emissions is not None
+    cooled = record("gated", emissions=dense.emissions.model_copy(update={"pue": 1.5}))
+    store(tmp_path, dense, cooled, record("magnitude").model_copy(update=broken))
+    write_report(load(tmp_path), tmp_path / "out")
+    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert "of 2 of 3 readings: the others lack a sensor" in page
+    assert "PUE used: 1 and 1.5." in page

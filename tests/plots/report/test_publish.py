@@ -14,7 +14,7 @@ from greenprune.bench.records.cost import Calibration
 from greenprune.plots.frame.comparison import budget_in_words
 from greenprune.plots.report.publish import publish
 
-from tests.plots.records import grid, record, store
+from tests.plots.records import failed, grid, record, store
 
 
 @pytest.fixture(autouse=True)
@@ -154,3 +154,37 @@ def test_budgets_stand_in_their_order_and_figures_are_numbers_too(tmp_path: Path
     assert 0 < rows[2]["figures"]["time_ratio"] < 1
     assert rows[0]["figures"]["difference"] is None
     assert 'id="cifar10-resnet20-accuracy-' in (tmp_path / "site" / "index.html").read_text(encoding="utf-8")
+
+
+def test_rows_say_of_which_suite_they_are_and_what_was_equal(tmp_path: Path) -> None:
+    equal = {"settings": record().settings | {"view": "joules"}}
+    runs = [record(), record("gated"), record("gated", key="gated-0.5-0-equal-joules", **equal)]
+    publish([store(tmp_path / "results", *runs, record(suite="other"))], tmp_path / "site")
+    rows = json.loads((tmp_path / "site" / "index.json").read_text(encoding="utf-8"))["rows"]
+    named = [(row["suite"], row["view"], row["method"]) for row in rows]
+    assert len(set(named)) == len(named) == 5  # dense stands in both views
+    assert ("cifar10-cpu", "equal training energy", "gated") in named
+    html = (tmp_path / "site" / "index.html").read_text(encoding="utf-8")
+    assert "<td>equal training energy</td>" in html
+    assert "<td>other</td>" in html
+
+
+@pytest.mark.parametrize("labels", [("gated+kd", "gated-kd"), ("g" * 98 + "a", "g" * 98 + "b")])
+def test_no_two_records_share_a_file(labels: tuple[str, str], tmp_path: Path) -> None:
+    runs = [record("gated", key=f"{label}-0.5-s{seed}", seed=seed).model_copy(update={"method": label})
+            for label in labels for seed in (0, 1)]  # fmt: skip
+    publish([store(tmp_path / "results", record(), *runs)], tmp_path / "site")
+    place = tmp_path / "site" / "cifar10-cpu"
+    stored = {json.loads(path.read_text(encoding="utf-8"))["key"] for path in (place / "records").iterdir()}
+    assert stored == {"dense-1-0", *(run.key for run in runs)}
+    page = (place / "index.html").read_text(encoding="utf-8")
+    for path in (place / "records").iterdir():
+        assert f'"file":"{path.name}"' in page  # where the dialog of a run leads
+
+
+def test_a_damaged_record_of_one_suite_leaves_the_others_alone(tmp_path: Path) -> None:
+    results = store(tmp_path / "results", *grid(), failed().model_copy(update={"suite": "zulu"}))
+    (results / "cifar10-cpu" / "gated-0.5-0" / "record.json").write_text("{")
+    pages, bad = publish([results], tmp_path / "site")
+    assert len(bad) == 1
+    assert {page.parent.name for page in pages} == {"site", "cifar10-cpu", "zulu"}

@@ -127,3 +127,40 @@ def test_bad_input_is_exit_code_2(tmp_path: Path, capsys: pytest.CaptureFixture[
     said = capsys.readouterr().err
     assert said.startswith("greenprune: ")
     assert "Traceback" not in said
+
+
+def _measured(run: Record, factor: float, *batches: int) -> Record:
+    return run.model_copy(update={"inference": tuple(inference(batch, 0.7 * factor) for batch in batches)})
+
+
+def test_a_seed_without_inference_hides_no_regression_of_the_others(tmp_path: Path) -> None:
+    runs = [_measured(run, 1.0, 1, 64) for run in grid(methods=("dense", "gated"), seeds=3)]
+    slow = [_measured(run, 1.3, 1, 64) if run.method == "gated" else run for run in runs]
+    slow[-1] = slow[-1].model_copy(update={"inference": ()})
+    found = compare(load(store(tmp_path / "base", *runs)), load(store(tmp_path / "new", *slow)))
+    (change,) = [c for c in found.changes if (c.method, c.name) == ("gated", "inference time, ×")]
+    assert change.worse
+    assert change.pairs == 2
+    assert change.value == pytest.approx(1.3)
+    assert any("cifar10-cpu/gated-0.5-2" in note and "inference time" in note for note in found.notes)
+
+
+def test_inference_is_compared_at_a_batch_size_that_both_have(tmp_path: Path) -> None:
+    runs = [_measured(run, 2.0 if run.method == "gated" else 1.0, 64) for run in grid(methods=("dense", "gated"))]
+    base = [run.model_copy(update={"inference": (*_measured(run, 1.0, 1).inference, *run.inference)}) for run in runs]
+    small = [_measured(run, 1.0, 1) for run in runs]
+    found = compare(load(store(tmp_path / "base", *base)), load(store(tmp_path / "new", *small)))
+    assert not found.regressed
+    assert [c.value for c in found.changes if c.name == "inference time, ×"] == [pytest.approx(1.0)] * 2
+    nothing = compare(load(store(tmp_path / "other", *runs)), load(store(tmp_path / "new", *small)))
+    assert not [c for c in nothing.changes if c.name == "inference time, ×"]
+    assert any("no batch size at which both measured inference" in note for note in nothing.notes)
+
+
+def test_runs_of_swapped_machines_are_of_different_ones(tmp_path: Path) -> None:
+    """Both sides have the same two machines, and no run the same one."""
+    fast, slow = {"cpu": "Fast CPU", "cores": 4}, {"cpu": "Slow CPU", "cores": 4}
+    base = [record(m, seed=s, machine=(fast, slow)[s]) for m in ("dense", "gated") for s in (0, 1)]
+    new = [run.model_copy(update={"machine": (slow, fast)[run.seed]}) for run in base]
+    found = compare(load(store(tmp_path / "base", *base)), load(store(tmp_path / "new", *new)))
+    assert any("multiples of the dense network's" in note for note in found.notes)

@@ -10,8 +10,10 @@ from pathlib import Path
 from types import FrameType
 
 import pytest
+from greenprune.bench.cli.main import main
 from greenprune.bench.errors import UserError
 from greenprune.bench.records.record import RECORD_FILE
+from greenprune.plots.figures.gates import consensus_of
 from greenprune.plots.frame.checks import check
 from greenprune.plots.frame.comparison import comparison
 from greenprune.plots.frame.load import load
@@ -308,3 +310,10 @@ def test_summary_leaves_out_what_is_unknown_and_invalid(tmp_path: Path) -> None:
     assert sentences(part, comparison(part))[1:] == [
         "At 50 % of the MACs, gated is the only pruned network: it reaches 88.00 % on the test set."
     ]
+
+
+@pytest.mark.parametrize("history", [{"steps": [1, 2], "channels": [[0.1, 0.2]]}, {"steps": [1, 2], "layers": "x"}])
+def test_a_history_of_another_shape_is_no_gate_picture_and_no_traceback(tmp_path: Path, history: dict) -> None:
+    run = record("gated").model_copy(update={"history": history})
+    assert consensus_of(run) is None
+    assert main(["report", str(store(tmp_path, record(), run))]) == 0

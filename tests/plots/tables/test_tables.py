@@ -13,6 +13,7 @@ import pytest
 from greenprune.bench.energy.reading import Reading
 from greenprune.bench.records.cost import SampleMacs
 from greenprune.bench.records.record import Ledger, LedgerEntry, Record
+from greenprune.bench.records.score import Score
 from greenprune.bench.records.tuning import Spent, Trial, Tuning, write_tuning
 from greenprune.bench.text import bounded, listed, mean_sd, plural, signed_points, three_digits
 from greenprune.plots.figures.budget import budget_achieved, budget_in_words
@@ -364,6 +365,29 @@ def test_the_price_of_tuning_stands_beside_the_training(tmp_path: Path) -> None:
     said = " ".join(sentences(results, comparison(results)))
     assert "gated were searched at 50 % with seed 0, on held-out images alone: 3 trials took 30 training images" in said
     assert "3.00 minutes and 6.00 kJ (modelled)" in said
+
+
+def test_the_price_of_tuning_is_shown_of_networks_that_were_trained_before_too(tmp_path: Path) -> None:
+    settings = record().settings | {"weights": "w.safetensors"}
+    store(tmp_path, *(run.model_copy(update={"settings": settings}) for run in grid()), record(suite="other"))
+    tuning = Tuning(
+        suite="cifar10-cpu", method="gated", method_name="gated", budget=0.5, seed=0, settings=settings, holdout_images=10,
+        space={}, machine={}, command="", score=ACCURACY,
+        trials=(Trial(number=0, options={}, status="done", holdout_score=0.5, duration_s=9.0),),
+    )  # fmt: skip
+    write_tuning(tuning, tmp_path / "cifar10-cpu" / "tune-gated-0.5-s0")
+    for folders in (tmp_path, [tmp_path, tmp_path]):  # a search counts once
+        table = comparison(load(folders))
+        assert list(table[(table["method"] == "gated")]["tuning_trials"]) == [1]
+
+
+def test_a_name_of_a_score_breaks_no_table(tmp_path: Path) -> None:
+    odd = Score(name="a|b <img src=x>", unit="fraction")
+    runs = [run.model_copy(update={"score": odd, "test_scores": {}}) for run in grid()]
+    text = markdown_text(comparison(_load(tmp_path, *runs)))
+    assert "<img" not in text
+    heading, line = text.splitlines()[:2]
+    assert heading.replace("\\|", "").count("|") == line.count("|")
 
 
 def test_what_single_images_cost_is_said(tmp_path: Path) -> None:
