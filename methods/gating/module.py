@@ -32,7 +32,7 @@ from greenprune.methods.gating.schedule import SearchSchedule
 from greenprune.methods.gating.selection import Terms
 from greenprune.methods.gating.shrinking import GONE, OPEN, UNDECIDED
 from greenprune.methods.gating.state import GateState
-from greenprune.methods.gating.wiring import find_skippable, unwrap, wrap
+from greenprune.methods.gating.wiring import find_skippable, refuse_changed, unwrap, wrap
 from greenprune.methods.gating.wrappers import Gated
 from greenprune.methods.ranks import together
 from greenprune.methods.structure import outputs, surgery
@@ -91,7 +91,7 @@ class ConsensusGating(Consensus):
     Raises:
         ValueError: `keep`, `steps` or `round_to` out of range; no table for a measured cost; `example_inputs` that the
             model does not take; a compiled model.
-        Skip: nothing in the network can be gated.
+        Skip: nothing in the network can be gated, or gates would make it another function.
         BudgetError: `keep` lies below what the rest of the network costs.
     """
 
@@ -136,9 +136,11 @@ class ConsensusGating(Consensus):
         noise = torch.Generator(device).manual_seed(seed + 1)
         self.state = GateState(structure.units, device, weights, noise, per_sample=options.execution == "per_sample")
         self._gain = self.state.gradients.gain = min(MAX_GAIN, options.drift / self.search_steps)
+        expected = surgery.evaluate(model, inputs)
         wrap(model, structure, gated, self.state, options, device, torch.Generator().manual_seed(seed))
         self.state.sites = [m for m in model.modules() if isinstance(m, Gated)]
         find_skippable(model, structure, gated, self.state, inputs)
+        refuse_changed(model, structure.units, self.state, inputs, expected)
         self.network = model
         self.begin_with(self.heads())
         self.register_load_state_dict_pre_hook(ConsensusGating._take_shape)

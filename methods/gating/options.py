@@ -44,8 +44,8 @@ class GatingOptions(MethodOptions):
         0.34,
         gt=0,
         le=1,
-        description="share of the training after which the network is cut; less saves more of the training (0.12, with "
-        "open_share = 0.6, where methods are compared at equal joules of training)",
+        description="share of the training after which the network is cut; less saves more of the training (0.2 "
+        "where methods are compared at equal joules of training, as in the suite study)",
     )
     open_share: float = Field(0.76, ge=0, lt=1, description="share of the search with all gates held open")
     settle_share: float = Field(0.2, ge=0, lt=1, description="share of the search, at its end, at the full budget")

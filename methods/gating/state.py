@@ -213,7 +213,7 @@ class GateState:
     def zeros(self, of: int | str, branches: Iterable[int], like: Tensor) -> Any:
         """What a branch that is skipped, or a module in it, would give, of zeros; of the type of `like`."""
         shapes, batch = self.shapes[of, self._key_in(branches)]
-        return _zeros(shapes, self.batch / batch, like)
+        return _zeros(shapes, self.batch, batch, like)
 
     def _key_in(self, branches: Iterable[int]) -> tuple[Any, ...]:
         return (*self._key, self.batch) if self.keeps_shapes(branches) else self._key
@@ -282,8 +282,8 @@ def _shapes(output: Any) -> Any:
     return tuple(_shapes(value) for value in output) if isinstance(output, (tuple, list)) else None
 
 
-def _zeros(shapes: Any, times: float, like: Tensor) -> Any:
-    """Zeros of `shapes`, their first dimensions times `times`."""
+def _zeros(shapes: Any, batch: int, noted: int, like: Tensor) -> Any:
+    """Zeros of `shapes`, which were noted with `noted` examples, for `batch` examples."""
     if isinstance(shapes, torch.Size):
-        return like.new_zeros((int(shapes[0] * times), *shapes[1:]))
-    return None if shapes is None else tuple(_zeros(s, times, like) for s in shapes)
+        return like.new_zeros((shapes[0] * batch // noted, *shapes[1:]))
+    return None if shapes is None else tuple(_zeros(s, batch, noted, like) for s in shapes)

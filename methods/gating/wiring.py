@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 import torch
+from greenprune.methods.base import Skip
 from greenprune.methods.gating.heads import GateHead
 from greenprune.methods.gating.state import GateState
 from greenprune.methods.gating.wrappers import Gated
@@ -233,6 +234,32 @@ def find_skippable(network: nn.Module, structure: Structure, gated: Tensor, stat
         good |= _each_or_all(sorted(state.shaped), same)
         state.shaped &= good
     state.skippable = good
+
+
+def refuse_changed(network: nn.Module, units: int, state: GateState, inputs: Inputs, expected: Any) -> None:
+    """Take the gates away again where, all of them open, they make the network another function.
+
+    Args:
+        units: how many gates there are.
+        expected: its output in eval mode on `inputs`, of before the gates.
+
+    Raises:
+        Skip: its forward asks what kind of modules it calls, which the gates hide from it.
+    """
+    everything = torch.ones(units, dtype=torch.bool, device=inputs.device)
+    with torch.no_grad(), evaluating(network):
+        state.begin(inputs, searching=False, shift=torch.zeros((), device=inputs.device), consensus=everything)
+        got = inputs.call(network)
+    kinds = {t.dtype for t in outputs.tensors(got) if t.is_floating_point()}
+    allowed = max([SAME, *(16 * torch.finfo(kind).eps for kind in kinds)])
+    if outputs.difference(expected, got).relative <= allowed:
+        return
+    unwrap(network)
+    raise Skip(
+        "with gates around its layers, all of them open, the network computes something else: its forward asks what kind of "
+        "module it calls (isinstance or type), or what is registered in it; let it ask for something that does not change, "
+        "such as an attribute of its own"
+    )
 
 
 def _each_or_all(units: list[int], good: Callable[[list[int]], bool]) -> set[int]:

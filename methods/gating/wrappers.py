@@ -169,8 +169,9 @@ def masked_call(layer: nn.Module, mask: Tensor, args: tuple[Any, ...], kwargs: M
 
 
 def is_plain_norm(layer: nn.Module) -> bool:
-    """A batch norm that does nothing else (a subclass may apply an activation, for example)."""
-    return isinstance(layer, BATCH_NORMS) and type(layer).forward is nn.BatchNorm2d.forward
+    """A batch norm that does nothing else: a subclass may apply an activation, for example, and a hook wants to be called."""
+    hooked = layer._forward_hooks or layer._forward_pre_hooks
+    return isinstance(layer, BATCH_NORMS) and type(layer).forward is nn.BatchNorm2d.forward and not hooked
 
 
 def _by_row(mask: Tensor, x: Tensor) -> Tensor:

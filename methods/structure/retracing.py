@@ -21,6 +21,16 @@ _ADDITIONS = (operator.add, operator.iadd, torch.add)
 _ADDING_METHODS = ("add", "add_", "__add__", "__iadd__", "__radd__")
 
 
+HOOKS = (
+    "_forward_hooks",
+    "_forward_hooks_with_kwargs",
+    "_forward_hooks_always_called",
+    "_forward_pre_hooks",
+    "_forward_pre_hooks_with_kwargs",
+)
+"""Of a module, what others registered to be called around its forward."""
+
+
 class _Tracer(torch.fx.Tracer):
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return True
@@ -146,6 +156,8 @@ def retraced(holder: nn.Module, end: str, fixed: Mapping[str, Any]) -> torch.fx.
     """
     replacement = torch.fx.GraphModule(holder, without_branch(holder, end, fixed), class_name=type(holder).__name__)
     replacement.train(holder.training)
+    for hooks in HOOKS:
+        setattr(replacement, hooks, getattr(holder, hooks))  # the same ones, so that a handle still removes its own
     _in_order_of(replacement, holder)
     for module in replacement.modules():
         if getattr(module, "inplace", False):

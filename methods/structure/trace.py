@@ -161,7 +161,7 @@ def _run_in_training(model: nn.Module, inputs: Inputs) -> dict[str, int]:
         for name, module in model.named_modules()
     ]
     try:
-        with as_in_training(model):
+        with as_in_training(model), torch.random.fork_rng(devices=[]):
             inputs.call(model)
     except Exception:  # it may want targets, for example
         return {}
