@@ -6,6 +6,7 @@ import argparse
 import shlex
 import sys
 from pathlib import Path
+from typing import Any
 
 from greenprune.bench import terminal
 from greenprune.bench.engines.names import LOCAL
@@ -71,6 +72,7 @@ def command_prune(arguments: argparse.Namespace) -> int:
     from greenprune.bench.run.stop import stoppable  # late: what is wrong with the options is said without torch
 
     out: Path = arguments.out
+    _refuse_among_images(out, data["dataset"])
     path = out / SUITE_FILE
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -102,6 +104,13 @@ def command_prune(arguments: argparse.Namespace) -> int:
     for problem in delivered.problems:
         terminal.complain(problem)
     return 0 if both.pruned.valid and not delivered.problems else 1
+
+
+def _refuse_among_images(out: Path, dataset: str | dict[str, Any]) -> None:
+    """Raise UserError where what is made would lie among the pictures, and be taken for a class of them the next time."""
+    folder = dataset.get("folder") if isinstance(dataset, dict) else None
+    if folder and out.resolve().is_relative_to(Path(folder).resolve()):
+        raise UserError(f"--out {out}: lies in the folder of the images, {folder}; allowed: a folder outside of it")
 
 
 def refuse_other(out: Path, path: Path, text: str) -> None:

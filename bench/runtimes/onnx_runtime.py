@@ -35,10 +35,10 @@ class OnnxRuntime(Runtime):
     def prepare(
         self, network: nn.Module, example: Tensor, *, threads: int, calibration: Sequence[Tensor] = ()
     ) -> Session:
-        model, dynamic = onnx_of(network, example)
+        model, _ = onnx_of(network, example)
         if calibration:
             model = quantised(model, calibration)
-        return OnnxSession(model, threads=threads, dynamic=dynamic)
+        return OnnxSession(model, threads=threads)
 
     def layer(self, segment: Segment, inputs: int, outputs: int, *, threads: int) -> Callable[[], object] | None:
         made = layer_model(segment, inputs, outputs)
@@ -52,14 +52,11 @@ class OnnxRuntime(Runtime):
 class OnnxSession(Session):
     """An ONNX model in ONNX Runtime.
 
-    Args:
-        dynamic: whether the model takes batches of any size.
-
     Raises:
         UserError: ONNX Runtime does not take it.
     """
 
-    def __init__(self, model: onnx.ModelProto, *, threads: int, dynamic: bool = True) -> None:
+    def __init__(self, model: onnx.ModelProto, *, threads: int) -> None:
         import onnxruntime
 
         options = onnxruntime.SessionOptions()

@@ -14,7 +14,6 @@ REASON = (
     "its figures estimates); CPU energy is modelled"
 )
 INTEL_MAC = "Intel Macs are not supported: macOS shows no RAPL; CPU energy is modelled"
-INTEL_MAC = "Intel Macs are not supported: macOS shows no RAPL; CPU energy is modelled"
 
 
 def find(place: Place) -> Found:

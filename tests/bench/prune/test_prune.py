@@ -98,6 +98,19 @@ def test_files_of_the_user_are_not_written_over(
     assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [(name, "mine")]
 
 
+def test_what_is_made_does_not_lie_among_the_pictures(
+    pictures: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The next start would take it for a class."""
+    monkeypatch.chdir(pictures)
+    there = sorted(pictures.iterdir())
+    assert main(["prune", "resnet20", "--data", ".", "--out", "small"]) == 2
+    assert f"--out small: lies in the folder of the images, {pictures.resolve()}; allowed: a folder outside of it" in (
+        capsys.readouterr().err
+    )
+    assert sorted(pictures.iterdir()) == there
+
+
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
