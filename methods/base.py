@@ -22,7 +22,8 @@ from typing import Any, ClassVar
 
 import torch
 from greenprune.methods.budget import select as budget
-from greenprune.methods.budget.reach import Nearest, check_budget
+from greenprune.methods.budget.limits import lowest
+from greenprune.methods.budget.reach import Nearest, check_budget, warn
 from greenprune.methods.cost.kinds import CostKind
 from greenprune.methods.cost.measured_cost import CostTable
 from greenprune.methods.options.base import BudgetUnit, Card, MethodOptions
@@ -130,6 +131,12 @@ class Method(ABC):
         cost = budget.make_cost(self.cost, structure, model, self.table)
         keep = budget.select(structure, scores, self.keep, self.tolerance, removable, cost, self.round_to)
         self.predicted_cost = float(cost(keep.float()))
+        coarse = self.round_to > 1 or cost.staircase
+        if self.nearest is None and self.predicted_cost < lowest(self.keep, self.tolerance, coarse=coarse) - 1e-9:
+            # Other scores meet it, these do not: the units are too coarse for the order in which they go.
+            *_, above = budget.nearest(structure, scores, self.keep, self.tolerance, removable, cost, self.round_to)
+            self.nearest = Nearest(self.predicted_cost, 1.0 if above is None else above)
+            warn(self.nearest, self.keep, self.tolerance, cost)
         return keep
 
     def check_reachable(self, model: nn.Module, structure: Structure, removable: Tensor) -> None:

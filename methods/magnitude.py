@@ -42,11 +42,12 @@ class Magnitude(Method):
         self.check_reachable(model, self._structure, self._removable)
         self._network = Slot(model, self._structure)
         self._example_inputs = example_inputs
+        self._cut_at = max(1, step_of(self.options.train_share, self.steps))
         return self._network
 
     def after_step(self, optimizer: torch.optim.Optimizer) -> None:
         super().after_step(optimizer)
-        if self.step == step_of(self.options.train_share, self.steps):
+        if self.step == self._cut_at:
             scores = filter_scores(self._network.model, self._structure, self.options.norm, self.options.scope)
             keep = self.select(self._network.model, self._structure, scores, self._removable)
             self.masked_max_abs_diff = self._network.cut(keep, self._example_inputs, optimizer)
@@ -66,7 +67,7 @@ def filter_scores(model: nn.Module, structure: Structure, norm: str, scope: str)
     scores = torch.full((structure.units,), float("inf"))
     total = torch.zeros(structure.units + 1)
     for side in sides(model, structure):
-        if side.writes and structure.layers[side.layer].macs:
+        if side.writes and side.weight(modules).ndim > 1:
             total.index_add_(0, side.units, side.norms(modules, 1 if norm == "l1" else 2))
     for group in structure.groups:
         own = total[group.units]

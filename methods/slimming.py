@@ -50,8 +50,9 @@ class Slimming(Method):
         self.check_reachable(model, self._structure, self._removable)
         with torch.no_grad():
             for scale in scales(model):
-                scale.mul_(self.options.initial_scale)
-        self._cut_at = step_of(self.options.train_share, self.steps)
+                if (scale == scale[0]).all():  # what was trained before knows its scales
+                    scale.mul_(self.options.initial_scale)
+        self._cut_at = max(1, step_of(self.options.train_share, self.steps))
         self.strength = max(self.options.strength, self.options.drift / (TRAVEL_PER_STEP * max(1, self._cut_at)))
         self._network = Slot(model, self._structure)
         self._example_inputs = example_inputs

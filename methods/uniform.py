@@ -60,7 +60,7 @@ def sliced_scores(model: nn.Module, structure: Structure) -> Tensor:
     """As `uniform_scores`, with the channels of each group in the order of their L2 norms, the largest first."""
     norms, modules = torch.zeros(structure.units + 1), dict(model.named_modules())
     for side in sides(model, structure):
-        if side.writes and structure.layers[side.layer].macs:
+        if side.writes and side.weight(modules).ndim > 1:
             norms.index_add_(0, side.units, side.norms(modules, 2))
     scores = uniform_scores(structure)
     for group in structure.groups:

@@ -14,6 +14,7 @@ from greenprune.methods.budget import steps as budget_steps
 from greenprune.methods.budget.approach import approach
 from greenprune.methods.budget.choice import Choice
 from greenprune.methods.budget.limits import lowest
+from greenprune.methods.budget.steps import Per
 from greenprune.methods.cost.costs import Cost, MacCost, ParamCost, ProductCost
 from greenprune.methods.cost.kinds import COST_NAMES, MEASURED, CostKind
 from greenprune.methods.cost.measured_cost import CostTable, TableCost
@@ -93,6 +94,7 @@ def select(
     removable: Tensor | None = None,
     cost: Cost | None = None,
     round_to: int = 1,
+    per: Per = "channel",
 ) -> Tensor:
     """The units to keep so that the cost lies in [keep - tolerance, keep]: the highest scores, as far as the budget goes.
 
@@ -115,6 +117,7 @@ def select(
         removable: (U,) bool, the units that may be closed; default all.
         cost: what the budget is stated in; default MACs.
         round_to: every group keeps a multiple of so many channels, or all of a narrower group.
+        per: of bundles, what their scores are divided by, see `budget_steps.select_steps`.
 
     Returns:
         (U,) bool.
@@ -123,7 +126,7 @@ def select(
         BudgetError: even with everything closed that may be it costs more than `keep`.
     """
     cost = cost or MacCost(structure)
-    kept, reached, _ = nearest(structure, scores, keep, tolerance, removable, cost, round_to)
+    kept, reached, _ = nearest(structure, scores, keep, tolerance, removable, cost, round_to, per)
     if reached > keep:
         raise BudgetError(
             f"a budget of {keep:g} cannot be met: the nearest selection costs {reached:.6g} of the dense "
@@ -140,6 +143,7 @@ def nearest(
     removable: Tensor | None,
     cost: Cost,
     round_to: int = 1,
+    per: Per = "channel",
 ) -> tuple[Tensor, float, float | None]:
     """As `select`, and raises nothing.
 
@@ -153,7 +157,7 @@ def nearest(
         over = None
         for bottom in (least, 0.0):
             kept, reached = budget_steps.select_steps(
-                structure, scores, keep, keep - tolerance, bottom, removable, cost, round_to
+                structure, scores, keep, keep - tolerance, bottom, removable, cost, round_to, per
             )
             if reached <= keep:
                 break

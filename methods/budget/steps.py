@@ -1,7 +1,7 @@
 """Meeting a budget in steps: bundles of channels, where single channels save nothing or the hardware wants multiples.
 
 A processor computes in vectors: 17 channels often take as long as 24 or 32. So of a measured cost only some widths are
-worth having (`costs.Cost.steps`), and the bundle that hurts least for what it saves goes first.
+worth having (`costs.Cost.steps`), and the bundle that hurts least goes first: per channel, or for what it saves.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +18,9 @@ from greenprune.methods.budget.choice import Choice
 from greenprune.methods.cost.costs import SIDES, Cost, Floats
 from greenprune.methods.structure.trace import ChannelGroup, Structure
 from torch import Tensor
+
+Per = Literal["channel", "saved"]
+"""What the scores of a bundle are divided by."""
 
 
 def select_steps(
@@ -28,18 +32,21 @@ def select_steps(
     removable: Tensor | None,
     cost: Cost,
     round_to: int,
+    per: Per = "channel",
 ) -> tuple[Tensor, float]:
     """Close bundles of the lowest channels of a group, and branches, until the cost is at most `keep`.
 
-    The next to go is the bundle with the smallest loss: its scores added up, per saved cost where the cost is a staircase
-    (a bundle that saves nothing is passed over), per channel otherwise. A branch's score counts for each channel that is
-    inside it alone. Bundles that would undershoot `near` are passed over as long as there are others; after that
-    the one that ends highest at or below `keep` is closed, if that is not below `least`.
+    The next to go is the bundle with the smallest loss: its scores added up, per channel, or per saved cost where the cost
+    is a staircase and `per` says so. Of a staircase a bundle that saves nothing is passed over. A branch's score counts for
+    each channel that is inside it alone. Bundles that would undershoot `near` are passed over as long as there are others;
+    after that the one that ends highest at or below `keep` is closed, if that is not below `least`.
 
     Args:
         scores: (U,); shifted to be at least 0.
         removable: (U,) bool; default all.
         round_to: widths are multiples of it, or a group's full width.
+        per: "saved" for scores that say how much is lost, which what is saved can be weighed against. A rank, a norm or a
+            draw says no such thing: divided by what they save, the dearest layers would go whatever their scores are.
 
     Returns:
         (U,) bool of what is kept, and its cost as a fraction of dense (above `keep` where nothing fits).
@@ -48,7 +55,7 @@ def select_steps(
     finite = values[values.isfinite()]
     if len(finite):
         values = values - finite.min().clamp_max(0.0)
-    state = _State(structure, values, removable, cost, round_to)
+    state = _State(structure, values, removable, cost, round_to, per)
     while state.cost > keep:
         moves = list(state.moves())
         fitting = [m for m in moves if m.cost >= near] or [m for m in moves if least <= m.cost <= keep]
@@ -95,9 +102,10 @@ class _State:
     """Which steps were taken, and which can be taken next."""
 
     def __init__(
-        self, structure: Structure, scores: Tensor, removable: Tensor | None, cost: Cost, round_to: int
+        self, structure: Structure, scores: Tensor, removable: Tensor | None, cost: Cost, round_to: int, per: Per
     ) -> None:
         self._structure, self._scores, self._price = structure, scores, cost
+        self._per_saved = per == "saved" and cost.staircase
         self._removable = torch.ones(structure.units, dtype=torch.bool) if removable is None else removable.cpu()
         self._choice = Choice(structure, cost)  # branches are closed in it, channels are not
         self._groups = [self._prepared(group, allowed_widths(group, cost, round_to)) for group in structure.groups]
@@ -122,7 +130,8 @@ class _State:
     def moves(self) -> Iterator[_Move]:
         """Everything that can go next; what would save nothing is left out where the cost is a staircase."""
         for i, group in enumerate(self._groups):
-            # Scores ascend, so per channel the next step always hurts least; per saved cost a further one may.
+            # Scores ascend, so per channel the next step always hurts least; per saved cost a further one may, and of a
+            # staircase the next one may save nothing.
             end = len(group.removed) if self._price.staircase else group.step + 2
             later = slice(group.step + 1, end)
             if not len(group.removed[later]):
@@ -156,7 +165,7 @@ class _State:
         saved = self.cost - cost
         if saved <= 0 or not math.isfinite(loss):
             return None
-        return _Move(loss / (saved if self._price.staircase else count), cost, group, step)
+        return _Move(loss / (saved if self._per_saved else count), cost, group, step)
 
     def apply(self, move: _Move) -> None:
         if move.group is None:

@@ -52,7 +52,9 @@ def select(
     scores = scores.masked_fill(gone, -1.0 if bundles else -torch.inf)
     removable = (decided <= UNDECIDED).cpu()
     try:
-        keep = budget.select(structure, scores, terms.keep, terms.tolerance, removable, terms.cost, terms.round_to)
+        keep = budget.select(
+            structure, scores, terms.keep, terms.tolerance, removable, terms.cost, terms.round_to, per="saved"
+        )
     except budget.BudgetError:
         if reachable is None:
             raise

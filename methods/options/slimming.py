@@ -20,7 +20,9 @@ class SlimmingOptions(MethodOptions):
         description="how far the penalty alone would move a scale while it acts; it raises `strength` in trainings that are "
         "too short for the paper's value, 0: never; meant for SGD at a learning rate of 0.1 with momentum 0.9",
     )
-    initial_scale: float = Field(0.5, gt=0, description="factor on the initial scales (Liu et al., section 4.2: 0.5)")
+    initial_scale: float = Field(
+        0.5, gt=0, description="factor on initial scales, not on those of given weights (Liu et al., section 4.2: 0.5)"
+    )
     train_share: float = Field(0.6, gt=0, lt=1, description="share of the training before the channels are removed")
     fine_tune_peak: float = Field(
         0.5, gt=0, description="learning rate at the start of fine-tuning, relative to the recipe's"

@@ -6,20 +6,20 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from greenprune.bench.inference.cost import count_connections
+from greenprune.bench.models import build
 from greenprune.methods import BudgetError, Skip, count_macs, count_params, registry
 from greenprune.methods.depgraph import DepGraph, GroupNorms
 from greenprune.methods.magnitude import filter_scores
-from greenprune.methods.magnitude_unstructured import MagnitudeUnstructured, prunable_weights, smallest_masked
 from greenprune.methods.options.depgraph import DepGraphOptions
 from greenprune.methods.options.slimming import SlimmingOptions
 from greenprune.methods.random_channels import random_scores
 from greenprune.methods.slimming import Slimming, histogram, scale_scores, scales
 from greenprune.methods.structure.surgery import evaluate
+from greenprune.methods.uniform import sliced_scores
 from torch import nn
 
 from tests.methods.contract import run
-from tests.methods.networks import PlainConvs, batches, images, network
+from tests.methods.networks import PlainConvs, SmallResidual, batches, images, network
 from tests.methods.traces import trace
 
 # random
@@ -52,31 +52,6 @@ def test_magnitude_ranks_by_the_norm_asked_for(norm: str, expected: list[float])
         model.first.weight[1].view(-1)[:4] = 1.0  # four small ones
     scores = filter_scores(model, trace(model, images(2, 16)), norm, "global")[:2]
     assert float(scores[0] / scores[1]) == pytest.approx(expected[0] / expected[1])
-
-
-# magnitude_unstructured
-
-
-def test_the_largest_weights_of_all_layers_stay() -> None:
-    model = network().to(memory_format=torch.channels_last)
-    weights = prunable_weights(model)
-    masks = smallest_masked(weights, 0.25)
-    tensors = [getattr(m, name).detach() for m, name in weights]
-    kept = torch.cat([t[mask.bool()].abs() for t, (_, mask) in zip(tensors, masks, strict=True)])
-    gone = torch.cat([t[~mask.bool()].abs() for t, (_, mask) in zip(tensors, masks, strict=True)])
-    assert kept.min() >= gone.max()
-    assert len(kept) / (len(kept) + len(gone)) == pytest.approx(0.25, abs=1e-4)
-
-
-def test_masked_weights_stay_zero_while_the_others_train() -> None:
-    """Momentum from before the masks moves nothing back."""
-    result, _ = run("magnitude_unstructured", network().to(memory_format=torch.channels_last), 0.25, steps=20)
-    assert 0.23 <= count_connections(result) / count_connections(network()) <= 0.25
-
-
-def test_nothing_to_mask_is_said() -> None:
-    with pytest.raises(Skip, match="no convolution and no linear layer"):
-        MagnitudeUnstructured(keep=0.5, steps=10).prepare(nn.Flatten(), images(2, 16))
 
 
 # slimming
@@ -115,7 +90,8 @@ def test_the_penalty_makes_scales_sparse() -> None:
     """The histogram of |γ| has mass near 0, and without the penalty it has none."""
 
     def near_zero(**options: float) -> float:
-        _, method = run("slimming", network(), 0.5, steps=60, batch=16, options={"train_share": 0.8, **options})
+        model = build("resnet20", 10, seed=0)  # with its initial scales, of which half is what training starts from
+        _, method = run("slimming", model, 0.5, steps=60, batch=16, options={"train_share": 0.8, **options})
         found = method.history()["scale_histogram"]
         assert len(found["edges"]) == len(found["counts"]) + 1
         low = [n for n, edge in zip(found["counts"], found["edges"][1:], strict=True) if edge <= 0.1]
@@ -123,6 +99,35 @@ def test_the_penalty_makes_scales_sparse() -> None:
 
     assert near_zero(drift=1.0) > 0.2
     assert near_zero(strength=0.0, drift=0.0) < 0.02
+
+
+def test_initial_scales_are_halved_and_those_of_given_weights_are_not() -> None:
+    """Half of what a trained network multiplies by would be another function, and a useless one."""
+    given, fresh = network(), build("resnet20", 10, seed=0)
+    expected = evaluate(given, images(4, 16))
+    Slimming(keep=0.5, steps=10).prepare(given, images(2, 16))
+    torch.testing.assert_close(evaluate(given, images(4, 16)), expected)
+    Slimming(keep=0.5, steps=10).prepare(fresh, images(2, 16))
+    assert all((scale == 0.5).all() for scale in scales(fresh))
+
+
+def test_heads_of_attention_are_ranked_by_their_weights() -> None:
+    """Their projections are counted as products, not as a layer's: all the same they are what is removed."""
+    torch.manual_seed(0)
+    layer = nn.TransformerEncoderLayer(32, 4, 64, dropout=0.0, batch_first=True)
+    model = nn.Sequential(
+        nn.TransformerEncoder(layer, 1, enable_nested_tensor=False), nn.Flatten(), nn.Linear(32 * 6, 3)
+    )
+    rows = slice(8, 16)  # the second head is the largest
+    with torch.no_grad():
+        for first in (0, 32, 64):
+            model[0].layers[0].self_attn.in_proj_weight[first + rows.start : first + rows.stop] *= 5
+    structure = trace(model, torch.randn(2, 6, 32))
+    (heads,) = [group for group in structure.groups if "self_attn" in group.name]
+    for scores in (filter_scores(model, structure, "l2", "global"), sliced_scores(model, structure)):
+        own = scores[heads.units]
+        assert own.max() > 0
+        assert int(own.argmax()) == int(structure.layers[heads.name].out_units[rows.start] - heads.start)
 
 
 def test_coupled_channels_are_ranked_by_their_mean_scale() -> None:
@@ -245,6 +250,20 @@ def test_a_budget_of_parameters_in_multiples(name: str) -> None:
 def test_a_budget_of_parameters_below_the_floor_is_named(name: str) -> None:
     with pytest.raises(BudgetError, match=r"floor of this network, 0\.\d+ of the dense parameters"):
         registry()[name](keep=1e-6, steps=10, cost="params").prepare(network(), images(2, 16))
+
+
+@pytest.mark.parametrize("name", ["magnitude", "slimming", "depgraph", "hesso"])
+def test_the_shortest_training_cuts_too(name: str) -> None:
+    steps = 2 if name == "hesso" else 1
+    options = {} if name == "hesso" else {"train_share": 0.2}
+    result, _ = run(
+        name,
+        SmallResidual(),
+        0.5,
+        steps=steps,
+        options=options | ({"sparsify_share": 0.2} if name == "depgraph" else {}),
+    )
+    assert 0.45 <= count_macs(result, images(2, 16)) / count_macs(SmallResidual(), images(2, 16)) <= 0.5
 
 
 @pytest.mark.parametrize(

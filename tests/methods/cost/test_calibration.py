@@ -13,6 +13,7 @@ from greenprune.methods.cost.costs import MacCost
 from greenprune.methods.cost.measured_cost import TableCost
 from greenprune.methods.cost.points import grid
 from greenprune.methods.structure.surgery import remove
+from greenprune.methods.uniform import uniform_scores
 from pydantic import ValidationError
 from torch import nn
 
@@ -116,6 +117,36 @@ def test_only_whole_steps_are_taken(steps_table, keep):
     assert 0.9 * keep <= float(cost(chosen.float())) <= keep
     widths = [int(chosen[g.units].sum()) for g in structure.groups]
     assert all(w % VECTOR == 0 for w in widths), widths
+
+
+@pytest.mark.parametrize("keep", [0.4, 0.6])
+def test_scores_that_are_no_losses_are_not_weighed_against_what_is_saved(steps_table, keep):
+    """A rank within the layer means the same share of every layer, whatever its channels cost: also the stem's, the dearest."""
+    structure = trace(build("resnet20", 10, seed=0), images(1, size=16))
+    chosen = select(
+        structure, uniform_scores(structure), keep, 0.02, structure.channel_units, TableCost(structure, steps_table)
+    )
+    # Of a layer of 16 channels only the half can go, of one of 64 an eighth: shares differ by at most such a step.
+    for group in structure.groups:
+        share = int(chosen[group.units].sum()) / group.width
+        assert share == pytest.approx(keep**0.5, abs=0.5 * 16 / group.width + 0.1), (group.name, share)
+
+
+def test_losses_are_weighed_against_what_is_saved(steps_table):
+    """All channels are worth the same: the stream of the first stage saves most of all."""
+    structure = trace(build("resnet20", 10, seed=0), images(1, size=16))
+    cost = TableCost(structure, steps_table)
+    even = torch.ones(structure.units)
+    widths = [
+        [
+            int(select(structure, even, 0.6, 0.02, structure.channel_units, cost, per=per)[g.units].sum())
+            for g in structure.groups
+        ]
+        for per in ("channel", "saved")
+    ]
+    assert widths[0] != widths[1]
+    stem = next(i for i, group in enumerate(structure.groups) if group.name == "conv1")
+    assert widths[1][stem] == 8
 
 
 def test_a_table_serves_a_network_that_was_cut(steps_table):
