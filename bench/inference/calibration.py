@@ -21,7 +21,7 @@ from greenprune.bench.models.definition import structure_hash
 from greenprune.bench.records.cost import Calibration
 from greenprune.bench.records.inference import Inference, Served
 from greenprune.bench.records.validity import AGREED, deciding
-from greenprune.bench.runtimes.catalogue import made
+from greenprune.bench.runtimes.catalogue import described, made
 from greenprune.bench.runtimes.names import EAGER
 from greenprune.bench.suite.settings import Settings
 from greenprune.methods import CostTable, calibrate
@@ -78,7 +78,8 @@ def calibrated(settings: Settings, model: nn.Module, example: Tensor, meter: Ene
         "kind": settings.cost,
         "runtime": settings.budget_runtime,
         "versions": ", ".join(
-            f"{key} {value}" for key, value in sorted(made(settings.budget_runtime).describe().items())
+            f"{key} {value}"
+            for key, value in sorted(described(settings.budget_runtime, made(settings.budget_runtime)).items())
         ),
         "batch_size": calibration_batch(settings),
         "network": structure_hash(copy.deepcopy(model)),

@@ -12,6 +12,7 @@ from greenprune.bench.records.cost import Cost, SampleMacs
 from greenprune.bench.records.validity import broken_budget, unequal
 from greenprune.bench.suite.settings import Settings
 from greenprune.methods import Method, count_macs, count_params
+from greenprune.methods.magnitude_unstructured import prunable_weights
 from greenprune.methods.structure.macs import COUNTED, count
 from greenprune.methods.structure.meter import MacMeter
 from greenprune.methods.structure.remnant import is_thin
@@ -83,9 +84,8 @@ def why_invalid(method: Method, cost: Cost) -> str | None:
 
 
 def count_connections(model: nn.Module) -> int:
-    """Nonzero weights of all convolution and linear layers."""
-    layers = (m for m in model.modules() if isinstance(m, COUNTED))
-    return sum(int(torch.count_nonzero(layer.weight)) for layer in layers)  # type: ignore[arg-type]
+    """Nonzero weights of all convolutions, linear layers and projections of attention; a shared one counts once."""
+    return sum(int(torch.count_nonzero(weight)) for weight in prunable_weights(model).values())
 
 
 @torch.no_grad()

@@ -29,7 +29,7 @@ from greenprune.bench.inference.served import agreed
 from greenprune.bench.machine.contention import contention, usage
 from greenprune.bench.records.inference import Inference, Served
 from greenprune.bench.records.joint import Joint, LeftOut, MeasuredNetwork
-from greenprune.bench.runtimes.catalogue import find
+from greenprune.bench.runtimes.catalogue import described, find
 from greenprune.bench.runtimes.names import EAGER
 from greenprune.bench.runtimes.runtime import Session
 from greenprune.bench.text import plural
@@ -103,7 +103,7 @@ def in_runtime(name: str, candidates: Sequence[Candidate], dense: nn.Module, ima
         reference, _ = taken(dense)
     except UserError as e:
         raise UserError(f"runtime {name}: the dense network: {e}") from None
-    entry = Served(runtime=name, precision="float32", versions=runtime.describe(), threads=threads)
+    entry = Served(runtime=name, precision="float32", versions=described(name, runtime), threads=threads)
     networks, entries = {}, {}
     for candidate in candidates:
         key = candidate.record.key

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Literal
@@ -14,7 +15,7 @@ from greenprune.bench.foreign import shortened
 from greenprune.bench.inference.calibration import how_much_longer
 from greenprune.bench.inference.pair import batch_of, compare_subjects, warmed
 from greenprune.bench.records.inference import Inference, Served
-from greenprune.bench.runtimes.catalogue import find
+from greenprune.bench.runtimes.catalogue import described, find
 from greenprune.bench.runtimes.names import EAGER
 from greenprune.bench.runtimes.runtime import Runtime, Session
 from greenprune.bench.suite.settings import Settings
@@ -63,28 +64,42 @@ def serve(
     for name in settings.measurement.runtimes:
         if name == EAGER:
             continue
-        runtime = find(name)
+        threads = torch.get_num_threads()
+        about = Served(runtime=name, precision="float32", threads=threads)
+        try:
+            runtime = find(name)
+            about = about.model_copy(update={"versions": described(name, runtime)})
+        except UserError as e:
+            found.append(about.model_copy(update={"problem": str(e)}))
+            continue
         precisions: list[Literal["float32", "int8"]] = ["float32"]
         if settings.measurement.int8 and runtime.quantises:
             precisions.append("int8")
         for precision in precisions:
-            calibration = held_out() if precision == "int8" else ()
+            own = about.model_copy(update={"precision": precision})
             try:
+                calibration = held_out() if precision == "int8" else ()
                 entry = _served(settings, runtime, network, dense, images, meter, calibration, score)
+                found.append(Served.model_validate(own.model_dump() | entry))
             except UserError as e:
-                entry = {"problem": str(e)}
+                found.append(own.model_copy(update={"problem": str(e)}))
             except Exception as e:  # of a runtime that is not ours; nothing else of the run is lost
-                entry = {"problem": f"{type(e).__name__}: {shortened(str(e))}"}
-            about = {"versions": runtime.describe(), "threads": torch.get_num_threads()}
-            found.append(Served.model_validate({"runtime": name, "precision": precision} | about | entry))
+                found.append(own.model_copy(update={"problem": f"{type(e).__name__}: {shortened(str(e))}"}))
     return tuple(found)
 
 
 def difference(session: Session, model: nn.Module, images: Tensor) -> float:
-    """max |difference| / max |output| between a runtime and eager PyTorch, on the first of `images`."""
+    """max |difference| / max |output| between a runtime and eager PyTorch, on the first of `images`.
+
+    Raises:
+        UserError: what either gives is no finite number.
+    """
     with evaluating(model), torch.no_grad():
         expected = logits_of(model(images[:CHECKED_IMAGES]))
-    return relative_difference(session.run(images[:CHECKED_IMAGES]).to(images.device), expected)
+    found = relative_difference(session.run(images[:CHECKED_IMAGES]).to(images.device), expected)
+    if not math.isfinite(found):
+        raise UserError("its results, or those of eager PyTorch, are not finite numbers")
+    return found
 
 
 def agreed(session: Session, model: nn.Module, images: Tensor) -> float:

@@ -69,5 +69,5 @@ def meter(known: Known, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     for name in [name for name, _ in LAUNCHERS] + [name for name, _ in GLOBAL_RANKS]:
         monkeypatch.delenv(name, raising=False)
     with EnergyMeter("cpu", powercap=tmp_path) as made:
-        monkeypatch.setattr(made, "_sources", [known])
+        made._sources[:] = [known]
         yield made

@@ -173,6 +173,33 @@ def test_a_resumed_training_goes_on_from_what_was_used(meter, known: Known, tmp_
     assert told.of("energy/validation/measured/total_j") == [6.0]
 
 
+def test_a_test_of_a_checkpoint_leaves_what_the_training_used(meter, known: Known, tmp_path: Path) -> None:
+    energy = LightningEnergyCallback(meter)
+    runner = trainer(tmp_path, energy)
+    runner.fit(Network(known), batches(6))
+    runner.save_checkpoint(tmp_path / "x.ckpt")
+    runner.fit_loop.max_epochs = 2
+    runner.fit(Network(known), batches(6))
+    for ask in (runner.test, runner.validate):
+        ask(Network(known), batches(1), ckpt_path=tmp_path / "x.ckpt", verbose=False, weights_only=False)
+    assert {phase: account.energy_j["measured"][0] for phase, account in energy.totals.items()} == {
+        "train": 24.0, "test": 5.0, "validation": 3.0,
+    }  # fmt: skip
+
+
+def test_another_node_does_not_go_on_from_the_joules_of_the_first(
+    meter, known: Known, tmp_path: Path, monkeypatch
+) -> None:
+    runner = trainer(tmp_path, LightningEnergyCallback(meter))
+    runner.fit(Network(known), batches(6))
+    runner.save_checkpoint(tmp_path / "x.ckpt")
+    energy = LightningEnergyCallback(meter)
+    again = trainer(tmp_path, energy, max_epochs=2)
+    monkeypatch.setattr(type(again), "global_rank", 4)
+    again.fit(Network(known), batches(6), ckpt_path=tmp_path / "x.ckpt", weights_only=False)
+    assert energy.totals["train"].energy_j["measured"][0] == 12.0
+
+
 def test_a_checkpoint_within_training_holds_what_was_used_so_far(meter, known: Known, tmp_path: Path) -> None:
     energy = LightningEnergyCallback(meter)
     states = []

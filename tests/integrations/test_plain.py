@@ -184,7 +184,7 @@ def test_threads_share_one_total(meter, known: Known) -> None:
     inside = threading.Barrier(2)
 
     def work() -> None:
-        with block as b:
+        with block.block() as b:
             inside.wait(10)
             b.step(3)
             inside.wait(10)

@@ -33,7 +33,8 @@ class LightningEnergyCallback(Callback):
     alone, the sanity check before it as `sanity_check`. What was measured until an exception or Ctrl-C is logged.
 
     The process with local rank 0 reports for its node. Loggers write on the first node only; of the others `totals` and
-    Python's logger `greenprune.integrations` have the figures.
+    Python's logger `greenprune.integrations` have the figures. A checkpoint holds the sums of the first node alone: after
+    a resume the others begin anew.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class LightningEnergyCallback(Callback):
         self._batches_to_go = 0  # until the interval may end; before that a batch costs no look at the trainer
         self._one_loader = False
         self._replicas = 1.0  # processes of this node that each take batches of their own
+        self._resumes = False  # whether a checkpoint that is loaded now is one to go on from, and of this process
 
     @property
     def totals(self) -> dict[str, Account]:
@@ -65,6 +67,8 @@ class LightningEnergyCallback(Callback):
         return self._phases.totals
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        # Lightning restores callbacks after this, in every process, and also to validate, test and predict.
+        self._resumes = stage == "fit" and trainer.global_rank == 0
         if trainer.local_rank or not reports_here():
             return
 
@@ -156,7 +160,8 @@ class LightningEnergyCallback(Callback):
         return self._phases.state()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self._phases.restore(state_dict)
+        if self._resumes:
+            self._phases.restore(state_dict)
 
     def _samples(self, batch: Any, loaders: Any) -> int:
         """Of a batch of each of several training dataloaders together, of which some may have run out."""

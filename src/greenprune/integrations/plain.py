@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import contextvars
 import functools
 import inspect
 import itertools
-from collections.abc import AsyncGenerator, Callable, Generator
+import threading
+from collections.abc import AsyncGenerator, Callable, Generator, Iterator
 from typing import Any
 
 from greenprune.bench.energy import EnergyMeter
@@ -47,6 +47,7 @@ class measured:  # noqa: N801 (used as `with measured(...)` and `@measured(...)`
     As decorator of a function, a coroutine, a generator or an asynchronous generator; of a generator what its caller does
     between two items does not count. What the block or function raises passes through, after its joules were logged.
     While a coroutine waits, the energy of what else this process does is counted as its own. `async with` works as `with`.
+    `with` opens one block at a time; `with some.block() as block` as many at once as threads, tasks and generators need.
 
     `log` gets {"energy/train/KIND/j": ..., "low_j", "high_j", and each "_per_sample"} at the end of a block, with
     `interval_` before j every `every_steps` steps, and `total_` for all blocks of this `measured`. KIND is measured,
@@ -90,18 +91,33 @@ class measured:  # noqa: N801 (used as `with measured(...)` and `@measured(...)`
             "gco2e_per_kwh": gco2e_per_kwh,
             "min_interval_s": min_interval_s,
         }
-        # Blocks of several threads and tasks may be open at once.
-        self._open: contextvars.ContextVar[tuple[PhaseLog, ...]] = contextvars.ContextVar("measured", default=())
+        self._opening = threading.Lock()
+        self._open: PhaseLog | None = None  # the block of `with`
+
+    @contextlib.contextmanager
+    def block(self) -> Iterator[Block]:
+        """A block of its own, whatever other blocks are open."""
+        phases = self._begin()
+        try:
+            yield Block(phases, self._every_steps)
+        finally:
+            phases.leave(self._phase)
 
     def __enter__(self) -> Block:
-        phases = self._begin()
-        self._open.set((*self._open.get(), phases))
+        """Raises RuntimeError: the last block of `with` is still open, and which of two ends could not be told."""
+        with self._opening:
+            if self._open is not None:
+                raise RuntimeError(
+                    f'measured("{self._phase}"): its block is still open; for several at once open each with '
+                    "`with some.block() as block`, where `some` is this measured(...)"
+                )
+            phases = self._open = self._begin()
         return Block(phases, self._every_steps)
 
     def __exit__(self, *_: object) -> None:
-        *others, phases = self._open.get()
-        self._open.set(tuple(others))
-        phases.leave(self._phase)
+        phases, self._open = self._open, None
+        if phases is not None:
+            phases.leave(self._phase)
 
     async def __aenter__(self) -> Block:
         return self.__enter__()
@@ -152,14 +168,14 @@ class measured:  # noqa: N801 (used as `with measured(...)` and `@measured(...)`
 
             @functools.wraps(function)
             async def later(*args: Any, **kwargs: Any) -> Any:
-                async with self:
+                with self.block():
                     return await function(*args, **kwargs)
 
             return later
 
         @functools.wraps(function)
         def now(*args: Any, **kwargs: Any) -> Any:
-            with self:
+            with self.block():
                 return function(*args, **kwargs)
 
         return now

@@ -44,6 +44,7 @@ class _Open:
         self.interval = Account()
         self.interval_began_s = time.perf_counter()
         self.windows: tuple[Window, Window] | None = None  # of the visit and of the interval; None while suspended
+        self.pauses = 0  # that are going on
 
 
 class Recorder:
@@ -87,14 +88,18 @@ class Recorder:
             self._stack[-1].interval.samples += samples
 
     def interval(self) -> Account | None:
-        """What was used since the last interval of the innermost phase ended; None where that is too short ago."""
+        """What was used since the last interval of the innermost phase ended.
+
+        None where that is too short ago, and within a pause: then the interval is joined with the next.
+        """
         if not self._stack:
             return None
         inner = self._stack[-1]
         now_s = time.perf_counter()
         if not inner.interval.samples or now_s - inner.interval_began_s < self._min_interval_s:
             return None
-        assert inner.windows is not None
+        if inner.windows is None:
+            return None
         visit, window = inner.windows
         done, inner.interval = inner.interval, Account()
         done.add(window.end())
@@ -104,13 +109,16 @@ class Recorder:
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """Time and energy inside belong to no phase."""
+        """Time and energy inside belong to no phase. Pauses may overlap, and outlast the phase."""
         inner = self._stack[-1]
+        inner.pauses += 1
         self._suspend(inner)
         try:
             yield
         finally:
-            self._resume(inner)
+            inner.pauses -= 1
+            if self._stack and self._stack[-1] is inner:
+                self._resume(inner)
 
     def state(self) -> dict[str, Any]:
         """All phases so far, the open ones included, as plain data for a checkpoint."""
@@ -123,13 +131,16 @@ class Recorder:
         return {phase: account.state() for phase, account in accounts.items()}
 
     def _suspend(self, phase: _Open) -> None:
-        assert phase.windows is not None
+        if phase.windows is None:
+            return
         visit, interval = phase.windows
         phase.interval.add(interval.end())
         phase.visit.add(visit.end())
         phase.windows = None
 
     def _resume(self, phase: _Open) -> None:
+        if phase.pauses:
+            return
         phase.windows = (self.meter.begin(phase.phase), self.meter.begin(f"{phase.phase} interval"))
 
 
@@ -207,7 +218,9 @@ class PhaseLog:
         return {} if self._recorder is None else self._recorder.state()
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on from what an earlier run had used when it stored `state`."""
+        """Go on from what an earlier run had used when it stored `state`. Does nothing on ranks that do not report."""
+        if self._recorder is None:
+            return
         self.totals.clear()
         self.totals |= {phase: Account.from_state(account) for phase, account in state.items()}
 

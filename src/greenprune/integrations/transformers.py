@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from greenprune.bench.energy import EnergyMeter
+from greenprune.bench.records.stored import write_atomically
 from greenprune.integrations.account import Account
 from greenprune.integrations.recorder import (
     MIN_INTERVAL_S,
@@ -27,7 +28,8 @@ try:
 except ImportError as e:
     raise MissingFrameworkError("transformers") from e
 
-STATE_FILE = "greenprune_energy.json"  # in a checkpoint's folder
+STATE_FILE = "greenprune_energy-{node}.json"
+"""In a checkpoint's folder, which all nodes may share: the sums of one of them, numbered from 0."""
 
 
 class TransformersEnergyCallback(TrainerCallback):
@@ -65,12 +67,14 @@ class TransformersEnergyCallback(TrainerCallback):
         min_interval_s: shorter logging intervals are joined with the next.
         """
         self._phases = PhaseLog(meter, prefix=prefix, gco2e_per_kwh=gco2e_per_kwh, min_interval_s=min_interval_s)
+        self._state_file = ""
         arguments = trainer.args
         if arguments.local_process_index or not reports_here():
             return
         # Processes of this node; each takes batches of its own.
         local_size = int(os.environ.get("LOCAL_WORLD_SIZE", 1)) if arguments.world_size > 1 else 1
         nodes = arguments.world_size / local_size
+        self._state_file = STATE_FILE.format(node=arguments.process_index // local_size)
         gpus = range(local_size) if local_size > 1 else range(max(1, arguments.n_gpu))
         self._phases.start(_to_loggers(trainer), lambda: meter_of(arguments.device.type, gpus))
         train, training_step, evaluation_loop = trainer.train, trainer.training_step, trainer.evaluation_loop
@@ -128,11 +132,11 @@ class TransformersEnergyCallback(TrainerCallback):
         stored = self._phases.state()
         folder = Path(args.output_dir or "") / f"checkpoint-{state.global_step}"
         if stored and folder.is_dir():
-            (folder / STATE_FILE).write_text(json.dumps(stored), encoding="utf-8")
+            write_atomically(folder / self._state_file, json.dumps(stored))
 
     def _resume(self, checkpoint: str | bool | None, output_dir: str) -> None:
         folder = get_last_checkpoint(output_dir) if checkpoint is True else checkpoint
-        path = Path(folder, STATE_FILE) if folder else None
+        path = Path(folder, self._state_file) if folder else None
         if path is not None and path.is_file():
             self._phases.restore(json.loads(path.read_text(encoding="utf-8")))
 

@@ -13,10 +13,11 @@ from greenprune.bench.inference import pair
 from greenprune.bench.inference.served import LARGEST_DIFFERENCE, serve
 from greenprune.bench.plan.plan import plan
 from greenprune.bench.records.inference import Served
+from greenprune.bench.runtimes.runtime import Session
 from greenprune.bench.suite.file import load_suite
 from greenprune.bench.suite.measurement import Measurement
 
-from tests.bench.runtimes.test_runtimes import Doubled, small
+from tests.bench.runtimes.test_runtimes import Doubled, Numbered, small
 from tests.conftest import SUITE
 
 DOUBLED = f"{Doubled.__module__}:Doubled"
@@ -56,6 +57,39 @@ def test_a_runtime_that_computes_something_else_is_told_and_not_measured() -> No
     (entry,) = served((DOUBLED,))
     assert entry.problem == "its results differ from those of eager PyTorch by 1.0e+00 of the largest, more than 0.001"
     assert entry.inference == ()
+
+
+def test_a_runtime_that_describes_itself_in_numbers_is_noted_in_text() -> None:
+    (entry,) = served((f"{Numbered.__module__}:Numbered",))
+    assert entry.versions == {"threads": "4"}
+
+
+@pytest.mark.parametrize("fails_in", ["__init__", "lacks", "describe"])
+def test_a_runtime_that_fails_after_the_training_costs_its_own_figures_alone(
+    fails_in: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(*_: object) -> None:
+        raise ZeroDivisionError("gone")
+
+    monkeypatch.setattr(Doubled, fails_in, failing)
+    first, second = served((DOUBLED, "nowhere:Runtime"))
+    assert first.problem is not None
+    assert first.problem.endswith("() failed with ZeroDivisionError: gone")
+    assert second.problem == (
+        'runtime = "nowhere:Runtime": there is no module "nowhere" in the working directory or among the installed packages'
+    )
+
+
+def test_results_that_are_no_numbers_are_told_in_either_precision(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Nothing(Session):
+        def run(self, batch: torch.Tensor) -> torch.Tensor:
+            return torch.full((len(batch), 5), torch.nan)
+
+    monkeypatch.setattr(Doubled, "quantises", True)
+    monkeypatch.setattr(Doubled, "prepare", lambda *_, **__: Nothing())
+    entries = served((DOUBLED,), int8=True)
+    assert [entry.precision for entry in entries] == ["float32", "int8"]
+    assert {entry.problem for entry in entries} == {"its results, or those of eager PyTorch, are not finite numbers"}
 
 
 def test_eager_alone_is_measured_with_every_run_and_nowhere_else() -> None:

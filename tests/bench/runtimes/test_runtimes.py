@@ -6,7 +6,7 @@ import pytest
 import torch
 from greenprune.bench.errors import UserError
 from greenprune.bench.export.program import relative_difference
-from greenprune.bench.runtimes.catalogue import find, made
+from greenprune.bench.runtimes.catalogue import described, find, made
 from greenprune.bench.runtimes.names import RUNTIMES
 from greenprune.bench.runtimes.runtime import Runtime, Session
 from torch import nn
@@ -41,6 +41,31 @@ class Doubled(Runtime):
                     return 2 * network(batch)
 
         return Twice()
+
+
+class Numbered(Doubled):
+    def describe(self):
+        return {"threads": 4}
+
+
+class Incomplete(Runtime):
+    def describe(self):
+        return {}
+
+
+class Unmade(Doubled):
+    def __init__(self):
+        raise ZeroDivisionError("no device\nat all")
+
+
+class Lost(Doubled):
+    def lacks(self):
+        raise SystemExit(3)
+
+
+class Unsaid(Doubled):
+    def describe(self):
+        return None
 
 
 def usable(name: str) -> Runtime:
@@ -88,11 +113,20 @@ def test_a_runtime_of_a_third_party_is_named_by_its_class() -> None:
         ("onnxruntme", r'runtime "onnxruntme": is unknown; allowed: .*module:Class \(did you mean "onnxruntime"\?\)'),
         ("nowhere:Runtime", r'runtime = "nowhere:Runtime": there is no module "nowhere"'),
         (f"{__name__}:small", "is no subclass of"),
+        (f"{__name__}:Incomplete", '^runtime "[^ ]+:Incomplete": lacks the method prepare$'),
+        (f"{__name__}:Unmade", r'^runtime "[^ ]+": Unmade\(\) failed with ZeroDivisionError: no device$'),
+        (f"{__name__}:Lost", r'^runtime "[^ ]+": lacks\(\) failed with SystemExit: 3$'),
+        (f"{__name__}:Unsaid", r'^runtime "[^ ]+": describe\(\) failed with AttributeError: [^\n]+$'),
     ],
 )
 def test_what_is_no_runtime_is_told(name: str, said: str) -> None:
     with pytest.raises(UserError, match=said):
         find(name)
+
+
+def test_what_a_runtime_says_of_itself_is_taken_as_text() -> None:
+    name = f"{__name__}:Numbered"
+    assert described(name, find(name)) == {"threads": "4"}
 
 
 def test_what_is_not_installed_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
