@@ -26,14 +26,19 @@ def console(*, stderr: bool = False) -> Console:
         def render_str(self, text: str, **options: Any) -> Text:
             return super().render_str(visible(text), **options | {"markup": False, "emoji": False})
 
+        def on_broken_pipe(self) -> None:
+            raise  # the BrokenPipeError: rich would end the process here, with a code that says something else
+
     return Plain(stderr=stderr, markup=False, emoji=False)
 
 
 def complain(text: str) -> None:
     """Each line of `text` on standard error, after the program's name; in silence where nobody listens any more."""
-    with contextlib.suppress(OSError, ValueError):
+    try:
         for line in text.split("\n"):
             print(f"greenprune: {visible(line)}", file=sys.stderr)
+    except (OSError, ValueError):
+        drop_output()
 
 
 def make_printable() -> None:
@@ -58,8 +63,13 @@ def close_output() -> None:
 
 
 def drop_output() -> None:
-    """Nobody reads what is printed: whatever is still in the buffer is written to nowhere."""
-    with contextlib.suppress(OSError, ValueError, AttributeError):
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, sys.stdout.fileno())
-        os.close(nowhere)
+    """Of standard output and standard error, what can be written no more goes nowhere.
+
+    What is left in the buffer of such a stream would change the exit code at the end of the interpreter.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError, AttributeError):
+            with contextlib.suppress(OSError, ValueError, AttributeError), open(os.devnull, "wb") as nowhere:
+                os.dup2(nowhere.fileno(), stream.fileno())

@@ -127,7 +127,7 @@ def train(network: nn.Module, text: Tensor, args: argparse.Namespace, meter: Ene
             if step % 50 == 49 or step == args.steps - 1:
                 print(f"{name}: step {step + 1} of {args.steps}, loss {float(loss.detach()):.3f}", flush=True)
     trained = args.steps * args.batch * args.length
-    joules = per_token([window.reading], trained)
+    joules = per_token([window.reading], trained, shared_kind([window.reading]))
     return {"tokens": trained, "duration_s": round(time.perf_counter() - began_s, 2), **joules}
 
 
@@ -148,6 +148,8 @@ def measured(
     """Joules per token of reading: blocks of both networks alternate, so that both see the same machine."""
     x, _ = windows(text, torch.arange(args.batch) * args.length, args.length)
 
+    read_so_far: list[Any] = []
+
     def block(network: nn.Module) -> Any:
         def read() -> Any:
             began_s = time.perf_counter()
@@ -155,34 +157,42 @@ def measured(
                 while time.perf_counter() - began_s < args.measure_s / 40:
                     network(input_ids=x)
                     window.count(tokens=x.numel())
+            read_so_far.append(window.reading)
             return window.reading
 
         return read
 
     def joules(reading: Any) -> float:
-        known = (unit.j_per_unit for kind in KINDS for unit in reading.per_unit(kind))
-        return next(known, reading.duration_s / reading.units["tokens"])  # a ratio of times where no joules can be told
+        kind = shared_kind(read_so_far)
+        figure = reading.duration_s if kind is None else reading.energy_j(kind)  # of times where no joules are told
+        return figure / reading.units["tokens"]
 
     dense, gated = (block(network) for network in networks)
     dense(), gated()  # the first reads cost more
+    read_so_far.clear()
     found: Repeated[Any] = repeat_until(gated, dense, joules, ci=0.01, limit_s=args.measure_s, seed=args.seed)
     ratio = {"ratio_to_dense": found.ratio, "low_ratio": found.low, "high_ratio": found.high, "pairs": found.pairs}
     counts = [sum(reading.units["tokens"] for reading in side) for side in (found.b, found.a)]
-    return [per_token(found.b, counts[0]), per_token(found.a, counts[1]) | ratio]
+    kind = shared_kind(read_so_far)
+    return [per_token(found.b, counts[0], kind), per_token(found.a, counts[1], kind) | ratio]
 
 
-def per_token(readings: Any, count: float) -> dict[str, Any]:
-    """Joules over `count` tokens with their bounds, of the best kind that this machine tells."""
-    for kind in KINDS:
-        energies, bounds = [r.energy_j(kind) for r in readings], [r.bounds_j(kind) for r in readings]
-        if all(energy is not None for energy in energies):
-            return {
-                "kind": kind,
-                "j_per_token": sum(energies) / count,
-                "low_j_per_token": sum(low for low, _ in bounds) / count,
-                "high_j_per_token": sum(high for _, high in bounds) / count,
-            }
-    return {"kind": None, "j_per_token": None, "low_j_per_token": None, "high_j_per_token": None}
+def shared_kind(readings: list[Any]) -> str | None:
+    """The best kind of joules that every one of the readings tells: only joules of one kind can be compared."""
+    return next((kind for kind in KINDS if all(r.energy_j(kind) is not None for r in readings)), None)
+
+
+def per_token(readings: Any, count: float, kind: str | None) -> dict[str, Any]:
+    """Joules of this kind over `count` tokens with their bounds; None of each where there is no kind."""
+    if kind is None:
+        return {"kind": None, "j_per_token": None, "low_j_per_token": None, "high_j_per_token": None}
+    bounds = [r.bounds_j(kind) for r in readings]
+    return {
+        "kind": kind,
+        "j_per_token": sum(r.energy_j(kind) for r in readings) / count,
+        "low_j_per_token": sum(low for low, _ in bounds) / count,
+        "high_j_per_token": sum(high for _, high in bounds) / count,
+    }
 
 
 def main(argv: list[str]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import shlex
 import sys
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from textwrap import shorten
@@ -19,7 +19,7 @@ from typing import Any
 
 from greenprune.bench import terminal
 from greenprune.bench.cli.place import LONGEST_IDLE_S, intensity_of, place_arguments, place_of
-from greenprune.bench.cli.saving import Rows, followed
+from greenprune.bench.cli.saving import Rows, check_outputs, followed
 from greenprune.bench.command.account import CommandUsage
 from greenprune.bench.command.counts import count_from_files, given_units, written_ns
 from greenprune.bench.command.process import EndedEarlyError, WrappedCommand, die_as
@@ -92,7 +92,11 @@ def command_energy(arguments: argparse.Namespace) -> int:
         raise UserError("there is no command; allowed: greenprune energy [options] -- COMMAND ...")
     if not 0 <= arguments.idle <= LONGEST_IDLE_S:
         raise UserError(f"--idle {arguments.idle:g}: allowed is a number of seconds from 0 to {LONGEST_IDLE_S:g}")
-    _check_outputs(arguments.json, arguments.csv, arguments.plot)
+    unit_files = [Path(text[1:]) for text in arguments.units if text.startswith("@")]
+    check_outputs({"--json": arguments.json, "--csv": arguments.csv, "--plot": arguments.plot}, unit_files)
+    if arguments.plot is not None and arguments.plot.suffix.removeprefix(".").lower() not in PLOT_FORMATS:
+        allowed = ", ".join(f".{suffix}" for suffix in PLOT_FORMATS)
+        raise UserError(f"--plot {arguments.plot}: allowed suffixes are {allowed}")
     units = given_units(arguments.units)
     code = measure(
         command,
@@ -104,7 +108,7 @@ def command_energy(arguments: argparse.Namespace) -> int:
         idle_s=arguments.idle,
         codecarbon=arguments.codecarbon,
         units=units,
-        unit_files=[Path(text[1:]) for text in arguments.units if text.startswith("@")],
+        unit_files=unit_files,
         alone=True,
         ranks=arguments.ranks,
     )
@@ -161,27 +165,24 @@ def measure(
             return e.code
         except OSError as e:
             return _not_started(command[0], e)
-        uncounted = count_from_files(window, written_before)
+        problems = count_from_files(window, written_before)
         reading = _with_survivors(window.reading, usage)
         power = meter.power_log.columns()
         if check is not None:
             around.close()  # CodeCarbon's figures are there when it has stopped
-        print_summary(reading, sources, intensity, pue, usage.own_cost(), check)
-        for problem in uncounted:
-            terminal.complain(f"{problem}")
+        problems += _written(lambda: report.save(reading, 128 - code if code < 0 else code, check))
         try:
-            report.save(reading, 128 - code if code < 0 else code, check)
-            if plot_path:
-                from greenprune.plots.figures.power_log import plot_power  # matplotlib takes half a second
+            print_summary(reading, sources, intensity, pue, usage.own_cost(), check)
+        except OSError:  # nobody reads it any more; the code is still the command's
+            terminal.drop_output()
+        if plot_path:
+            from greenprune.plots.figures.power_log import plot_power  # matplotlib takes half a second
 
-                plot_power(power, plot_path, title=shorten(shlex.join(command), 60, placeholder=" …"))
-        except UserError as e:
-            terminal.complain(f"{e}")
-            return code or 1
-        except OSError as e:
-            terminal.complain(f"{e.filename}: cannot be written ({e.strerror})")
-            return code or 1
-    return code or (1 if uncounted else 0)
+            title = shorten(shlex.join(command), 60, placeholder=" …")
+            problems += _written(lambda: plot_power(power, plot_path, title=title))
+        for problem in problems:
+            terminal.complain(problem)
+    return code or (1 if problems else 0)
 
 
 class Report:
@@ -246,6 +247,17 @@ def arguments_country(intensity: GridIntensity) -> str | None:
     return None if intensity.country == "world" else intensity.country
 
 
+def _written(write: Callable[[], object]) -> list[str]:
+    """A sentence on why `write` could not write its file; empty where it could."""
+    try:
+        write()
+    except UserError as e:
+        return [str(e)]
+    except OSError as e:
+        return [f"{e.filename}: cannot be written ({e.strerror})"]
+    return []
+
+
 def _looks(usage: CommandUsage, save: Any) -> Any:
     """What is to be done while the command runs; returns in how many seconds it is to be done again."""
     save_s = time.monotonic() + FIRST_SAVE_S
@@ -293,15 +305,3 @@ def _not_started(name: str, error: OSError) -> int:
         return NOT_FOUND
     terminal.complain(f"{name}: cannot be executed ({error.strerror})")
     return NOT_EXECUTABLE
-
-
-def _check_outputs(*paths: Path | None) -> None:
-    """Refuse before the command has run what could not be written after it. Raises UserError."""
-    for path in paths:
-        if path is None:
-            continue
-        if not path.absolute().parent.is_dir() or (path.exists() and not path.is_file()):
-            raise UserError(f"{path}: cannot be written; allowed is a file in a folder that exists")
-    plot = paths[-1]
-    if plot is not None and plot.suffix.removeprefix(".").lower() not in PLOT_FORMATS:
-        raise UserError(f"--plot {plot}: allowed suffixes are {', '.join('.' + suffix for suffix in PLOT_FORMATS)}")

@@ -38,10 +38,11 @@ def command_report(arguments: argparse.Namespace) -> int:
     bad = unreadable(results.problems)
     if bad and not results.records:
         raise UserError("\n".join(bad))
+    out = arguments.out or (folders[0] if len(folders) == 1 else Path("report"))
+    written = write_report(results, out, files)  # first: it is there whoever reads what is printed
     if folders:
         console.print(terminal_table(results))
-    out = arguments.out or (folders[0] if len(folders) == 1 else Path("report"))
-    for path in write_report(results, out, files):
+    for path in written:
         console.print(f"wrote {path}", highlight=False, soft_wrap=True)
     if bad:  # one bad file does not hide the others, but it is bad input all the same
         raise UserError("\n".join(bad))

@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import csv
 import os
-from collections.abc import Iterator, Sequence
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,50 @@ class Rows:
             f"--csv {self._path}: holds other columns than greenprune writes ({', '.join(differing[:3])}"
             f"{' …' if len(differing) > 3 else ''}); allowed is a new file, or one of this version's `energy --csv`"
         )
+
+
+def check_outputs(outputs: Mapping[str, Path | None], read: Sequence[Path]) -> None:
+    """Refuse before a command has run what could not be written or read after it.
+
+    Args:
+        outputs: by option, the file that is to be written.
+        read: the files that the command writes and that are read when it has ended, of `--units`.
+
+    Raises:
+        UserError: one cannot be written, is a folder, or is meant for two things.
+    """
+    taken: dict[str, str] = {}
+    for option, path in outputs.items():
+        if path is None:
+            continue
+        if why := _why_unwritable(followed(path)):
+            raise UserError(
+                f"{option} {path}: cannot be written ({why}); allowed is a file in a folder that can be written"
+            )
+        if (other := taken.setdefault(os.path.realpath(path), option)) != option:
+            raise UserError(f"{option} {path}: is the file of {other} too; allowed is a file of its own")
+    for path in read:
+        if path.is_dir():
+            raise UserError(f"--units @{path}: is a folder; allowed is a file of lines of NAME=NUMBER")
+        if other := taken.get(os.path.realpath(path)):
+            raise UserError(f"--units @{path}: is the file of {other} too; allowed is a file that the command writes")
+
+
+def _why_unwritable(path: Path) -> str | None:
+    """Half a sentence on why no file can be put at `path` through a temporary one beside it; None where it can."""
+    folder = path.absolute().parent
+    if not folder.is_dir():
+        return f"there is no folder {folder}"
+    if path.exists() and not path.is_file():
+        return "it is no file"
+    for place in (folder, path):
+        if place.exists() and not os.access(place, os.W_OK):
+            return f"{place} is write-protected"
+    try:
+        with tempfile.NamedTemporaryFile(dir=folder, prefix=f".{path.name}.", suffix=".tmp"):
+            return None
+    except OSError as e:
+        return e.strerror or type(e).__name__
 
 
 def followed(path: Path) -> Path:

@@ -62,6 +62,7 @@ def _tune(arguments: argparse.Namespace) -> int:
     suite = narrowed(suite, entry, pair, arguments)
     tune.space_of(entry)
     device = resolve_device(arguments.device)
+    refuse_cost(entry, suite, device)
     shares = shares_for(arguments.jobs, device, suite.training.devices)
     refuse_devices(suite.training, device, len(shares))
     data = data_of(suite, arguments.data)
@@ -129,6 +130,17 @@ def entry_of(suite: Suite, name: str) -> MethodEntry:
     return MethodEntry.model_validate({"name": name})
 
 
+def refuse_cost(entry: MethodEntry, suite: Suite, device: str) -> None:
+    """Raise UserError where the method cannot keep a budget in what the suite states its budgets in."""
+    from greenprune.bench.plan.cost import resolve_cost
+    from greenprune.methods.catalogue import card
+
+    try:
+        card(entry.name).check_cost(resolve_cost(suite.cost, device))
+    except ValueError as e:
+        raise UserError(f"--method {entry.label}: {e}; allowed: another method, or --set cost=macs") from None
+
+
 def pair_of(suite: Suite, arguments: argparse.Namespace) -> Pair:
     """The data set and the network to search with. Raises UserError: the suite does not have it."""
     names = tuple(label_of(entry) for entry in suite.dataset)
@@ -185,7 +197,8 @@ def show(tuning: Tuning, console: Console, candidates: int) -> None:
     for name in tuning.space:
         table.add_column(name, justify="right")
     score = tuning.score
-    for column in (f"held-out\n{score.label}", "kept, %", "training, J"):
+    kinds = [kind for kind in KINDS if any(trial.energy_j(kind) is not None for trial in tuning.trials)]
+    for column in (f"held-out\n{score.label}", "kept, %", *(f"training, J\n{kind}" for kind in kinds)):
         table.add_column(column, justify="right")
     table.add_column("")
     for trial in tuning.ranked:
@@ -194,7 +207,7 @@ def show(tuning: Tuning, console: Console, candidates: int) -> None:
         figures = (
             "–" if trial.holdout_score is None else figure_text(score.shown(trial.holdout_score), score.label),
             "–" if trial.kept is None else f"{trial.kept * 100:.1f}",
-            "–" if trial.energy_j is None else f"{trial.energy_j:,.0f}",
+            *("–" if (joules := trial.energy_j(kind)) is None else f"{joules:,.0f}" for kind in kinds),
         )
         values = (f"{trial.options.get(name, '–')}" for name in tuning.space)
         table.add_row(str(trial.number), *values, *figures, note)
@@ -203,9 +216,18 @@ def show(tuning: Tuning, console: Console, candidates: int) -> None:
     if error := tuning.standard_error:
         console.print(
             f"{tuning.holdout_images:,} held-out images tell accuracies apart to about ±{100 * error:.2f} points (one standard "
-            "error); smaller differences are chance, and of trials within it the one of fewest joules is chosen.",
+            f"error); smaller differences are chance, and {how_chosen(tuning)}.",
             highlight=False,
         )
+
+
+def how_chosen(tuning: Tuning) -> str:
+    """Half a sentence on which of the trials that cannot be told apart is chosen."""
+    kind = tuning.comparable_kind
+    if kind is None and len(tuning.level) > 1:
+        return "of trials within it the best is chosen: there are no joules of one kind, of one machine, to compare them by"
+    joules = "joules" if kind is None else f"{kind} joules"
+    return f"of trials within it the one of fewest {joules} is chosen"
 
 
 def spent(tuning: Tuning) -> str:

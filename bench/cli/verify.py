@@ -7,16 +7,18 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from greenprune.bench import terminal
+from greenprune.bench.cli.saving import check_outputs
 from greenprune.bench.errors import UserError
 from greenprune.bench.foreign import visible
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
     from greenprune.bench.verify.folder import Verified
     from greenprune.bench.verify.row import Row
+    from rich.console import Console
 
 SHOWN = {"ok": "ok", "wrong": "WRONG", "absent": "–"}
 
@@ -48,15 +50,14 @@ def command_verify(arguments: argparse.Namespace) -> int:
     from greenprune.bench.verify.folder import plain, verify  # it imports torch
 
     path = arguments.json
-    if path is not None and (path.is_dir() or not path.absolute().parent.is_dir()):
-        raise UserError(f"--json {path}: cannot be written; allowed is a file in a folder that exists")
+    check_outputs({"--json": path}, [])
     found = verify(arguments.results, arguments.data, trust=arguments.trust)
-    show(found, Console())
     if path is not None:
         try:
             write_atomically(path, json.dumps(plain(found), indent=1) + "\n")
         except OSError as e:
             raise UserError(f"--json {path}: cannot be written ({e.strerror})") from None
+    show(found, terminal.console())
     return int(bool(found.wrong))
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
+from greenprune.bench.energy.parts import adds_up, part_of
 from greenprune.bench.energy.reading import KINDS, Kind, Reading
 from greenprune.bench.errors import UserError
 from greenprune.bench.records.record import Ledger
@@ -43,17 +44,21 @@ class Trial(Stored):
     ended_outside: bool = False  # by a signal: that says nothing about the options, and the trial is repeated
     duration_s: float  # of the whole process
     warnings: tuple[str, ...] = ()
+    machine: dict[str, Any] | None = None  # where it is another than the search began on
 
     @property
     def eligible(self) -> bool:
         """Whether it may win: it has a result, and kept its budget."""
         return self.status == "done" and self.reason is None
 
-    @property
-    def energy_j(self) -> float | None:
-        """Joules of its training: measured where they were, else sampled, else modelled."""
-        energies = [] if self.spent is None else [self.spent.energy.energy_j(kind) for kind in KINDS]
-        return next((joules for joules in energies if joules is not None), None)
+    def energy_j(self, kind: Kind) -> float | None:
+        """Joules of its training; None where it has none of this kind, or a sensor of them failed."""
+        return None if self.spent is None else self.spent.energy.energy_j(kind)
+
+    def parts(self, kind: Kind) -> list[str]:
+        """The parts of the machine that its joules of this kind are of, each as often as it has a source."""
+        sources = () if self.spent is None else self.spent.energy.sources
+        return sorted(part_of(source.name) for source in sources if source.kind == kind and adds_up(source.name))
 
 
 class Tuning(Stored):
@@ -69,7 +74,7 @@ class Tuning(Stored):
     score: Score  # that decides
     holdout_images: int
     space: dict[str, tuple[Any, ...]]  # the values that options were chosen from
-    machine: dict[str, Any]
+    machine: dict[str, Any]  # that it began on
     command: str
     trials: tuple[Trial, ...] = ()
 
@@ -92,19 +97,40 @@ class Tuning(Stored):
         return math.sqrt(best.holdout_score * (1 - best.holdout_score) / self.holdout_images)
 
     @property
-    def chosen(self) -> Trial | None:
-        """Of the trials within one standard error of the best, the one whose training took the fewest joules."""
+    def level(self) -> list[Trial]:
+        """The eligible trials within one standard error of the best, the best of them first."""
         best = self.best
-        if best is None or best.holdout_score is None or best.energy_j is None:
-            return best
-        level = [
+        if best is None or best.holdout_score is None:
+            return []
+        return [
             trial
             for trial in self.ranked
             if trial.eligible
             and trial.holdout_score is not None
             and abs(trial.holdout_score - best.holdout_score) <= self.standard_error
         ]
-        return min(level, key=lambda trial: math.inf if trial.energy_j is None else trial.energy_j)
+
+    @property
+    def comparable_kind(self) -> Kind | None:
+        """The best kind of joules that all trials of `level` have, of the same parts of one machine; None: there is none, and
+        which of them took the least is not known."""
+        level = self.level
+        if not level or any(trial.machine != level[0].machine for trial in level):
+            return None
+        return next((kind for kind in KINDS if _alike(level, kind)), None)
+
+    @property
+    def chosen(self) -> Trial | None:
+        """Of the trials of `level` the one whose training took the fewest joules; the best where they cannot be compared."""
+        kind = self.comparable_kind
+        if kind is None:
+            return self.best
+
+        def joules(trial: Trial) -> float:
+            energy_j = trial.energy_j(kind)
+            return math.inf if energy_j is None else energy_j
+
+        return min(self.level, key=joules)
 
     @property
     def ranked(self) -> list[Trial]:
@@ -140,6 +166,11 @@ class Tuning(Stored):
         parts = [trial.spent.energy.energy_j(kind) for trial in self.trials if trial.spent is not None]
         known = [joules for joules in parts if joules is not None]
         return sum(known) if known and len(known) == len(parts) else None
+
+
+def _alike(trials: list[Trial], kind: Kind) -> bool:
+    """Whether all have joules of this kind, of the same parts of the machine."""
+    return all(trial.energy_j(kind) is not None and trial.parts(kind) == trials[0].parts(kind) for trial in trials)
 
 
 def write_tuning(tuning: Tuning, folder: Path) -> Path:

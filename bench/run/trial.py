@@ -10,7 +10,9 @@ from greenprune.bench.data.load import load_again
 from greenprune.bench.distributed.measuring import alone
 from greenprune.bench.distributed.rank import this_rank
 from greenprune.bench.inference.cost import measure_cost, why_invalid
+from greenprune.bench.records.cost import Cost
 from greenprune.bench.records.tuning import Spent
+from greenprune.bench.records.validity import unequal
 from greenprune.bench.run.job import Job
 from greenprune.bench.run.keeping import keeper_of
 from greenprune.bench.run.neighbours import beside
@@ -18,7 +20,8 @@ from greenprune.bench.training.evaluation import outputs_on
 from greenprune.bench.training.identity import identity_of
 from greenprune.bench.training.setup import Emit, fresh_model, images_of, metered, synchronise_of, train_once
 from greenprune.bench.training.start import prepared, start_of
-from greenprune.methods.cost.kinds import MEASURED
+from greenprune.methods.base import Method
+from greenprune.methods.cost.kinds import MEASURED, CostKind
 
 
 def trial(job: Job, emit: Emit) -> None:
@@ -41,7 +44,12 @@ def trial(job: Job, emit: Emit) -> None:
         "trial",
         holdout_score=found.score,
         kept=method.predicted_cost if s.cost in MEASURED else cost.kept,  # a trial measures no inference
-        invalid_reason=found.problem or (None if s.cost in MEASURED else why_invalid(method, cost)),
+        invalid_reason=found.problem or why_out(s.cost, method, cost),
         spent=spent.model_dump(mode="json"),
         warnings=[*beside(job), *training.notes],
     )
+
+
+def why_out(kind: CostKind, method: Method, cost: Cost) -> str | None:
+    """The rule that a trial broke, or None. A budget of time or energy is in none: a trial measures no inference."""
+    return unequal(method.masked_max_abs_diff) if kind in MEASURED else why_invalid(method, cost)

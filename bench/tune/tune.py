@@ -162,6 +162,8 @@ def tune(
     todo = [choice for choice in choices if _key(choice) not in tried]
     free = [n for n in range(len(choices) + len(tuning.trials)) if n not in {trial.number for trial in tuning.trials}]
     workers, lock = Workers(running), threading.Lock()
+    here = describe_machine(torch.device(settings.device))
+    elsewhere = None if here == tuning.machine else here
     make_writable(folder)
 
     def one(numbered: tuple[int, Choice], share: Share) -> None:
@@ -171,6 +173,7 @@ def tune(
         run = Run(f"trial {number}", settings.model_copy(update={"method": with_choice(entry, choice)}), pair=pair)
         display.start(run, place + 1, len(todo))
         trial = run_trial(run, number, choice, folder, workers, data_root, display, share, len(shares), running)
+        trial = trial.model_copy(update={"machine": elsewhere})
         display.finish(run, said(trial, tuning.score))
         with lock:
             trials = sorted((*tuning.trials, trial), key=lambda t: t.number)

@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import importlib.util
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
+from typing import Any
 
 import pytest
+import torch
+
+from tests.plots.records import reading, source
 
 pytest.importorskip("transformers", reason="transformers is not installed")
 
@@ -67,3 +74,26 @@ def test_the_committed_record_and_its_table_are_what_the_example_writes(example:
     assert set(record["settings"]) == set(vars(example.arguments().parse_args([]))) - {"record"}
     assert (folder / "table.md").read_text(encoding="utf-8") == example.table(record["results"])
     assert record["results"]["gated"]["kept_macs"] <= record["settings"]["keep"]
+
+
+class FailingSensor:
+    """A meter of a GPU at 10 J a block, whose sensor fails in every fourth block, and of a CPU at 3 J."""
+
+    def __init__(self) -> None:
+        self.blocks = count(1)
+
+    @contextmanager
+    def window(self, _: str) -> Iterator[SimpleNamespace]:
+        gpu = source(None if next(self.blocks) % 4 == 0 else 10.0, "measured", "nvml:0")
+        window = SimpleNamespace(reading=reading(gpu, source(3.0)), count=lambda **_: None)
+        window.reading = window.reading.model_copy(update={"units": {"tokens": 8.0}})
+        yield window
+
+
+def test_both_networks_are_compared_by_joules_of_one_kind(example: ModuleType) -> None:
+    networks: list[Any] = [lambda **_: None] * 2
+    settings: Any = SimpleNamespace(batch=2, length=4, measure_s=0.001, seed=0)
+    dense, gated = example.measured(networks, torch.zeros(100, dtype=torch.uint8), settings, FailingSensor())
+    assert (dense["kind"], gated["kind"]) == ("modelled", "modelled")
+    assert (dense["j_per_token"], gated["j_per_token"]) == (3 / 8, 3 / 8)
+    assert gated["ratio_to_dense"] == 1.0

@@ -244,6 +244,10 @@ def test_counts_that_cannot_be_read_are_told_and_lose_nothing(tmp_path: Path, ca
         (["ls"], "put -- before the command"),
         (["--country", "FRX", "--", "ls"], "nearest: FRA France"),
         (["--json", "no/such/folder/f", "--", "ls"], "cannot be written"),
+        (["--json", "/proc/nope.json", "--", "ls"], "--json /proc/nope.json: cannot be written ("),
+        (["--json", "e", "--csv", "./e", "--", "ls"], "--csv e: is the file of --json too"),
+        (["--json", "e", "--units", "@e", "--", "ls"], "--units @e: is the file of --json too"),
+        (["--units", "@.", "--", "ls"], "--units @.: is a folder"),
         (["--plot", "x.gif", "--", "ls"], "allowed suffixes are .png, .svg, .pdf"),
         (["--idle", "-1", "--", "ls"], "--idle -1"),
         (["--units", "tokens", "--", "ls"], "--units tokens: allowed is NAME=NUMBER"),
@@ -272,3 +276,24 @@ def test_what_cannot_be_written_at_the_end_does_not_hide_the_exit_code(tmp_path,
         assert measure(command, WORLD, json_path=tmp_path / "e.json") == expected
         assert "No space left on device" in capfd.readouterr().err
     assert write_atomically is not full
+
+
+def test_a_reader_that_went_away_loses_neither_figures_nor_the_exit_code(tmp_path: Path) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "greenprune", "energy", "--json", "e.json", "--csv", "e.csv", "--", "sh", "-c", "exit 3"],
+            cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=write, stderr=write, timeout=120, check=False,
+        )  # fmt: skip
+    finally:
+        os.close(write)
+    assert done.returncode == 3
+    assert json.loads((tmp_path / "e.json").read_text())["exit_code"] == 3
+    assert len(pd.read_csv(tmp_path / "e.csv")) >= 1
+
+
+def test_a_summary_that_nobody_reads_is_no_failure(tmp_path: Path, unread) -> None:
+    with unread():
+        assert measure([sys.executable, "-c", ""], WORLD, json_path=tmp_path / "e.json") == 0
+    assert json.loads((tmp_path / "e.json").read_text())["finished"]

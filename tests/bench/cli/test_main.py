@@ -6,6 +6,7 @@ import json
 import runpy
 import sys
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import jsonschema
@@ -14,12 +15,14 @@ import torch
 from greenprune.bench.cli.main import main
 from greenprune.bench.records.load import read_record
 from greenprune.bench.records.record import write_record
+from greenprune.bench.verify.folder import Verified
 
 from tests.bench.data.test_data import encode, noise, write
 from tests.conftest import SUITE, Story
 from tests.plots.records import record, store
 
 Refusal = Callable[..., str]
+Unread = Callable[[], AbstractContextManager[None]]
 
 
 @pytest.fixture
@@ -279,3 +282,27 @@ def test_version_names_what_figures_depend_on(capsys: pytest.CaptureFixture[str]
     assert first.split()[1][0].isdigit()
     assert second.startswith("python 3.")
     assert f"torch {torch.__version__.split('+')[0]}" in second
+
+
+# What nobody reads
+
+
+def test_a_reader_that_went_away_is_no_regression(tmp_path: Path, unread: Unread) -> None:
+    folder = str(store(tmp_path, record()))
+    with unread():
+        assert main(["compare", folder, folder]) == 141
+
+
+def test_a_report_is_written_whoever_reads_its_table(tmp_path: Path, unread: Unread) -> None:
+    with unread():
+        assert main(["report", str(store(tmp_path, record()))]) == 141
+    assert (tmp_path / "report.html").is_file()
+
+
+def test_what_verify_found_is_written_whoever_reads_it(
+    tmp_path: Path, unread: Unread, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("greenprune.bench.verify.folder.verify", lambda *_, **__: Verified())
+    with unread():
+        assert main(["verify", str(tmp_path), "--json", str(tmp_path / "v.json")]) == 141
+    assert json.loads((tmp_path / "v.json").read_text())["ok"]

@@ -5,13 +5,14 @@ from __future__ import annotations
 import csv
 import json
 import multiprocessing
+import os
 import subprocess
 import sys
 from datetime import datetime
 from pathlib import Path
 
 import pytest
-from greenprune.bench.cli.saving import Rows, followed
+from greenprune.bench.cli.saving import Rows, check_outputs, followed
 from greenprune.bench.errors import UserError
 from greenprune.bench.records.stored import write_atomically
 from greenprune.plots.report.energy_rows import COLUMNS
@@ -116,3 +117,16 @@ def test_a_link_stays_a_link_and_a_file_that_cannot_be_written_is_named(tmp_path
         write_atomically(Path("/proc/self/nothing/e.json"), "x")
     assert error.value.filename == "/proc/self/nothing/e.json"
     assert list(tmp_path.glob(".*")) == []
+
+
+@pytest.mark.parametrize("protected", ["", "e.json"])
+def test_what_is_write_protected_is_refused_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, protected: str
+) -> None:
+    path, place = tmp_path / "e.json", tmp_path / protected
+    path.touch()
+    check_outputs({"--json": path, "--csv": None}, [])
+    assert list(tmp_path.iterdir()) == [path]  # the trial leaves nothing behind
+    monkeypatch.setattr(os, "access", lambda asked, _: asked != place)  # root may write everything
+    with pytest.raises(UserError, match=rf"--json .*: cannot be written \({place} is write-protected\)"):
+        check_outputs({"--json": path}, [])

@@ -8,7 +8,10 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from greenprune.bench import terminal
 from greenprune.bench.cli.main import main
+from greenprune.bench.cli.tune import how_chosen, show
+from greenprune.bench.energy.reading import SourceReading
 from greenprune.bench.records.identity import Identity
 from greenprune.bench.records.record import Ledger, LedgerEntry
 from greenprune.bench.records.score import Score
@@ -120,6 +123,61 @@ def test_of_those_that_cannot_be_told_from_the_best_the_cheapest_is_chosen() -> 
     assert tuning(trial(0, None, status="failed", reason="x", spent=None)).chosen is None
 
 
+def taking(number: int, accuracy: float, *sources: SourceReading, **changes: Any) -> Trial:
+    return trial(number, accuracy, spent=Spent(ledger=trial(0).spent.ledger, energy=reading(*sources)), **changes)
+
+
+def test_joules_of_one_kind_decide_and_a_sensor_that_failed_makes_no_trial_cheap() -> None:
+    gpu, model = source(900.0, "measured", "nvml:0"), source(50.0)
+    whole = taking(0, 0.7, gpu, model)
+    failed = taking(1, 0.69, source(None, "measured", "nvml:0"), source(60.0))
+    found = tuning(whole, failed)
+    assert (found.comparable_kind, found.chosen) == ("modelled", whole)  # both have it: 50 J and 60 J
+    cheaper = taking(1, 0.69, source(800.0, "measured", "nvml:1"), source(60.0))  # the other GPU of the machine
+    found = tuning(whole, cheaper)
+    assert (found.comparable_kind, found.chosen) == ("measured", cheaper)
+
+
+def test_the_best_is_chosen_where_joules_cannot_be_compared() -> None:
+    best = taking(0, 0.7, source(900.0, "measured", "nvml:0"), source(50.0, "measured", "rapl:package-0"))
+    for other in (
+        taking(1, 0.69, source(5.0)),  # another kind
+        taking(1, 0.69, source(5.0, "measured", "rapl:package-0")),  # the same kind, without the GPU
+        taking(
+            1, 0.69, *best.spent.energy.sources[:1], source(1.0, "measured", "rapl:package-0"), machine={"cpu": "x"}
+        ),
+        trial(1, 0.69, spent=None),
+    ):
+        found = tuning(best, other)
+        assert len(found.level) == 2
+        assert (found.comparable_kind, found.chosen) == (None, best)
+        assert how_chosen(found).startswith("of trials within it the best is chosen")
+    assert how_chosen(tuning(best)) == "of trials within it the one of fewest measured joules is chosen"
+
+
+def test_joules_are_shown_in_a_column_for_each_kind(capsys: pytest.CaptureFixture[str]) -> None:
+    found = tuning(taking(0, 0.7, source(9000.0, "measured", "nvml:0"), source(50.0)), taking(1, 0.69, source(60.0)))
+    show(found, terminal.console(), 2)
+    out = capsys.readouterr().out
+    assert f"{how_chosen(found)}." in " ".join(out.split())
+    lines = {cells[0]: cells[4:6] for line in out.splitlines() if (cells := line.replace("│", " ").split())}
+    assert (lines["0"], lines["1"]) == (["9,000", "50"], ["–", "60"])
+
+
+def test_a_trial_on_another_machine_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tune, "run_trial", lambda run, number, choice, *_: trial(number, options=choice))
+    monkeypatch.setattr(tune, "describe_machine", lambda _: {"cpu": "Other"})
+    entry = MethodEntry(name="slimming")
+    settings: Any = SimpleNamespace(device="cpu", model_copy=lambda update: None)
+    monkeypatch.setattr(tune, "Run", lambda *_, **__: None)
+    display: Any = SimpleNamespace(start=lambda *_: None, finish=lambda *_: None)
+    for began, noted in (({"cpu": "First"}, {"cpu": "Other"}), ({"cpu": "Other"}, None)):
+        found = tune.tune(
+            tuning(machine=began), entry, settings, [{"drift": 0.4}], tmp_path, data_root=None, display=display
+        )
+        assert [t.machine for t in found.trials] == [noted]
+
+
 def test_every_trial_is_paid_for_also_one_that_lost() -> None:
     found = tuning(trial(0), trial(1, reason="invalid"), trial(2, None, status="failed", reason="x", spent=None))
     assert (found.samples, found.forward_macs, found.duration_s) == (20, 2000, 2.0 + 2.0 + 5.0)
@@ -226,6 +284,10 @@ def test_a_search_of_other_settings_is_refused_and_left_alone(
         (["--method", "slimming", "--trials", "0"], "--trials 0: allowed is at least 1"),
         (["--method", "slimming", "--epochs", "0"], "--epochs 0: allowed is at least 1, the warm-up"),
         (["--method", "slimming", "--jobs", "1000"], "--jobs 1000: allowed is 1 to "),
+        (
+            ["--method", "magnitude_unstructured", "--set", "cost=latency"],
+            '--method magnitude_unstructured: cost = "latency": magnitude_unstructured cannot keep such a budget',
+        ),
     ],
 )
 def test_bad_input_is_one_sentence(
