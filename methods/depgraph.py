@@ -56,7 +56,7 @@ class DepGraph(Method):
         self._network = Slot(model, self._structure)
         self._example_inputs = example_inputs
         self._begin = step_of(self.options.train_share, self.steps)
-        self._cut_at = step_of(self.options.train_share + self.options.sparsify_share, self.steps)
+        self._cut_at = max(1, step_of(self.options.train_share + self.options.sparsify_share, self.steps))
         self._norms: GroupNorms | None = GroupNorms(model, self._structure)
         removable = self._norms.importance(model).isfinite()
         if not removable.any():

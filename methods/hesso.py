@@ -66,8 +66,7 @@ class Hesso(Method):
         self.check_reachable(model, self._structure, self._removable)
         self._network = Slot(model, self._structure)
         self._example_inputs = example_inputs
-        begin = max(1, step_of(self.options.begin_share, self.steps))
-        end = max(begin + 1, step_of(self.options.begin_share + self.options.prune_share, self.steps))
+        begin, end = stretch(self.options, self.steps)
         self._ends = period_ends(begin, end, self.options.periods)  # the first is where the first period begins
         self._redundant = torch.zeros(self._structure.units, dtype=torch.bool)
         self._fading = torch.zeros_like(self._redundant)  # those of them that this period drives to zero
@@ -123,6 +122,19 @@ class Hesso(Method):
     def history(self) -> dict[str, Any]:
         """Of each period the step in which its units were chosen, and how many these were."""
         return {"chosen": [list(entry) for entry in self._chosen]}
+
+
+def stretch(options: HessoOptions, steps: int) -> tuple[int, int]:
+    """The steps of a training behind which the pruning begins and ends: at least a step before it, at least one in it.
+
+    Raises:
+        ValueError: there are fewer than 2 steps.
+    """
+    if steps < 2:
+        raise ValueError(f"steps = {steps}: allowed is at least 2, one to choose units and one to drive them to zero")
+    begin = max(1, step_of(options.begin_share, steps))
+    end = min(steps, max(begin + 1, step_of(options.begin_share + options.prune_share, steps)))
+    return min(begin, end - 1), end
 
 
 def period_ends(begin: int, end: int, periods: int) -> tuple[int, ...]:

@@ -119,6 +119,8 @@ class TableCost(Cost):
     Widths are absolute and layers go by their names, so the table of a dense network serves for what is cut out of it. What
     closed branches leave is priced by what it took.
 
+    What is saved is a multiple of what layers save, so a layer alone may save more than it takes; the whole costs at least 0.
+
     Args:
         structure: of the network that was calibrated, or of a partly cut one.
         table: of the original network.
@@ -175,14 +177,15 @@ class TableCost(Cost):
         self._steps = _steps_of_groups(structure, parts, shapes)
 
     def __call__(self, openness: Tensor) -> Tensor:
-        return super().__call__(openness) + self._gone
+        return (super().__call__(openness) + self._gone).clamp_min(0.0)
 
     def _fractions(self, inputs: Tensor, outputs: Tensor, rows: Tensor) -> Tensor:
         return self._soft(inputs * self._widths_now[:, 0], outputs * self._widths_now[:, 1])
 
     def count(self, channels: Floats, alive: Floats) -> Floats:
         n = torch.from_numpy(np.ascontiguousarray(channels))
-        return (self._exact(n[..., 0], n[..., 1]).numpy() * alive + self._left * (1.0 - alive)).sum(-1) + self._gone
+        parts = self._exact(n[..., 0], n[..., 1]).numpy() * alive + self._left * (1.0 - alive)
+        return np.maximum(parts.sum(-1) + self._gone, 0.0)
 
     def prices(self) -> Tensor:
         """(U,) what a channel or branch costs on average: the slope of a staircase says nothing of its height."""

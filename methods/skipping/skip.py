@@ -15,7 +15,15 @@ from typing import Any
 
 import torch
 from greenprune.methods.gating.heads import GateHead
-from greenprune.methods.skipping.layers import BlockConv, BlockNorm, BranchEnd, BranchStart, Skipper, Wrapper
+from greenprune.methods.skipping.layers import (
+    BlockConv,
+    BlockNorm,
+    BranchEnd,
+    BranchStart,
+    Skipper,
+    Wrapper,
+    block_bounds,
+)
 from greenprune.methods.structure.macs import CONVOLUTIONS
 from greenprune.methods.structure.trace import BATCH_NORMS, Structure
 from pydantic import BaseModel, ConfigDict
@@ -157,6 +165,7 @@ class SkippingCost:
         key_of_unit = {b.unit: branch_keys[b.end] for b in structure.branches if b.end in branch_keys}
         block_keys = {p: f"channels {g.producers[0]}" for g in layout.channels for p in g.producers}
         self._terms: dict[tuple[str, ...], float] = {}
+        self._shares: dict[str, Tensor] = {}  # (blocks,) of each gate, in the channels of its layer
 
         def add(keys: Iterable[str], macs: float) -> None:
             term = tuple(sorted(set(keys)))
@@ -177,10 +186,13 @@ class SkippingCost:
         for name, own, head in zip(sites, ends, heads, strict=True):
             macs = head.first.weight.numel() + head.last.weight.numel()
             add([key for key in around(name) if key != own], macs)
+            channels = len(structure.layers[name].out_units)
+            widths = [high - low for low, high in block_bounds(channels, len(head.units))]  # a branch has one block
+            self._shares[own or block_keys[name]] = torch.tensor(widths, device=head.units.device) / channels
 
     def __call__(self, gates: dict[str, Tensor]) -> Tensor:
         """(B,) from the (B, blocks) gates of every key."""
-        opened = {key: gate.detach().float().mean(1) for key, gate in gates.items()}
+        opened = {key: (gate.detach().float() * self._shares[key]).sum(1) for key, gate in gates.items()}
         total: Tensor | None = None
         for keys, share in self._terms.items():
             term = torch.full_like(next(iter(opened.values())), share)

@@ -254,15 +254,11 @@ def test_a_budget_of_parameters_below_the_floor_is_named(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["magnitude", "slimming", "depgraph", "hesso"])
 def test_the_shortest_training_cuts_too(name: str) -> None:
-    steps = 2 if name == "hesso" else 1
-    options = {} if name == "hesso" else {"train_share": 0.2}
-    result, _ = run(
-        name,
-        SmallResidual(),
-        0.5,
-        steps=steps,
-        options=options | ({"sparsify_share": 0.2} if name == "depgraph" else {}),
-    )
+    steps, shares = {
+        "hesso": (2, {}),
+        "depgraph": (1, {"train_share": 0.2, "sparsify_share": 0.2}),
+    }.get(name, (1, {"train_share": 0.2}))
+    result, _ = run(name, SmallResidual(), 0.5, steps=steps, options=shares)
     assert 0.45 <= count_macs(result, images(2, 16)) / count_macs(SmallResidual(), images(2, 16)) <= 0.5
 
 

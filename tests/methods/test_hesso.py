@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from greenprune.methods.hesso import Hesso, Sums, directions, period_ends, scores
+from greenprune.methods.hesso import Hesso, Sums, directions, period_ends, scores, stretch
 from greenprune.methods.options.hesso import HessoOptions
 from greenprune.methods.structure.slot import Slot
 from greenprune.methods.structure.surgery import evaluate
@@ -81,6 +81,18 @@ def test_directions_are_those_of_the_optimizer(kind: str) -> None:
 def test_periods_cover_the_pruning_and_none_is_empty() -> None:
     assert period_ends(10, 30, 4) == (10, 15, 20, 25, 30)
     assert period_ends(3, 5, 10) == (3, 4, 5)
+
+
+@pytest.mark.parametrize(
+    ("steps", "share", "ends"), [(2, 0.1, (1, 2)), (2, 0.9, (1, 2)), (5, 0.95, (4, 5)), (100, 0.9, (90, 94))]
+)
+def test_the_pruning_ends_with_the_training_at_the_latest(steps: int, share: float, ends: tuple[int, int]) -> None:
+    assert stretch(HessoOptions(begin_share=share, prune_share=0.04), steps) == ends
+
+
+def test_one_step_is_too_few() -> None:
+    with pytest.raises(ValueError, match="steps = 1: allowed is at least 2"):
+        Hesso(keep=0.5, steps=1).prepare(SmallResidual(), images(2, 16))
 
 
 def test_within_a_period_what_is_redundant_falls_linearly() -> None:

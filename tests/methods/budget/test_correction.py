@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from greenprune.bench.models import build
@@ -80,6 +81,25 @@ def test_closed_layers_and_narrower_ones_are_corrected_apart() -> None:
     cost = float(TableCost(structure, table)(chosen.float()))
     again = trace(remove(model, structure, chosen), x)
     assert float(TableCost(again, table)(torch.ones(again.units))) == pytest.approx(cost, rel=1e-3)
+
+
+def test_slopes_above_1_save_their_multiple_and_never_more_than_all() -> None:
+    model, x = build("resnet20", 10, seed=0), images(1, size=16)
+    structure = trace(model, x)
+    plain = calibrate(model, x, batch_size=1, measure=macs_of, rounds=1, steps=2)
+    table = plain.model_copy(update={"slope": 2.0, "closing_slope": 2.0})
+    cost, keep = TableCost(structure, table), torch.ones(structure.units)
+    keep[structure.branches[1].unit] = 0.0
+    saved = 1 - float(TableCost(structure, plain)(keep))
+    assert float(cost(keep)) == pytest.approx(1 - 2.0 * saved, rel=1e-4)
+    for group in structure.groups:
+        keep[group.units][1:] = 0.0
+    keep[~structure.channel_units] = 0.0
+    assert float(cost(keep)) == 0.0
+    channels = np.array([[min(side, 1.0) for side in sides] for sides in cost.widths])
+    assert float(cost.count(channels, np.zeros(len(cost.parts)))) == 0.0
+    small = trace(remove(model, structure, keep.bool()), x)
+    assert float(TableCost(small, table)(torch.ones(small.units))) == 0.0
 
 
 def test_what_remnants_take_in_a_network_is_a_multiple_of_what_they_take_alone() -> None:

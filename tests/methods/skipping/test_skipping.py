@@ -83,6 +83,25 @@ def test_the_cost_of_an_image_is_what_it_executes() -> None:
 
 
 @torch.no_grad()
+def test_of_unequal_blocks_each_costs_its_channels() -> None:
+    """6 channels in 4 blocks: of 2, 1, 1 and 2."""
+    torch.manual_seed(0)
+    dense = nn.Sequential(nn.Conv2d(3, 6, 3), nn.BatchNorm2d(6), nn.ReLU(), nn.Flatten(), nn.Linear(6 * 36, 10)).eval()
+    structure, skipper = trace(dense, images(2, 8)), Skipper()
+    layout = find_gates(dense, structure, layers=False, channels=True, blocks=4, hidden=4)
+    cost = SkippingCost(structure, layout, install(dense, layout, skipper, torch.device("cpu")))
+    for block, (low, high) in enumerate(block_bounds(6, 4)):
+        gates = torch.eye(4)[block : block + 1]
+        skipper.forced = lambda key, logits, gates=gates: gates.to(logits.dtype)
+        with MacMeter() as meter:
+            SkippingNetwork(dense, layout, skipper).eval()(images(1, 8))
+        assert float(cost({"channels 0": gates})) == pytest.approx(meter.total / structure.macs, rel=1e-6)
+        assert float(cost({"channels 0": gates})) - cost.floor() == pytest.approx(
+            (high - low) / 6 * structure.layers["0"].macs / structure.macs, rel=1e-4
+        )
+
+
+@torch.no_grad()
 def test_with_all_gates_closed_the_floor_remains_and_it_includes_the_heads() -> None:
     skipping, cost, structure = gated()
     skipping.skipper.forced = lambda key, logits: torch.zeros_like(logits)
