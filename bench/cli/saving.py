@@ -82,8 +82,8 @@ def check_outputs(outputs: Mapping[str, Path | None], read: Sequence[Path]) -> N
     for path in read:
         if path.is_dir():
             raise UserError(f"--units @{path}: is a folder; allowed is a file of lines of NAME=NUMBER")
-        if other := taken.get(os.path.realpath(path)):
-            raise UserError(f"--units @{path}: is the file of {other} too; allowed is a file that the command writes")
+        if taker := taken.get(os.path.realpath(path)):
+            raise UserError(f"--units @{path}: is the file of {taker} too; allowed is a file that the command writes")
 
 
 def _why_unwritable(path: Path) -> str | None:
