@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import warnings
+
 import torch
 from greenprune.methods.gating.mathematics import prior_logits
 from greenprune.methods.gating.options import GatingOptions
 from greenprune.methods.gating.shrinking import UNDECIDED
 from greenprune.methods.structure.units import Structure
 from torch import Tensor
+
+
+class Unjudged(UserWarning):
+    """No gradient reached the gates of some layers while they were open, so nothing is known of what these are worth."""
 
 
 def share_layer_worth(structure: Structure, worth: Tensor, within: float = 1.0) -> Tensor:
@@ -44,6 +50,8 @@ def ordered(
 ) -> Tensor | None:
     """The logits with those of all undecided gates where `mathematics.prior_logits` puts them.
 
+    Layers of which no gate saw a gradient lie in the middle of the others, with a warning that names them (`Unjudged`).
+
     Args:
         importance: (U,) what the loss said of each unit while all gates were open, at least 0.
         logits: (U,) those of the consensus.
@@ -62,10 +70,43 @@ def ordered(
     if options.prior_spread == 0.0 or len(seen) < 2:
         return None
     worth = worth.clamp_min(seen.min())  # a dead channel's is 0, which has no logarithm
-    prices = prices.clamp_min(1e-12).pow(options.balance)
+    benefit = worth / prices.clamp_min(1e-12).pow(options.balance)
+    blind = unjudged(structure, importance, undecided)
+    if blind.any():
+        benefit[blind] = benefit[undecided & ~blind].median()
     spread = options.prior_spread
     if options.target == "loss":  # no threshold moves with the budget: no gate may start closed
         spread = min(spread, options.initial_logit / 3.0)
     found = logits.clone()
-    found[undecided] = prior_logits((worth / prices)[undecided], options.initial_logit, spread)
+    found[undecided] = prior_logits(benefit[undecided], options.initial_logit, spread)
     return found
+
+
+def unjudged(structure: Structure, importance: Tensor, undecided: Tensor) -> Tensor:
+    """(U,) bool: undecided units that no backward pass can have reached; warns of them by the names of their layers.
+
+    One gate without a gradient is that of a dead channel. Where a whole group has none, or a branch and all within it,
+    the layers lie under `torch.no_grad()`, or nothing that follows them hands gradients back.
+
+    Args:
+        importance: (U,) what the loss said of each unit, 0 without a gradient.
+        undecided: (U,) bool.
+    """
+    blind, names = torch.zeros_like(undecided), list[str]()
+    parts = [
+        (group.name, units := [*range(group.start, group.start + group.width)], units) for group in structure.groups
+    ]
+    parts += [(b.name, [b.unit], [b.unit, *structure.channels_inside(b.unit)]) for b in structure.branches]
+    for name, own, within in parts:
+        if undecided[own].any() and not (importance[within] > 0).any():
+            blind[own] = undecided[own]
+            names.append(name)
+    if names:
+        more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+        warnings.warn(
+            f"no gradient reached the gates of {', '.join(names[:5])}{more} (do these layers run under torch.no_grad(), or "
+            "is what they give detached?), so nothing is known of what they are worth: they are ranked in the middle",
+            Unjudged,
+            stacklevel=5,
+        )
+    return blind

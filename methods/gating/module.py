@@ -59,6 +59,10 @@ class ConsensusGating(Consensus):
     **Several batches for one step** (gradient accumulation): forward, `penalty` and backward for each, then
     `optimizer.step()` and `step` once; the votes of all of them count. Divide each loss, penalty included, by their number.
 
+    **float16 autocast** (`torch.amp.GradScaler`) needs nothing: `scaler.scale(loss + gating.penalty()).backward()`, then
+    `scaler.step(optimizer)`, `scaler.update()` and `step(optimizer)`. What the loss is multiplied by is read off the gradient
+    of the penalty, so add it to the loss as it is. A step that overflowed teaches nothing.
+
     **Resuming.** `state_dict()`, taken after `step`, holds everything that matters: weights, steps done, what is decided
     and since when the rest agrees, consensus, logit means, shift, the scale of the gate gradients, the state of the noise
     and the history. Load it into a `ConsensusGating` built from the dense model with the same arguments: that one takes on
@@ -169,8 +173,11 @@ class ConsensusGating(Consensus):
 
     @torch.compiler.disable
     def penalty(self) -> Tensor | float:
-        """Budget and polarization loss of the batch that went through `forward` last; 0 after the search."""
-        return self._loss(self.state.votes, self._gain) if self.searching else 0.0
+        """Budget and polarization loss of the batch that went through `forward` last; 0 after the search.
+
+        Add it to the loss as it is, at every step: its gradient says what a `GradScaler` multiplied the loss by.
+        """
+        return self.state.gradients.watched(self._loss(self.state.votes, self._gain)) if self.searching else 0.0
 
     @torch.compiler.disable
     def step(self, optimizer: torch.optim.Optimizer) -> bool:

@@ -10,9 +10,10 @@ from dataclasses import replace
 
 import torch
 from greenprune.methods.gating.heads import GateHead
-from greenprune.methods.gating.wiring import put, unwrap
+from greenprune.methods.gating.wiring import unwrap
 from greenprune.methods.gating.wrappers import Gated
 from greenprune.methods.structure import surgery
+from greenprune.methods.structure.places import put
 from greenprune.methods.structure.trace import FIXED, Structure
 from greenprune.methods.structure.units import Shapes
 from torch import Tensor, nn

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -14,6 +15,7 @@ from greenprune.methods.structure import outputs
 from greenprune.methods.structure.emptying import without_fast_path
 from greenprune.methods.structure.inputs import Inputs
 from greenprune.methods.structure.modes import evaluating
+from greenprune.methods.structure.places import put
 from greenprune.methods.structure.units import Branch, Structure
 from torch import Tensor, nn
 
@@ -152,14 +154,6 @@ def unwrap(model: nn.Module) -> None:
             put(model, module, module.inner)
 
 
-def put(model: nn.Module, old: nn.Module, new: nn.Module) -> None:
-    """Put `new` wherever `old` is, under all its names."""
-    for parent in list(model.modules()):
-        for leaf, child in parent._modules.items():
-            if child is old and parent is not new:
-                parent._modules[leaf] = new
-
-
 def _decision_sites(
     structure: Structure, gated: Tensor, modules: dict[str, nn.Module]
 ) -> dict[str, tuple[Tensor, tuple[int, ...]]]:
@@ -244,12 +238,19 @@ def refuse_changed(network: nn.Module, units: int, state: GateState, inputs: Inp
         expected: its output in eval mode on `inputs`, of before the gates.
 
     Raises:
-        Skip: its forward asks what kind of modules it calls, which the gates hide from it.
+        Skip: its forward asks what kind of modules it calls, which the gates hide from it, or calls layers past their gates.
     """
     everything = torch.ones(units, dtype=torch.bool, device=inputs.device)
     with torch.no_grad(), evaluating(network):
         state.begin(inputs, searching=False, shift=torch.zeros((), device=inputs.device), consensus=everything)
-        got = inputs.call(network)
+        with _passed_by(network) as passed_by:
+            got = inputs.call(network)
+    if passed_by:
+        unwrap(network)
+        raise Skip(
+            f"the gates of {passed_by[0]} would decide by chance: the network's forward does not call this layer where it is "
+            "registered, but holds it somewhere else; let it call the layer by its attribute, or by a list of its module"
+        )
     kinds = {t.dtype for t in outputs.tensors(got) if t.is_floating_point()}
     allowed = max([SAME, *(16 * torch.finfo(kind).eps for kind in kinds)])
     if outputs.difference(expected, got).relative <= allowed:
@@ -260,6 +261,22 @@ def refuse_changed(network: nn.Module, units: int, state: GateState, inputs: Inp
         "module it calls (isinstance or type), or what is registered in it; let it ask for something that does not change, "
         "such as an attribute of its own"
     )
+
+
+@contextmanager
+def _passed_by(network: nn.Module) -> Iterator[list[str]]:
+    """The layers, in the order of their names, that are called inside, and not by the gates around them; known afterwards."""
+    found: list[str] = []
+    sites = {name: m for name, m in network.named_modules() if isinstance(m, Gated)}
+    called: set[nn.Module] = set()
+    watched = [m for site in sites.values() for m in (site, site.inner)]
+    handles = [m.register_forward_pre_hook(lambda module, _: called.add(module)) for m in watched]
+    try:
+        yield found
+    finally:
+        for handle in handles:
+            handle.remove()
+    found += [s.name for s in sites.values() if s not in called and (s.head is not None or s.inner in called)]
 
 
 def _each_or_all(units: list[int], good: Callable[[list[int]], bool]) -> set[int]:

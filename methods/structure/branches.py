@@ -15,7 +15,7 @@ import torch
 from greenprune.methods.structure.emptying import Unknown, silences
 from greenprune.methods.structure.macs import COUNTED
 from greenprune.methods.structure.passes import Call, Operation, Pass, Seen
-from greenprune.methods.structure.retracing import Untraceable, find_constants
+from greenprune.methods.structure.retracing import Untraceable, find_constants, lost
 from greenprune.methods.structure.units import CHANNEL_MODULES, Branch, Silence
 from torch import nn
 
@@ -179,6 +179,8 @@ class _Look:
         silent = self._silences(blocks, term, sum_of)
         if isinstance(constants, str) and isinstance(silent, str):
             return f"{constants}; and {silent}"
+        # Code that asks for an argument stays if it can: it will do with every value of it what it did.
+        stays = isinstance(constants, str) or (bool(constants) and not isinstance(silent, str))
         reads = {p for i in _each(own) for p in self.seen.operations[i].reads}
         prefixes = tuple(f"{c.name}." for c in blocks)
         return Branch(
@@ -187,8 +189,8 @@ class _Look:
             tuple(dict.fromkeys(c.name for c in called)),
             end.name,
             tuple(dict.fromkeys(c.name for c in blocks)),
-            () if isinstance(constants, str) else tuple(sorted(p for p in reads if not p.startswith(prefixes))),
-            None if isinstance(constants, str) else constants,
+            () if stays else tuple(sorted(p for p in reads if not p.startswith(prefixes))),
+            None if isinstance(constants, str) or stays else constants,
             None if isinstance(silent, str) else silent,
         )
 
@@ -200,6 +202,9 @@ class _Look:
         if self.counts[name] > 1:
             return f"the module that adds it is called {self.counts[name]} times"
         call = self.seen.calls[number]
+        reason = lost(call.module, outermost=not name)
+        if reason is not None:
+            return reason
         try:
             found = find_constants(
                 call.module, end.name.removeprefix(f"{name}." if name else ""), call.args, call.kwargs

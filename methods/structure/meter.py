@@ -2,14 +2,18 @@
 
 Looking at every operation would make a small network's training step slower by percents. So convolutions, linear and
 recurrent layers are counted where their modules are called, and of other modules it is learned once what they multiply
-beside these: once for each shape of their inputs and, where that is more than nothing, of their parameters.
+beside these: once for each shape of their inputs, each value of their plain arguments and, where that is more than
+nothing, each shape of their parameters.
 """
 
 from __future__ import annotations
 
+import sys
+from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from types import TracebackType
-from typing import Any
+from types import FrameType, TracebackType
+from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 import torch
@@ -24,6 +28,11 @@ from torch.nn.utils.rnn import PackedSequence
 _MULTIPLYING = (nn.MultiheadAttention, nn.Transformer, nn.TransformerEncoder, nn.TransformerDecoder,
                 nn.TransformerEncoderLayer, nn.TransformerDecoderLayer, nn.Bilinear, nn.RNNCellBase)  # fmt: skip
 """PyTorch's own modules that multiply in functions of their own."""
+
+MAX_VALUES = 64
+"""Of plain arguments, that a module is looked at with before it is settled whether what it multiplies depends on them."""
+
+_PLAIN = (bool, int, float, str, type(None))
 
 _kinds: dict[type, str] = {}
 _known: WeakKeyDictionary[nn.Module, _Known] = WeakKeyDictionary()
@@ -49,26 +58,71 @@ def _kind(module: nn.Module) -> str:
     return found
 
 
+class _Key(NamedTuple):
+    """What a module was called with.
+
+    Attributes:
+        shapes: of the tensors among its arguments.
+        training: its mode.
+        values: its arguments by position, then by name, of which only plain ones tell their value.
+        widths: the shapes of its parameters; None: it multiplies nothing by itself.
+        around: where no tensor was given by position, what the module around it was called with.
+    """
+
+    shapes: tuple[torch.Size, ...]
+    training: bool
+    values: tuple[Any, ...]
+    widths: tuple[torch.Size, ...] | None = None
+    around: _Key | None = None
+
+    def without_values(self) -> _Key:
+        return self._replace(values=(), around=self.around and self.around.without_values())
+
+
 @dataclass
 class _Known:
     """What a module multiplies by itself, layers and modules inside it apart.
 
     Attributes:
-        macs: by the shapes of its inputs (and its parameters), and by what its layers executed meanwhile.
+        macs: by what it was called with, and by what its layers executed meanwhile.
         inside: for each of the first, the most that its layers executed.
-        varies: shapes with which it is not the same every time, so that it is looked at whenever it is called.
+        varies: with what it is not the same every time, so that it is looked at whenever it is called so.
+        multiplies: whether it multiplies anything.
+        by_value: whether it may be another number for other plain arguments.
+        always: there are many of these, and it is another number: it is looked at whenever it is called.
     """
 
-    macs: dict[tuple, dict[int, int]] = field(default_factory=dict)
-    inside: dict[tuple, int] = field(default_factory=dict)
-    varies: set[tuple] = field(default_factory=set)
+    macs: dict[_Key, dict[int, int]] = field(default_factory=dict)
+    inside: dict[_Key, int] = field(default_factory=dict)
+    varies: set[_Key] = field(default_factory=set)
     multiplies: bool = False
+    by_value: bool = True
+    always: bool = False
+
+    def note(self, key: _Key, inside: int, own: int) -> None:
+        self.macs.setdefault(key, {})[inside] = own
+        self.inside[key] = max(inside, self.inside.get(key, 0))
+
+    def limit_values(self) -> None:
+        """Where many values of plain arguments were seen: whether they matter, as far as one can tell from these."""
+        alike = defaultdict(list)
+        for key, found in self.macs.items():
+            alike[key.without_values()].append(found)
+        if not self.by_value or len(self.macs) - len(alike) <= MAX_VALUES:
+            return
+        self.by_value = False
+        self.always = any(len({own for found in many for own in found.values()}) > 1 for many in alike.values())
+        self.varies = {key.without_values() for key in self.varies}
+        self.macs, self.inside = {}, {}
+        for key, many in alike.items():
+            for inside, own in ((i, o) for found in many for i, o in found.items()):
+                self.note(key, inside, own)
 
 
 @dataclass
 class _Call:
     module: nn.Module
-    key: tuple | None  # None: nothing is known of its inputs
+    key: _Key | None  # None: nothing is known of its inputs
     before: int  # what layers had executed when it began
     watched: bool = False
     watch: Watch | None = None  # that was opened for it
@@ -126,16 +180,28 @@ class MacMeter:
         known = _known.get(module)
         if known is None:
             known = _known[module] = _Known()
-        shapes = tuple(x.shape for x in inputs if isinstance(x, Tensor))
-        key: tuple | None = (shapes, module.training, _widths(module) if known.multiplies else None)
-        if not shapes:  # keyword arguments are not seen here: what is around it says how large they are
-            around = next((c for c in reversed(self._calls) if c is not None), None)
-            key = None if around is None or around.key is None else (around.key, key)
+        key = self._key(module, inputs, _keywords(sys._getframe(1)), known)
         call = _Call(module, key, self._by_layers, self._watching)
-        if not self._watching and (self._exact or key not in known.macs or key in known.varies) and _may_look(module):
+        new = self._exact or known.always or key not in known.macs or key in known.varies
+        if not self._watching and new and _may_look(module):
             call.watch, call.watched, self._watching = Watch(self._note), True, True
             call.watch.__enter__()
         self._calls.append(call)
+
+    def _key(self, module: nn.Module, args: tuple, kwargs: Mapping[str, Any], known: _Known) -> _Key | None:
+        shapes = tuple(x.shape for x in (*args, *kwargs.values()) if isinstance(x, Tensor))
+        values: tuple[Any, ...] = ()
+        if known.by_value:
+            named = tuple((name, x if isinstance(x, _PLAIN) else ...) for name, x in kwargs.items())
+            values = (*(x if isinstance(x, _PLAIN) else ... for x in args), *named)
+        key = _Key(shapes, module.training, values, _widths(module) if known.multiplies else None)
+        if any(isinstance(x, Tensor) for x in args):
+            return key
+        # What is in lists and other objects is not seen here: what is around it says how large that is.
+        around = next((c for c in reversed(self._calls) if c is not None), None)
+        if around is None or around.key is None:
+            return None
+        return key._replace(around=around.key if known.by_value else around.key.without_values())
 
     def _end(self, module: nn.Module, args: tuple, *rest: Any) -> None:
         kind = _kinds.get(type(module)) or _kind(module)
@@ -185,9 +251,11 @@ class MacMeter:
             key = call.key
             if call.own and not known.multiplies:
                 known.multiplies = True
-                key = _with_widths(key, _widths(call.module))
-            known.macs.setdefault(key, {})[inside] = call.own
-            known.inside[key] = max(inside, known.inside.get(key, 0))
+                key = key._replace(widths=_widths(call.module))
+            new = key not in known.macs
+            known.note(key, inside, call.own)
+            if new and len(known.macs) > MAX_VALUES:
+                known.limit_values()
         elif call.key in known.macs:
             found = known.macs[call.key]
             self.total += found.get(inside, max(found.values()))
@@ -205,14 +273,14 @@ def _may_look(module: nn.Module) -> bool:
     return not (hasattr(module, "_orig_mod") or torch.compiler.is_compiling())
 
 
-def _widths(module: nn.Module) -> tuple:
+def _widths(module: nn.Module) -> tuple[torch.Size, ...]:
     return tuple(p.shape for p in module.parameters())
 
 
-def _with_widths(key: tuple, widths: tuple) -> tuple:
-    if len(key) == 2:
-        return (key[0], _with_widths(key[1], widths))
-    return (key[0], key[1], widths)
+def _keywords(caller: FrameType) -> Mapping[str, Any]:
+    """The keyword arguments of the call that `caller` makes. PyTorch (2.14) keeps them from hooks on all modules."""
+    found = caller.f_locals.get("kwargs")
+    return found if isinstance(found, Mapping) else {}
 
 
 def recurrent_macs(layer: nn.Module, inputs: Tensor | PackedSequence) -> int:

@@ -17,8 +17,16 @@ def as_they_were(model: nn.Module) -> Iterator[None]:
     try:
         yield
     finally:
-        for module, mode in modes:
-            module.training = mode
+        _set(modes)
+
+
+def _set(modes: list[tuple[nn.Module, bool]]) -> None:
+    """Bring modules, outer ones first, into these modes: by their `train`, which may do more than to note the mode."""
+    for module, mode in modes:
+        if module.training != mode:
+            module.train(mode)
+    for module, mode in modes:  # one that its `train` keeps out of this mode was put into it by hand
+        module.training = mode
 
 
 @contextmanager
@@ -53,6 +61,6 @@ def as_in_training(model: nn.Module) -> Iterator[None]:
     Modules made of others are in training mode; those that are not, and norms, stay in eval mode.
     """
     with as_they_were(model):
-        for module in model.modules():
-            module.training = any(True for _ in module.children()) and not isinstance(module, _NormBase)
+        made_of_others = [(m, any(True for _ in m.children())) for m in model.modules()]
+        _set([(m, made and not isinstance(m, _NormBase)) for m, made in made_of_others])
         yield

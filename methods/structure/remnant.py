@@ -26,6 +26,7 @@ from typing import Literal, TypeGuard
 import torch
 import torch.fx
 from greenprune.methods.structure.parameters import add_parameter, replace_parameter
+from greenprune.methods.structure.places import put
 from greenprune.methods.structure.units import Branch, Remnant, Structure, Taps
 from torch import Tensor, nn
 
@@ -167,8 +168,7 @@ def leave_remnant(model: nn.Module, branch: Branch, optimizer: torch.optim.Optim
     for name, taps in zip(branch.remnant.convolutions, branch.remnant.taps, strict=True):
         layer = model.get_submodule(name)
         assert isinstance(layer, nn.Conv2d)
-        parent, _, leaf = name.rpartition(".")
-        setattr(model.get_submodule(parent), leaf, _left(layer, taps, optimizer))
+        put(model, layer, _left(layer, taps, optimizer))
 
 
 def left_of(layer: nn.Conv2d, taps: Taps) -> nn.Module:

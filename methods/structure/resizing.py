@@ -79,6 +79,8 @@ def _resize_layer(module: nn.Module, tensors: dict[str, Tensor | None]) -> None:
     """Give `module` the shape of `tensors` (values are loaded later)."""
     old = getattr(module, "weight", None)
     first = next((t for t in tensors.values() if t is not None), None)
+    if tensors["weight"] is None and is_writer(module):
+        return  # it is computed from other tensors (weight norm), and such a layer is never cut
     if first is None or (old is not None and tensors["weight"] is not None and tensors["weight"].shape == old.shape):
         return
     for key, tensor in tensors.items():

@@ -16,6 +16,8 @@ from greenprune.methods.structure.modes import as_they_were
 from greenprune.methods.structure.passes import Seen
 from torch import nn
 from torch.fx import Graph, Node
+from torch.fx._symbolic_trace import _assert_is_none
+from torch.fx.node import base_types, map_arg
 
 _ADDITIONS = (operator.add, operator.iadd, torch.add)
 _ADDING_METHODS = ("add", "add_", "__add__", "__iadd__", "__radd__")
@@ -40,8 +42,34 @@ class Untraceable(Exception):  # noqa: N818 - it is an answer, not an error
     """A branch cannot be taken out of the code; the message says why."""
 
 
+def lost(holder: nn.Module, *, outermost: bool) -> str | None:
+    """Why nothing else can take the place of `holder`: others use more of it than its forward; None: they do not.
+
+    Args:
+        outermost: it is the network itself, whose methods and attributes are there for whoever has it.
+    """
+    kind = type(holder).__name__
+    if any(getattr(getattr(holder, n), "__func__", None) is not getattr(nn.Module, n) for n in ("train", "eval")):
+        return f"{kind} changes modes in its own way, which a replacement would not"
+    own = next(iter(_public(holder)), None) if outermost else None
+    return None if own is None else f"{kind}, the network itself, has {own}, which a replacement would not"
+
+
+def _public(model: nn.Module) -> list[str]:
+    """Methods and attributes of `model` and its class that are for others, and that torch's own modules do not have."""
+    own = [kind for kind in type(model).__mro__ if not f"{kind.__module__}.".startswith("torch.")]
+    names = [name for kind in own for name in vars(kind)] + [name for name in vars(model) if name not in _BARE]
+    return [name for name in names if not name.startswith("_") and name != "forward"]
+
+
+_BARE = frozenset(vars(torch.fx.GraphModule({}, Graph())))
+"""The attributes of a module that has none of its own."""
+
+
 def find_constants(holder: nn.Module, end: str, args: tuple, kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments of `holder` that its code takes as they are: those that were None, True or False, or not given.
+    """The arguments of `holder` that its code without the branch asks for, and the values that they have to keep.
+
+    They can be such that were None, True or False, or not given. What is only handed on need not keep its value.
 
     Args:
         end: the submodule of `holder` at which the branch is closed.
@@ -50,13 +78,13 @@ def find_constants(holder: nn.Module, end: str, args: tuple, kwargs: Mapping[str
     Raises:
         Untraceable: without the branch there would be no code for `holder` that does the rest.
     """
-    code = []
     try:
         with as_they_were(holder):
-            fixed = _constants(holder, args, kwargs)
-            for mode in (False, True):
-                holder.train(mode)
-                code.append(str(without_branch(holder, end, fixed)))
+            fixed = given = _constants(holder, args, kwargs)
+            code = _code(holder, end, fixed, given)
+            for name in given if code[0] == code[1] else ():
+                fewer = {n: value for n, value in fixed.items() if n != name}
+                fixed = fewer if _can_do_with(holder, end, fewer, given, code) else fixed
     except Exception as error:  # tracing runs the user's own forward: anything may come out
         why = str(error).strip().splitlines()
         raise Untraceable(
@@ -66,6 +94,11 @@ def find_constants(holder: nn.Module, end: str, args: tuple, kwargs: Mapping[str
         raise Untraceable(
             "what is left around it differs between training and evaluation, which its replacement could not follow"
         )
+    for name, value in fixed.items():
+        if value is not None and not isinstance(value, base_types):
+            raise Untraceable(
+                f"what is left around it asks for {name}, a {type(value).__name__}, which cannot be checked"
+            )
     return fixed
 
 
@@ -86,6 +119,37 @@ def _constants(holder: nn.Module, args: tuple, kwargs: Mapping[str, Any]) -> dic
     return found
 
 
+def _can_do_with(
+    holder: nn.Module, end: str, fixed: Mapping[str, Any], given: Mapping[str, Any], code: list[list[str]]
+) -> bool:
+    """Whether the code is the same when only the arguments in `fixed` keep the values that all those in `given` had."""
+    try:
+        return _code(holder, end, fixed, given) == code
+    except Exception:  # it asks for another one, or closes the branch with it
+        return False
+
+
+def _code(holder: nn.Module, end: str, fixed: Mapping[str, Any], given: Mapping[str, Any]) -> list[list[str]]:
+    """What `holder` does without the branch in evaluation and in training, where the arguments have the values in `given`."""
+    code = []
+    for mode in (False, True):
+        holder.train(mode)
+        code.append(_operations(without_branch(holder, end, fixed), given))
+    return code
+
+
+def _operations(graph: Graph, given: Mapping[str, Any]) -> list[str]:
+    """The operations of `graph`, but for the checks of its arguments, with these values in place of arguments."""
+
+    def shown(node: Node) -> Any:
+        return given[str(node.target)] if node.op == "placeholder" and node.target in given else node
+
+    checks = {node for node in graph.nodes if node.target is torch._assert}
+    checks |= {node for node in graph.nodes if node.users and checks.issuperset(node.users)}
+    left = [node for node in graph.nodes if node.op != "placeholder" and node not in checks]
+    return [f"{n} {n.target} {map_arg(n.args, shown)} {map_arg(n.kwargs, shown)}" for n in left]
+
+
 def _is_tensor(value: object) -> bool:
     return isinstance(value, Seen)
 
@@ -93,6 +157,15 @@ def _is_tensor(value: object) -> bool:
 def _trace(holder: nn.Module, fixed: Mapping[str, Any]) -> Graph:
     graph = _Tracer().trace(holder, concrete_args=dict(fixed) or None)
     graph.owning_module = holder  # whose submodules tell whether a call may be left out
+    for node in graph.nodes:
+        # This check would go with the dead code; and where stored code with it is loaded torch.fx traces nothing any more.
+        if node.target is _assert_is_none:
+            with graph.inserting_before(node):
+                is_none = graph.call_function(
+                    operator.eq, (node.args[0], None)
+                )  # `is` is lost where code is traced again
+                graph.call_function(torch._assert, (is_none, node.args[1]))
+            graph.erase_node(node)
     return graph
 
 
@@ -130,7 +203,7 @@ def without_branch(holder: nn.Module, end: str, fixed: Mapping[str, Any]) -> Gra
             own = ancestors[branch] - ancestors[other]
             if not any(n.op == "call_module" and f"{end}.".startswith(f"{n.target}.") for n in own):
                 continue
-            if any(n.op == "placeholder" for n in own):
+            if any(n.op == "placeholder" and not n.args for n in own):  # one with a default may be for the branch alone
                 raise ValueError("it begins before the module that adds it")
             if any(user not in own and user is not node for n in own for user in n.users):
                 raise ValueError("a result inside the branch is used outside of it as well")

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
+import random
 from types import MethodType
 from typing import Any
 
+import numpy as np
 import torch
 from greenprune.methods.structure import outputs
 from greenprune.methods.structure.copying import copy_of
 from greenprune.methods.structure.inputs import Inputs
 from greenprune.methods.structure.modes import as_in_training
+from greenprune.methods.structure.places import refers_apart
 from greenprune.methods.structure.rewriting import CannotRewriteError
 from greenprune.methods.structure.surgery import evaluate, masked, remove
 from greenprune.methods.structure.units import Structure
@@ -19,6 +22,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 REMEMBERED = 6
 """Outputs of masked networks: sizes in the code are fitted with the same few selections again and again."""
+
+REPEATED = 3
+"""Calls that have to agree before what a network gives in training is taken to be no matter of chance."""
 
 NAN = "the network's output is not a number (NaN) in a trial with random weights, so nothing can be compared"
 
@@ -29,6 +35,7 @@ class Stage:
     def __init__(self, model: nn.Module, inputs: Inputs, tolerance: float) -> None:
         self.model, self.inputs, self.tolerance = model, inputs, tolerance
         self.in_training = False  # whether the way that it takes in training is another, and is to be tried too
+        self._apart = refers_apart(model)  # where a copy that shares its tensors would share modules, too
         self._given: dict[bytes, Any] = {}
 
     def outputs(self, model: nn.Module) -> Any:
@@ -58,7 +65,7 @@ class Stage:
         try:
             expected = self.expected(structure, keep)
             # In training buffers may be written to, so there the copy has its own.
-            small = copy_of(self.model) if self.in_training else _sharing(self.model)
+            small = copy_of(self.model) if self.in_training or self._apart else _sharing(self.model)
             small = remove(small, structure, keep)
             got = self.outputs(small)
         except CannotRewriteError as error:
@@ -110,6 +117,40 @@ class Precisions(TorchDispatchMode):
         return out
 
 
+class Draws(TorchDispatchMode):
+    """Notes whether random numbers are drawn: by an operation of PyTorch, or from the generators of Python and numpy."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.any = False
+
+    def __enter__(self) -> Draws:
+        self._before = _generators()
+        super().__enter__()
+        return self
+
+    def __exit__(self, *raised: Any) -> None:
+        super().__exit__(*raised)
+        self.any |= _generators() != self._before
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        self.any |= torch.Tag.nondeterministic_seeded in func.tags and _drops(func, args, kwargs)
+        return func(*args, **kwargs)
+
+
+def _generators() -> tuple[Any, ...]:
+    _, keys, *rest = np.random.get_state()
+    return random.getstate(), np.asarray(keys).tobytes(), rest
+
+
+def _drops(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    """False for an operation that could drop something and drops nothing, as attention does in evaluation."""
+    known = {argument.name: argument.default_value for argument in func._schema.arguments}
+    known |= dict(zip(known, args, strict=False)) | kwargs
+    return known.get("dropout_p") != 0.0
+
+
 def _sharing(model: nn.Module, copies: dict[int, nn.Module] | None = None) -> nn.Module:
     """A copy of the modules with the same tensors: surgery replaces tensors and changes none. Far faster than deepcopy."""
     copies = {} if copies is None else copies
@@ -136,13 +177,15 @@ _OWN = (dict, list, set)
 
 @torch.no_grad()
 def other_in_training(model: nn.Module, inputs: Inputs, usual: Any) -> bool:
-    """Whether the network gives something else than `usual` on the way that it takes in training, and the same each time."""
+    """Whether the network gives something else than `usual` on the way that it takes in training, and nothing by chance."""
+    draws = Draws()
     try:
         with as_in_training(model):
-            once = inputs.call(model)
-            if outputs.difference(usual, once).relative == 0.0:
+            with draws:
+                once = inputs.call(model)
+            if draws.any or outputs.difference(usual, once).relative == 0.0:
                 return False
-            return outputs.difference(once, inputs.call(model)).relative == 0.0
+            return all(outputs.difference(once, inputs.call(model)).relative == 0.0 for _ in range(REPEATED - 1))
     except Exception:  # it may want targets, for example
         return False
 

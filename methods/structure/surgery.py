@@ -22,6 +22,7 @@ from greenprune.methods.structure.macs import TRANSPOSED
 from greenprune.methods.structure.masking import along, forget_cached, masked_layer_norm, masked_parameters, scaled
 from greenprune.methods.structure.modes import evaluating
 from greenprune.methods.structure.parameters import cut_parameter, forget, take
+from greenprune.methods.structure.places import put
 from greenprune.methods.structure.remnant import fade, leave_remnant
 from greenprune.methods.structure.retracing import retraced
 from greenprune.methods.structure.shapes import follow
@@ -156,15 +157,15 @@ def remove_branch(model: nn.Module, branch: Branch) -> nn.Module:
     if branch.constants is None:
         without_fast_path(model)
         for silence in branch.silences or ():
-            parent, _, leaf = silence.name.rpartition(".")
-            model.get_submodule(parent)._modules[leaf] = silent(model.get_submodule(silence.name), silence)
+            module = model.get_submodule(silence.name)
+            put(model, module, silent(module, silence))
         return model
     end = branch.end.removeprefix(f"{branch.name}." if branch.name else "")
-    replacement = retraced(model.get_submodule(branch.name), end, dict(branch.constants))
+    holder = model.get_submodule(branch.name)
+    replacement = retraced(holder, end, dict(branch.constants))
     if not branch.name:
         return replacement
-    parent, _, leaf = branch.name.rpartition(".")
-    model.get_submodule(parent)._modules[leaf] = replacement
+    put(model, holder, replacement)
     return model
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -9,7 +11,7 @@ from greenprune.methods import ConsensusGating, GatingOptions, Skip
 from greenprune.methods.structure.inputs import Inputs
 from torch import Tensor, nn
 
-from tests.methods.gating.test_situations import Small, X, build, step
+from tests.methods.gating.test_situations import Small, X, Y, build, step
 
 
 def closed(gating: ConsensusGating, x: Tensor, units: list[int]) -> Tensor:
@@ -95,3 +97,87 @@ def test_hooks_on_blocks_stay_when_a_branch_goes() -> None:
     called.clear()
     small(X)
     assert called == [0, 1]
+
+
+class Listed(nn.Module):
+    """Its layers are registered one by one, and called out of a container; in training one speaks early."""
+
+    def __init__(self, kind: type, *, early: bool = False) -> None:
+        super().__init__()
+        layers = [nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 8, 3, padding=1), nn.Conv2d(8, 8, 3, padding=1)]
+        for number, layer in enumerate(layers):
+            self.add_module(f"c{number}", layer)
+        self.layers = {"all": layers} if kind is dict else kind(layers)
+        self.head, self.early = nn.Linear(8, 5), nn.Linear(8, 5) if early else None
+
+    def forward(self, x: Tensor) -> Any:
+        for layer in self.layers["all"] if isinstance(self.layers, dict) else self.layers:
+            x = F.relu(layer(x))
+        y = self.head(x.mean((2, 3)))
+        return (y, self.early(x.mean((2, 3)))) if self.training and self.early is not None else y
+
+
+@pytest.mark.parametrize("early", [False, True])
+@pytest.mark.parametrize("kind", [list, tuple, dict])
+def test_layers_called_out_of_a_container_are_gated_and_cut(kind: type, early: bool) -> None:
+    torch.manual_seed(0)
+    gating = ConsensusGating(Listed(kind, early=early), X, keep=0.6, steps=6, tolerance=0.3)
+    assert [group.name for group in gating.structure.groups] == ["c0", "c1", "c2"]
+    optimizer = torch.optim.SGD(gating.parameters(), lr=0.05)
+    for _ in range(6):
+        output = gating(X)
+        loss = F.cross_entropy(output[0] if early else output, Y) + gating.penalty()
+        if gating.searching:
+            assert {id(head) for head in gating.state._hearing._words} == {id(head) for head in gating.heads()}
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        gating.step(optimizer)
+    small = gating.finish()
+    layers = small.layers["all"] if kind is dict else small.layers
+    assert [id(layer) for layer in layers] == [id(small.c0), id(small.c1), id(small.c2)]
+    assert sum(layer.out_channels for layer in layers) < 24
+    assert gating.masked_max_abs_diff < 1e-4
+
+
+class Hooked(nn.Module):
+    """Reads what one of its layers gave out of what a hook, a method of its own, has kept."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.enc = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 8, 3, padding=1), nn.ReLU())
+        self.head, self.feats = nn.Linear(8, 5), {}
+        self.enc[1].register_forward_hook(self.save)
+
+    def save(self, module: nn.Module, args: Any, y: Tensor) -> None:
+        self.feats["one"] = y
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head((self.enc(x) + torch.tanh(self.feats["one"])).mean((2, 3)))
+
+
+def test_hooks_that_are_methods_of_the_network_do_not_stand_in_the_way() -> None:
+    torch.manual_seed(0)
+    gating = ConsensusGating(Hooked(), X, keep=0.7, steps=6, tolerance=0.5)
+    assert [group.name for group in gating.structure.groups] == ["enc.0", "enc.1"]
+
+
+class Hidden:
+    """An object of no known kind that holds a layer."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        self.layer = layer
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return self.layer(x)
+
+
+def test_layers_called_past_their_gates_are_refused_and_left_as_they_were() -> None:
+    torch.manual_seed(0)
+    model = Listed(list, early=True).eval()
+    model.layers = [Hidden(layer) for layer in model.layers]
+    expected, names = model(X), [name for name, _ in model.named_modules()]
+    with pytest.raises(Skip, match="c0 would decide by chance"):
+        ConsensusGating(model, X, keep=0.6, steps=6, tolerance=0.3)
+    assert [name for name, _ in model.named_modules()] == names
+    torch.testing.assert_close(model(X), expected)

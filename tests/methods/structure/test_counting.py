@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from greenprune.bench.models import build
 from greenprune.methods import MacMeter, count_macs
+from greenprune.methods.structure import meter as meter_module
 from greenprune.methods.structure.macs import count
 from torch import Tensor, nn
 
@@ -225,3 +226,41 @@ def test_no_hook_stays_behind() -> None:
         nn.Linear(3, 4)(torch.zeros(2, 3))
     assert meter.total == 2 * 3 * 4
     assert not _has_any_global_hook()
+
+
+class Repeated(nn.Module):
+    """Multiplies as often as it is told."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.w = nn.Linear(D, D), nn.Parameter(torch.randn(D, D))
+
+    def forward(self, x: Tensor, n: int = 1, scale: float = 1.0) -> Tensor:
+        x = self.a(x)
+        for _ in range(n):
+            x = scale * (x @ self.w)
+        return x
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_a_meter_tells_plain_arguments_apart(named: bool) -> None:
+    net, once = Repeated(), B * N * D * D
+    for _ in range(2):
+        for n in (1, 3, 2):
+            with MacMeter() as meter:
+                net(rows(), n=n) if named else net(rows(), n)
+            assert meter.total == (1 + n) * once
+
+
+@pytest.mark.parametrize("matters", [False, True])
+def test_a_meter_does_not_learn_every_value_of_an_argument(matters: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(meter_module, "MAX_VALUES", 4)
+    net, once = Repeated(), B * N * D * D
+    for i in range(12):
+        n = 1 + i % 3 if matters else 2
+        with MacMeter() as meter:
+            net(rows(), n, scale=1.0 + i)
+        assert meter.total == (1 + n) * once
+    known = meter_module._known[net]
+    assert known.always is matters
+    assert len(known.macs) <= 4

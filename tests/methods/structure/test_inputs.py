@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections import OrderedDict
 from collections.abc import Callable
@@ -315,3 +316,62 @@ def test_what_cannot_be_cut_in_training_is_refused() -> None:
     structure = trace(Counts(), IMAGE)
     assert {g.name for g in structure.groups} == {"b.0"}
     assert "removing them is not masking them" in dict(structure.fixed)["a.0"]
+
+
+class Average(nn.Module):
+    """A moving average of each channel, kept up in training alone."""
+
+    def __init__(self, width: int, *, stored: bool) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(width), persistent=stored)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training:
+            self.mean.lerp_(x.detach().mean((0, 2, 3)), 0.1)
+        return x
+
+
+class InTraining(nn.Module):
+    """Uses tensors as wide as its channels in training alone; without its targets it does not run there."""
+
+    def __init__(self, *, stored: bool = True, noisy: bool = False, wants_targets: bool = False) -> None:
+        super().__init__()
+        self.a, self.b, self.head = conv(3, 16), conv(16, 12), nn.Linear(12, 5)
+        self.average = nn.Identity() if noisy else Average(16, stored=stored)
+        self.std = nn.Parameter(torch.rand(16)) if noisy else None
+        self.wants_targets = wants_targets
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training and self.wants_targets:
+            raise ValueError("targets are missing")
+        x = self.average(self.a(x))
+        if self.std is not None and self.training:
+            x = x + self.std.view(1, -1, 1, 1) * torch.randn_like(x)
+        return self.head(self.b(x).mean((2, 3)))
+
+
+@pytest.mark.parametrize("options", [{}, {"noisy": True}])
+def test_tensors_that_are_used_in_training_alone_are_cut_along(options: dict[str, bool]) -> None:
+    model = InTraining(**options)
+    state, drawn = copy.deepcopy(model.state_dict()), torch.get_rng_state()
+    structure = trace(model, IMAGE)
+    assert {g.name for g in structure.groups} == {"a.0", "b.0"}
+    assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
+    assert torch.equal(torch.get_rng_state(), drawn)
+    small = surgery.remove(model, structure, torch.arange(structure.units) % 2 == 0).train()
+    small(IMAGE).sum().backward()
+    assert len(small.std if small.std is not None else small.average.mean) == small.a[0].out_channels == 8
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        ({"stored": False}, "fixed size in average"),
+        ({"noisy": True, "wants_targets": True}, "as many as std is wide"),
+        ({"wants_targets": True}, "as many as average.mean is wide"),
+    ],
+)
+def test_what_may_be_coupled_in_training_is_refused(options: dict[str, bool], why: str) -> None:
+    structure = trace(InTraining(**options), IMAGE)
+    assert {g.name for g in structure.groups} == {"b.0"}
+    assert why in dict(structure.fixed)["a.0"]

@@ -226,3 +226,24 @@ def test_a_budget_below_the_floor_says_what_the_floor_is():
 
 def test_nothing_to_prune_has_no_units():
     assert trace(OneLinear(), images()).units == 0
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+@pytest.mark.parametrize(
+    "normed",
+    [nn.utils.parametrizations.weight_norm, nn.utils.parametrizations.spectral_norm, nn.utils.weight_norm,
+     nn.utils.spectral_norm],
+)  # fmt: skip
+def test_resize_leaves_layers_alone_whose_weight_is_computed(normed):
+    def build_one():
+        torch.manual_seed(0)
+        layers = [nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 12, 3), nn.ReLU(), normed(nn.Conv2d(12, 6, 3))]
+        return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 5)).eval()
+
+    model, x = build_one(), images()
+    structure = trace(model, x)
+    assert [g.name for g in structure.groups] == ["0"]
+    model = remove(model, structure, torch.arange(structure.units) % 2 == 0)
+    again = resize(build_one(), trace(build_one(), x), model.state_dict())
+    assert again[0].out_channels == 4
+    assert torch.equal(evaluate(again, x), evaluate(model, x))
