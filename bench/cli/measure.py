@@ -36,7 +36,7 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument("--data", type=Path, metavar="DIR", help="data folder, as of `greenprune run`")
     command.add_argument("--device", choices=["auto", "cpu", "cuda"], help="default: that of the runs")
-    command.add_argument("--threads", type=_count, metavar="N", help="of the CPU (default: as many as the runs had)")
+    command.add_argument("--threads", type=_whole, metavar="N", help="of the CPU (default: as many as the runs had)")
     command.add_argument(
         "--seconds",
         type=_seconds,
@@ -50,7 +50,7 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
         help="besides eager PyTorch: compile, onnxruntime, openvino, or module:Class (default: runtimes of the suite)",
     )
     command.add_argument(
-        "--batch-sizes", type=_count, nargs="+", metavar="N", help="default: inference_batch_sizes of the suite"
+        "--batch-sizes", type=_batch_size, nargs="+", metavar="N", help="default: inference_batch_sizes of the suite"
     )
     command.add_argument(
         "--trust",
@@ -166,10 +166,14 @@ def _each_once(values: list[Any] | None) -> tuple[Any, ...] | None:
     return None if values is None else tuple(dict.fromkeys(values))
 
 
-def _count(text: str) -> int:
-    if not (text.isascii() and text.isdecimal() and len(text) < 10) or not 1 <= int(text) <= LARGEST_BATCH:
-        raise argparse.ArgumentTypeError(f"{text[:40]}: allowed is a whole number from 1 to {LARGEST_BATCH:,}")
+def _whole(text: str, most: int = 999_999_999) -> int:
+    if not (text.isascii() and text.isdecimal() and len(text) < 10) or not 1 <= int(text) <= most:
+        raise argparse.ArgumentTypeError(f"{text[:40]}: allowed is a whole number from 1 to {most:,}")
     return int(text)
+
+
+def _batch_size(text: str) -> int:
+    return _whole(text, LARGEST_BATCH)
 
 
 def _seconds(text: str) -> float:

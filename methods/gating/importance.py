@@ -85,17 +85,19 @@ def ordered(
 def unjudged(structure: Structure, importance: Tensor, undecided: Tensor) -> Tensor:
     """(U,) bool: undecided units that no backward pass can have reached; warns of them by the names of their layers.
 
-    One gate without a gradient is that of a dead channel. Where a whole group has none, or a branch and all within it,
-    the layers lie under `torch.no_grad()`, or nothing that follows them hands gradients back.
+    One gate without a gradient is that of a dead channel. Where a whole group has none, nor a branch that it lies in, or a
+    branch and all within it, the layers lie under `torch.no_grad()`, or nothing that follows them hands gradients back.
 
     Args:
         importance: (U,) what the loss said of each unit, 0 without a gradient.
         undecided: (U,) bool.
     """
     blind, names = torch.zeros_like(undecided), list[str]()
-    parts = [
-        (group.name, units := [*range(group.start, group.start + group.width)], units) for group in structure.groups
-    ]
+    parts = []
+    for group in structure.groups:
+        around = set.intersection(*({*structure.layers[name].branches} for name in group.producers))
+        units = [*range(group.start, group.start + group.width)]
+        parts.append((group.name, units, [*units, *around]))
     parts += [(b.name, [b.unit], [b.unit, *structure.channels_inside(b.unit)]) for b in structure.branches]
     for name, own, within in parts:
         if undecided[own].any() and not (importance[within] > 0).any():

@@ -17,7 +17,7 @@ import psutil
 from greenprune.bench.energy.usage.processes import Key, content
 
 EVERY_S = 5.0
-LOOK_SHARE = 0.001  # of a core that looking up may take
+LOOK_SHARE = 0.0002  # of a core that looking up may take
 
 
 class Memory(NamedTuple):
