@@ -29,7 +29,7 @@ from greenprune.methods.cost.measured_cost import CostTable
 from greenprune.methods.options.base import BudgetUnit, Card, MethodOptions
 from greenprune.methods.structure import plain
 from greenprune.methods.structure.inputs import ExampleInputs
-from greenprune.methods.structure.trace import Structure
+from greenprune.methods.structure.units import Structure
 from torch import Tensor, nn
 
 

@@ -10,11 +10,13 @@ from __future__ import annotations
 from typing import Any, ClassVar, Literal
 
 import torch
-from greenprune.methods.base import Method, MethodOptions, Phase, Skip, step_of
+from greenprune.methods.base import Method, Phase, Skip, step_of
+from greenprune.methods.options.base import MethodOptions
 from greenprune.methods.options.depgraph import DepGraphOptions
 from greenprune.methods.structure.inputs import ExampleInputs
 from greenprune.methods.structure.slot import Slot
-from greenprune.methods.structure.trace import Structure, trace
+from greenprune.methods.structure.trace import trace
+from greenprune.methods.structure.units import Structure
 from greenprune.methods.structure.weights import sides
 from torch import Tensor, nn
 

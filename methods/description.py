@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import Literal, NamedTuple
 
 import torch
-from greenprune.methods.budget.select import MacCost, floor
+from greenprune.methods.budget.select import floor
+from greenprune.methods.cost.costs import MacCost
 from greenprune.methods.gating.options import GatingOptions
 from greenprune.methods.gating.setup import gated_units
 from greenprune.methods.structure.inputs import ExampleInputs
 from greenprune.methods.structure.remnant import with_remnants
-from greenprune.methods.structure.trace import Structure, trace
+from greenprune.methods.structure.trace import trace
+from greenprune.methods.structure.units import Structure
 from torch import nn
 
 

@@ -26,7 +26,8 @@ from greenprune.methods.skipping.layers import Skipper
 from greenprune.methods.skipping.skip import Layout, SkippingCost, SkippingNetwork, find_gates, install
 from greenprune.methods.structure import surgery
 from greenprune.methods.structure.modes import evaluating
-from greenprune.methods.structure.trace import Structure, trace
+from greenprune.methods.structure.trace import trace
+from greenprune.methods.structure.units import Structure
 from torch import Tensor, nn
 
 CALIBRATION_IMAGES = 256

@@ -8,10 +8,11 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 import torch
-from greenprune.methods.base import Method, MethodOptions, Phase
+from greenprune.methods.base import Method, Phase
 from greenprune.methods.gating.heads import GateHead
 from greenprune.methods.gating.module import ConsensusGating
 from greenprune.methods.gating.options import GatingOptions
+from greenprune.methods.options.base import MethodOptions
 from greenprune.methods.structure.inputs import ExampleInputs
 from torch import Tensor, nn
 

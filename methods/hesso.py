@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
-from greenprune.methods.base import Method, MethodOptions, Phase, Skip, step_of
+from greenprune.methods.base import Method, Phase, Skip, step_of
 from greenprune.methods.budget import select as budget
+from greenprune.methods.options.base import MethodOptions
 from greenprune.methods.options.hesso import HessoOptions
 from greenprune.methods.structure.inputs import ExampleInputs
 from greenprune.methods.structure.slot import Slot

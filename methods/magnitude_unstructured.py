@@ -10,7 +10,8 @@ from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 import torch
-from greenprune.methods.base import Method, MethodOptions, Phase, Skip, step_of
+from greenprune.methods.base import Method, Phase, Skip, step_of
+from greenprune.methods.options.base import MethodOptions
 from greenprune.methods.options.magnitude_unstructured import UnstructuredOptions
 from greenprune.methods.structure.inputs import ExampleInputs
 from greenprune.methods.structure.units import is_attention, is_writer, projections

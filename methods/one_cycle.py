@@ -11,12 +11,14 @@ import math
 from typing import Any, ClassVar
 
 import torch
-from greenprune.methods.base import Method, MethodOptions, Phase, Skip, step_of
+from greenprune.methods.base import Method, Phase, Skip, step_of
 from greenprune.methods.cost.costs import MacCost
+from greenprune.methods.options.base import MethodOptions
 from greenprune.methods.options.one_cycle import OneCycleOptions
 from greenprune.methods.structure.inputs import ExampleInputs
 from greenprune.methods.structure.slot import Slot
-from greenprune.methods.structure.trace import BATCH_NORMS, Structure, trace
+from greenprune.methods.structure.trace import trace
+from greenprune.methods.structure.units import BATCH_NORMS, Structure
 from greenprune.methods.structure.weights import Scaler, Side, sides
 from torch import Tensor, nn
 

@@ -10,7 +10,8 @@ from greenprune.methods.base import Method, Skip
 from greenprune.methods.options.random_channels import RandomOptions
 from greenprune.methods.structure import surgery
 from greenprune.methods.structure.inputs import ExampleInputs
-from greenprune.methods.structure.trace import Structure, trace
+from greenprune.methods.structure.trace import trace
+from greenprune.methods.structure.units import Structure
 from torch import Tensor, nn
 
 

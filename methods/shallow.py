@@ -10,18 +10,20 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import torch
-from greenprune.methods.base import Method, MethodOptions, Skip
+from greenprune.methods.base import Method, Skip
 from greenprune.methods.budget import select as budget
 from greenprune.methods.budget.choice import Choice
 from greenprune.methods.budget.limits import lowest
 from greenprune.methods.budget.reach import Nearest, check_floor, warn
 from greenprune.methods.cost.costs import Cost
 from greenprune.methods.cost.kinds import COST_NAMES
+from greenprune.methods.options.base import MethodOptions
 from greenprune.methods.options.shallow import ShallowOptions
 from greenprune.methods.structure import surgery
 from greenprune.methods.structure.blocks import Block, find_blocks, order_of_removal
 from greenprune.methods.structure.inputs import ExampleInputs
-from greenprune.methods.structure.trace import Structure, trace
+from greenprune.methods.structure.trace import trace
+from greenprune.methods.structure.units import Structure
 from greenprune.methods.uniform import sliced_scores, uniform_scores
 from torch import Tensor, nn
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 import torch
-from greenprune.methods.base import Method, MethodOptions, Phase, Skip, step_of
+from greenprune.methods.base import Method, Phase, Skip, step_of
+from greenprune.methods.options.base import MethodOptions
 from greenprune.methods.options.slimming import SlimmingOptions
 from greenprune.methods.structure.inputs import ExampleInputs
 from greenprune.methods.structure.slot import Slot
-from greenprune.methods.structure.trace import BATCH_NORMS, FIXED, Structure, trace
+from greenprune.methods.structure.trace import trace
+from greenprune.methods.structure.units import BATCH_NORMS, FIXED, Structure
 from torch import Tensor, nn
 
 TRAVEL_PER_STEP = 0.5
@@ -53,7 +55,7 @@ class Slimming(Method):
                 if (scale == scale[0]).all():  # what was trained before knows its scales
                     scale.mul_(self.options.initial_scale)
         self._cut_at = max(1, step_of(self.options.train_share, self.steps))
-        self.strength = max(self.options.strength, self.options.drift / (TRAVEL_PER_STEP * max(1, self._cut_at)))
+        self.strength = max(self.options.strength, self.options.drift / (TRAVEL_PER_STEP * self._cut_at))
         self._network = Slot(model, self._structure)
         self._example_inputs = example_inputs
         self._histogram: dict[str, Any] = {}

@@ -8,11 +8,13 @@ instead, of the channels of largest norm: pruning without looking at the data.
 from __future__ import annotations
 
 import torch
-from greenprune.methods.base import Method, MethodOptions, Skip
+from greenprune.methods.base import Method, Skip
+from greenprune.methods.options.base import MethodOptions
 from greenprune.methods.options.uniform import UniformOptions
 from greenprune.methods.structure import surgery
 from greenprune.methods.structure.inputs import ExampleInputs
-from greenprune.methods.structure.trace import Structure, trace
+from greenprune.methods.structure.trace import trace
+from greenprune.methods.structure.units import Structure
 from greenprune.methods.structure.weights import sides
 from torch import Tensor, nn
 

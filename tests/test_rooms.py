@@ -236,9 +236,7 @@ def imports_at_top(path: Path) -> dict[str, str]:
 
 
 def test_names_are_imported_from_where_they_are_defined() -> None:
-    # The files of the methods are as the study's records name them, by their hash: what is tidied there waits for the next one.
-    files = {name: path for name, path in KNOWN.items() if not name.startswith("greenprune.methods")}
-    found = [line for name, path in files.items() for line in borrowed(name, path.read_text(encoding="utf-8"))]
+    found = [line for name, path in KNOWN.items() for line in borrowed(name, path.read_text(encoding="utf-8"))]
     assert not found, "\n".join(found)
     assert borrowed("x", "from greenprune.methods.structure.trace import Structure, trace") == [
         "x, line 1: Structure is defined in greenprune.methods.structure.units, not in greenprune.methods.structure.trace"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from greenprune.methods.cost.costs import Cost, Floats
-from greenprune.methods.structure.trace import FIXED, Structure
+from greenprune.methods.structure.units import FIXED, Structure
 
 
 class Choice:

@@ -22,7 +22,8 @@ from greenprune.methods.cost.measured_cost import CostTable, Sample, TableCost, 
 from greenprune.methods.structure import surgery
 from greenprune.methods.structure.modes import evaluating
 from greenprune.methods.structure.remnant import TAPS, RemnantKind, with_remnants
-from greenprune.methods.structure.trace import Structure, trace
+from greenprune.methods.structure.trace import trace
+from greenprune.methods.structure.units import Structure
 from torch import Tensor, nn
 
 KEPT = (0.35, 0.5, 0.7)

@@ -7,7 +7,8 @@ import warnings
 from dataclasses import dataclass
 
 import torch
-from greenprune.methods.budget.select import BudgetError, floor, lowest, nearest
+from greenprune.methods.budget.limits import lowest
+from greenprune.methods.budget.select import BudgetError, floor, nearest
 from greenprune.methods.cost.costs import Cost, MacCost
 from greenprune.methods.cost.kinds import COST_NAMES
 from greenprune.methods.structure.units import Structure

@@ -18,7 +18,7 @@ from greenprune.methods.budget.steps import Per
 from greenprune.methods.cost.costs import Cost, MacCost, ParamCost, ProductCost
 from greenprune.methods.cost.kinds import COST_NAMES, MEASURED, CostKind
 from greenprune.methods.cost.measured_cost import CostTable, TableCost
-from greenprune.methods.structure.trace import Structure
+from greenprune.methods.structure.units import Structure
 from torch import Tensor, nn
 
 __all__ = [

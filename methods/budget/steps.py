@@ -16,7 +16,7 @@ import numpy.typing as npt
 import torch
 from greenprune.methods.budget.choice import Choice
 from greenprune.methods.cost.costs import SIDES, Cost, Floats
-from greenprune.methods.structure.trace import ChannelGroup, Structure
+from greenprune.methods.structure.units import ChannelGroup, Structure
 from torch import Tensor
 
 Per = Literal["channel", "saved"]

@@ -24,7 +24,8 @@ from greenprune.methods.cost.measured_cost import CostTable
 from greenprune.methods.cost.points import Point, planned
 from greenprune.methods.cost.segments import Segment, find_segments
 from greenprune.methods.structure.modes import evaluating
-from greenprune.methods.structure.trace import Structure, trace
+from greenprune.methods.structure.trace import trace
+from greenprune.methods.structure.units import Structure
 from torch import Tensor, nn
 
 Run = Callable[[], Any]

@@ -12,7 +12,7 @@ import torch.fx
 from greenprune.methods.cost.measured_cost import Leftover, ShapeTable
 from greenprune.methods.cost.segments import ADDITIONS, Nothing, Segment
 from greenprune.methods.structure.remnant import TAPS, left_of, with_remnants
-from greenprune.methods.structure.trace import FIXED, Structure, is_depthwise
+from greenprune.methods.structure.units import FIXED, Structure, is_depthwise
 from torch import nn
 
 LEAST = 0.05

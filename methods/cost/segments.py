@@ -15,7 +15,7 @@ import torch
 import torch.fx
 from greenprune.methods.structure.macs import COUNTED
 from greenprune.methods.structure.remnant import is_thin, thin_convolution
-from greenprune.methods.structure.trace import BATCH_NORMS, is_depthwise
+from greenprune.methods.structure.units import BATCH_NORMS, is_depthwise
 from torch import Tensor, nn
 
 Take = Callable[[tuple[int, ...]], Tensor]

@@ -14,7 +14,7 @@ from greenprune.methods.gating.options import GatingOptions
 from greenprune.methods.structure import surgery
 from greenprune.methods.structure.inputs import ExampleInputs, Inputs
 from greenprune.methods.structure.remnant import with_remnants
-from greenprune.methods.structure.trace import Structure
+from greenprune.methods.structure.units import Structure
 from torch import Tensor, nn
 
 REMNANT_SHARE = 1.0 / 3.0

@@ -14,8 +14,7 @@ from greenprune.methods.gating.wiring import unwrap
 from greenprune.methods.gating.wrappers import Gated
 from greenprune.methods.structure import surgery
 from greenprune.methods.structure.places import put
-from greenprune.methods.structure.trace import FIXED, Structure
-from greenprune.methods.structure.units import Shapes
+from greenprune.methods.structure.units import FIXED, Shapes, Structure
 from torch import Tensor, nn
 
 GONE, UNDECIDED, OPEN = -1, 0, 1

@@ -25,7 +25,7 @@ from greenprune.methods.skipping.layers import (
     block_bounds,
 )
 from greenprune.methods.structure.macs import CONVOLUTIONS
-from greenprune.methods.structure.trace import BATCH_NORMS, Structure
+from greenprune.methods.structure.units import BATCH_NORMS, Structure
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
