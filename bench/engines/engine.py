@@ -121,8 +121,3 @@ class Engine(Protocol):
         Raises:
             UserError: some of it could not be ended; what could was before.
         """
-
-
-def waves(tasks: Sequence[Task]) -> list[list[Task]]:
-    """Those that wait for no other, and then those that do; without empty ones."""
-    return [wave for wave in ([t for t in tasks if not t.after], [t for t in tasks if t.after]) if wave]

@@ -112,10 +112,8 @@ class Told:
         key, told, run = event.key, dict(event.told), self._runs[event.key]
         if told["event"] == STARTED:
             self._shown.add(key)
-            wave = [each.key for each in self._runs.values() if bool(each.pilot) == bool(run.pilot)]
-            unshown = [each for each in wave if each in self._ended and each not in self._shown]
-            number = sum(each in self._shown for each in wave)
-            self._display.start(run, number, len(wave) - len(unshown))
+            unshown = sum(each not in self._shown for each in self._ended)
+            self._display.start(run, len(self._shown), len(self._runs) - unshown)
         elif told["event"] == ENDED:
             self._ended[key] = told["status"]
             if key in self._shown:

@@ -7,9 +7,10 @@ import signal
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from greenprune.bench.engines.engine import MEASURING, Options, Place, Tell, waves
+from greenprune.bench.engines.engine import MEASURING, Options, Place, Tell
 from greenprune.bench.engines.names import LOCAL
 from greenprune.bench.engines.perform import perform
+from greenprune.bench.engines.ready import Ready
 from greenprune.bench.errors import UserError
 from greenprune.bench.inference.job import JointJob
 from greenprune.bench.records.folder import LOCK_FILE, running
@@ -37,16 +38,17 @@ class Local:
         workers = Workers(self._place.running, noting=True)
         shares = self._place.shares
 
-        def now(task: Task, share: Share) -> Task | None:
-            """The task where somebody else does it, else None."""
-            return None if perform(task, workers, tell, share=share, jobs=len(shares), wait=False) else task
+        ready = Ready(tasks)
 
-        def later(task: Task, share: Share) -> None:
-            perform(task, workers, tell, share=share, jobs=len(shares))
+        def in_turn(_: int, share: Share) -> None:
+            while (found := ready.next(lambda: workers.stopping)) is not None:
+                task, held = found
+                if perform(task, workers, tell, share=share, jobs=len(shares), wait=held):
+                    ready.ended(task)
+                else:
+                    ready.held(task)
 
-        for wave in waves(tasks):
-            held = [task for task in in_parallel(now, wave, shares, workers) if task is not None]
-            in_parallel(later, held, shares, workers)  # those that nobody does come first
+        in_parallel(in_turn, range(len(shares)), shares, workers)
 
     def resume(self, folder: Path) -> Mapping[str, str]:
         return {key: f"run by {holder or 'somebody'}" for key, holder in running(folder).items()}

@@ -16,7 +16,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from greenprune.bench.engines.engine import ENDED, Event, Options, Place, Tell, ended, waves
+from greenprune.bench.engines.engine import ENDED, Event, Options, Place, Tell, ended
 from greenprune.bench.engines.names import RAY
 from greenprune.bench.engines.perform import perform
 from greenprune.bench.errors import UserError
@@ -162,8 +162,7 @@ class RayTasks:
             for task in tasks[:1]:  # all runs of a suite have one recipe
                 refuse_devices(task.settings.training, self._options.num_cpus, self._gpus)
             self._refuse_too_much()
-            for wave in waves(tasks):
-                self._do(wave, tell)
+            self._do(tasks, tell)
 
     @contextlib.contextmanager
     def _connected(self) -> Iterator[None]:
@@ -205,10 +204,16 @@ class RayTasks:
         ray = self._ray
         queue = Queue(actor_options={"num_cpus": 0})
         remote, where = self._remote(do), Where()
-        left = {
-            remote.remote(task.model_dump_json(), where, Teller(queue), self._gpus, self._options.max_retries): task
-            for task in tasks
-        }
+        left: dict[Any, Task] = {}
+        waiting, unended = list(tasks), {task.key for task in tasks}
+
+        def begin() -> None:
+            """Those that wait for none any more."""
+            for task in [task for task in waiting if unended.isdisjoint(task.after)]:
+                waiting.remove(task)
+                told = Teller(queue)
+                each = remote.remote(task.model_dump_json(), where, told, self._gpus, self._options.max_retries)
+                left[each] = task
 
         def show() -> None:
             while True:
@@ -219,6 +224,7 @@ class RayTasks:
                 tell(Event(key, told))
 
         try:
+            begin()
             while left:
                 if why := stop.asked():
                     raise Stopped(why)
@@ -228,6 +234,8 @@ class RayTasks:
                     task = left.pop(each)
                     status, said = self._result(each)
                     tell(ended(task.key, status, said))
+                    unended.discard(task.key)
+                begin()
         except BaseException:
             for each in left:
                 ray.cancel(each)  # as Ctrl-C: the run is saved

@@ -31,7 +31,7 @@ from greenprune.bench.engines.cluster.stored import (
     write_jobs,
 )
 from greenprune.bench.engines.cluster.watch import Watch
-from greenprune.bench.engines.engine import MEASURING, Place, Tell, waves
+from greenprune.bench.engines.engine import MEASURING, Place, Tell
 from greenprune.bench.engines.names import SLURM
 from greenprune.bench.errors import UserError
 from greenprune.bench.foreign import shortened
@@ -147,7 +147,7 @@ class Slurm:
             settings = todo[0].settings  # all runs of a suite have one recipe
             parameters = self._options.for_runs(settings.training, settings.device)
             kept = code.keep(folder / FOLDER)
-            for wave in waves(todo):
+            for wave in _waves(todo):
                 for chunk in (wave[i : i + LARGEST_ARRAY] for i in range(0, len(wave), LARGEST_ARRAY)):
                     after = [
                         runs[key]
@@ -212,6 +212,11 @@ class Slurm:
 def _anew(task: Task, folder: Path) -> Task:
     """The task, to be done again whatever its record says by now."""
     return task.model_copy(update={"failed_at": failed_at(state(task.run, folder))})
+
+
+def _waves(tasks: Sequence[Task]) -> list[list[Task]]:
+    """Those that wait for no other, and then those that do: an array of jobs begins as one. Without empty ones."""
+    return [wave for wave in ([t for t in tasks if not t.after], [t for t in tasks if t.after]) if wave]
 
 
 def _keys(tasks: Sequence[Task]) -> list[str]:

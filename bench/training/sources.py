@@ -78,8 +78,10 @@ def _imports(text: bytes, name: str, file_name: str) -> Iterator[str]:
 
 
 def _executed(node: ast.AST) -> Iterator[ast.AST]:
-    """The nodes below, without those under `if TYPE_CHECKING`."""
+    """The statements below, without those under `if TYPE_CHECKING`."""
     for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.expr):  # most of a file, and none of it imports
+            continue
         if isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test):
             yield from (each for part in child.orelse for each in (part, *_executed(part)))
             continue

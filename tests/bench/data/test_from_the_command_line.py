@@ -77,6 +77,10 @@ batch_size = 4
 
 [[methods]]
 name = "dense"
+
+[measurement]
+inference_seconds = 0.1
+inference_batch_sizes = [1]
 """
 
 PIXELS = """

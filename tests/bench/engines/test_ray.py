@@ -122,6 +122,15 @@ def test_a_killed_process_is_started_again_and_ends_as_if_nothing_had_happened(r
     assert all(torch.equal(networks[0][key], networks[1][key]) for key in networks[0])
 
 
+def test_a_run_begins_when_its_pilot_has_ended(ray_here: None, suite: Path) -> None:
+    """And finds in its record how long it may train."""
+    pruned = SUITE.replace("[training]", 'views = ["samples", "macs"]\n\n[training]', 1)
+    suite.write_text(pruned.replace('[[methods]]\nname = "gated"\n\n', ""))
+    outcome = done_by(make(EngineOptions(), Place()), suite, suite.parent / "by_ray")
+    assert outcome.finished[-1] == "magnitude-0.5-s0-equal-macs"
+    assert set(outcome.finished) == {"dense-1-s0", "magnitude-0.5-s0", "magnitude-0.5-s0-equal-macs"}
+
+
 def test_what_no_node_has_is_refused_instead_of_waited_for(ray_here: None, suite: Path) -> None:
     engine = make(EngineOptions(num_cpus=64, num_gpus=2), Place())
     with pytest.raises(

@@ -32,8 +32,9 @@ def slurm() -> None:
 def place(slurm: None, tmp_path_factory: pytest.TempPathFactory) -> Place:
     """The suite by Slurm, interrupted in every way; and by `local`."""
     place = Place(tmp_path_factory.mktemp("slurm"))
+    local = place.start("--skip-measure", out="local")
     assert interrupted(place, KINDS) == 0, (place.folder / "log").read_text()
-    assert place.start("--skip-measure", out="local").wait(240) == 0, (place.folder / "log").read_text()
+    assert local.wait(240) == 0, (place.folder / "log").read_text()
     return place
 
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import os
 import re
-import sys
+from cProfile import Profile
 from html.parser import HTMLParser
 from pathlib import Path
-from types import FrameType
 
 import pytest
 from greenprune.bench.cli.main import main
@@ -167,19 +166,9 @@ def test_twelve_times_the_records_are_far_from_twelve_times_the_work(tmp_path: P
 
 
 def _calls_of_a_report(results: Path, out: Path) -> int:
-    calls = 0
-
-    def count(frame: FrameType, event: str, argument: object) -> None:
-        nonlocal calls
-        calls += event == "call"
-
-    before = sys.getprofile()
-    sys.setprofile(count)
-    try:
-        write_report(results, out)
-    finally:
-        sys.setprofile(before)
-    return calls
+    profile = Profile(builtins=False)
+    profile.runcall(write_report, results, out)
+    return sum(entry.callcount for entry in profile.getstats())
 
 
 @pytest.mark.parametrize("version", [0, 99])
