@@ -58,7 +58,8 @@ def section(part: Results, table: pd.DataFrame, name: str, pictures: Sequence[Pi
     """What the template needs for one comparison."""
     return {
         "name": name,
-        "suite": name_of(part.runs.iloc[0]),
+        "suite": part.runs["suite"].iloc[0],
+        "heading": name_of(part.runs.iloc[0]),
         "about": _about(part),
         "answer": answer(part, table),
         "machine": part.runs["machine"].iloc[0],

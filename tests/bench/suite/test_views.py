@@ -220,6 +220,7 @@ def test_each_view_is_a_comparison_of_its_own_with_dense_in_it(folder: Path) -> 
 def test_the_report_shows_both(folder: Path, tmp_path: Path) -> None:
     write_report(folder, tmp_path)
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "<h1>tiny</h1>" in page
     assert page.count("tiny, equal training MACs</h2>") == 2  # above its answer and above its tables
     assert "| View |" in (tmp_path / "table.md").read_text(encoding="utf-8")
 
