@@ -36,9 +36,7 @@ class Local:
 
     def submit(self, tasks: Sequence[Task], tell: Tell, measuring: JointJob | None = None) -> None:
         workers = Workers(self._place.running, noting=True)
-        shares = self._place.shares
-
-        ready = Ready(tasks)
+        shares, ready = self._place.shares, Ready(tasks)
 
         def in_turn(_: int, share: Share) -> None:
             while (found := ready.next(lambda: workers.stopping)) is not None:

@@ -19,6 +19,7 @@ from typing import Any
 from greenprune.bench.engines.engine import ENDED, Event, Options, Place, Tell, ended
 from greenprune.bench.engines.names import RAY
 from greenprune.bench.engines.perform import perform
+from greenprune.bench.engines.ready import Ready
 from greenprune.bench.errors import UserError
 from greenprune.bench.foreign import shortened
 from greenprune.bench.inference.job import JointJob
@@ -205,13 +206,12 @@ class RayTasks:
         queue = Queue(actor_options={"num_cpus": 0})
         remote, where = self._remote(do), Where()
         left: dict[Any, Task] = {}
-        waiting, unended = list(tasks), {task.key for task in tasks}
+        ready = Ready(tasks)
 
         def begin() -> None:
             """Those that wait for none any more."""
-            for task in [task for task in waiting if unended.isdisjoint(task.after)]:
-                waiting.remove(task)
-                told = Teller(queue)
+            while (found := ready.next(lambda: True)) is not None:
+                task, told = found[0], Teller(queue)
                 each = remote.remote(task.model_dump_json(), where, told, self._gpus, self._options.max_retries)
                 left[each] = task
 
@@ -234,7 +234,7 @@ class RayTasks:
                     task = left.pop(each)
                     status, said = self._result(each)
                     tell(ended(task.key, status, said))
-                    unended.discard(task.key)
+                    ready.ended(task)
                 begin()
         except BaseException:
             for each in left:

@@ -24,7 +24,7 @@ class Ready:
         Waits while all that are left wait for others.
 
         Args:
-            stopping: whether none is begun any more; it is asked while this waits.
+            stopping: whether not to wait; it is asked where this would, and None is the answer then too.
         """
         with self._changed:
             while self._fresh or self._held:
