@@ -67,7 +67,7 @@ def cifar(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suite: Callable[[str,
     return tmp_path / "data"
 
 
-# Suites. Everything that can be wrong inside one is in test_suite.py.
+# Suites. Everything that can be wrong inside one is in test_mistakes.py.
 
 
 @pytest.mark.parametrize("command", ["run", "plan"])
