@@ -15,7 +15,7 @@ from greenprune.methods.budget import select as budget
 from greenprune.methods.budget.choice import Choice
 from greenprune.methods.budget.limits import lowest
 from greenprune.methods.budget.reach import Nearest, check_floor, warn
-from greenprune.methods.cost.costs import Cost
+from greenprune.methods.cost.costs import Cost, MacCost
 from greenprune.methods.cost.kinds import COST_NAMES
 from greenprune.methods.options.base import MethodOptions
 from greenprune.methods.options.shallow import ShallowOptions
@@ -33,6 +33,8 @@ class Shallow(Method):
 
     As many blocks go as the budget asks for. Where it lies between two numbers of blocks, the last one that would go stays
     and is narrowed; where that does not lead into the tolerance, or all have gone that can, everything is narrowed evenly.
+    With a budget of time or energy, of which narrower layers save little, whichever of these keeps most MACs is taken, as long
+    as it ends within the coarser tolerance of such budgets (`limits.lowest`).
     """
 
     name = "shallow"
@@ -63,25 +65,32 @@ class Shallow(Method):
         return self._model
 
     def _nearest(self, structure: Structure, order: tuple[Block, ...], scores: Tensor, cost: Cost) -> Tensor:
-        """(U,) bool: the first choice within the tolerance, else the dearest below the budget, which is said."""
+        """(U,) bool: the first choice within the tolerance, of a coarse cost that of most MACs, else the dearest below the
+        budget, which is said."""
         removable = structure.channel_units
         removable[[unit for block in order for unit in block.units]] = True
         check_floor(structure, self.keep, removable, cost, self.round_to)
+        coarse = self._coarse(cost)
+        least, macs = lowest(self.keep, self.tolerance, coarse=coarse), MacCost(structure)
         best, below, above = None, 0.0, 1.0
+        within = []
         for chosen, reached in self._choices(structure, order, scores, cost):
-            if self.keep - self.tolerance <= reached <= self.keep:
-                return chosen
+            if least <= reached <= self.keep:
+                if not coarse:
+                    return chosen
+                within.append(chosen)
             if below < reached <= self.keep:
                 best, below = chosen, reached
             above = min(above, reached) if reached > self.keep else above
+        if within:
+            return max(within, key=lambda chosen: float(macs(chosen.float())))
         if best is None:
             raise budget.BudgetError(
                 f"a budget of {self.keep:g} cannot be met: the nearest selection costs {above:.6g} of the dense "
                 f"{COST_NAMES[cost.kind]}"
             )
-        if below < lowest(self.keep, self.tolerance, coarse=self._coarse(cost)):
-            self.nearest = Nearest(below, above)
-            warn(self.nearest, self.keep, self.tolerance, cost)
+        self.nearest = Nearest(below, above)
+        warn(self.nearest, self.keep, self.tolerance, cost)
         return best
 
     def _choices(

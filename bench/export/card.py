@@ -14,7 +14,7 @@ from greenprune.bench.records.cost import Cost
 from greenprune.bench.records.inference import Inference
 from greenprune.bench.records.record import Record
 from greenprune.bench.records.score import Score
-from greenprune.bench.records.validity import measured_bounds
+from greenprune.bench.records.validity import bounds_of
 from greenprune.bench.text import told_count
 from greenprune.methods.cost.kinds import COST_NAMES, MEASURED
 
@@ -124,7 +124,7 @@ def asked_for(cost: Cost) -> str:
     if cost.kind not in MEASURED:
         on_average = " on average over test images" if cost.sample_macs is not None else ""
         return f"at most {share} {COST_NAMES[cost.kind]}{on_average}"
-    low, high = measured_bounds(cost.budget)
+    low, high = bounds_of(cost)
     found, where, kind = cost.calibration, "", ""
     if found is not None:
         runtime = "eager PyTorch" if found.runtime == "eager" else found.runtime

@@ -56,6 +56,15 @@ def measured_bounds(budget: float) -> tuple[float, float]:
     return budget * (1.0 - MEASURED_TOLERANCE), budget * (1.0 + MEASURED_TOLERANCE)
 
 
+def bounds_of(cost: Cost) -> tuple[float, float]:
+    """The same of a run. Where the units that it chose were to cost less than the tolerance allows for, because none came
+    nearer or because what does would have hurt more, they may end as far below that."""
+    low, high = measured_bounds(cost.budget)
+    if cost.predicted is not None and cost.predicted < cost.budget - cost.tolerance:
+        low = min(low, measured_bounds(cost.predicted)[0])
+    return low, high
+
+
 def deciding(
     inference: Sequence[Inference], served: Sequence[Served], calibration: Calibration | None
 ) -> Inference | None:
@@ -104,7 +113,7 @@ def broken_budget(cost: Cost, interval: tuple[float, float] | None = None) -> st
     elif cost.sample_macs is not None:
         what = "MACs on average over test images"
     elif cost.kind in MEASURED:  # a measurement has an error, to both sides
-        low, high = measured_bounds(cost.budget)
+        low, high = bounds_of(cost)
         least, most = interval or (least, most)
     else:
         low = lowest(cost.budget, cost.tolerance, coarse=cost.round_to > 1)
@@ -123,7 +132,7 @@ def uncertain_budget(record: Record) -> str | None:
         return None
     if broken_budget(record.cost) is None:
         return None
-    low, high = measured_bounds(record.cost.budget)
+    low, high = bounds_of(record.cost)
     return (
         f"kept {record.cost.kept:.3f} [{interval[0]:.3f}, {interval[1]:.3f}] of the dense {COST_NAMES[record.cost.kind]}: "
         f"whether that is within [{low:g}, {high:g}] is not known"

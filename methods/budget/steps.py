@@ -41,6 +41,10 @@ def select_steps(
     each channel that is inside it alone. Bundles that would undershoot `near` are passed over as long as there are others;
     after that the one that ends highest at or below `keep` is closed, if that is not below `least`.
 
+    Where losses are weighed against what is saved, they add up: of all ways that end between `least` and `keep`, this one
+    with any bundle for its last and that which closes branches alone, the one with the smallest loss in all is gone. Just
+    below the budget a layer too many often hurts less than what little is saved by the channels of all others.
+
     Args:
         scores: (U,); shifted to be at least 0.
         removable: (U,) bool; default all.
@@ -55,17 +59,45 @@ def select_steps(
     finite = values[values.isfinite()]
     if len(finite):
         values = values - finite.min().clamp_max(0.0)
-    state = _State(structure, values, removable, cost, round_to, per)
+
+    def untouched() -> _State:
+        return _State(structure, values, removable, cost, round_to, per)
+
+    state = untouched()
+    ends = [_end(state, keep, near, least, whole=False)]
+    if state.weighed:
+        ends.append(_end(untouched(), keep, near, least, whole=True))
+    found = [end for end in ends if end is not None]
+    if found:
+        state = untouched()
+        for move in min(found, key=lambda end: end.lost).moves:
+            state.apply(move)
+    return state.open(), state.cost
+
+
+def _end(state: _State, keep: float, near: float, least: float, *, whole: bool) -> _End | None:
+    """Goes down with `state` until the cost is at most `keep`, as far as that goes. The way there that loses least, of those
+    that leave this one for its last move; None where losses do not add up, or nothing ends between `least` and `keep`.
+
+    Args:
+        whole: close branches alone.
+    """
+    path: list[_Move] = []
+    best: _End | None = None
     while state.cost > keep:
-        moves = list(state.moves())
+        moves = [*(() if whole else state.cuts()), *state.closings()]
+        for move in moves if state.weighed and least > 0.0 else ():
+            if least <= move.cost <= keep and (best is None or state.lost + move.lost < best.lost):
+                best = _End(state.lost + move.lost, (*path, move))
         fitting = [m for m in moves if m.cost >= near] or [m for m in moves if least <= m.cost <= keep]
         if not fitting:
             break
         if fitting[0].cost < near:  # none ends in the interval: as little below it as can be
-            state.apply(max(fitting, key=lambda m: m.cost))
+            path.append(max(fitting, key=lambda m: m.cost))
         else:
-            state.apply(min(fitting, key=lambda m: m.loss))
-    return state.open(), state.cost
+            path.append(min(fitting, key=lambda m: m.loss))
+        state.apply(path[-1])
+    return best
 
 
 def allowed_widths(group: ChannelGroup, cost: Cost, round_to: int) -> list[int]:
@@ -81,9 +113,18 @@ class _Move:
     """Closing a branch, or cutting a group to its `step`-th width."""
 
     loss: float  # per saved cost, or per channel
+    lost: float  # in all
     cost: float  # of what is left, as a fraction of dense
     group: int | None
     step: int  # or the branch's number
+
+
+@dataclass(frozen=True)
+class _End:
+    """A way down to the budget."""
+
+    lost: float  # scores of all that has gone
+    moves: tuple[_Move, ...]
 
 
 @dataclass
@@ -105,13 +146,14 @@ class _State:
         self, structure: Structure, scores: Tensor, removable: Tensor | None, cost: Cost, round_to: int, per: Per
     ) -> None:
         self._structure, self._scores, self._price = structure, scores, cost
-        self._per_saved = per == "saved" and cost.staircase
+        self.weighed = per == "saved" and cost.staircase
         self._removable = torch.ones(structure.units, dtype=torch.bool) if removable is None else removable.cpu()
         self._choice = Choice(structure, cost)  # branches are closed in it, channels are not
         self._groups = [self._prepared(group, allowed_widths(group, cost, round_to)) for group in structure.groups]
         self._inside = {b.unit: _groups_inside(structure, b.unit) for b in structure.branches}
         self._channels = cost.widths.copy()
         self.cost = self._choice.cost()
+        self.lost = 0.0  # scores of all that has gone
 
     def _prepared(self, group: ChannelGroup, widths: list[int]) -> _Group:
         units = torch.arange(group.start, group.start + group.width)
@@ -127,8 +169,8 @@ class _State:
         channels = channels.cumsum(0)[removed]
         return _Group(order, removed, gone[removed], np.array(sides, dtype=np.intp), channels)
 
-    def moves(self) -> Iterator[_Move]:
-        """Everything that can go next; what would save nothing is left out where the cost is a staircase."""
+    def cuts(self) -> Iterator[_Move]:
+        """Bundles that can go next; what would save nothing is left out where the cost is a staircase."""
         for i, group in enumerate(self._groups):
             # Scores ascend, so per channel the next step always hurts least; per saved cost a further one may, and of a
             # staircase the next one may save nothing.
@@ -146,6 +188,9 @@ class _State:
                 move = self._move(float(loss), float(cost), int(count), i, k)
                 if move is not None:
                     yield move
+
+    def closings(self) -> Iterator[_Move]:
+        """Branches that can go next."""
         for branch in self._structure.branches:
             if self._removable[branch.unit] and self._choice.open[branch.unit]:
                 alive = self._choice.alive_without(branch.unit)
@@ -165,7 +210,7 @@ class _State:
         saved = self.cost - cost
         if saved <= 0 or not math.isfinite(loss):
             return None
-        return _Move(loss / (saved if self._per_saved else count), cost, group, step)
+        return _Move(loss / (saved if self.weighed else count), loss, cost, group, step)
 
     def apply(self, move: _Move) -> None:
         if move.group is None:
@@ -176,6 +221,7 @@ class _State:
             flat[group.sides] -= group.channels[move.step] - group.channels[group.step]
             group.step = move.step
         self.cost = move.cost
+        self.lost += move.lost
 
     def open(self) -> Tensor:
         """(U,) bool"""

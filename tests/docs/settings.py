@@ -39,10 +39,19 @@ class Setting:
 EVERY = ("study", "study-xeon", "study-xeon-others")
 SETTINGS = (
     Setting("CIFAR-10, equal joules", EVERY, "equal training energy", 0.5, "latency", aim="+0.5; first by 1.0"),
-    Setting("CIFAR-100, equal joules", ("study-cifar100",), "equal training energy", 0.5, "latency", aim="+1.0; first by 1.0"),
+    Setting(
+        "CIFAR-100, equal joules",
+        ("study-cifar100",),
+        "equal training energy",
+        0.5,
+        "latency",
+        aim="+1.0; first by 1.0",
+    ),
     Setting("CIFAR-10", EVERY, "equal images", 0.5, "latency", aim="−0.9; 0.60 × the joules; first"),
     Setting("CIFAR-100", ("study-cifar100",), "equal images", 0.5, "latency"),
-    Setting("CIFAR-10, one image at a time", ("study-batch-1",), "equal images", 0.5, "latency", 1, "−1.2; 0.55 × the time"),
+    Setting(
+        "CIFAR-10, one image at a time", ("study-batch-1",), "equal images", 0.5, "latency", 1, "−1.2; 0.55 × the time"
+    ),
     Setting("CIFAR-10, ResNet-56", ("study-resnet56",), "equal images", 0.5, "latency", aim="−0.5"),
     Setting("CIFAR-10", ("study-macs",), "equal images", 0.7, "macs", aim="first"),
     Setting("CIFAR-10", ("study-macs",), "equal images", 0.5, "macs", aim="−0.7; first"),

@@ -279,6 +279,15 @@ COST = Cost(budget=0.5, tolerance=0.02, macs=49, macs_dense=100, params=60, para
         ({"kind": "params"}, "kept 0.6000 of the dense parameters, outside [0.48, 0.5]"),
         ({"kind": "latency", "kept_latency": 0.54}, None),
         ({"kind": "latency", "kept_latency": 0.56}, "kept 0.5600 of the dense time, outside [0.45, 0.55]"),
+        ({"kind": "latency", "kept_latency": 0.43, "predicted": 0.455}, None),  # it was aimed at: the units are coarse
+        (
+            {"kind": "latency", "kept_latency": 0.4, "predicted": 0.455},
+            "kept 0.4000 of the dense time, outside [0.4095, 0.55]",
+        ),
+        (
+            {"kind": "latency", "kept_latency": 0.44, "predicted": 0.481},
+            "kept 0.4400 of the dense time, outside [0.45, 0.55]",
+        ),
         ({"kind": "energy", "kept_energy": 0.44}, "kept 0.4400 of the dense energy, outside [0.45, 0.55]"),
         ({"kind": "energy"}, "the energy could not be compared with the dense network's"),
     ],
