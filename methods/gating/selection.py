@@ -47,9 +47,9 @@ def select(
     """
     gone = (decided == GONE).cpu()
     bundles = terms.cost.staircase or terms.round_to > 1
-    # A unit hurts the more the likelier it is open; with bundles of channels these add up.
+    # A unit hurts the more the likelier it is open; with bundles of channels these add up, and what is gone hurts nobody.
     scores = (torch.sigmoid(logits - shift) if bundles else logits).cpu()
-    scores = scores.masked_fill(gone, -1.0 if bundles else -torch.inf)
+    scores = scores.masked_fill(gone, 0.0 if bundles else -torch.inf)
     removable = (decided <= UNDECIDED).cpu()
     try:
         keep = budget.select(

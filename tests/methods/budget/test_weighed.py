@@ -11,6 +11,8 @@ from greenprune.methods import calibrate, find
 from greenprune.methods.budget.select import nearest
 from greenprune.methods.cost.costs import MacCost
 from greenprune.methods.cost.measured_cost import CostTable, TableCost
+from greenprune.methods.gating.selection import Terms, select
+from greenprune.methods.gating.shrinking import GONE, UNDECIDED
 from greenprune.methods.structure.units import Structure
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -80,3 +82,27 @@ def test_a_shallower_network_keeps_the_width_that_costs_nearly_nothing(structure
     again = trace(result, images(1, size=16))
     widths = sorted(group.width for group in again.groups if group.width)
     assert widths[0] == 16
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_what_is_gone_already_does_not_make_the_gates_that_are_left_look_alike(
+    structure: Structure, table: CostTable, seed: int
+) -> None:
+    """Where the gates agree on a network of the budget's cost, that is the one, whatever of the rest was cut before."""
+    cost = TableCost(structure, table)
+    generator = torch.Generator().manual_seed(seed)
+    order = torch.randperm(len(structure.branches), generator=generator).tolist()
+    whole, narrow = ([structure.branches[i] for i in part] for part in (order[:5], order[5:7]))
+    closed = torch.zeros(structure.units, dtype=torch.bool)
+    closed[[branch.unit for branch in whole]] = True
+    for branch in whole:
+        closed[structure.channels_inside(branch.unit)] = True
+    for branch in narrow:
+        inside = structure.channels_inside(branch.unit)
+        closed[inside[: len(inside) // 2]] = True
+    logits = torch.where(closed, -6.0, 6.0) + 0.3 * torch.randn(structure.units, generator=generator)
+    decided = torch.full((structure.units,), UNDECIDED)
+    decided[structure.channels_inside(narrow[0].unit)[:4]] = GONE
+    terms = Terms(cost, float(cost((~closed).float())) + 1e-6, TOLERANCE, 1)
+    kept = select(structure, terms, logits, torch.zeros(()), decided, None)
+    assert not (~kept & ~closed).any()
