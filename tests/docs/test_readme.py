@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from tests.docs import paired, readme
+from tests.docs import paired, readme, settings
 from tests.docs.between import split
 
 
@@ -19,6 +19,7 @@ def table_of_the_readme() -> str:
 def test_the_differences_are_those_of_the_records() -> None:
     for of, table in (("seeds", paired.table()), ("others", paired.others())):
         assert split(paired.PAGE, paired.COMMAND, of)[1] == table, f"{paired.COMMAND} writes it"
+    assert split(paired.PAGE, settings.COMMAND, "settings")[1] == settings.table(), f"{settings.COMMAND} writes it"
 
 
 def test_it_stays_short() -> None:
