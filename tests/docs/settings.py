@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 from greenprune.bench.text import signed_points
+from greenprune.plots.frame.frame import RUN_COLUMNS
 from greenprune.plots.frame.interval import mean_with_interval
 from greenprune.plots.frame.load import load
 
@@ -62,6 +63,7 @@ SETTINGS = (
     Setting("9,000 images, 4 epochs", ("study-short",), "equal images", 0.3, "macs", aim="not behind `random`"),
     Setting("digits", ("quickstart-seeds",), "equal images", 0.5, "macs", aim="not behind"),
 )
+NOT_RUN = "not run"
 COUNTED = {"latency": "time", "macs": "MACs", "params": "parameters"}
 HEADS = (
     "Setting", "Kept of", "Aimed at", "Seeds", "gated − dense, points", "Nearest other", "gated − that",
@@ -70,18 +72,20 @@ HEADS = (
 
 
 def table() -> str:
-    """Markdown: a row for each setting of which there are records."""
-    lines = [list(HEADS), ["---"] * 3 + ["---:"] * 2 + ["---"] + ["---:"] * 3]
-    lines += [row(s) for s in SETTINGS if all((ROOT / "results" / folder).is_dir() for folder in s.folders)]
+    """Markdown: a row for each setting, also where it was not run."""
+    lines = [list(HEADS), ["---"] * 3 + ["---:"] * 2 + ["---"] + ["---:"] * 3, *map(row, SETTINGS)]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
 def row(setting: Setting) -> list[str]:
     """The cells of one setting."""
-    results = [load(ROOT / "results" / folder) for folder in setting.folders]
-    runs = pd.concat([r.runs for r in results])
-    runs = runs[runs["valid"] & (runs["view"] == setting.view) & ~runs["method_name"].isin(NOT_STATIC)]
+    asked = [setting.name, f"{100 * setting.budget:g} % of the {COUNTED[setting.cost]}", setting.aim]
+    results = [load(path) for folder in setting.folders if (path := ROOT / "results" / folder).is_dir()]
+    runs = pd.concat([r.runs for r in results]) if results else pd.DataFrame(columns=list(RUN_COLUMNS))
+    runs = runs[runs["valid"].astype(bool) & (runs["view"] == setting.view) & ~runs["method_name"].isin(NOT_STATIC)]
     runs = runs[(runs["method"] == REFERENCE) | (runs["budget"] == setting.budget)]
+    if OURS not in set(runs["method"]):
+        return [*asked, NOT_RUN, *[""] * (len(HEADS) - len(asked) - 1)]
     scores = runs.drop_duplicates(["seed", "method"]).pivot(index="seed", columns="method", values="test_score")
     ours = scores[OURS].dropna()
     against = {other: (ours - scores[other]).dropna() for other in scores if other != OURS}
@@ -89,9 +93,7 @@ def row(setting: Setting) -> list[str]:
     nearest = min(rivals, key=lambda other: rivals[other].mean(), default=None)
     seeds = " ".join(f"{seed}" for seed in ours.index)
     return [
-        setting.name,
-        f"{100 * setting.budget:g} % of the {COUNTED[setting.cost]}",
-        setting.aim,
+        *asked,
         seeds,
         differences(against[REFERENCE]),
         "" if nearest is None else f"`{nearest}` ({len(rivals[nearest])} of {len(ours)})",
