@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pandas as pd
 from greenprune.bench.text import signed_points
 from greenprune.plots.frame.interval import mean_with_interval
 from greenprune.plots.frame.load import load
@@ -34,9 +35,14 @@ def table() -> str:
         for one, other in PAIRS:
             difference = scores[one] - scores[other]
             each = [signed_points(difference[seed]) for seed in seeds]
-            mean, low, high = map(signed_points, mean_with_interval(difference.dropna().to_numpy()))
-            lines.append([view, f"{one} − {other}", *each, f"{mean} [{low}, {high}]"])
+            lines.append([view, f"{one} − {other}", *each, differences(difference.dropna())])
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def differences(found: pd.Series) -> str:
+    """The mean, and with several seeds its 95 % interval."""
+    mean, low, high = mean_with_interval(found.to_numpy())
+    return signed_points(mean) + (f" [{signed_points(low)}, {signed_points(high)}]" if len(found) > 1 else "")
 
 
 def others() -> str:

@@ -1,4 +1,4 @@
-"""`gated` in every setting that was run: `python -m tests.docs.settings` writes one table into the page of results.
+"""`gated` in every setting that was aimed at: `python -m tests.docs.settings` writes one table into the page of results.
 
 The records of a setting may come from several machines, as in `paired`: differences, and what is relative to the dense network
 of the same machine and seed, may stand in one mean.
@@ -9,16 +9,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import pandas as pd
-from greenprune.bench.text import signed_points
+from greenprune.plots.frame.comparison import REFERENCE
 from greenprune.plots.frame.frame import RUN_COLUMNS
-from greenprune.plots.frame.interval import mean_with_interval
 from greenprune.plots.frame.load import load
 
 from tests.docs.between import write
-from tests.docs.paired import PAGE, ROOT
+from tests.docs.paired import PAGE, ROOT, VIEWS, differences
 
 COMMAND = "python -m tests.docs.settings"
-OURS, REFERENCE = "gated", "dense"
+OURS = "gated"
 JOULES = "train_energy_modelled_j"
 NOT_STATIC = ("magnitude_unstructured", "dynamic")
 """Methods whose result is no smaller dense network: they stand in the tables of MACs alone."""
@@ -39,10 +38,10 @@ class Setting:
 
 EVERY, C100 = ("study", "study-xeon", "study-xeon-others"), ("study-cifar100",)
 MACS, SHORT = ("study-macs",), ("study-short",)
-IMAGES, JOULES_TOO = "equal images", "equal training energy"
+EQUAL_JOULES, IMAGES = VIEWS
 SETTINGS = (
-    Setting("CIFAR-10, equal joules", EVERY, JOULES_TOO, 0.5, "latency", aim="+0.5; first by 1.0"),
-    Setting("CIFAR-100, equal joules", C100, JOULES_TOO, 0.5, "latency", aim="+1.0; first by 1.0"),
+    Setting("CIFAR-10, equal joules", EVERY, EQUAL_JOULES, 0.5, "latency", aim="+0.5; first by 1.0"),
+    Setting("CIFAR-100, equal joules", C100, EQUAL_JOULES, 0.5, "latency", aim="+1.0; first by 1.0"),
     Setting("CIFAR-10", EVERY, IMAGES, 0.5, "latency", aim="−0.9; 0.60 × the joules; first"),
     Setting("CIFAR-100", C100, IMAGES, 0.5, "latency"),
     Setting("CIFAR-10, one image at a time", ("study-batch-1",), IMAGES, 0.55, "latency", 1, "−1.2"),
@@ -96,12 +95,6 @@ def row(setting: Setting) -> list[str]:
         figure(joules(runs)),
         figure(time(pd.concat([r.inference for r in results]), setting)),
     ]
-
-
-def differences(found: pd.Series) -> str:
-    """The mean, and with several seeds its 95 % interval."""
-    mean, low, high = mean_with_interval(found.to_numpy())
-    return signed_points(mean) + (f" [{signed_points(low)}, {signed_points(high)}]" if len(found) > 1 else "")
 
 
 def joules(runs: pd.DataFrame) -> pd.Series:
