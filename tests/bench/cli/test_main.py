@@ -17,7 +17,7 @@ from greenprune.bench.records.load import read_record
 from greenprune.bench.records.record import write_record
 from greenprune.bench.verify.folder import Verified
 
-from tests.bench.data.test_data import encode, noise, write
+from tests.bench.data.cifar import encode, noise, write
 from tests.conftest import SUITE, Story
 from tests.plots.records import record, store
 

@@ -22,11 +22,6 @@ from tests.bench.data.made import class_folders, pixels
 REAL = Path(__file__).parents[4] / "shared" / "data" / "sign-digits"
 
 
-@pytest.fixture(autouse=True)
-def _cache(tmp_path_factory, monkeypatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
-
-
 @pytest.fixture
 def pets(tmp_path: Path) -> Path:
     return class_folders(tmp_path / "pets", {"cats": 10, "dogs": 20})

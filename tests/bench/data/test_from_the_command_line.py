@@ -33,9 +33,8 @@ inference_batch_sizes = [1]
 
 
 @pytest.fixture
-def place(at_work: Path, tmp_path: Path, monkeypatch) -> Path:
+def place(at_work: Path, tmp_path: Path) -> Path:
     """A folder with a suite and photographs; the working directory is another one."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     class_folders(tmp_path / "photographs", {"a": 30, "b": 30}, size=20)
     (tmp_path / "own.toml").write_text(SUITE, encoding="utf-8")
     return tmp_path

@@ -27,11 +27,6 @@ def folder(tmp_path_factory) -> Path:
     return class_folders(tmp_path_factory.mktemp("data") / "set", {"a": 14, "b": 14}, size=16)
 
 
-@pytest.fixture(autouse=True)
-def _cache(tmp_path_factory, monkeypatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
-
-
 def of(folder: Path, **options) -> Dataset:
     return load(DataOptions(folder=str(folder), image_size=16, **options))
 

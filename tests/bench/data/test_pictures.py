@@ -15,7 +15,7 @@ from greenprune.bench.data.sources.shards import read, shards
 from greenprune.bench.errors import UserError
 from PIL import Image
 
-from tests.bench.data.test_data import encode, noise, write
+from tests.bench.data.cifar import encode, noise, write
 
 
 def picture(mode: str, file_format: str) -> bytes:
@@ -55,8 +55,7 @@ def test_a_link_to_nothing_in_the_place_of_a_file_is_named(tmp_path: Path) -> No
         shards(tmp_path, "test")
 
 
-def test_files_that_are_there_twice_and_test_images_that_are_trained_on_are_told(tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+def test_files_that_are_there_twice_and_test_images_that_are_trained_on_are_told(tmp_path: Path) -> None:
     pixels, labels = noise(40)
     images: list[bytes | None] = [encode(p) for p in pixels]
     folder = tmp_path / "cifar10"

@@ -23,11 +23,6 @@ from tests.bench.data.made import class_folders, masked, parquet, pixels, saved,
 LABELS = [0, 1] * 6
 
 
-@pytest.fixture(autouse=True)
-def _cache(tmp_path_factory, monkeypatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
-
-
 def of(folder: Path, **options) -> Dataset:
     return load(DataOptions(folder=str(folder), **options))
 

@@ -1,51 +1,25 @@
-"""All networks of a suite measured together: what is measured and stored, and what is left out and why."""
+"""All networks of a suite measured together: what is measured and stored."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import greenprune.bench.inference.pair
 import pytest
 import torch
 from greenprune.bench.cli.main import main
-from greenprune.bench.data.content import file_hash
 from greenprune.bench.errors import UserError
-from greenprune.bench.inference import candidates, rounds
+from greenprune.bench.inference import rounds
 from greenprune.bench.inference import together as joint_measure
-from greenprune.bench.inference.job import JointJob
 from greenprune.bench.inference.together import measure
-from greenprune.bench.records.folder import locked
 from greenprune.bench.records.joint import JOINT_FILE, Joint, joint_files, read_joint
-from greenprune.bench.records.load import read_record
-from greenprune.bench.records.record import MODEL_FILE, write_record
-from greenprune.bench.records.store import save_model
+from greenprune.bench.records.record import MODEL_FILE
 from greenprune.bench.run.side_by_side import is_due
 from greenprune.bench.runtimes.eager import Eager
-from greenprune.methods import count_macs
-from torch import nn
 
+from tests.bench.inference.joint import SETTINGS, WIDTHS, add, job, silent
 from tests.bench.runtimes.test_runtimes import Doubled
-from tests.plots.records import record
-
-FACTORY = """
-from torch import nn
-
-def net(classes, width=32):
-    return nn.Sequential(
-        nn.Conv2d(3, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU(),
-        nn.Conv2d(width, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU(),
-        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, classes),
-    )
-"""
-SETTINGS = {
-    "dataset": "digits",
-    "model": "joint_networks:net",
-    "device": "cpu",
-    "training": {"precision": "float32", "channels_last": True},
-    "measurement": {"inference_batch_sizes": [1, 4], "inference_seconds": 0.05},
-}
 
 
 class Narrow(Eager):
@@ -65,54 +39,7 @@ class Narrow(Eager):
 
 
 NARROW, DOUBLED = (f"{runtime.__module__}:{runtime.__name__}" for runtime in (Narrow, Doubled))
-WIDTHS = {"dense-1-s0": 32, "gated-0.5-s0": 4, "magnitude-0.5-s0": 20}
-
-
-@pytest.fixture
-def suite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A suite's results folder with three runs and their networks."""
-    (tmp_path / "joint_networks.py").write_text(FACTORY)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setattr(greenprune.bench.inference.pair, "CPU_BLOCK_S", 0.01)
-    threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
-    folder = tmp_path / "results" / "mine"
-    for key, width in WIDTHS.items():
-        add(folder, key, width)
-    yield folder
-    torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(deterministic)
-
-
-def add(folder: Path, key: str, width: int, **changes: object) -> None:
-    """A finished run and its network."""
-    import joint_networks  # type: ignore[import-not-found]
-
-    *_, method, budget, seed = key.split("-")
-    model: nn.Module = joint_networks.net(10, width)
-    made = record(method, budget=float(budget), seed=int(seed[1:]), suite="mine", settings=SETTINGS)
-    assert made.cost is not None
-    assert made.ledger is not None
-    macs = count_macs(model, torch.zeros(2, 3, 32, 32))
-    dense = macs if method == "dense" else max(macs, made.cost.macs_dense)
-    cost = made.cost.model_copy(update={"macs": macs, "macs_dense": dense})
-    entries = tuple(e.model_copy(update={"forward_macs": e.samples * macs}) for e in made.ledger.entries)
-    ledger = made.ledger.model_copy(update={"entries": entries})
-    machine = {**made.machine, "threads": 1}
-    (folder / key).mkdir(parents=True, exist_ok=True)
-    stored = save_model(model, folder / key, name=SETTINGS["model"], classes=10, input_shape=(3, 32, 32))
-    own = {"key": key, "cost": cost, "ledger": ledger, "machine": machine, "files": {stored.name: file_hash(stored)}}
-    write_record(made.model_copy(update=own | changes), folder / key)
-
-
-def job(folder: Path, **options: object) -> JointJob:
-    return JointJob.model_validate(
-        {"folder": str(folder), "command": "greenprune measure results/mine", "trust": True, **options}
-    )
-
-
-def silent(line: str) -> None:
-    """Says nothing."""
+SERVING = {**SETTINGS, "measurement": {**SETTINGS["measurement"], "runtimes": ["eager", NARROW]}}  # type: ignore[dict-item]
 
 
 def test_every_network_is_measured_beside_dense_at_every_batch_size(suite: Path) -> None:
@@ -160,159 +87,6 @@ def test_each_round_holds_a_block_of_every_network_in_an_order_that_changes(suit
     assert len(seen) == 8
     assert len({frozenset(round_) for round_ in seen}) == 1
     assert len({tuple(round_) for round_ in seen}) > 3
-
-
-def truncate(path: Path) -> None:
-    path.write_bytes(path.read_bytes()[:-100])
-
-
-def other_width(path: Path) -> None:
-    """A network that is not the one of the record."""
-    import joint_networks
-
-    save_model(joint_networks.net(10, 6), path.parent, name=str(SETTINGS["model"]), classes=10, input_shape=(3, 32, 32))
-
-
-@pytest.mark.parametrize(
-    ("spoil", "reason"),
-    [
-        (Path.unlink, "there is no stored network"),
-        (truncate, "is not the file that was stored"),
-        (lambda path: path.write_bytes(b"x" * 2000), "is not the file that was stored"),
-        (other_width, "is not the file that was stored"),
-    ],
-)
-def test_a_network_that_cannot_be_loaded_is_left_out_and_named(
-    suite: Path, spoil: Callable[[Path], object], reason: str
-) -> None:
-    spoil(suite / "gated-0.5-s0" / MODEL_FILE)
-    (found,) = measure(job(suite), silent)
-    (entry,) = found.left_out
-    assert entry.key == "gated-0.5-s0"
-    assert reason in entry.reason
-    assert "\n" not in entry.reason
-    assert [network.key for network in found.networks] == ["dense-1-s0", "magnitude-0.5-s0"]
-    assert all(len(network.inference) == 2 for network in found.networks)
-
-
-def test_a_record_that_cannot_be_read_and_one_of_another_network_are_left_out(suite: Path) -> None:
-    (suite / "gated-0.5-s0" / "record.json").write_text("{")
-    add(suite, "slimming-0.5-s0", 8, settings={**SETTINGS, "model": "resnet20"})
-    (found,) = measure(job(suite), silent)
-    reasons = {entry.key: entry.reason for entry in found.left_out}
-    assert "JSON is broken" in reasons["gated-0.5-s0"]
-    assert "its model is resnet20, of which there is no dense network" in reasons["slimming-0.5-s0"]
-    assert len(found.networks) == 2
-
-
-def other_macs(path: Path) -> None:
-    """A network of fewer MACs than its record says, stored as the record's own."""
-    other_width(path)
-    stored = read_record(path.parent / "record.json")
-    write_record(stored.model_copy(update={"files": {path.name: file_hash(path)}}), path.parent)
-
-
-@pytest.mark.parametrize("spoil", [Path.unlink, other_width, other_macs])
-def test_another_dense_seed_stands_in_where_the_first_has_no_network_of_its_own(
-    suite: Path, spoil: Callable[[Path], object]
-) -> None:
-    add(suite, "dense-1-s1", 32)
-    spoil(suite / "dense-1-s0" / MODEL_FILE)
-    (found,) = measure(job(suite, batch_sizes=(4,)), silent)
-    assert found.reference == "dense-1-s1"
-
-
-def no_dense_network(folder: Path) -> None:
-    (folder / "dense-1-s0" / MODEL_FILE).unlink()
-
-
-def no_dense_run(folder: Path) -> None:
-    (folder / "dense-1-s0" / "record.json").unlink()
-
-
-def no_runs(folder: Path) -> None:
-    for path in folder.glob("*/record.json"):
-        path.unlink()
-
-
-@pytest.mark.parametrize(
-    ("spoil", "sentence"),
-    [
-        (no_dense_network, "there is no dense network to compare with"),
-        (no_dense_run, "no dense run is finished"),
-        (no_runs, "holds no finished run"),
-    ],
-)
-def test_without_anything_to_compare_it_is_one_sentence_and_exit_code_2(
-    suite: Path, capsys, spoil: Callable[[Path], None], sentence: str
-) -> None:
-    spoil(suite)
-    assert joint_measure.main([job(suite).model_dump_json()]) == 2
-    (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith(f"greenprune: {suite}: ")
-    assert sentence in line
-    assert not (suite / JOINT_FILE).exists()
-
-
-def test_a_seed_that_is_not_there_and_a_folder_in_use_are_refused(suite: Path) -> None:
-    with pytest.raises(UserError, match=r"--seeds 7: .* allowed: 0"):
-        measure(job(suite, seeds=(7,)), silent)
-    with locked(suite), pytest.raises(UserError, match="another greenprune"):
-        measure(job(suite), silent)
-    with pytest.raises(UserError, match="no such results folder"):
-        measure(job(suite / "nowhere"), silent)
-
-
-class OneByOne(nn.Module):
-    def __init__(self, inner: nn.Module) -> None:
-        super().__init__()
-        self.inner = inner
-
-    def forward(self, x):  # type: ignore[no-untyped-def]
-        if len(x) > 2:
-            raise RuntimeError("too many images")
-        return self.inner(x)
-
-
-def few_images_for(method: str, patch: pytest.MonkeyPatch) -> None:
-    """Networks of `method` run with one or two images alone."""
-    load_model = candidates.load_model
-
-    def loaded(folder: Path, **options: object) -> nn.Module:
-        model = load_model(folder, **options)
-        return OneByOne(model) if folder.name.startswith(method) else model
-
-    patch.setattr(candidates, "load_model", loaded)
-
-
-def test_a_dense_network_that_does_not_run_and_a_batch_that_cannot_be_made_are_one_sentence(
-    suite: Path, monkeypatch
-) -> None:
-    with monkeypatch.context() as patch:
-        few_images_for("dense", patch)
-        with pytest.raises(UserError, match=r"the dense network does not run at batch size 4 \(RuntimeError: too many"):
-            measure(job(suite), silent)
-
-    def no_memory(*arguments: object) -> None:
-        raise RuntimeError("can't allocate memory")
-
-    monkeypatch.setattr(rounds, "batch_of", no_memory)
-    with pytest.raises(UserError, match=r"there is no batch of 4 images \(RuntimeError: can't allocate memory\)"):
-        measure(job(suite, batch_sizes=(4,)), silent)
-
-
-def test_a_network_that_does_not_run_is_named_and_the_others_are_measured(suite: Path, monkeypatch) -> None:
-    few_images_for("gated", monkeypatch)
-    (found,) = measure(job(suite), silent)
-    (entry,) = found.failed
-    assert entry.key == "gated-0.5-s0"
-    assert "does not run at batch size 4 (RuntimeError: too many images)" in entry.reason
-    assert {network.key: len(network.inference) for network in found.networks} == {
-        "dense-1-s0": 2, "gated-0.5-s0": 1, "magnitude-0.5-s0": 2
-    }  # fmt: skip
-
-
-SERVING = {**SETTINGS, "measurement": {**SETTINGS["measurement"], "runtimes": ["eager", NARROW]}}  # type: ignore[dict-item]
 
 
 def test_every_network_is_measured_in_each_runtime_of_the_suite(suite: Path) -> None:

@@ -32,13 +32,14 @@ def test_a_run_has_its_power_beside_its_record(at_work: Path, tmp_path: Path) ->
             if name == source.name
         ]
         ends_s = [row[0] for row in rows]
-        logged_j = sum(
-            (power_w or 0.0) * (end_s - start_s)
+        parts_j = [
+            ((power_w or 0.0) * (end_s - start_s), phase)
             for (end_s, power_w, phase), start_s in zip(rows, [0.0, *ends_s], strict=False)
-            if phase == "training"
-        )
+        ]
+        logged_j = sum(part_j for part_j, phase in parts_j if phase == "training")
         assert source.energy_j is not None
-        assert logged_j == pytest.approx(source.energy_j, rel=0.5)
+        # Each end of the training lies somewhere in a row of the log, which on a busy machine is long.
+        assert logged_j == pytest.approx(source.energy_j, rel=0.05, abs=2 * max(part_j for part_j, _ in parts_j))
 
 
 def test_a_record_tells_its_sources_and_what_inference_costs(story: Story) -> None:
