@@ -1,4 +1,4 @@
-"""The study's differences between methods, seed by seed: `python -m tests.docs.paired` writes two tables into the page.
+"""The study's differences between methods, seed by seed: `python -m tests.docs.paired` writes three tables into the page.
 
 Machines are not mixed in any mean of joules or time. A difference in accuracy is one of two networks of one seed on one
 machine, so that seeds from several machines may stand in one row.
@@ -17,16 +17,17 @@ from tests.docs.between import write
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "explanation" / "results.md"
-FOLDERS = (ROOT / "results" / "study", ROOT / "results" / "study-xeon")
-XEON, OTHERS = FOLDERS[1], ROOT / "results" / "study-xeon-others"
+FOLDERS = (ROOT / "results" / "study-choice", ROOT / "results" / "study-again")
+BEFORE = (ROOT / "results" / "study", ROOT / "results" / "study-xeon")  # by the choice of units that was replaced
+XEON, OTHERS = BEFORE[1], ROOT / "results" / "study-xeon-others"
 VIEWS = ("equal training energy", "equal images")
 PAIRS = (("gated", "dense"), ("shallow", "dense"), ("gated", "shallow"))
 COMMAND = "python -m tests.docs.paired"
 
 
-def table() -> str:
+def table(folders: tuple[Path, ...]) -> str:
     """Markdown: a row for each view and pair of methods, a column for each seed, the mean and its 95 % interval."""
-    runs = load(FOLDERS).runs
+    runs = load(folders).runs
     runs = runs[runs["valid"]]
     seeds = sorted(runs.loc[runs["method"] == "gated", "seed"].unique())
     lines = [["View", "", *(f"Seed {seed}" for seed in seeds), "Mean"], ["---", "---", *["---:"] * len(seeds), "---:"]]
@@ -34,7 +35,7 @@ def table() -> str:
         scores = runs[runs["view"] == view].pivot(index="seed", columns="method", values="test_score")
         for one, other in PAIRS:
             difference = scores[one] - scores[other]
-            each = [signed_points(difference[seed]) for seed in seeds]
+            each = [signed_points(difference[seed]) if seed in difference.dropna() else "" for seed in seeds]
             lines.append([view, f"{one} − {other}", *each, differences(difference.dropna())])
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
@@ -66,5 +67,6 @@ def others() -> str:
 
 
 if __name__ == "__main__":
-    write(PAGE, COMMAND, table(), "seeds")
+    write(PAGE, COMMAND, table(FOLDERS), "seeds")
+    write(PAGE, COMMAND, table(BEFORE), "seeds before")
     write(PAGE, COMMAND, others(), "others")

@@ -13,7 +13,7 @@ from tests.docs.between import write
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
-RECORDS, VIEW = ROOT / "results" / "study-xeon", "equal training energy"
+RECORDS, VIEW = ROOT / "results" / "study-choice", "equal training energy"
 COMMAND = "python -m tests.docs.readme"
 COLUMNS = {  # heading in a table of all columns: heading here
     "Method": "Method",

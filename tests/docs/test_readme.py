@@ -17,7 +17,12 @@ def table_of_the_readme() -> str:
 
 
 def test_the_differences_are_those_of_the_records() -> None:
-    for of, table in (("seeds", paired.table()), ("others", paired.others())):
+    tables = {
+        "seeds": paired.table(paired.FOLDERS),
+        "seeds before": paired.table(paired.BEFORE),
+        "others": paired.others(),
+    }
+    for of, table in tables.items():
         assert split(paired.PAGE, paired.COMMAND, of)[1] == table, f"{paired.COMMAND} writes it"
     assert split(paired.PAGE, settings.COMMAND, "settings")[1] == settings.table(), f"{settings.COMMAND} writes it"
 
