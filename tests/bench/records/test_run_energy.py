@@ -31,15 +31,16 @@ def test_a_run_has_its_power_beside_its_record(at_work: Path, tmp_path: Path) ->
             )
             if name == source.name
         ]
-        ends_s = [row[0] for row in rows]
+        starts_s, before = [0.0, *(row[0] for row in rows)], [None, *(row[2] for row in rows)]
         parts_j = [
-            ((power_w or 0.0) * (end_s - start_s), phase)
-            for (end_s, power_w, phase), start_s in zip(rows, [0.0, *ends_s], strict=False)
+            ((power_w or 0.0) * (end_s - start_s), phase, earlier)
+            for (end_s, power_w, phase), start_s, earlier in zip(rows, starts_s, before, strict=False)
         ]
-        logged_j = sum(part_j for part_j, phase in parts_j if phase == "training")
+        logged_j = sum(part_j for part_j, phase, _ in parts_j if phase == "training")
+        # A row has the phase of its end: where phases change, some of it is of the one before. On a busy machine rows are long.
+        changes_j = sum(part_j for part_j, phase, earlier in parts_j if phase != earlier)
         assert source.energy_j is not None
-        # Each end of the training lies somewhere in a row of the log, which on a busy machine is long.
-        assert logged_j == pytest.approx(source.energy_j, rel=0.05, abs=2 * max(part_j for part_j, _ in parts_j))
+        assert logged_j == pytest.approx(source.energy_j, abs=0.1 * source.energy_j + changes_j)
 
 
 def test_a_record_tells_its_sources_and_what_inference_costs(story: Story) -> None:
