@@ -34,9 +34,9 @@ def table(folders: tuple[Path, ...]) -> str:
     for view in VIEWS:
         scores = runs[runs["view"] == view].pivot(index="seed", columns="method", values="test_score")
         for one, other in PAIRS:
-            difference = scores[one] - scores[other]
-            each = [signed_points(difference[seed]) if seed in difference.dropna() else "" for seed in seeds]
-            lines.append([view, f"{one} − {other}", *each, differences(difference.dropna())])
+            difference = (scores[one] - scores[other]).dropna()
+            each = [signed_points(difference[seed]) if seed in difference else "" for seed in seeds]
+            lines.append([view, f"{one} − {other}", *each, differences(difference)])
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 

@@ -17,9 +17,10 @@ from greenprune.bench.data.pictures import decode
 from greenprune.bench.errors import UserError
 from PIL import Image
 
+from tests.bench.data.cifar import REAL
 from tests.bench.data.made import class_folders, pixels
 
-REAL = Path(__file__).parents[4] / "shared" / "data" / "sign-digits"
+SIGNS = REAL / "sign-digits"
 
 
 @pytest.fixture
@@ -215,9 +216,9 @@ def test_hashes_of_many_bytes_are_kept_until_a_file_changes(pets: Path, monkeypa
     assert len(read) == 31
 
 
-@pytest.mark.skipif(not REAL.is_dir(), reason=f"the photographs are not in {REAL}")
+@pytest.mark.skipif(not SIGNS.is_dir(), reason=f"the photographs are not in {SIGNS}")
 def test_photographs_of_two_sizes_become_one() -> None:
-    few = of(REAL, image_size=16)
+    few = of(SIGNS, image_size=16)
     assert sum(few.images.values()) == 2062
     assert few.classes == 10
     assert few.shape == (3, 16, 16)
