@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.bench.energy.comparison import CASES, TOOLS, Case, available, markdown, measure, outcome, smallest, true_j
+from tests.bench.energy.comparison.cases import CASES, Case
+from tests.bench.energy.comparison.measure import measure
+from tests.bench.energy.comparison.outcome import TOOLS, available, markdown, outcome, smallest, true_j
 
 
 def test_the_true_joules_of_a_square_wave() -> None:

@@ -7,7 +7,7 @@ from greenprune.methods.structure.modes import as_in_training, as_they_were, eva
 from greenprune.methods.structure.trace import trace
 from torch import Tensor, nn
 
-from tests.methods.structure.test_odd_networks import conv, head
+from tests.methods.structure.odd import conv, head
 
 
 class LowRank(nn.Linear):

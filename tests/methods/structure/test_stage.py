@@ -13,7 +13,7 @@ from greenprune.methods.structure.surgery import evaluate
 from greenprune.methods.structure.trace import trace
 from torch import Tensor, nn
 
-from tests.methods.structure.test_odd_networks import conv, head
+from tests.methods.structure.odd import conv, head
 
 X = torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
 

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tests.methods.zoo.convolutions import conv
+from tests.methods.zoo.parts import conv
 
 
 class Shift(nn.Conv2d):

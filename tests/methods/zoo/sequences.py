@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from tests.methods.zoo.convolutions import conv
+from tests.methods.zoo.parts import conv
 
 
 class Recurrent(nn.Module):
