@@ -100,10 +100,13 @@ def shares_for(jobs: Jobs, device: str, gpus: int = 1) -> Shares:
 
 
 def suite_of(arguments: argparse.Namespace) -> Suite:
-    """The suite that was named, with the changes that were asked for. Raises UserError."""
+    """The suite that was named, with the changes that were asked for. Raises UserError.
+
+    Whether its methods can keep its budgets is asked of those alone that the command is about.
+    """
     from greenprune.bench.suite.file import load_suite
 
-    suite = load_suite(arguments.suite, overrides_of(arguments))
+    suite = load_suite(arguments.suite, overrides_of(arguments), getattr(arguments, "only", None))
     if not getattr(arguments, "skip_unreadable", False):
         return suite
     from greenprune.bench.data.options import skipping_unreadable

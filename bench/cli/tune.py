@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
     """The arguments of the command."""
-    command.set_defaults(call=command_tune)
+    command.set_defaults(call=command_tune, only=())  # of the suite's methods; `refuse_cost` asks the one that is tuned
     suite_arguments(command)
     command.add_argument("--method", required=True, metavar="METHOD", help="label of the suite, or a method's name")
     command.add_argument("--dataset", metavar="DATA", help="one of the suite's data sets (default: its first)")

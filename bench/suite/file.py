@@ -33,21 +33,24 @@ def shipped() -> dict[str, Traversable]:
     return {f.name.removesuffix(".toml"): f for f in sorted(found, key=lambda f: f.name)}
 
 
-def load_suite(name_or_path: str, overrides: Sequence[Override] = ()) -> Suite:
+def load_suite(name_or_path: str, overrides: Sequence[Override] = (), only: Sequence[str] | None = None) -> Suite:
     """Read and check a suite.
 
     Args:
         name_or_path: name of a shipped suite, or path of a TOML file.
         overrides: what the command line changes in it.
+        only: labels of the methods that have to be able to keep a budget in what the suite states its budgets in; None: all.
 
     Raises:
         UserError: no such suite, unreadable, not TOML, or not a suite. Everything wrong with its content is reported at
             once, one line each, after the option that it comes from, or the file.
     """
-    return suite_from(read_toml(name_or_path), name_or_path, overrides)
+    return suite_from(read_toml(name_or_path), name_or_path, overrides, only)
 
 
-def suite_from(content: Mapping[str, Any], name_or_path: str, overrides: Sequence[Override] = ()) -> Suite:
+def suite_from(
+    content: Mapping[str, Any], name_or_path: str, overrides: Sequence[Override] = (), only: Sequence[str] | None = None
+) -> Suite:
     """Check what a suite's file holds, `name_or_path` naming it in sentences. Raises UserError: as of `load_suite`."""
     data, typed = changed(content, overrides)
     if isinstance(data.get("weights"), str) and data["weights"]:
@@ -55,7 +58,7 @@ def suite_from(content: Mapping[str, Any], name_or_path: str, overrides: Sequenc
         beside = None if given or name_or_path in shipped() else Path(name_or_path).parent
         data["weights"] = located(data["weights"], beside, given or name_or_path)
     try:
-        suite = Suite.model_validate(data)
+        suite = Suite.model_validate(data, context={"only": only})
         return suite if name_or_path in shipped() else _beside(suite, typed, name_or_path)
     except ValidationError as e:
         entries = data.get("methods")

@@ -8,7 +8,9 @@ from typing import Literal
 
 import jsonschema
 import pytest
+from greenprune.bench.cli.main import main
 from greenprune.bench.suite.file import load_suite
+from greenprune.bench.suite.overrides import overrides_of
 from greenprune.bench.suite.schema import schema
 from greenprune.methods import Method, MethodOptions
 from greenprune.methods.catalogue import cards
@@ -50,6 +52,17 @@ def test_a_method_that_cannot_keep_the_cost_is_named(write: Write) -> None:
         'cost = "params": magnitude_unstructured cannot keep such a budget, its own counts connections; '
         'allowed: cost = "macs", or a suite without magnitude_unstructured, dynamic'
     ]
+
+
+def test_methods_that_are_not_run_need_not_keep_the_cost(capsys: pytest.CaptureFixture[str]) -> None:
+    asked = ["paper-cpu", "--set", "cost=params"]
+    assert load_suite("paper-cpu", overrides_of(["cost=params"]), only=["dense", "magnitude"]).cost == "params"
+    assert main(["tune", *asked, "--method", "magnitude", "--trials", "0"]) == 2
+    assert capsys.readouterr().err == "greenprune: --trials 0: allowed is at least 1\n"  # not the cost
+    assert main(["plan", *asked, "--only", "magnit"]) == 2
+    assert "--only magnit: suite paper-cpu has no such method" in capsys.readouterr().err  # nor here
+    assert main(["plan", *asked, "--only", "dense", "dynamic"]) == 2
+    assert capsys.readouterr().err.endswith('cost = "macs", or a suite without dynamic\n')
 
 
 @pytest.fixture
