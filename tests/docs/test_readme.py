@@ -19,6 +19,7 @@ def table_of_the_readme() -> str:
 def test_the_differences_are_those_of_the_records() -> None:
     tables = {
         "seeds": paired.table(paired.FOLDERS),
+        "seeds of CIFAR-100": paired.table(paired.C100),
         "seeds before": paired.table(paired.BEFORE),
         "others": paired.others(),
     }
