@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from greenprune.methods import Skip, count_macs, registry
+from greenprune.methods import Method, Skip, count_macs, registry
 from torch import nn
 
 
@@ -71,6 +71,20 @@ class Transformer(nn.Module):
         return {"logits": self.head(x.mean(1))}
 
 
+def trained(method: Method, model: nn.Module, given: dict[str, torch.Tensor] | torch.Tensor) -> nn.Module:
+    """What `method` leaves of a network whose first output is to become zero."""
+    network = method.prepare(model, given)
+    optimizer = torch.optim.SGD(method.param_groups(network), lr=0.01, momentum=0.9)
+    for _ in range(method.steps):
+        output = network(**given) if isinstance(given, dict) else network(given)
+        next(iter(output.values())).square().mean().backward()
+        method.after_backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        method.after_step(optimizer)
+    return method.finish()
+
+
 @pytest.mark.parametrize("name", ["uniform", "random", "magnitude", "slimming", "depgraph", "one_cycle", "hesso"])
 @pytest.mark.parametrize("of_tokens", [False, True])
 def test_half_of_a_transformer_goes_as_heads_and_widths(name: str, of_tokens: bool) -> None:
@@ -83,15 +97,7 @@ def test_half_of_a_transformer_goes_as_heads_and_widths(name: str, of_tokens: bo
         with pytest.raises(Skip, match="followed by a batch norm with a scale"):
             method.prepare(model, given)
         return
-    trained = method.prepare(model, given)
-    optimizer = torch.optim.SGD(method.param_groups(trained), lr=0.01)
-    for _ in range(6):
-        trained(**given)["logits"].square().mean().backward()
-        method.after_backward()
-        optimizer.step()
-        optimizer.zero_grad()
-        method.after_step(optimizer)
-    result = method.finish()
+    result = trained(method, model, given)
     assert 0.45 <= count_macs(result, given) / dense <= 0.5
     assert method.masked_max_abs_diff < 1e-5
     heads = [a.num_heads for a in result.attentions]
@@ -112,16 +118,7 @@ def test_networks_that_are_no_convolutional_classifiers(name: str, kind: str) ->
         with pytest.raises(Skip, match="followed by a batch norm with a scale"):
             method.prepare(model, given)
         return
-    trained = method.prepare(model, given)
-    optimizer = torch.optim.SGD(method.param_groups(trained), lr=0.01, momentum=0.9)
-    for _ in range(8):
-        output = trained(**given) if isinstance(given, dict) else trained(given)
-        next(iter(output.values())).square().mean().backward()
-        method.after_backward()
-        optimizer.step()
-        optimizer.zero_grad()
-        method.after_step(optimizer)
-    result = method.finish()
+    result = trained(method, model, given)
     assert 0.6 <= count_macs(result, given) / dense <= 0.7
     assert method.masked_max_abs_diff < 1e-4
 
