@@ -331,3 +331,11 @@ def rich(folder: Path, *runs: Record) -> Path:
                 folder / run.suite / run.key, phases=("search", "train") if run.method_name == "gated" else ("train",)
             )
     return folder
+
+
+def priced(train_j: float, ratio: float, interval: float = 1.0, seed: int = 0, method: str = "gated"):
+    """A run; dense takes 4 J per 1,000 images beside it. `interval`: factor on both sides of the ratio."""
+    measured = inference(250, ratio).model_copy(
+        update={"energy_ratio": {"modelled": (ratio, ratio / interval, ratio * interval)}}
+    )
+    return record(method, seed=seed, inference=(measured,), energy={"training": reading(source(train_j))})

@@ -25,6 +25,11 @@ def conv(i: int, o: int, k: int = 3, **options) -> nn.Conv2d:
     return nn.Conv2d(i, o, k, padding=k // 2, **options)
 
 
+def normed(i: int, o: int) -> nn.Sequential:
+    """A convolution with its norm and ReLU."""
+    return nn.Sequential(conv(i, o), nn.BatchNorm2d(o), nn.ReLU())
+
+
 def head(width: int) -> nn.Sequential:
     return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, 10))
 

@@ -1,4 +1,4 @@
-"""AMD's cards against a stand-in for the module amdsmi."""
+"""Joules of AMD's cards, against a stand-in for the module amdsmi."""
 
 from __future__ import annotations
 
@@ -10,89 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from greenprune.bench.energy import EnergyMeter
-from greenprune.bench.energy.sensors.amdsmi import plain_uuid
 from greenprune.bench.energy.sources import amd
 
 from tests.bench.energy.conftest import ROOT
 from tests.bench.energy.rapl.test_rapl import add, zone
+from tests.bench.energy.sources.amdsmi import AmdSmi, AmdSmiLibraryException, meter
 from tests.bench.energy.sources.trees import joules, place, rows, write
-
-STEP_UJ = 15.259
-
-
-class AmdSmiLibraryException(Exception):  # noqa: N818  (amdsmi's own name)
-    pass
-
-
-class AmdSmi:
-    """The functions that are used, with cards whose counters the test moves. A value that is an exception is raised."""
-
-    def __init__(self, *cards: dict[str, Any]) -> None:
-        self.cards = [dict(card) for card in cards]
-
-    def amdsmi_init(self) -> None:
-        pass
-
-    def amdsmi_get_processor_handles(self) -> list[int]:
-        return list(range(len(self.cards)))
-
-    def amdsmi_get_gpu_device_bdf(self, handle: int) -> str:
-        return self._value(handle, "bdf", f"0000:{handle + 3:02x}:00.0")
-
-    def amdsmi_get_gpu_asic_info(self, handle: int) -> dict[str, Any]:
-        return {"market_name": self._value(handle, "name", "AMD Instinct MI210"), "asic_serial": self._serial(handle)}
-
-    def amdsmi_get_gpu_device_uuid(self, handle: int) -> str:
-        return self._value(handle, "uuid", f"{handle:02x}ff74a1-0000-1000-80d0-000000000000")
-
-    def amdsmi_get_gpu_enumeration_info(self, handle: int) -> dict[str, Any]:
-        return {"hip_id": self._value(handle, "hip_id", handle), "hip_uuid": f"GPU-{self._serial(handle)[2:].lower()}"}
-
-    def amdsmi_get_gpu_kfd_info(self, handle: int) -> dict[str, Any]:
-        return {"node_id": self._value(handle, "node_id", handle + 1), "current_partition_id": 0}
-
-    def amdsmi_get_power_cap_info(self, handle: int) -> dict[str, Any]:
-        return {"power_cap": 560_000_000}
-
-    def amdsmi_get_energy_count(self, handle: int) -> dict[str, Any]:
-        count = self._value(handle, "count", 1000)
-        key = self._value(handle, "key", "energy_accumulator")
-        return {key: count, "counter_resolution": self._value(handle, "step_uj", STEP_UJ), "timestamp": 0}
-
-    def amdsmi_get_power_info(self, handle: int) -> dict[str, Any]:
-        power_w = self._value(handle, "power_w", "N/A")
-        return {"current_socket_power": "N/A", "average_socket_power": power_w, "power_limit": 560}
-
-    def use(self, handle: int, energy_j: float) -> None:
-        self.cards[handle]["count"] = self.cards[handle].get("count", 1000) + round(energy_j * 1e6 / STEP_UJ)
-
-    def _serial(self, handle: int) -> str:
-        return self._value(handle, "serial", f"0x4B2C1A9F8D3E6F7{handle:X}")
-
-    def _value(self, handle: int, key: str, default: Any) -> Any:
-        value = self.cards[handle].get(key, default)
-        if isinstance(value, Exception):
-            raise value
-        return value
-
-
-@pytest.fixture
-def library(monkeypatch: pytest.MonkeyPatch):
-    def install(*cards: dict[str, Any]) -> AmdSmi:
-        made = AmdSmi(*cards)
-        monkeypatch.setitem(sys.modules, "amdsmi", made)
-        return made
-
-    return install
-
-
-def meter(device: str | None = None, **rest: Any) -> EnergyMeter:
-    return EnergyMeter(device, **({"environ": {"GREENPRUNE_SYSFS": "/nonexistent"}} | rest))
-
-
-def names(tmp_path: Path, **rest: Any) -> list[str]:
-    return [s.name for s in amd.find(place(tmp_path, **rest)).sources]
 
 
 def test_joules_are_the_accumulator_times_its_resolution(library) -> None:
@@ -195,70 +118,6 @@ def test_the_package_counts_beside_a_card_without_cores_and_an_apu_that_cannot_b
             pass
         assert rows(m)["rapl:package-0"]["available"]
         assert rows(m)["ram"]["available"]
-
-
-@pytest.mark.parametrize(
-    ("environ", "chosen"),
-    [
-        ({}, ["amd:0", "amd:1", "amd:2"]),
-        ({"HIP_VISIBLE_DEVICES": "2,0"}, ["amd:2", "amd:0"]),
-        ({"CUDA_VISIBLE_DEVICES": "1"}, ["amd:1"]),
-        ({"HIP_VISIBLE_DEVICES": "1", "CUDA_VISIBLE_DEVICES": "0"}, ["amd:1"]),
-        ({"HIP_VISIBLE_DEVICES": ""}, []),
-        ({"HIP_VISIBLE_DEVICES": "-1"}, []),
-        ({"HIP_VISIBLE_DEVICES": "0,9,1"}, ["amd:0"]),
-        ({"ROCR_VISIBLE_DEVICES": "1,2", "HIP_VISIBLE_DEVICES": "1"}, ["amd:2"]),
-        ({"ROCR_VISIBLE_DEVICES": "GPU-4b2c1a9f8d3e6f71"}, ["amd:1"]),
-        ({"ROCR_VISIBLE_DEVICES": "2,GPU-4B2C1A9F8D3E6F70"}, ["amd:2", "amd:0"]),
-        ({"ROCR_VISIBLE_DEVICES": ""}, []),
-    ],
-)
-def test_the_devices_that_hip_shows(library, tmp_path: Path, environ: dict[str, str], chosen: list[str]) -> None:
-    library({}, {}, {})
-    assert names(tmp_path, environ=environ) == chosen
-
-
-def test_the_device_is_counted_among_those_that_hip_shows(library, tmp_path: Path) -> None:
-    library({}, {}, {})
-    environ = {"HIP_VISIBLE_DEVICES": "2,1"}
-    assert names(tmp_path, environ=environ, device="cuda") == ["amd:2"]
-    assert names(tmp_path, environ=environ, device="cuda:1") == ["amd:1"]
-    assert names(tmp_path, environ=environ, device="cuda:2") == []
-    assert names(tmp_path, environ=environ, device="cpu") == []
-
-
-def test_the_order_is_hips_and_not_the_librarys(library, tmp_path: Path) -> None:
-    library({"hip_id": 1, "bdf": "0000:aa:00.0"}, {"hip_id": 0, "bdf": "0000:bb:00.0"})
-    (source,) = amd.find(place(tmp_path, device="cuda:0")).sources
-    assert "0000:bb:00.0" in source.describe()["detail"]
-
-
-def test_without_hips_number_the_kernels_node_gives_the_order(library, tmp_path: Path) -> None:
-    gone = AmdSmiLibraryException("not supported")
-    library(
-        {"hip_id": gone, "node_id": 9, "bdf": "0000:aa:00.0"}, {"hip_id": gone, "node_id": 4, "bdf": "0000:bb:00.0"}
-    )
-    (source,) = amd.find(place(tmp_path, device="cuda:0")).sources
-    assert "0000:bb:00.0" in source.describe()["detail"]
-
-
-@pytest.mark.parametrize(
-    "uuid",
-    [
-        "4b2c1a9f8d3e6f71",
-        "GPU-4b2c1a9f8d3e6f71",
-        "34623263-3161-3966-3864-336536663731",
-        "01ff74a1-0000-1000-80d0-000000000000",
-    ],
-)
-def test_a_card_is_found_by_each_form_of_its_uuid(library, tmp_path: Path, uuid: str) -> None:
-    """PyTorch's is the 16 characters of HIP's as raw bytes."""
-    library({}, {})
-    assert names(tmp_path, gpu_uuids=[uuid]) == ["amd:1"]
-
-
-def test_a_uuid_of_digits_alone_is_left_as_it_is() -> None:
-    assert plain_uuid("GPU-1234567890123456") == "1234567890123456"
 
 
 def test_a_reset_gives_the_integrated_power_and_says_so(library) -> None:
@@ -376,13 +235,3 @@ def test_cuda_on_a_machine_of_amds_that_cannot_be_read_says_what_helps(tmp_path:
     assert missing.name == "amd"
     assert "amdsmi cannot be imported" in missing.reason
     assert "/opt/rocm/share/amd_smi" in missing.reason
-
-
-@pytest.mark.parametrize(
-    ("job", "counted"),
-    [("1,2", ["amd:1", "amd:2"]), ("2,3", ["amd:1"]), ("1", ["amd:1"])],  # of three cards, whoever hides the others
-)
-def test_all_cards_of_a_job_count_where_their_numbers_are_there(library, tmp_path: Path, job: str, counted) -> None:
-    library({}, {}, {})
-    shown = {"ROCR_VISIBLE_DEVICES": "1"}
-    assert names(tmp_path, environ=shown, job_gpus=tuple(map(int, job.split(",")))) == counted
