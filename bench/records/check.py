@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from datetime import datetime, timedelta
+from datetime import datetime
 from itertools import pairwise
 from typing import Any, get_args
 
@@ -50,7 +50,8 @@ def _shares(record: Record) -> Iterator[str]:
             continue
         yield from _between(name, value, 0, 1)
         if (
-            record.task == "classification"
+            0 <= value <= 1
+            and record.task == "classification"
             and isinstance(count, int)
             and abs(value * count - round(value * count)) > EXACT * count
         ):
@@ -201,10 +202,10 @@ def _training_energy(record: Record) -> Iterator[str]:
 
 def _readings(record: Record) -> Iterator[str]:
     for name, reading in record.energy.items():
-        yield from _reading(f"energy.{name}", reading)
+        yield from reading_wrong(f"energy.{name}", reading)
 
 
-def _reading(where: str, reading: Reading) -> Iterator[str]:
+def reading_wrong(where: str, reading: Reading) -> Iterator[str]:
     yield from _between(f"{where}.duration_s", reading.duration_s, 0)
     for i, source in enumerate(reading.sources):
         at = f"{where}.sources.{i}"
@@ -232,8 +233,8 @@ def measurement(where: str, measured: Inference) -> Iterator[str]:
     yield from _inside(
         f"{where}.latency_ratio", measured.latency_ratio, measured.latency_ratio_low, measured.latency_ratio_high
     )
-    yield from _reading(f"{where}.energy", measured.energy)
-    yield from _reading(f"{where}.dense_energy", measured.dense_energy)
+    yield from reading_wrong(f"{where}.energy", measured.energy)
+    yield from reading_wrong(f"{where}.dense_energy", measured.dense_energy)
     for name in ("energy_ratio", "energy_j_per_1000_images", "dense_energy_j_per_1000_images"):
         for kind, (value, low, high) in getattr(measured, name).items():
             yield from _between(f"{where}.{name}.{kind}", low, 0)
@@ -279,8 +280,9 @@ def _times(record: Record) -> Iterator[str]:
         return
     ledger = _known(record.ledger)
     seconds = sum(entry.duration_s for entry in ledger.entries)
-    if timedelta(seconds=seconds) > (finished - started) * (1 + CLOSE) + timedelta(seconds=CLOSE_S):
-        yield f"ledger: its phases took {seconds:g} s, and the whole run {(finished - started).total_seconds():g} s"
+    whole_s = (finished - started).total_seconds()
+    if seconds > whole_s * (1 + CLOSE) + CLOSE_S:
+        yield f"ledger: its phases took {seconds:g} s, and the whole run {whole_s:g} s"
 
 
 def _between(name: str, value: float, low: float, high: float | None = None) -> Iterator[str]:

@@ -9,9 +9,11 @@ has of its own run.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self
 
+from greenprune.bench.records.check import measurement
 from greenprune.bench.records.inference import Inference, Served
 from greenprune.bench.records.stored import Stored, read_stored, write_stored
 from pydantic import Field, model_validator
@@ -104,6 +106,16 @@ def read_joint(folder: Path, name: str = JOINT_FILE) -> Joint | None:
     """
     path = folder / name
     return read_stored(path, Joint, JOINT_SCHEMA_VERSION, "a measurement of inference") if path.exists() else None
+
+
+def impossible_joint(joint: Joint) -> Iterator[str]:
+    """Figures that no measurement gives, a sentence each without its full stop."""
+    for network in joint.networks:
+        for i, measured in enumerate(network.inference):
+            yield from measurement(f"{network.key}: inference.{i}", measured)
+        for k, served in enumerate(network.served):
+            for i, measured in enumerate(served.inference):
+                yield from measurement(f"{network.key}: served.{k}.inference.{i}", measured)
 
 
 def write_joint(joint: Joint, folder: Path, name: str = JOINT_FILE) -> Path:

@@ -39,10 +39,19 @@ def write_stored(stored: BaseModel, path: Path) -> Path:
     Raises:
         ValueError: a figure is NaN or infinite. JSON has no word for it, and no mean or ratio over it means anything.
     """
-    bad = _first_not_finite(stored.model_dump())
+    bad = first_not_finite(stored.model_dump())
     if bad:
         raise ValueError(f"{path}: not written, {bad}")
-    return write_atomically(path, signed(json.loads(stored.model_dump_json())))
+    return write_atomically(path, signed(_readable(stored.model_dump(mode="json"))))
+
+
+def _readable(data: Any) -> Any:
+    """With halves of characters, which a name of a file that is no UTF-8 has and nobody could read again, written out."""
+    if isinstance(data, str):
+        return data if data.isascii() else data.encode(errors="backslashreplace").decode()
+    if isinstance(data, dict):
+        return {_readable(name): _readable(value) for name, value in data.items()}
+    return [_readable(value) for value in data] if isinstance(data, list) else data
 
 
 def signed(data: dict[str, Any]) -> str:
@@ -123,7 +132,7 @@ def read_unbelieved(path: Path, model: type[S], newest: int, what: str) -> tuple
         raise UserError(
             f"{path}: schema_version = {version} is older than this greenprune writes ({newest}); run it again"
         )
-    bad = _first_not_finite(data)
+    bad = first_not_finite(data)
     if bad:
         raise UserError(f"{path}: {bad}; run it again")
     try:
@@ -158,7 +167,8 @@ def read_json(path: Path) -> Any:
 
     Raises:
         OSError: it cannot be read, or is no file.
-        ValueError: it is no JSON in UTF-8, too large, nested too deeply, has a key twice or an integer beyond 64 bits.
+        ValueError: it is no JSON in UTF-8, has half a character, a key twice or an integer beyond 64 bits, is too large or
+            nested too deeply.
         RecursionError: it is nested far too deeply.
     """
     found = path.stat()
@@ -166,7 +176,10 @@ def read_json(path: Path) -> Any:
         raise OSError(errno.EINVAL, "it is no file", str(path))  # a pipe would be waited for
     if found.st_size > LARGEST_BYTES:
         raise ValueError(f"it has {found.st_size / 2**20:,.0f} MiB; allowed are {LARGEST_BYTES // 2**20}")
-    data = json.loads(path.read_bytes().decode("utf-8-sig"), object_pairs_hook=_each_once, parse_int=_int)
+    text = path.read_bytes().decode("utf-8-sig")
+    data = json.loads(text, object_pairs_hook=_each_once, parse_int=_int)
+    if "\\ud" in text.lower():
+        json.dumps(data, ensure_ascii=False).encode()  # half a character, which no table or file takes
     if _depth(data) > DEEPEST:
         raise ValueError(f"nested more than {DEEPEST} deep")
     return data
@@ -197,14 +210,14 @@ def why_broken(error: Exception) -> str:
     return "nested too deeply" if isinstance(error, RecursionError) else shortened(str(error), 120)
 
 
-def _first_not_finite(data: object, where: str = "") -> str | None:
+def first_not_finite(data: object, where: str = "") -> str | None:
     """ "epochs.3.loss is nan" for the first number, at any depth, that is NaN or infinite; None when all are finite."""
     if _all_finite(data):  # nearly always; where it is needs a text for each number
         return None
     if isinstance(data, float):
         return f"{where} is {data}"
     items = data.items() if isinstance(data, dict) else enumerate(data) if isinstance(data, list | tuple) else ()
-    parts = (_first_not_finite(value, f"{where}.{name}" if where else str(name)) for name, value in items)
+    parts = (first_not_finite(value, f"{where}.{name}" if where else str(name)) for name, value in items)
     return next((part for part in parts if part), None)
 
 

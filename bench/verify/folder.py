@@ -15,9 +15,8 @@ from greenprune.bench.data.names import DATASETS
 from greenprune.bench.data.options import DataOptions
 from greenprune.bench.errors import UserError
 from greenprune.bench.foreign import shortened
-from greenprune.bench.records.check import measurement
 from greenprune.bench.records.identity import IDENTITY_FILE
-from greenprune.bench.records.joint import joint_files, read_joint
+from greenprune.bench.records.joint import impossible_joint, joint_files, read_joint
 from greenprune.bench.records.record import MODEL_FILE, RECORD_FILE, Record
 from greenprune.bench.verify.means import Means
 from greenprune.bench.verify.row import Cell, Row
@@ -186,14 +185,9 @@ def _together(suite: Path, records: dict[str, Record]) -> list[Row]:
             continue
         assert joint is not None  # the file is there
         row.put("checksum", [], Cell("ok"))
-        wrong: list[str] = []
+        wrong = list(impossible_joint(joint))
         other: list[str] = []
         for network in joint.networks:
-            for i, measured in enumerate(network.inference):
-                wrong += measurement(f"{network.key}: inference.{i}", measured)
-            for k, served in enumerate(network.served):
-                for i, measured in enumerate(served.inference):
-                    wrong += measurement(f"{network.key}: served.{k}.inference.{i}", measured)
             known = records.get(network.key)
             if known is not None and known.finished_at != network.finished_at:
                 other.append(f"{network.key} was run again since")

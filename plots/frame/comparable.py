@@ -20,6 +20,9 @@ MAY_DIFFER = ("method", "measurement", "device", "steps")
 OF_A_RUN = ("budget", "seed", "cost", "budget_batch_size", "budget_runtime", "round_to", "view", "allowance")
 """Settings in which runs of one comparison differ."""
 
+OF_A_METHOD = ("measurement", "device", "budget", "seed", "steps", "view", "allowance")
+"""Settings in which runs of one method differ, whose means a row shows: options, and what a budget counts, are the same."""
+
 SHOWN = 3
 
 
@@ -37,6 +40,8 @@ def refuse_incomparable(base: Results, new: Results) -> list[str]:
     for ours, theirs in _pairs(base, new):
         other = differences(_settings(ours), _settings(theirs))
         other += _known(ours.identity, theirs.identity, ("data", "network"))
+        if ours.score and theirs.score:  # figures of another unit or direction can't be taken from each other
+            other += differences({"score": ours.score.model_dump()}, {"score": theirs.score.model_dump()})
         if other:
             bad.append(f"{theirs.suite}/{theirs.key} ({'; '.join(other[:SHOWN])})")
         for note in _notes(ours, theirs):
@@ -44,7 +49,8 @@ def refuse_incomparable(base: Results, new: Results) -> list[str]:
     if bad:
         more = f", and {len(bad) - 1} more of their runs" if len(bad) > 1 else ""
         raise UserError(
-            f"BASE and NEW are not of one experiment: {bad[0]}{more}; allowed: results of the same data, network and recipe"
+            f"BASE and NEW are not of one experiment: {bad[0]}{more}; allowed: results of the same data, network, recipe "
+            "and score"
         )
     return list(notes)
 
@@ -84,10 +90,13 @@ def _name(record: Record) -> tuple[object, ...]:
 def mixed(records: tuple[Record, ...]) -> str | None:
     """What differs among runs that are shown as one comparison, as a sentence without its full stop; None: nothing."""
     first = records[0]
-    for record in records[1:]:
-        kept = {name for name in _settings(first) if name not in OF_A_RUN}
-        ours, theirs = ({name: r.settings.get(name) for name in kept} for r in (first, record))
-        other = differences(ours, theirs) + _known(first.identity, record.identity, ("data", "network"))
-        if other:
-            return f"{first.key} and {record.key} are of different experiments: {listed(list(other[:SHOWN]))}"
+    of_label: dict[str, Record] = {}
+    for record in records:
+        alike = of_label.setdefault(record.method, record)
+        for one, may_differ in ((first, (*MAY_DIFFER, *OF_A_RUN)), (alike, OF_A_METHOD)):
+            kept = {name for name in one.settings if name not in may_differ}
+            ours, theirs = ({name: r.settings.get(name) for name in kept} for r in (one, record))
+            other = differences(ours, theirs) + _known(one.identity, record.identity, ("data", "network"))
+            if other:
+                return f"{one.key} and {record.key} are of different experiments: {listed(list(other[:SHOWN]))}"
     return None

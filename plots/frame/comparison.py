@@ -117,8 +117,11 @@ def _rows(part: Results) -> Iterator[dict[str, Any]]:
     dense = dense[dense["method"] == dense["method"].min()].set_index("seed")  # one label, should there be several
     sizes = part.inference["batch_size"]
     large = sizes[sizes > 1].max()
-    ranked = runs.assign(other=runs["method_name"] != REFERENCE, invalid=~runs["valid"])
-    for (_, method, budget, invalid), group in ranked.groupby(["other", "method", "budget", "invalid"], sort=True):
+    # Half of the MACs is another budget than half of the parameters; the dense network keeps all of everything.
+    counts = runs["budget_cost"].where(runs["method_name"] != REFERENCE, "")
+    ranked = runs.assign(other=runs["method_name"] != REFERENCE, counts=counts, invalid=~runs["valid"])
+    within = ["other", "method", "budget", "counts", "invalid"]
+    for (_, method, budget, _, invalid), group in ranked.groupby(within, sort=True):
         by_seed = group.sort_values("seed").set_index("seed")
         measured = part.inference[part.inference["key"].isin(group["key"])]
         row: dict[str, Any] = {name: group[name].iloc[0] for name in GROUP_COLUMNS}

@@ -135,7 +135,7 @@ class Results:
 def _comparisons(results: Results) -> tuple[Results, ...]:
     names = list(GROUP_COLUMNS)
     groups = list(results.runs.groupby(names, sort=False))
-    if len(groups) == 1 and not results.problems:
+    if len(groups) == 1 and not results.problems and results.tunings == _searched(results, groups[0][1]):
         return (results,)
     parts = []
     for _, runs in groups:
@@ -148,12 +148,17 @@ def _comparisons(results: Results) -> tuple[Results, ...]:
                 places=tuple(results.places[i] for i in runs.index),
                 joints=tuple(results.joints[i] for i in runs.index),
                 problems=(),
-                tunings=tuple(
-                    (folder, tuning)
-                    for folder, tuning in results.tunings
-                    if (folder, tuning.suite, tuning.pair[0], network_label(tuning.settings))
-                    == tuple(runs[list(GROUP_COLUMNS[:4])].iloc[0])
-                ),
+                tunings=_searched(results, runs),
             )
         )
     return tuple(parts)
+
+
+def _searched(results: Results, runs: pd.DataFrame) -> tuple[tuple[str, Tuning], ...]:
+    """The searches in the folder, suite, data set and network of `runs`."""
+    own = tuple(runs[list(GROUP_COLUMNS[:4])].iloc[0])
+    return tuple(
+        (folder, tuning)
+        for folder, tuning in results.tunings
+        if (folder, tuning.suite, tuning.pair[0], network_label(tuning.settings)) == own
+    )

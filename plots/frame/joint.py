@@ -8,7 +8,7 @@ from pathlib import Path
 
 from greenprune.bench.errors import UserError
 from greenprune.bench.records.inference import Inference, Served
-from greenprune.bench.records.joint import JOINT_FILE, Joint, MeasuredNetwork, joint_files, read_joint
+from greenprune.bench.records.joint import JOINT_FILE, Joint, MeasuredNetwork, impossible_joint, joint_files, read_joint
 from greenprune.bench.records.record import Record
 from greenprune.bench.text import listed
 from greenprune.plots.frame.problems import Problem
@@ -116,6 +116,10 @@ def _joints(done: Sequence[Found]) -> tuple[dict[Place, Joint], list[Problem]]:
             problems.append(Problem("unreadable", str(path), what, "inference figures are those of each run instead"))
             continue
         if joint is None:
+            continue
+        if wrong := next(impossible_joint(joint), None):
+            remedy = "no measurement gives it; inference figures are those of each run instead"
+            problems.append(Problem("unreadable", str(path), wrong, remedy))
             continue
         joints[folder, joint.dataset, joint.model] = joint
         if not joint.complete:

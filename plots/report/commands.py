@@ -8,9 +8,10 @@ from typing import Annotated, Any
 
 from greenprune.bench.errors import UserError
 from greenprune.bench.foreign import shortened
-from greenprune.bench.records.stored import read_json, why_broken
+from greenprune.bench.records.check import reading_wrong
+from greenprune.bench.records.stored import first_not_finite, read_json, why_broken
 from greenprune.bench.text import NOTHING, bounded, short, three_digits, told_count
-from greenprune.plots.report.energy_rows import place_of_row, rows_of_command
+from greenprune.plots.report.energy_rows import place_of_row, reading_of_command, rows_of_command
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 HEADINGS = ("Command", "Kind", "Duration, s", "Energy, kWh", "CO2e, g", "Grid", "Hardware", "PUE")
@@ -40,6 +41,9 @@ def _rows(path: Path) -> list[dict[str, Any]]:
     except ValidationError as e:
         raise UserError(f"{path}: {_where(e)}; allowed: {ALLOWED}") from None
     try:
+        bad = first_not_finite(stored) or next(reading_wrong("reading", reading_of_command(stored)), None)
+        if bad:
+            raise UserError(f"{path}: {bad}; allowed: {ALLOWED}")
         return rows_of_command(stored)
     except ValidationError as e:
         raise UserError(f"{path}: reading.{_where(e)}; allowed: {ALLOWED}") from None

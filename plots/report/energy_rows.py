@@ -89,10 +89,7 @@ def rows_of_record(record: Record) -> list[dict[str, Any]]:
 
 def rows_of_command(stored: dict[str, Any]) -> list[dict[str, Any]]:
     """The same of a command, from the JSON that `greenprune energy --json FILE` writes."""
-    grid, hardware, fields = stored.get("grid") or {}, stored.get("hardware") or {}, set(Reading.model_fields)
-    own = {name: value for name, value in stored["reading"].items() if name in fields}
-    known = {"name", "kind", "energy_j", "low_j", "high_j", "valid", "reason", "note", "basis"}
-    own["sources"] = [{n: v for n, v in source.items() if n in known} for source in own["sources"]]
+    grid, hardware = stored.get("grid") or {}, stored.get("hardware") or {}
     about = {
         "timestamp": stored.get("ended_at"),
         "project_name": "command",
@@ -109,7 +106,15 @@ def rows_of_command(stored: dict[str, Any]) -> list[dict[str, Any]]:
         "command": stored.get("command"),
     }
     pue = float(stored.get("pue", 1.0))
-    return rows_of_reading(Reading.model_validate(own), "command", about, pue, partial=True)
+    return rows_of_reading(reading_of_command(stored), "command", about, pue, partial=True)
+
+
+def reading_of_command(stored: dict[str, Any]) -> Reading:
+    """The reading in such a file, without what a reading does not store. Raises ValidationError: it is none."""
+    known = {"name", "kind", "energy_j", "low_j", "high_j", "valid", "reason", "note", "basis"}
+    own = {name: value for name, value in stored["reading"].items() if name in Reading.model_fields}
+    own["sources"] = [{n: v for n, v in source.items() if n in known} for source in own["sources"]]
+    return Reading.model_validate(own)
 
 
 def _grid_columns(grid: dict[str, Any]) -> dict[str, Any]:

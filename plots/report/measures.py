@@ -155,7 +155,11 @@ def _inference(part: Results) -> Iterator[Column]:
             frame[frame.columns.drop("key")] = frame[frame.columns.drop("key")].astype(float)
             yield from _batches(part, frame, where, suffix)
         name, unit, higher = score_of(part)
-        scores = {record.key: record.score.shown(s.test_score) for record, s in served if record.score and s.test_score}
+        scores = {
+            record.key: record.score.shown(s.test_score)
+            for record, s in served
+            if record.score and s.test_score is not None
+        }
         values = np.array([scores.get(key, np.nan) for key in part.runs["key"]], dtype=float)
         better: Better = "higher" if higher else "lower"
         yield Measure(f"test_score{suffix}", f"Test {name}, {where[:-2]}", unit, better, "Score"), _alone(values)

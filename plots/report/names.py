@@ -31,7 +31,8 @@ def file_name(text: str) -> str:
 def own_file_name(text: str) -> str:
     """As `file_name`, and no two have the same one: what had to be changed has a piece of its hash behind it."""
     name = file_name(text)
-    return name if name == text else f"{name[: LONGEST_NAME - 9]}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+    piece = hashlib.sha256(text.encode(errors="backslashreplace")).hexdigest()[:8]
+    return name if name == text else f"{name[: LONGEST_NAME - 9]}-{piece}"
 
 
 def record_file(key: str) -> str:

@@ -89,7 +89,7 @@ def publish(folders: Sequence[Path], site: Path) -> tuple[list[Path], list[str]]
 
 def _place(row: dict[str, Any]) -> tuple[Any, ...]:
     """Within a comparison dense comes first, then budget by budget."""
-    among = tuple(row[name] for name in ("dataset", "network", "suite", "machine", "view"))
+    among = tuple(row[name] for name in ("dataset", "network", "folder", "suite", "machine", "view"))
     return *among, not row["reference"], row["budget_cost"], row["budget"], row["method"]
 
 
@@ -139,6 +139,7 @@ def _rows(results: Results, suite: str) -> list[dict[str, Any]]:
             rows.append(
                 {name: row[name] for name in AS_THEY_ARE}
                 | {
+                    "folder": suite,
                     "network": row["model"],
                     "reference": dense,
                     "budget_text": "dense" if dense else budget_in_words(row["budget_cost"], row["budget"], records),

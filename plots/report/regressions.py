@@ -32,6 +32,7 @@ from greenprune.plots.frame.frame import GROUP_COLUMNS, Results
 from greenprune.plots.frame.interval import mean_with_interval
 from greenprune.plots.frame.load import load
 from greenprune.plots.frame.problems import unreadable
+from greenprune.plots.report.pairing import of_one_machine
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
@@ -92,7 +93,7 @@ def compare(base: Results, new: Results, tolerance: float = TOLERANCE) -> Compar
         UserError: the two have no run in common, or one that differs in data, network or recipe.
     """
     sizes = _batch_sizes(base, new)
-    ours, theirs = _runs(base, sizes), _runs(new, sizes)
+    ours, theirs = of_one_machine(_runs(base, sizes), _runs(new, sizes), IDENTITY)
     valid = ours[ours["valid"]]
     if not len(valid):
         raise UserError("BASE holds no valid run, so there is nothing to compare with")
@@ -193,11 +194,7 @@ def _runs(results: Results, sizes: Sizes) -> pd.DataFrame:
     once = results.runs.loc[results.runs["view"] == usual, "key"]
     runs = results.runs[(results.runs["view"] == usual) | ~results.runs["key"].isin(once)]
     named = runs["method"].where(runs["view"] == usual, runs["method"] + " (" + runs["view"] + ")")
-    return (
-        runs.assign(method=named)
-        .merge(large[[*keys, *ratios]], on=keys, how="left")
-        .drop_duplicates(IDENTITY, keep="last")
-    )
+    return runs.assign(method=named).merge(large[[*keys, *ratios]], on=keys, how="left")
 
 
 def _failed(results: Results) -> dict[str, str]:
@@ -222,10 +219,10 @@ def _lost(valid: pd.DataFrame, theirs: pd.DataFrame, new: Results) -> list[str]:
 
 
 def _relative_to_dense(both: pd.DataFrame) -> pd.DataFrame:
-    """Time and energy of training of either side divided by those of its dense run of the same seed; NaN without one."""
+    """Time and energy of training of either side divided by those of its dense run, of the seed and machine; NaN without."""
     names = [f"train_{name}" for name in ("duration_s", *(f"energy_{kind}_j" for kind in KINDS))]
     columns = [f"{name}_{side}" for name in names for side in ("base", "new")]
-    among = ["suite", "dataset", "model", "seed"]
+    among = ["suite", "dataset", "model", "seed", "machine_base", "machine_new"]
     dense = both[both["method_name_base"] == "dense"].drop_duplicates(among)
     dense = dense.set_index(among)[columns]
     found = both.copy()

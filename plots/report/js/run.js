@@ -74,8 +74,8 @@ function plotted(body, title, height, table, drawInto) {
 }
 
 function curve(body, data, score) {
-  const rows = data.epoch.map((epoch, i) => [String(epoch), data.phase[i], written(data.loss[i], ""), written(data.train[i], "%"),
-    written(data.holdout[i], "%"), written(data.kept[i], "%"), written(data.seconds[i], "s")]);
+  const rows = data.epoch.map((epoch, i) => [String(epoch), data.phase[i], written(data.loss[i], ""), written(data.train[i], score.unit),
+    written(data.holdout[i], score.unit), written(data.kept[i], "%"), written(data.seconds[i], "s")]);
   const unit = score.unit ? `, ${score.unit}` : "";
   const headings = ["Epoch", "Phase", "Loss", `Training ${score.name}${unit}`, `Held-out ${score.name}${unit}`, "MACs kept, %", "Seconds"];
   return plotted(body, "Learning curve", 320, tableOf(headings, rows, { caption: "Learning curve" }), (place) => {

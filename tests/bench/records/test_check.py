@@ -53,6 +53,7 @@ def test_honest_records_are_possible_and_say_why_one_is_invalid(path: Path) -> N
     [
         ({"test_score": 1.2}, "test_score = 1.2: allowed is 0 to 1"),
         ({"test_score": -0.1}, "test_score = -0.1: allowed is 0 to 1"),
+        ({"test_score": 1e308}, "test_score = 1e+308: allowed is 0 to 1"),
         ({"test_score": 0.84995}, "is no number of 10000 images"),
         ({"holdout_score": 0.9}, "its last epoch says"),
         ({"epochs__3__train_score": 1.5}, "epochs.3.train_score = 1.5"),
@@ -71,6 +72,7 @@ def test_honest_records_are_possible_and_say_why_one_is_invalid(path: Path) -> N
         ({"ledger__allowance_samples": 1000}, "and the allowance is 1000"),
         ({"ledger__entries__0__forward_macs": 10**15}, "more than 3 times dense's"),
         ({"ledger__entries__0__duration_s": 10.0}, "s, and the training"),
+        ({"ledger__entries__0__duration_s": 1e300}, "ledger: its phases took 1e+300 s"),
         ({"ledger__entries__0__energy_j__modelled": 10.0}, "modelled joules, and the training"),
         ({"ledger__entries__0__energy_j__modelled": -1.0}, "energy_j.modelled = -1.0"),
         ({"energy__training__sources__0__energy_j": -5.0}, "energy.training.sources.0.energy_j = -5.0"),

@@ -33,6 +33,11 @@ def test_what_is_written_is_read_back(tmp_path: Path) -> None:
         assert read_record(write_record(stored, tmp_path)) == stored
 
 
+def test_names_of_files_that_are_no_utf8_lose_no_record(tmp_path: Path) -> None:
+    stored = record("gated", warnings=("files of caf\udce9 are left out",))
+    assert read_record(write_record(stored, tmp_path)).warnings == (r"files of caf\udce9 are left out",)
+
+
 def test_a_record_from_before_energy_intervals_is_read(tmp_path: Path) -> None:
     stored = json.loads(record().model_dump_json())
     for measured in stored["inference"]:

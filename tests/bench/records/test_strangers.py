@@ -159,6 +159,7 @@ def test_nothing_is_written_to_where_a_folders_links_lead(
         ('{"a":' * 60 + "1" + "}" * 60, "nested more than 50 deep"),
         ('{"schema_version": 1, "seed": ' + "9" * 30 + "}", "beyond 64 bits"),
         ('{"schema_version": 1, "schema_version": 1}', "schema_version is there twice"),
+        ('{"schema_version": 1, "key": "a\\ud800"}', "can't encode character"),
         ('{"schema_version": 1, "seed": NaN}', "seed is nan"),
         ('{"schema_version": 1, "seed": 1e999}', "seed is inf"),
         ("", "JSON is broken"),

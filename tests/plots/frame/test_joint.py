@@ -162,3 +162,13 @@ def test_a_file_that_cannot_be_read_is_named_and_the_runs_own_figures_count(fold
     assert not results.inference["together"].any()
     (problem,) = told(folder)
     assert problem.startswith(f"unreadable: {folder / JOINT_FILE}: not a measurement of inference, its JSON is broken")
+
+
+def test_figures_that_no_measurement_gives_are_not_believed(folder: Path) -> None:
+    forged = joint(grid(seeds=2))
+    first = forged.networks[0]
+    odd = first.model_copy(update={"inference": (inference(1, 0.25).model_copy(update={"latency_ratio": 0.01}),)})
+    write_joint(forged.model_copy(update={"networks": (odd, *forged.networks[1:])}), folder)
+    assert not load(folder).inference["together"].any()
+    (problem,) = told(folder)
+    assert "dense-1-0: inference.0.latency_ratio = 0.01: is not within its bounds" in problem

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import sys
 from pathlib import Path
 from typing import Any
@@ -76,14 +77,9 @@ def test_it_makes_a_report_alone(measured: Path, tmp_path: Path, monkeypatch: py
     assert "There is no finished run" not in html
 
 
-GOOD: dict[str, Any] = {
-    "command": "true",
-    "reading": {
-        "name": "command",
-        "duration_s": 1.0,
-        "sources": [{"name": "cpu", "kind": "modelled", "energy_j": 1.0}],
-    },
-}
+CPU: dict[str, Any] = {"name": "cpu", "kind": "modelled", "energy_j": 1.0}
+READING: dict[str, Any] = {"name": "command", "duration_s": 1.0, "sources": [CPU]}
+GOOD: dict[str, Any] = {"command": "true", "reading": READING}
 
 
 @pytest.mark.parametrize(
@@ -100,6 +96,19 @@ GOOD: dict[str, Any] = {
         (json.dumps(GOOD | {"grid": {"gco2e_per_kwh": float("nan")}}), "grid.gco2e_per_kwh = nan: "),
         (json.dumps(GOOD | {"pue": float("nan")}), "pue = nan: "),
         (json.dumps(GOOD | {"pue": 0.5}), "pue = 0.5: "),
+        (
+            json.dumps(GOOD | {"reading": READING | {"sources": [CPU | {"energy_j": math.nan}]}}),
+            "reading.sources.0.energy_j is nan",
+        ),
+        (
+            json.dumps(GOOD | {"reading": READING | {"sources": [CPU | {"energy_j": math.inf}]}}),
+            "reading.sources.0.energy_j is inf",
+        ),
+        (
+            json.dumps(GOOD | {"reading": READING | {"sources": [CPU | {"energy_j": -5.0}]}}),
+            "reading.sources.0.energy_j = -5.0: ",
+        ),
+        (json.dumps(GOOD | {"reading": READING | {"duration_s": -1.0}}), "reading.duration_s = -1.0: "),
     ],
 )
 def test_another_file_is_refused_in_one_sentence(

@@ -188,3 +188,13 @@ def test_a_damaged_record_of_one_suite_leaves_the_others_alone(tmp_path: Path) -
     pages, bad = publish([results], tmp_path / "site")
     assert len(bad) == 1
     assert {page.parent.name for page in pages} == {"site", "cifar10-cpu", "zulu"}
+
+
+def test_folders_of_one_suite_are_told_apart(tmp_path: Path) -> None:
+    folders = [store(tmp_path / name, record(), record("gated")) / "cifar10-cpu" for name in ("a", "b")]
+    again = folders[1].rename(tmp_path / "b" / "again")
+    publish([folders[0], again], tmp_path / "site")
+    rows = json.loads((tmp_path / "site" / "index.json").read_text(encoding="utf-8"))["rows"]
+    assert [row["folder"] for row in rows] == ["again", "again", "cifar10-cpu", "cifar10-cpu"]
+    html = (tmp_path / "site" / "index.html").read_text(encoding="utf-8")
+    assert html.count("<td>again (cifar10-cpu)</td>") == html.count("<td>cifar10-cpu</td>") == 2

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from greenprune.bench.cli.main import main
 from greenprune.bench.records.record import RECORD_FILE, Record
+from greenprune.bench.records.score import Score
 from greenprune.plots.frame.load import load
 from greenprune.plots.report.regressions import compare
 
@@ -164,3 +165,27 @@ def test_runs_of_swapped_machines_are_of_different_ones(tmp_path: Path) -> None:
     new = [run.model_copy(update={"machine": (slow, fast)[run.seed]}) for run in base]
     found = compare(load(store(tmp_path / "base", *base)), load(store(tmp_path / "new", *new)))
     assert any("multiples of the dense network's" in note for note in found.notes)
+
+
+def test_scores_of_another_unit_are_not_subtracted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    metres, centimetres = (Score(name="RMSE", unit=unit, higher_is_better=False) for unit in ("m", "cm"))
+    base = [run.model_copy(update={"score": metres, "test_scores": {}}) for run in grid(seeds=2)]
+    new = [run.model_copy(update={"score": centimetres}) for run in base]
+    assert _answer(tmp_path, base, new) == 2
+    assert "score.unit: m -> cm" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("swapped", [False, True])
+def test_a_run_is_compared_with_that_of_its_own_machine(tmp_path: Path, swapped: bool) -> None:
+    """Although one side has the same run of another machine too, which did worse and whose files come last."""
+    here = [run.model_copy(update={"test_score": 0.85}) for run in grid(("dense", "gated"), seeds=2)]
+    worse = [run.model_copy(update={"test_score": 0.81}) for run in here]
+    there = [
+        run.model_copy(update={"key": f"{run.key}-there", "machine": {"cpu": "Z CPU"}, "test_score": 0.80})
+        for run in here
+    ]
+    base, new = ([*here, *there], worse) if not swapped else (worse, [*here, *there])
+    found = compare(load(store(tmp_path / "base", *base)), load(store(tmp_path / "new", *new)))
+    (change,) = [c for c in found.changes if (c.method, c.name) == ("gated", "accuracy, points")]
+    assert change.value == pytest.approx(4.0 if swapped else -4.0)
+    assert not any("multiples of the dense network's" in note for note in found.notes)

@@ -148,6 +148,18 @@ def test_comparisons_have_sections_and_figures_of_their_own(tmp_path: Path) -> N
     html = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     ids = {attrs["id"] for _, attrs in _Page(html).tags if "id" in attrs}
     assert ids >= set(prefixes)
+    choices = re.findall(r"<option[^>]*>([^<]*)</option>", html)
+    assert len(set(choices)) == len(choices) == 3
+
+
+def test_views_are_told_apart_where_one_is_chosen(tmp_path: Path) -> None:
+    equal = record("gated", key="gated-0.5-0-equal-joules", settings=record().settings | {"view": "joules"})
+    results = store(tmp_path / "results", record(), record("gated"), equal)
+    write_report(results, tmp_path / "out")
+    choices = re.findall(
+        r"<option[^>]*>([^<]*)</option>", (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    )
+    assert len(set(choices)) == len(choices) == 2
 
 
 def test_two_hundred_records_make_a_page_of_a_size_to_mail(tmp_path: Path) -> None:

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 from greenprune.bench.records.inference import Served
+from greenprune.plots.frame.load import load
+from greenprune.plots.report.measures import measured
 from greenprune.plots.report.report import write_report
 from greenprune.plots.report.served import COLUMNS, served_tables
 
@@ -37,3 +39,13 @@ def test_the_report_shows_it_only_where_a_suite_names_runtimes(tmp_path: Path) -
     write_report(store(tmp_path / "a", record(), record("gated", served=served)), tmp_path / "with")
     assert "In the runtime that serves" in (tmp_path / "with" / "report.html").read_text()
     assert served_tables([record()]) == []
+
+
+def test_a_network_that_integers_have_destroyed_has_its_score_of_zero(tmp_path: Path) -> None:
+    whole = Served(runtime="onnxruntime", precision="int8", inference=(inference(1, 0.5),), test_score=0.5)
+    served = (whole, whole.model_copy(update={"test_score": 0.0}))
+    runs = [record("gated", seed=seed, served=(entry,)) for seed, entry in enumerate(served)]
+    (part,) = load(store(tmp_path, record(), *runs)).comparisons()
+    found = measured(part)
+    column = [measure.name for measure in found.measures].index("test_score.onnxruntime.int8")
+    assert dict(zip(part.runs["key"], found.values[:, column, 0], strict=True))["gated-0.5-1"] == 0.0

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from greenprune.bench.energy.reading import Reading
 from greenprune.bench.records.cost import SampleMacs
-from greenprune.bench.records.record import Ledger, LedgerEntry
+from greenprune.bench.records.record import Ledger, LedgerEntry, Record
 from greenprune.plots.figures.budget import budget_achieved, budget_in_words
+from greenprune.plots.frame.checks import check
 from greenprune.plots.frame.comparison import comparison, reading_order
 from greenprune.plots.report.summary import sentences
 from greenprune.plots.tables.columns import readable
@@ -216,3 +217,28 @@ def test_what_single_images_cost_is_said(tmp_path: Path) -> None:
     results = load_stored(tmp_path, record(), run)
     said = " ".join(sentences(results, comparison(results)))
     assert "of 359 test images one takes 49.0 ± 6.0 % of the dense MACs, from 31.0 to 54.0 %, gates included" in said
+
+
+def test_runs_of_one_label_with_other_options_are_a_problem(tmp_path: Path) -> None:
+    def with_strength(seed: int, strength: int) -> Record:
+        method = {"name": "gated", "options": {"strength": strength}}
+        return record("gated", seed=seed, settings=record().settings | {"method": method})
+
+    def told(folder: Path, *runs: Record) -> list[str]:
+        problems = [problem for part in load_stored(folder, *runs).comparisons() for problem in check(part)]
+        return [str(problem) for problem in problems if problem.kind == "mixed"]
+
+    assert told(tmp_path / "one", with_strength(0, 1), with_strength(1, 1)) == []
+    (problem,) = told(tmp_path / "two", with_strength(0, 1), with_strength(1, 9))
+    assert "method.options.strength: 1 -> 9" in problem
+
+
+def test_half_of_the_parameters_has_a_row_of_its_own(tmp_path: Path) -> None:
+    def counting(cost: str, seed: int, score: float) -> Record:
+        run = record("gated", seed=seed, test_score=score, settings=record().settings | {"cost": cost})
+        assert run.cost is not None
+        return run.model_copy(update={"cost": run.cost.model_copy(update={"kind": cost})})
+
+    results = load_stored(tmp_path, record(), counting("macs", 0, 0.85), counting("params", 1, 0.60))
+    rows = comparison(results).query("method == 'gated'")
+    assert dict(zip(rows["budget_cost"], rows["test_score_mean"], strict=True)) == {"macs": 85.0, "params": 60.0}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 from greenprune.bench.records.record import Ledger, LedgerEntry
@@ -29,8 +31,8 @@ def test_the_price_of_tuning_stands_beside_the_training(tmp_path: Path) -> None:
         Trial(number=n, options={}, status="done", holdout_score=0.5, spent=spent, duration_s=9.0) for n in (0, 1, 2)
     ]
     tuning = Tuning(
-        suite="cifar10-cpu", method="gated", method_name="gated", budget=0.5, seed=0, settings={}, holdout_images=10,
-        space={}, machine={}, command="", trials=tuple(trials), score=ACCURACY,
+        suite="cifar10-cpu", method="gated", method_name="gated", budget=0.5, seed=0, settings=record().settings,
+        holdout_images=10, space={}, machine={}, command="", trials=tuple(trials), score=ACCURACY,
     )  # fmt: skip
     write_tuning(tuning, tmp_path / "cifar10-cpu" / "tune-gated-0.5-s0")
     results = load(tmp_path)
@@ -56,3 +58,21 @@ def test_the_price_of_tuning_is_shown_of_networks_that_were_trained_before_too(t
     for folders in (tmp_path, [tmp_path, tmp_path]):  # a search counts once
         table = comparison(load(folders))
         assert list(table[(table["method"] == "gated")]["tuning_trials"]) == [1]
+
+
+@pytest.mark.parametrize(
+    "other", [{"suite": "cifar100-gpu"}, {"settings": {"dataset": "cifar100", "model": "resnet56"}}]
+)
+def test_a_search_of_another_suite_or_network_costs_nothing_here(other: dict[str, Any], tmp_path: Path) -> None:
+    """Also where all that has run is one comparison without problems."""
+    fields = {"suite": "cifar10-cpu", "settings": record().settings} | other
+    tuning = Tuning(
+        method="gated", method_name="gated", budget=0.5, seed=0, holdout_images=10, space={}, machine={}, command="",
+        score=ACCURACY, trials=(Trial(number=0, options={}, status="done", holdout_score=0.5, duration_s=9.0),), **fields,
+    )  # fmt: skip
+    write_tuning(tuning, tmp_path / str(fields["suite"]) / "tune-gated-0.5-s0")
+    results = load_stored(tmp_path, *grid())
+    assert results.tunings
+    assert math.isnan(row_of(results, "gated")["tuning_trials"])
+    (part,) = results.comparisons()
+    assert not any("searched" in sentence for sentence in sentences(part, comparison(part)))
