@@ -5,13 +5,13 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import importlib.metadata
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from greenprune.bench import terminal
 from greenprune.bench.cli.place import LONGEST_IDLE_S, intensity_of, place_arguments
+from greenprune.bench.cli.saving import check_outputs, write_json
 from greenprune.bench.energy import EnergyMeter
 from greenprune.bench.energy.carbon.intensity import GridIntensity
 from greenprune.bench.energy.carbon.intensity import place as place_of_grid
@@ -20,7 +20,6 @@ from greenprune.bench.energy.sensors.place import IN_CONTAINER, Place
 from greenprune.bench.energy.sensors.sysfs import folders, optional_text
 from greenprune.bench.energy.usage.processors import cpu_model
 from greenprune.bench.errors import UserError
-from greenprune.bench.records.stored import write_atomically
 from rich.table import Table
 
 WINDOWS_S = (1.0, 10.0, 100.0)
@@ -38,23 +37,29 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
 
 
 def command_doctor(arguments: argparse.Namespace) -> int:
-    """Prints the table; returns 0 also where nothing can be measured: the doctor is well, and says what is not."""
+    """Prints the table; returns 0 also where nothing can be measured: the doctor is well, and says what is not.
+
+    Raises:
+        UserError: an option has no allowed value, or the JSON cannot be written.
+    """
     if not 0 <= arguments.idle <= LONGEST_IDLE_S:
         raise UserError(f"--idle {arguments.idle:g}: allowed is a number of seconds from 0 to {LONGEST_IDLE_S:g}")
     path = arguments.json
-    if path is not None and (path.is_dir() or not path.absolute().parent.is_dir()):
-        raise UserError(f"--json {path}: cannot be written; allowed is a file in a folder that exists")
+    check_outputs({"--json": path}, [])
     found = examine(intensity_of(arguments), idle_s=arguments.idle)
-    if path is not None:
-        try:
-            write_atomically(path, json.dumps(found, indent=1) + "\n")
-        except OSError as e:
-            raise UserError(f"--json {path}: cannot be written ({e.strerror})") from None
+    try:  # what cannot be written is printed, and what cannot be printed is written
+        _print(found)
+    finally:
+        if path is not None:
+            write_json(path, found)
+    return 0
+
+
+def _print(found: dict[str, Any]) -> None:
     console = terminal.console()
     console.print(table(found["sources"]))
     for line in advice(found):
         console.print(line, highlight=False, soft_wrap=True, markup=False)
-    return 0
 
 
 def examine(

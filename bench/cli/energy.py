@@ -29,6 +29,7 @@ from greenprune.bench.energy.carbon.intensity import GridIntensity
 from greenprune.bench.energy.crosscheck import CrossCheck, codecarbon_beside
 from greenprune.bench.energy.node.ranks import Ranks
 from greenprune.bench.errors import UserError
+from greenprune.bench.foreign import one_line
 from greenprune.bench.machine.hardware import hardware
 from greenprune.bench.records.stored import write_atomically
 from greenprune.plots.report.energy_rows import rows_of_command
@@ -176,10 +177,7 @@ def measure(
         except OSError:  # nobody reads it any more; the code is still the command's
             terminal.drop_output()
         if plot_path:
-            from greenprune.plots.figures.power_log import plot_power  # matplotlib takes half a second
-
-            title = shorten(shlex.join(command), 60, placeholder=" …")
-            problems += _written(lambda: plot_power(power, plot_path, title=title))
+            problems += _written(lambda: _draw(power, plot_path, command))
         for problem in problems:
             terminal.complain(problem)
     return code or (1 if problems else 0)
@@ -245,6 +243,19 @@ class Report:
 def arguments_country(intensity: GridIntensity) -> str | None:
     """For CodeCarbon's tracker: a country it knows, None for the world's average."""
     return None if intensity.country == "world" else intensity.country
+
+
+def _draw(power: Mapping[str, Sequence[Any]], path: Path, command: Sequence[str]) -> None:
+    """The power trace under the command as its title. Raises OSError, and UserError for whatever else goes wrong."""
+    title = shorten(one_line(shlex.join(command)), 60, placeholder=" …")
+    try:
+        from greenprune.plots.figures.power_log import plot_power  # matplotlib takes half a second
+
+        plot_power(power, path, title=title)
+    except OSError:
+        raise
+    except Exception as e:  # of the drawing library: the command has run, and its exit code is to be passed on
+        raise UserError(f"--plot {path}: cannot be drawn ({type(e).__name__}: {e})") from None
 
 
 def _written(write: Callable[[], object]) -> list[str]:

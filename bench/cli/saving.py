@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import json
 import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -49,7 +50,10 @@ class Rows:
             self._mine = mine
 
     def _check(self, text: str) -> None:
-        header = next(csv.reader(text.splitlines()[:1]), None)
+        try:
+            header = next(csv.reader(text.splitlines()[:1]), None)
+        except csv.Error:  # a field that is longer than the module reads
+            header = []
         if header is None or header == list(COLUMNS):
             return
         differing = sorted(set(header) ^ set(COLUMNS)) or ["their order"]
@@ -73,7 +77,7 @@ def check_outputs(outputs: Mapping[str, Path | None], read: Sequence[Path]) -> N
     for option, path in outputs.items():
         if path is None:
             continue
-        if why := _why_unwritable(followed(path)):
+        if why := _why_unwritable(path):
             raise UserError(
                 f"{option} {path}: cannot be written ({why}); allowed is a file in a folder that can be written"
             )
@@ -88,6 +92,10 @@ def check_outputs(outputs: Mapping[str, Path | None], read: Sequence[Path]) -> N
 
 def _why_unwritable(path: Path) -> str | None:
     """Half a sentence on why no file can be put at `path` through a temporary one beside it; None where it can."""
+    try:
+        path = followed(path)
+    except OSError as e:
+        return e.strerror or type(e).__name__
     folder = path.absolute().parent
     if not folder.is_dir():
         return f"there is no folder {folder}"
@@ -103,9 +111,25 @@ def _why_unwritable(path: Path) -> str | None:
         return e.strerror or type(e).__name__
 
 
+def write_json(path: Path, data: Any) -> None:
+    """Write what was found for programs to the file of `--json`. Raises UserError."""
+    try:
+        write_atomically(followed(path), json.dumps(data, indent=1) + "\n")
+    except OSError as e:
+        raise UserError(f"--json {path}: cannot be written ({e.strerror})") from None
+
+
 def followed(path: Path) -> Path:
-    """The file that a link named by the user leads to: it is written, and the link stays one."""
-    return path.resolve() if path.is_symlink() else path
+    """The file that a link named by the user leads to: it is written, and the link stays one.
+
+    Raises:
+        OSError: it leads to itself, or where nobody may look.
+    """
+    if not path.is_symlink():
+        return path
+    with contextlib.suppress(FileNotFoundError):
+        path.stat()
+    return path.resolve()
 
 
 def _text(path: Path) -> str:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from greenprune.bench import terminal
-from greenprune.bench.cli.saving import check_outputs
-from greenprune.bench.errors import UserError
+from greenprune.bench.cli.saving import check_outputs, write_json
 from greenprune.bench.foreign import visible
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
@@ -46,18 +44,16 @@ def command_verify(arguments: argparse.Namespace) -> int:
     Raises:
         UserError: nothing to check, or the JSON cannot be written.
     """
-    from greenprune.bench.records.stored import write_atomically
     from greenprune.bench.verify.folder import plain, verify  # it imports torch
 
     path = arguments.json
     check_outputs({"--json": path}, [])
     found = verify(arguments.results, arguments.data, trust=arguments.trust)
-    if path is not None:
-        try:
-            write_atomically(path, json.dumps(plain(found), indent=1) + "\n")
-        except OSError as e:
-            raise UserError(f"--json {path}: cannot be written ({e.strerror})") from None
-    show(found, terminal.console())
+    try:  # what cannot be written is printed, and what cannot be printed is written
+        show(found, terminal.console())
+    finally:
+        if path is not None:
+            write_json(path, plain(found))
     return int(bool(found.wrong))
 
 

@@ -79,8 +79,8 @@ def own_folder(mountinfo: str | None = None, membership: str | None = None) -> P
     `mountinfo`, `membership`: what /proc/self/mountinfo and /proc/self/cgroup hold, for tests.
     """
     try:
-        mounts = content("/proc/self/mountinfo").decode() if mountinfo is None else mountinfo
-        groups = content("/proc/self/cgroup").decode() if membership is None else membership
+        mounts = os.fsdecode(content("/proc/self/mountinfo")) if mountinfo is None else mountinfo
+        groups = os.fsdecode(content("/proc/self/cgroup")) if membership is None else membership
     except OSError:
         return None
     path = next((line[3:] for line in groups.splitlines() if line.startswith("0::")), None)

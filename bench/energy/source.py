@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from collections.abc import Sequence
@@ -9,6 +10,8 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Protocol
 
 from greenprune.bench.energy.reading import Kind, SourceReading
+
+RETRY_AFTER_S = (0.002, 0.003)  # pauses before a mark that failed is read again: longer ones delay other sources' marks
 
 
 class SensorError(Exception):
@@ -141,7 +144,14 @@ def joined(a: Segment, b: Segment) -> Segment:
 
 
 def read_mark(source: Source) -> Mark:
-    """The mark of `source` now; where it fails, one of NaN with the reason."""
+    """The mark of `source` now; where it fails, and soon after too, one of NaN with the reason.
+
+    A failed mark spoils its whole window, which may be a training that is paused at each evaluation.
+    """
+    for pause_s in () if isinstance(source, Missing) else RETRY_AFTER_S:
+        with contextlib.suppress(Exception):
+            return source.mark()
+        time.sleep(pause_s)
     try:
         return source.mark()
     except Exception as e:

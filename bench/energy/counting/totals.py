@@ -83,7 +83,9 @@ class Counter:
         if self._last is not None:
             last_s, last_others_s, last_j = self._last
             gone_s = [now - then for now, then in zip(others_s, last_others_s, strict=True)]
-            elapsed_s = max(now_s - last_s, *gone_s) + 2 * self.stale_s
+            elapsed_s = max(now_s - last_s, gone_s[0]) + 2 * self.stale_s
+            # The wall clock may be set forward at any time: it excuses a large step, and lets no joules have gone unseen.
+            longest_s = max(elapsed_s, gone_s[1] + 2 * self.stale_s)
             asleep_s = gone_s[0] - (now_s - last_s)
             try:
                 if counter_j < last_j and asleep_s > LONGEST_DRIFT_S:
@@ -91,19 +93,22 @@ class Counter:
                         f"the machine was suspended for {asleep_s:.0f} s and the energy counter went back: it was reset "
                         "or went round, and cannot tell which"
                     )
-                step_j = counter_step_j(last_j, counter_j, elapsed_s, max_power_w=self._max_power_w, wrap_j=self.wrap_j)
+                step_j = counter_step_j(last_j, counter_j, longest_s, max_power_w=self._max_power_w, wrap_j=self.wrap_j)
                 self._total_j += step_j
-                self._unseen_j += self._missed_j(step_j, elapsed_s)
+                self._unseen_j += self._missed_j(step_j, elapsed_s, longest_s)
             except SensorError as e:
                 self._resets += 1
                 self._reason = str(e)
         self._last = (now_s, others_s, counter_j)
         return Mark(now_s, self._total_j, self.stale_s, self._resets, self._reason, self._unseen_j)
 
-    def _missed_j(self, step_j: float, elapsed_s: float) -> float:
-        """Whole ranges that fit between what was seen and what the device can have used."""
+    def _missed_j(self, step_j: float, elapsed_s: float, longest_s: float) -> float:
+        """Whole ranges that fit between what was seen and what the device can have used in `elapsed_s`.
+
+        `longest_s`: in which the step may have been made.
+        """
         if self.wrap_j is None or self.wrap_j <= 0:
             return 0.0
-        if elapsed_s > 0:
-            self._plausible_w = max(self._plausible_w, step_j / elapsed_s)
+        if longest_s > 0:
+            self._plausible_w = max(self._plausible_w, step_j / longest_s)
         return max(0.0, (self._plausible_w * elapsed_s - step_j) // self.wrap_j) * self.wrap_j

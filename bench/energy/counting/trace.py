@@ -33,6 +33,10 @@ class PowerIntegral:
         """The higher of the last two samples."""
         return max(step[1] for step in self._steps)
 
+    def holds(self, time_s: float) -> bool:
+        """Whether the last sample still says something at `time_s`."""
+        return bool(self._steps) and time_s - self._steps[-1][0] <= self._hold_s
+
     def add(self, time_s: float, power_w: float) -> None:
         """A sample. One that is older than the last is dropped."""
         if not self._steps:

@@ -28,6 +28,7 @@ class NodeRanks:
         here = local_rank(environ)
         variable = None if here is None else here.origin.partition(",")[0]
         self._variable = None if variable is None else variable.encode() + b"="
+        self._value = b"" if variable is None else os.fsencode(environ[variable])
         self._own = OwnTree()
         self._lock = threading.Lock()
         self._is_rank: dict[tuple[int, int], bool] = {}  # by process id and when it started
@@ -48,7 +49,7 @@ class NodeRanks:
                     continue
                 key = usage.key
                 if key not in self._is_rank:
-                    self._is_rank[key] = self._has_variable(pid)
+                    self._is_rank[key] = self._value_of(pid) is not None
                 if self._is_rank[key]:
                     found += 1
                     self._others_s[key] = usage.own_s
@@ -80,12 +81,15 @@ class NodeRanks:
         return set() if self._ancestor is None else set(descendants(self._ancestor)) - own
 
     def _found_ancestor(self, own: set[int]) -> int | None:
-        """The nearest that has another rank below it."""
+        """The nearest that has another rank below it.
+
+        A helper of this rank that its wrapper started, as in `python train.py | tee log`, tells this rank's own number.
+        """
         ancestor = os.getppid()
         for _ in range(MOST_ANCESTORS):
             if ancestor <= 1:
                 return None
-            if any(self._has_variable(pid) for pid in set(descendants(ancestor)) - own):
+            if any(self._value_of(pid) not in (None, self._value) for pid in set(descendants(ancestor)) - own):
                 return ancestor
             parent = process_usage(ancestor)
             if parent is None:
@@ -93,10 +97,12 @@ class NodeRanks:
             ancestor = parent.parent
         return None
 
-    def _has_variable(self, pid: int) -> bool:
+    def _value_of(self, pid: int) -> bytes | None:
+        """Of the variable that tells the rank, in the environment of a process; None where it has none."""
+        if self._variable is None:
+            return None
         try:
-            return any(
-                entry.startswith(self._variable or b"\0") for entry in content(f"/proc/{pid}/environ").split(b"\0")
-            )
+            entries = content(f"/proc/{pid}/environ").split(b"\0")
         except OSError:  # gone, or somebody else's
-            return False
+            return None
+        return next((entry.removeprefix(self._variable) for entry in entries if entry.startswith(self._variable)), None)

@@ -68,11 +68,18 @@ class PowerRegister:
         noted.power_w = max(noted.power_w, power_w)
         return now_s
 
+    def holds(self, now_s: float) -> bool:
+        """Whether the last sample still says something."""
+        return self._integral.holds(now_s)
+
     def mark(self, now_s: float) -> PowerMark:
-        """The integral until now, not before the last sample."""
+        """The integral until now, not before the last sample; staler by as much as that is older than now."""
         total_j, uncovered_s = self._integral.until(now_s)
-        held_w = self._integral.recent_w if self._integral else 0.0
-        return PowerMark(now_s, total_j, self.lag_s, cut=self._history.cut(), uncovered_s=uncovered_s, held_w=held_w)
+        held_w, stale_s = 0.0, self.lag_s
+        if self._integral:
+            held_w = self._integral.recent_w
+            stale_s += now_s - self._integral.last[0]
+        return PowerMark(now_s, total_j, stale_s, cut=self._history.cut(), uncovered_s=uncovered_s, held_w=held_w)
 
     def tally(self, start: PowerMark, end: PowerMark) -> PowerNotes | None:
         """What was sampled between two marks."""
@@ -133,8 +140,14 @@ class PowerSource:
         self._register.sample()
 
     def mark(self) -> Mark:
-        """Sample, and the integral until now. Raises what reading raises."""
-        return self._register.mark(self._register.sample())
+        """Sample, and the integral until now. Raises what reading raises, once the last sample is too old to hold."""
+        try:
+            now_s = self._register.sample()
+        except Exception:
+            now_s = time.perf_counter()
+            if not self._register.holds(now_s):
+                raise
+        return self._register.mark(now_s)
 
     def tally(self, start: Mark, end: Mark) -> PowerNotes | None:
         """What was sampled between two marks of this source; None where one of them failed."""

@@ -148,10 +148,43 @@ def test_the_table_has_a_row_for_each_source_and_what_is_missing_comes_last() ->
     [
         (["--country", "ZZZ"], "nearest"),
         (["--json", "no/such/folder/x"], "cannot be written"),
+        (["--json", "pipe"], "--json pipe: cannot be written (it is no file)"),
         (["--idle", "nan"], "--idle nan"),
     ],
 )
 def test_bad_input(arguments, message, tmp_path, monkeypatch, capsys) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("greenprune.bench.cli.doctor.examine", lambda *_, **__: pytest.fail("it measured"))
+    os.mkfifo("pipe")
     assert main(["doctor", *arguments]) == 2
     assert message in capsys.readouterr().err
+    assert Path("pipe").is_fifo()
+
+
+def test_a_link_stays_one_and_the_file_behind_it_is_written(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv(SYSFS_VARIABLE, str(tmp_path))
+    link, real = tmp_path / "link.json", tmp_path / "real.json"
+    link.symlink_to("real.json")
+    assert main(["doctor", "--idle", "0", "--json", str(link)]) == 0
+    assert link.is_symlink()
+    assert "sources" in json.loads(real.read_text())
+
+
+def test_what_cannot_be_written_is_printed_all_the_same(tmp_path: Path, capsys, monkeypatch) -> None:
+    def full(path: Path, text: str) -> Path:
+        raise OSError(28, "No space left on device", str(path))
+
+    monkeypatch.setenv(SYSFS_VARIABLE, str(tmp_path))
+    monkeypatch.setattr("greenprune.bench.cli.saving.write_atomically", full)
+    assert main(["doctor", "--idle", "0", "--json", str(tmp_path / "doctor.json")]) == 2
+    printed = capsys.readouterr()
+    assert "to get it: " in printed.out
+    assert "cannot be written (No space left on device)" in printed.err
+
+
+def test_what_nobody_reads_is_written_all_the_same(tmp_path: Path, unread, monkeypatch) -> None:
+    monkeypatch.setenv(SYSFS_VARIABLE, str(tmp_path))
+    path = tmp_path / "doctor.json"
+    with unread():
+        main(["doctor", "--idle", "0", "--json", str(path)])
+    assert "sources" in json.loads(path.read_text())

@@ -278,6 +278,23 @@ def test_what_cannot_be_written_at_the_end_does_not_hide_the_exit_code(tmp_path,
     assert write_atomically is not full
 
 
+@pytest.mark.parametrize("argument", ["caf\udce9", "a\x1b[31m\nb"])
+def test_any_command_is_a_title_of_its_plot(argument: str, tmp_path: Path, capfd) -> None:
+    assert measure(["/bin/sh", "-c", "exit 7", argument], WORLD, plot_path=tmp_path / "e.svg") == 7
+    assert "</svg>" in (tmp_path / "e.svg").read_text()
+
+
+def test_a_plot_that_fails_is_told_and_does_not_hide_the_exit_code(tmp_path: Path, monkeypatch, capfd) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise ValueError("no such font")
+
+    monkeypatch.setattr("greenprune.plots.figures.power_log.plot_power", fail)
+    for code, expected in ((0, 1), (7, 7)):
+        command = [sys.executable, "-c", f"raise SystemExit({code})"]
+        assert measure(command, WORLD, plot_path=tmp_path / "e.svg") == expected
+        assert f"--plot {tmp_path / 'e.svg'}: cannot be drawn (ValueError: no such font)" in capfd.readouterr().err
+
+
 def test_a_reader_that_went_away_loses_neither_figures_nor_the_exit_code(tmp_path: Path) -> None:
     read, write = os.pipe()
     os.close(read)

@@ -65,7 +65,7 @@ def test_two_processes_at_once_lose_nothing(tmp_path: Path) -> None:
     assert path.read_text().count("timestamp") == 1
 
 
-@pytest.mark.parametrize("held", ["a,b\n1,2\n", "timestamp\n", "one line"])
+@pytest.mark.parametrize("held", ["a,b\n1,2\n", "timestamp\n", "one line", pytest.param("x" * 131_073, id="long")])
 def test_a_file_of_other_columns_is_refused_and_kept(held: str, tmp_path: Path) -> None:
     path = tmp_path / "e.csv"
     path.write_text(held)

@@ -188,3 +188,12 @@ def test_what_nobody_took_over_is_lost(before, now, reaped_s: float, lost: float
 )
 def test_the_own_group_is_found(mount: str, membership: str, folder: str | None) -> None:
     assert cgroup.own_folder(mount, membership) == (None if folder is None else Path(folder))
+
+
+def test_the_own_group_is_found_beside_a_mount_whose_name_is_no_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    files = {
+        "/proc/self/mountinfo": b"40 23 0:9 / /mnt/caf\xe9 rw - ext4 /dev/sdb rw\n31 23 0:27 / /cg rw - cgroup2 cgroup2 rw\n",
+        "/proc/self/cgroup": b"0::/caf\xe9\n",
+    }
+    monkeypatch.setattr(cgroup, "content", files.__getitem__)
+    assert cgroup.own_folder() == Path("/cg/caf\udce9")

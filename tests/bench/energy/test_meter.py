@@ -204,6 +204,24 @@ def test_whatever_a_source_raises_becomes_an_invalid_reading(meter, monkeypatch,
     assert ram.valid
 
 
+def test_a_mark_that_fails_once_is_read_again(meter, monkeypatch) -> None:
+    cpu, mark, calls = meter._sources[0], meter._sources[0].mark, []
+
+    def fail_first() -> Mark:
+        calls.append(1)
+        if len(calls) % 2:
+            raise OSError("busy")
+        return mark()
+
+    monkeypatch.setattr(cpu, "mark", fail_first)
+    with meter.window("x") as w:
+        spin(0.02)
+        with w.paused():
+            pass
+    assert len(calls) == 8  # two marks for each of the two stretches
+    assert w.reading.sources[0].valid
+
+
 def test_a_source_whose_polls_fail_does_not_end_the_sampler(meter, monkeypatch) -> None:
     polled = threading.Event()
     cpu, ram = meter._sources

@@ -206,7 +206,8 @@ def test_code_that_a_record_names_is_not_run_without_trust(
 
 def test_the_committed_results_pass(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     paths = sorted((ROOT / "results").glob("*"))
-    assert main(["verify", *map(str, paths), "--json", str(tmp_path / "found.json")]) == 0
+    (tmp_path / "link.json").symlink_to(tmp_path / "found.json")
+    assert main(["verify", *map(str, paths), "--json", str(tmp_path / "link.json")]) == 0
     assert f"Note: {ROOT / 'results' / 'energy-meter'} holds no records" in capsys.readouterr().out
     found = json.loads((tmp_path / "found.json").read_text())
     assert found["ok"]

@@ -33,7 +33,8 @@ input()
 LAUNCHER = """
 import os, subprocess, sys
 def start(code, **rank):
-    wrapped = ["/bin/sh", "-c", 'exec "$0" -c "$1"', sys.executable, code]
+    run = '"$0" -c "$1" | cat' if sys.argv[5:] and code == sys.argv[1] else 'exec "$0" -c "$1"'
+    wrapped = ["/bin/sh", "-c", run, sys.executable, code]
     return subprocess.Popen(wrapped, env=os.environ | rank, stdin=-1, stdout=-1, text=True)
 def ask(process, word=None):
     if word: print(word, file=process.stdin, flush=True)
@@ -55,11 +56,20 @@ for process in (other, stranger): process.communicate("x")
     ],
 )  # fmt: skip
 def test_ranks_beside_this_one_count_and_strangers_do_not(of_0, of_1, counted: bool) -> None:
+    assert (0.4 if counted else 0.0) <= used_s(of_0, of_1) < (0.9 if counted else 0.4)
+
+
+def test_a_helper_of_this_rank_is_not_taken_for_another_rank() -> None:
+    of_0, of_1 = ({"LOCAL_RANK": rank, "LOCAL_WORLD_SIZE": "2"} for rank in "01")
+    assert 0.4 <= used_s(of_0, of_1, "piped") < 0.9
+
+
+def used_s(of_0: dict[str, str], of_1: dict[str, str], *piped: str) -> float:
+    """CPU seconds that rank 0 sees; `piped`: its output goes through a helper that its wrapper starts."""
     environ = {name: value for name, value in os.environ.items() if not name.endswith(("RANK", "WORLD_SIZE"))}
     done = subprocess.run(
-        [sys.executable, "-c", LAUNCHER, RANK_0, RANK_1, repr(of_0), repr(of_1)],
+        [sys.executable, "-c", LAUNCHER, RANK_0, RANK_1, repr(of_0), repr(of_1), *piped],
         capture_output=True, text=True, timeout=120, env=environ, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    used_s = float(done.stdout.split()[0])
-    assert (0.4 if counted else 0.0) <= used_s < (0.9 if counted else 0.4)
+    return float(done.stdout.split()[0])

@@ -245,14 +245,14 @@ def test_dies_of_nearly_the_same_power_are_two(tmp_path: Path) -> None:
 
 
 class Clocks:
-    """perf_counter and the clocks that go on while a machine is suspended."""
+    """perf_counter, the clocks that go on while a machine is suspended, and by how much the wall clock was set forward."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.now_s = self.asleep_s = 0.0
+        self.now_s = self.asleep_s = self.set_s = 0.0
         monkeypatch.setattr("greenprune.bench.energy.counting.totals.time.perf_counter", lambda: self.now_s)
 
     def others_s(self) -> tuple[float, float]:
-        return self.now_s + self.asleep_s, self.now_s + self.asleep_s
+        return self.now_s + self.asleep_s, self.now_s + self.asleep_s + self.set_s
 
 
 def counter(clocks: Clocks, value: list[float], wrap_j: float, plausible_w: float = 500.0) -> Counter:
@@ -294,6 +294,20 @@ def test_a_suspend_counts_as_time_and_a_counter_that_went_back_over_it_as_reset(
     end = seen.mark()
     assert end.resets == start.resets + 1
     assert "suspended" in (end.reason or "")
+
+
+def test_a_wall_clock_that_is_set_forward_excuses_a_large_step_and_lets_nothing_have_gone_unseen(monkeypatch) -> None:
+    clocks, value = Clocks(monkeypatch), [100.0]
+    seen = counter(clocks, value, 10_000.0)
+    seen.mark()
+    for step_j in (100.0, 6000.0):  # the second is more than 5000 W in a second: of a machine that was paused
+        clocks.now_s += 1.0
+        clocks.set_s += 3600.0
+        value[0] += step_j
+        mark = seen.mark()
+        assert (mark.resets, mark.unseen_j) == (0, 0)
+    clocks.now_s += 10.0  # at 500 W less than its range
+    assert seen.mark().unseen_j == 0
 
 
 def test_a_window_over_a_stop_holds_the_truth_or_is_invalid(tmp_path: Path) -> None:

@@ -93,6 +93,7 @@ def test_a_rail_that_vanishes_is_invalid_alone(tmp_path: Path) -> None:
     folder = orin_nx(tmp_path)
     with meter(tmp_path).window("x") as w:
         (folder / "curr3_input").unlink()
+        time.sleep(1.5)  # longer than its last sample holds
     by_name = {s.name: s for s in w.reading.sources}
     assert not by_name["jetson:VDD_SOC"].valid
     assert "curr3_input" in by_name["jetson:VDD_SOC"].reason

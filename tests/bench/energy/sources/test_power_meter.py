@@ -35,14 +35,29 @@ def test_a_constant_power_is_integrated_and_added_to_nothing(tmp_path: Path) -> 
 
 def test_a_failed_power_meter_spoils_no_sum(tmp_path: Path) -> None:
     package = zone(tmp_path / "class/powercap/intel-rapl:0", "package-0", 1_000_000)
-    folder = hwmon(tmp_path, 0, "power_meter", "ACPI000D:00", power1_average=250_000_000)
+    folder = hwmon(tmp_path, 0, "power_meter", "ACPI000D:00", power1_average=250_000_000, power1_average_interval=100)
     with meter(tmp_path).window("x") as w:
         (folder / "power1_average").unlink()
         (package / "energy_uj").write_text("6000000")
+        time.sleep(1.2)  # longer than its last sample holds
     (whole,) = w.reading.whole_machine()
     assert not whole.valid
     assert "power1_average" in whole.reason
     assert w.reading.energy_j("measured") == pytest.approx(5)
+
+
+def test_a_power_meter_that_is_busy_at_the_end_has_joules_and_wider_bounds(tmp_path: Path) -> None:
+    folder = hwmon(tmp_path, 0, "power_meter", "ACPI000D:00", power1_average=250_000_000, power1_average_interval=100)
+    with meter(tmp_path).window("x") as w:
+        time.sleep(0.3)
+        (folder / "power1_average").unlink()
+        gone_s = time.perf_counter()
+        time.sleep(0.2)
+    gone_s = time.perf_counter() - gone_s
+    (whole,) = w.reading.whole_machine()
+    assert whole.valid
+    assert whole.energy_j == pytest.approx(250 * w.reading.duration_s, rel=0.05)
+    assert whole.high_j >= whole.energy_j + 250 * (gone_s + 0.1) * 0.9
 
 
 def test_without_an_average_the_input_is_read(tmp_path: Path) -> None:
