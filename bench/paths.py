@@ -34,3 +34,12 @@ def path_of(text: str | Path, given: str, beside: Path | None = None) -> Path:
             f"{given}: cannot be looked for ({getattr(e, 'strerror', None) or e}); allowed: the path of a file or a folder"
         ) from None
     return path
+
+
+def is_utf8(path: str | Path) -> bool:
+    """Whether a path is text: records, and the files that a worker reads, are JSON, which takes no other."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import re
+import shlex
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +14,8 @@ from typing import TYPE_CHECKING
 from greenprune.bench.cli.place import at_place, place_arguments
 from greenprune.bench.engines.names import ENGINES, LOCAL
 from greenprune.bench.errors import UserError, did_you_mean
+from greenprune.bench.foreign import shortened, visible
+from greenprune.bench.paths import is_utf8
 
 if TYPE_CHECKING:
     from greenprune.bench.data.data import Dataset
@@ -37,12 +41,14 @@ def suite_arguments(command: argparse.ArgumentParser) -> None:
         "--name", metavar="NAME", help="instead of the suite's name, which is that of its results folder"
     )
     command.add_argument(
-        "--data", type=Path, metavar="DIR", help="data folder (default: GREENPRUNE_DATA, else a cache)"
+        "--data", type=text_path, metavar="DIR", help="data folder (default: GREENPRUNE_DATA, else a cache)"
     )
     command.add_argument(
         "--skip-unreadable", action="store_true", help="leave out pictures that cannot be read, and say which"
     )
-    command.add_argument("--out", type=Path, metavar="DIR", default=Path("results"), help="results folder (./results)")
+    command.add_argument(
+        "--out", type=text_path, metavar="DIR", default=Path("results"), help="results folder (./results)"
+    )
     command.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
 
 
@@ -77,6 +83,15 @@ def engine_arguments(command: argparse.ArgumentParser) -> None:
     )
 
 
+def text_path(text: str) -> Path:
+    """A path that records can name."""
+    if not is_utf8(text):
+        raise argparse.ArgumentTypeError(
+            f"{shortened(text)} is no UTF-8, and no record can name it; allowed: a path in UTF-8"
+        )
+    return Path(text)
+
+
 def jobs(text: str) -> Jobs:
     """ "auto", or a whole number."""
     if text == "auto":
@@ -97,6 +112,11 @@ def shares_for(jobs: Jobs, device: str, gpus: int = 1) -> Shares:
 
     kind = torch.cuda.get_device_name(0) if torch.cuda.is_available() else None
     return shares_of(jobs, device, kind=kind, gpus=gpus)
+
+
+def typed() -> str:
+    """The command that this process was started with, as records have it."""
+    return visible(shlex.join(["greenprune", *sys.argv[1:]]))
 
 
 def suite_of(arguments: argparse.Namespace) -> Suite:

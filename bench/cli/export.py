@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import shlex
-import sys
 from pathlib import Path
 
+from greenprune.bench.cli.arguments import typed
 from greenprune.bench.errors import UserError
 from greenprune.bench.foreign import visible
 
@@ -45,7 +44,7 @@ def command_export(arguments: argparse.Namespace) -> int:
     try:
         written = export_run(
             arguments.run, arguments.to, out, int8=arguments.int8, data_root=arguments.data, trust=arguments.trust,
-            command=shlex.join(["greenprune", *sys.argv[1:]]),
+            command=typed(),
         )  # fmt: skip
     except OSError as e:
         raise UserError(f"{out}: cannot be written ({e.strerror or e})") from None

@@ -5,14 +5,11 @@ from __future__ import annotations
 import argparse
 import math
 import os
-import shlex
-import sys
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any, get_args
 
 from greenprune.bench import terminal
-from greenprune.bench.cli.arguments import resolve_device
+from greenprune.bench.cli.arguments import resolve_device, text_path, typed
 from greenprune.bench.energy.reading import Kind
 from greenprune.bench.errors import UserError
 from greenprune.bench.inference.job import JointJob
@@ -32,9 +29,9 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     """The arguments of the command."""
     command.set_defaults(call=command_measure)
     command.add_argument(
-        "folder", type=Path, metavar="RESULTS/SUITE", help="results folder of one suite, with networks"
+        "folder", type=text_path, metavar="RESULTS/SUITE", help="results folder of one suite, with networks"
     )
-    command.add_argument("--data", type=Path, metavar="DIR", help="data folder, as of `greenprune run`")
+    command.add_argument("--data", type=text_path, metavar="DIR", help="data folder, as of `greenprune run`")
     command.add_argument("--device", choices=["auto", "cpu", "cuda"], help="default: that of the runs")
     command.add_argument("--threads", type=_whole, metavar="N", help="of the CPU (default: as many as the runs had)")
     command.add_argument(
@@ -77,7 +74,7 @@ def _measure(arguments: argparse.Namespace) -> int:
     device = None if arguments.device is None else resolve_device(arguments.device)
     job = JointJob(
         folder=str(arguments.folder),
-        command=shlex.join(["greenprune", *sys.argv[1:]]),
+        command=typed(),
         data_root=None if arguments.data is None else str(arguments.data),
         device=device,
         threads=arguments.threads,

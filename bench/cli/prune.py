@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import shlex
-import sys
+import os
 from pathlib import Path
 from typing import Any
 
 from greenprune.bench import terminal
+from greenprune.bench.cli.arguments import data_of, text_path, typed
 from greenprune.bench.engines.names import LOCAL
 from greenprune.bench.errors import UserError
 
@@ -51,7 +51,7 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
         "--set", dest="settings", action="append", default=[], metavar="KEY=VALUE", help="any key of a suite file"
     )
     command.add_argument("--skip-unreadable", action="store_true", help="leave out pictures that cannot be read")
-    command.add_argument("--out", type=Path, required=True, metavar="DIR", help="where everything goes")
+    command.add_argument("--out", type=text_path, required=True, metavar="DIR", help="where everything goes")
     command.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
 
 
@@ -92,14 +92,13 @@ def command_prune(arguments: argparse.Namespace) -> int:
         code = run.run_suite(as_of_run, brief=True)
     if code:
         return code
-    from greenprune.bench.cli.arguments import data_of
     from greenprune.bench.prune.both import Both
     from greenprune.bench.prune.deliver import deliver
     from greenprune.bench.prune.screen import screen
 
     both = Both.read(out / RUNS, suite.methods[1].label)
     (images,) = data_of(suite, None).values()
-    delivered = deliver(both, out, images.class_names, shlex.join(["greenprune", *sys.argv[1:]]))
+    delivered = deliver(both, out, images.class_names, typed())
     terminal.console().print(screen(both, out, delivered.files, delivered.notes))
     for problem in delivered.problems:
         terminal.complain(problem)
@@ -109,13 +108,19 @@ def command_prune(arguments: argparse.Namespace) -> int:
 def _refuse_among_images(out: Path, dataset: str | dict[str, Any]) -> None:
     """Raise UserError where what is made would lie among the pictures, and be taken for a class of them the next time."""
     folder = dataset.get("folder") if isinstance(dataset, dict) else None
-    if folder and out.resolve().is_relative_to(Path(folder).resolve()):
+    if folder and Path(os.path.realpath(out)).is_relative_to(os.path.realpath(folder)):
         raise UserError(f"--out {out}: lies in the folder of the images, {folder}; allowed: a folder outside of it")
 
 
 def refuse_other(out: Path, path: Path, text: str) -> None:
-    """Raise UserError where `out` holds what another call made, which the files of this one would be mixed with."""
-    if path.is_file() and path.read_text(encoding="utf-8", errors="replace") != text:
+    """Raise UserError where `out` holds what another call made, which the files of this one would be mixed with.
+
+    A call that was refused before it began a run has made its suite file alone, which the corrected one writes over.
+    """
+    from greenprune.bench.prune.request import MADE, RUNS
+
+    there = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else text
+    if there != text and (MADE not in there or (out / RUNS).exists()):
         raise UserError(
             f"--out {out}: holds what greenprune prune made with other options ({path.name}); allowed: another folder, or "
             "delete this one"

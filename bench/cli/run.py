@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import shlex
-import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,10 +17,11 @@ from greenprune.bench.cli.arguments import (
     run_arguments,
     shares_for,
     suite_arguments,
+    typed,
 )
 from greenprune.bench.engines.names import LOCAL
 from greenprune.bench.errors import UserError
-from greenprune.bench.foreign import shortened
+from greenprune.bench.foreign import shortened, visible
 from greenprune.bench.run.stop import STARTED_S, ending_at_once, seconds_of, stoppable
 
 if TYPE_CHECKING:
@@ -96,7 +95,7 @@ def run_suite(arguments: argparse.Namespace, *, brief: bool = False) -> int:
     engine = make(arguments.engine, arguments.engine_config, place)
     folder = arguments.out / prepared.suite.name
     data_root = None if arguments.data is None else str(arguments.data)
-    command = shlex.join(["greenprune", *sys.argv[1:]])
+    command = typed()
     tables = [entry for entry in prepared.suite.dataset if not isinstance(entry, str)]
     job = JointJob(
         folder=str(folder),
@@ -118,7 +117,7 @@ def run_suite(arguments: argparse.Namespace, *, brief: bool = False) -> int:
             engine=engine,
             data_root=data_root,
             command=command,
-            overrides=tuple(map(str, overrides_of(arguments))),
+            overrides=tuple(visible(str(each)) for each in overrides_of(arguments)),
             display=display,
             running=prepared.suite.run,
             remake=arguments.remake,
@@ -173,7 +172,7 @@ def _close(
                 console.print(f"wrote {path}", highlight=False, soft_wrap=True)
         reasons = {p.where.rpartition("/")[2]: p.what for p in results.problems if p.kind == "failed"}
         for key in outcome.failed:
-            why = shortened(reasons.get(key, "see its record.json"), 200)
+            why = shortened(reasons.get(key, "the reason is said above"), 200)
             terminal.complain(f"{folder / key} failed: {why}; start again to retry it")
     for key in outcome.stopped:
         terminal.complain(f"{folder / key} was stopped; start again to go on")

@@ -14,10 +14,11 @@ from greenprune.bench.data.copies import of_copies
 from greenprune.bench.data.data import HOLDOUT_SHARE, TEST_SHARE, Dataset, by_content
 from greenprune.bench.data.found import Decoded, Found, Listing
 from greenprune.bench.data.options import DataOptions
-from greenprune.bench.data.pictures import PictureError
+from greenprune.bench.data.pictures import PassingError, PictureError
 from greenprune.bench.data.splits import LazySplit, Part, Split, by_class
 from greenprune.bench.data.statistics import histograms, of_histograms
 from greenprune.bench.errors import UserError
+from greenprune.bench.foreign import visible
 from greenprune.bench.text import plural
 
 MEMORY_BYTES = 2 * 2**30
@@ -99,7 +100,7 @@ def assemble(name: str, found: Found, options: DataOptions) -> Dataset:
         std=std,
         flip=options.flip,
         padding=max(1, options.size // 8),
-        notes=tuple(notes),
+        notes=tuple(map(visible, notes)),
         class_names=found.class_names,
         given=given,
     )
@@ -121,7 +122,7 @@ def workers_of(options: DataOptions) -> int:
 
 
 def examine(name: str, listing: Listing, options: DataOptions, *, keep: bool) -> Examined:
-    """Decode every picture once; what is found is cached by what the pictures hold.
+    """Decode every picture once; what is found is cached by what the pictures hold. Raises UserError: the machine fails.
 
     Args:
         keep: whether the images are wanted, too.
@@ -168,6 +169,8 @@ def _each(items: Decoded) -> Iterator[torch.Tensor | str]:
     def one(row: int) -> torch.Tensor | str:
         try:
             return items[row][0]
+        except PassingError as e:  # to be asked again, not to be remembered
+            raise UserError(f"{items.name(row)}: {e}; that is no fault of the picture: start again") from e
         except PictureError as e:
             return str(e)
 

@@ -61,13 +61,13 @@ def _read_index() -> dict[str, str]:
     try:
         with contextlib.closing(_index()) as index:
             return dict(index.execute("SELECT file, sha256 FROM hashes"))
-    except (sqlite3.Error, OSError):
+    except (sqlite3.Error, OSError, UnicodeError):
         return {}
 
 
 def _add_to_index(found: Mapping[str, str]) -> None:
-    """A cache folder that cannot be written costs time alone."""
-    with contextlib.suppress(sqlite3.Error, OSError), contextlib.closing(_index()) as index, index:
+    """A cache folder that cannot be written, or a path that is no UTF-8, costs time alone."""
+    with contextlib.suppress(sqlite3.Error, OSError, UnicodeError), contextlib.closing(_index()) as index, index:
         index.executemany("INSERT OR REPLACE INTO hashes VALUES (?, ?)", found.items())
 
 

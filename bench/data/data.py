@@ -9,6 +9,7 @@ import hashlib
 from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
 from greenprune.bench.data.content import tensors_hash
 from greenprune.bench.data.splits import LazySplit, Part, Split, by_class
 from greenprune.bench.errors import UserError
@@ -54,6 +55,11 @@ class Dataset:
     def shape(self) -> tuple[int, int, int]:
         """(C, H, W) of an image."""
         return self.train.shape
+
+    @property
+    def floats(self) -> bool:
+        """Whether its images come as floats, which a network is given as they are."""
+        return self.train.dtype != torch.uint8
 
     @property
     def image_size(self) -> int:

@@ -89,4 +89,8 @@ def target_of(value: Any) -> Tensor:
     found = torch.as_tensor(value)
     if found.ndim == 0:
         return found.long() if not found.is_floating_point() else found.float()[None]
-    return found.float() if found.ndim == 1 else found.long()
+    if found.ndim == 1:
+        return found.float()
+    if found.is_floating_point() or found.is_complex():  # ToTensor divides by 255: cut off, all would be class 0
+        raise ValueError(f"its target is a mask of {found.dtype}; allowed is one of whole numbers, the classes")
+    return found.long()

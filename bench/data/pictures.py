@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import warnings
 from pathlib import Path
@@ -21,6 +22,10 @@ GREYS = {1: "L", 3: "RGB"}
 
 class PictureError(ValueError):
     """A picture that cannot be read; the message is half a sentence that says why."""
+
+
+class PassingError(PictureError):
+    """It cannot be read because of the machine: another time it may be."""
 
 
 def formats() -> tuple[str, ...]:
@@ -47,7 +52,7 @@ def decode(
         names: of the formats to try; naming the usual ones halves the time that Pillow takes to guess.
 
     Raises:
-        PictureError: it cannot be read.
+        PictureError: it cannot be read; a PassingError: for the moment.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of Pillow: of strange metadata, of a picture that is very large
@@ -60,7 +65,8 @@ def decode(
         except PictureError:
             raise
         except Exception as e:  # on damaged bytes Pillow's plugins raise almost anything
-            raise PictureError(f"cannot be decoded: {first_line(e)}") from e
+            kind = PassingError if is_of_machine(e) else PictureError
+            raise kind(f"cannot be decoded: {first_line(e)}") from e
 
 
 def _fitted(image: Image.Image, size: int, channels: int) -> np.ndarray:
@@ -90,6 +96,14 @@ def scaled(image: Image.Image, size: int, how: Image.Resampling) -> Image.Image:
     side = min(width, height)
     left, top = (width - side) / 2, (height - side) / 2
     return image.resize((size, size), how, box=(left, top, left + side, top + side))
+
+
+def is_of_machine(error: Exception) -> bool:
+    """Whether what was raised while a picture was decoded tells of the machine, so that it may go well another time.
+
+    Pillow's own complaints of a file have no number; of a place in it that cannot be, the system has EINVAL.
+    """
+    return isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno not in (None, errno.EINVAL))
 
 
 def first_line(error: Exception) -> str:

@@ -15,6 +15,7 @@ CARD_FILE, PREPROCESSOR_FILE = "README.md", "preprocessor.json"
 PIPELINES = {"classification": "image-classification", "segmentation": "image-segmentation"}
 LIBRARIES = {"onnx": "onnx", "openvino": "openvino", "pt2": "pytorch"}
 PIXELS = "(pixels / 255 - mean) / std, channels first"
+UNKNOWN = "channels first, prepared as for the training (no mean and standard deviation are known)"
 TAGS = ("greenprune", "pruning")
 
 
@@ -82,7 +83,7 @@ def _body(card: Card) -> list[str]:
     lines += [
         "## Input and output",
         "",
-        f"Input: float32 of the shape {_shape(card)}, {PIXELS}; see `{PREPROCESSOR_FILE}`.",
+        f"Input: float32 of the shape {_shape(card)}, {UNKNOWN if card.mean is None else PIXELS}; see `{PREPROCESSOR_FILE}`.",
     ]
     if card.class_names:
         lines.append("The classes are named there, in the order of the outputs.")
@@ -161,7 +162,7 @@ def write_beside(card: Card, folder: Path) -> list[Path]:
     about = {
         "input_shape": list(card.input_shape),
         "layout": "NCHW",
-        "normalisation": PIXELS,
+        "normalisation": None if card.mean is None else PIXELS,
         "mean": None if card.mean is None else list(card.mean),
         "std": None if card.std is None else list(card.std),
         "class_names": list(card.class_names) or None,

@@ -20,6 +20,7 @@ from greenprune.bench.export.markdown import write_beside
 from greenprune.bench.records.load import read_finished
 from greenprune.bench.records.record import Record
 from greenprune.bench.records.store import about_stored, load_model
+from pydantic import ValidationError
 from torch import Tensor
 
 HELD_OUT_BATCHES, BATCH = 4, 64
@@ -79,9 +80,20 @@ def export_run(
 
 
 def _data(record: Record, root: str | None, *, needed: bool, trust: bool) -> Dataset | None:
-    """The run's data set; None where it is not on this machine and not needed (for the names of the classes alone)."""
+    """The run's data set; None where it is not on this machine and not needed (for the names of the classes alone).
+
+    Raises:
+        UserError: it is needed, and cannot be had.
+    """
     name, options = record.pair[0], record.settings.get("data")
-    described = None if options is None else DataOptions.model_validate_json(json.dumps(options))
+    try:
+        described = None if options is None else DataOptions.model_validate_json(json.dumps(options))
+    except ValidationError as e:
+        if not needed:
+            return None
+        raise UserError(
+            f"{record.key}: what its settings say of its images cannot be used ({e.errors()[0]['msg']}); run it again"
+        ) from None
     try:
         if not needed and not is_there_again(name, described, root):
             return None

@@ -58,7 +58,9 @@ def preprocess(picture, file=HERE / "{tensors}"):
     """A Pillow image as the network was trained on it: (C, H, W) float32."""
     from PIL import Image, ImageOps
 
-    said = about(file)["preprocessing"]
+    said = about(file).get("preprocessing")
+    if said is None:
+        raise ValueError("the network was trained on floats; prepare a picture as for the training")
     size, mean, std = said["image_size"], torch.tensor(said["mean"]), torch.tensor(said["std"])
     picture = ImageOps.exif_transpose(picture)
     if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
@@ -98,7 +100,7 @@ def write_source(network: nn.Module, example: Tensor, folder: Path, about: dict[
 
     Args:
         example: (B, ...) on the CPU, where the network is, too.
-        about: plain data for the metadata of the tensors; `preprocessing` holds image_size, mean and std.
+        about: plain data for the metadata of the tensors; `preprocessing`, where there is one, holds image_size, mean and std.
 
     Raises:
         UserError: torch.export cannot follow the network, its operations cannot be written down, or the source computes

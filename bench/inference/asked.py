@@ -49,8 +49,9 @@ class JointSettings(BaseModel):
             })  # fmt: skip
         except ValidationError as e:
             first = e.errors()[0]
+            key = first["loc"][0] if first["loc"] else "data"
             raise UserError(
-                f"{folder / record.key}: its settings have no usable {first['loc'][0]} ({first['msg']}); run it again"
+                f"{folder / record.key}: its settings have no usable {key} ({first['msg']}); run it again"
             ) from None
 
 

@@ -22,6 +22,9 @@ from torch import Tensor, nn
 NESTED = ("state_dict", "model_state_dict", "model", "network", "net", "weights")
 """Where checkpoints of training loops keep the network's tensors, among other things."""
 
+DEEPEST = 3
+"""So far down tensors are looked for: a checkpoint may hold itself."""
+
 WRAPPERS = ("module.", "_orig_mod.", "model.", "network.", "net.")
 """Of DataParallel and AveragedModel, of torch.compile, of other people's training loops."""
 
@@ -40,7 +43,7 @@ def read_tensors(path: Path, wanted: str) -> dict[str, Tensor]:
         wanted: to begin a sentence with.
 
     Raises:
-        UserError: it cannot be read, is cut off, or holds no tensors of a network.
+        UserError: it cannot be read, is cut off, or holds no tensors of a network, or such as are not dense.
     """
     try:
         if path.suffix in SAFETENSORS:
@@ -56,6 +59,12 @@ def read_tensors(path: Path, wanted: str) -> dict[str, Tensor]:
             "torch.save(model.state_dict(), ...) writes"
         ) from None
     found = _tensors_in(stored)
+    for key, tensor in (found or {}).items():
+        if tensor.layout != torch.strided or tensor.is_nested or tensor.is_meta:
+            kind = "without values" if tensor.is_meta else "nested" if tensor.is_nested else "sparse"
+            raise UserError(
+                f"{wanted}: {path}: {shortened(key)} is {kind}; allowed are dense tensors with their values"
+            )
     if found is None:
         raise UserError(
             f"{wanted}: {path} holds no tensors by name; allowed is what torch.save(model.state_dict(), ...) writes, alone "
@@ -64,11 +73,11 @@ def read_tensors(path: Path, wanted: str) -> dict[str, Tensor]:
     return found
 
 
-def _tensors_in(stored: Any) -> dict[str, Tensor] | None:
-    if not isinstance(stored, Mapping):
+def _tensors_in(stored: Any, deep: int = 0) -> dict[str, Tensor] | None:
+    if not isinstance(stored, Mapping) or deep > DEEPEST:
         return None
     for key in NESTED:
-        if isinstance(stored.get(key), Mapping) and (inner := _tensors_in(stored[key])):
+        if isinstance(stored.get(key), Mapping) and (inner := _tensors_in(stored[key], deep + 1)):
             return inner
     if stored and all(isinstance(key, str) for key in stored):
         tensors = {key: value.detach() for key, value in stored.items() if isinstance(value, Tensor)}
@@ -94,7 +103,7 @@ def fit(model: nn.Module, pretrained: Pretrained, classes: int, shape: Shape = S
         UserError: they are of another network; names the first three mismatches.
     """
     own = dict(model.state_dict())
-    tensors = _named_as(own, model, pretrained)
+    tensors = {key: _wide(tensor) for key, tensor in _named_as(own, model, pretrained).items()}
     heads = heads_of(model, classes)
     of_heads = {key for key in own if key.rpartition(".")[0] in heads}
     anew, wrong, scaled = set(), [], {}
@@ -134,6 +143,11 @@ def fit(model: nn.Module, pretrained: Pretrained, classes: int, shape: Shape = S
         f"{'none' if count is None else f'{count:,}'}"
         for name, count in before.items()
     )
+
+
+def _wide(tensor: Tensor) -> Tensor:
+    """As it is, but for floats of 8 bits, with which nothing can be computed."""
+    return tensor.float() if tensor.is_floating_point() and tensor.itemsize == 1 else tensor
 
 
 def _type(tensor: Tensor) -> str:

@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from greenprune.bench.errors import UserError
@@ -17,7 +18,7 @@ from greenprune.bench.export.onnx_model import PACKAGES as ONNX_PACKAGES
 from greenprune.bench.export.packages import lacking, version
 from greenprune.bench.export.source import SOURCE_FILE, TENSORS_FILE, write_source
 from greenprune.bench.prune.both import Both
-from greenprune.bench.records.store import about_stored, load_model
+from greenprune.bench.records.store import About, about_stored, load_model
 
 REPORT_FILE = "report.html"
 NAMES = (
@@ -54,19 +55,18 @@ def deliver(both: Both, out: Path, class_names: Sequence[str], command: str) -> 
     done, networks = Delivered(), list[Written]()
     network = load_model(both.pruned_folder, trust=True)  # the user named its code on the command line
     stored = about_stored(both.pruned_folder)
-    channels, size, _ = stored.input_shape
     example = torch.randn(4, *stored.input_shape, generator=torch.Generator().manual_seed(0))
-    preprocessing = {"image_size": size, "channels": channels, "mean": stored.mean, "std": stored.std}
     about = {
         "made_with": f"greenprune {version('greenprune')}",
-        "preprocessing": preprocessing,
+        **_preprocessing(stored),
         "class_names": list(class_names),
         **both.about(),
     }
+    told = "preprocessing and names of the classes" if stored.mean else "names of the classes"
     try:
         networks.append(write_source(network, example, out, about))
         done.files[SOURCE_FILE] = f"the network as source; with {TENSORS_FILE} it needs torch and safetensors alone"
-        done.files[TENSORS_FILE] = "its tensors, with preprocessing and names of the classes in the metadata"
+        done.files[TENSORS_FILE] = f"its tensors, with {told} in the metadata"
     except UserError as e:
         done.problems.append(f"{out / SOURCE_FILE}: {e}")
     to: Format
@@ -85,6 +85,10 @@ def deliver(both: Both, out: Path, class_names: Sequence[str], command: str) -> 
     dynamic = all(written.dynamic for written in networks)
     if not dynamic:
         done.notes.append("The files take one image at a time: this network cannot be exported for batches of any size")
+    if stored.mean is None:
+        done.notes.append(
+            "The images come from the factory as floats: no preprocessing is delivered, prepare them as it does"
+        )
     card = card_of(
         both.pruned, to="pt2", precision="float32", input_shape=stored.input_shape, mean=stored.mean, std=stored.std,
         class_names=tuple(class_names), command=command, dynamic=dynamic,
@@ -95,3 +99,11 @@ def deliver(both: Both, out: Path, class_names: Sequence[str], command: str) -> 
         shutil.copyfile(report, out / REPORT_FILE)
         done.files[REPORT_FILE] = "both runs: score, cost, energy, power over time"
     return done
+
+
+def _preprocessing(stored: About) -> dict[str, Any]:
+    """How a picture becomes an input; of images that came as floats nothing, greenprune did not prepare them."""
+    if stored.mean is None:
+        return {}
+    channels, size, _ = stored.input_shape
+    return {"preprocessing": {"image_size": size, "channels": channels, "mean": stored.mean, "std": stored.std}}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from datetime import date, time
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from greenprune.bench.data.names import DATASETS
 from greenprune.bench.data.options import DataOptions
 from greenprune.bench.errors import UserError, did_you_mean
 from greenprune.bench.foreign import shortened
-from greenprune.bench.paths import path_of
+from greenprune.bench.paths import is_utf8, path_of
 from greenprune.bench.suite.file import suite_from
 from greenprune.bench.suite.overrides import Override, changed, overrides_of, refuse_twice
 from greenprune.bench.suite.suite import Suite
@@ -21,6 +22,9 @@ RUNS = "runs"
 """Name of the suite, and so of the folder below --out with the records of both runs."""
 
 SUITE_FILE = "prune.toml"
+
+MADE = "made by greenprune prune"
+"""In the suite file, by which it is known."""
 
 DENSE = "dense"
 
@@ -42,7 +46,7 @@ def suite_for(arguments: argparse.Namespace) -> tuple[Suite, dict[str, Any]]:
     _refuse_relied_on(given)
     base: dict[str, Any] = {
         "name": RUNS,
-        "description": "made by greenprune prune",
+        "description": MADE,
         "methods": [{"name": DENSE}, {"name": arguments.method}],
         "training": {"epochs": arguments.epochs},
     }
@@ -110,6 +114,8 @@ def _dataset(arguments: argparse.Namespace) -> str | dict[str, Any]:
     if arguments.skip_unreadable:
         more["skip_unreadable"] = True
     if place.is_dir():
+        if not is_utf8(place.resolve()):
+            raise UserError(f"{given}: is no UTF-8, and no record can name it; allowed: a path in UTF-8")
         return {"folder": str(place.resolve()), **more}
     if ":" in arguments.data and not place.exists():
         return {"factory": arguments.data, **more}
@@ -123,7 +129,7 @@ def _dataset(arguments: argparse.Namespace) -> str | dict[str, Any]:
 
 
 def toml_text(data: Mapping[str, Any]) -> str:
-    """A suite as TOML: texts, numbers, lists, tables of tables, and a list of tables under `methods`."""
+    """A suite as TOML: texts, numbers, dates, lists, tables of tables, and a list of tables under `methods`."""
     plain = {key: value for key, value in data.items() if not _is_table(value)}
     lines = [f"{key} = {_value(value)}" for key, value in plain.items()]
     for key, value in data.items():
@@ -148,4 +154,6 @@ def _value(value: Any) -> str:
         return "[" + ", ".join(map(_value, value)) + "]"
     if isinstance(value, float):
         return repr(value)
+    if isinstance(value, date | time):
+        return value.isoformat()
     return json.dumps(value, ensure_ascii=False)  # texts, whole numbers and truth values look alike in TOML

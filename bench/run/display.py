@@ -109,7 +109,8 @@ def describe(event: dict[str, Any]) -> str:
 def verdict(record: Record) -> str:
     """One line on how a run ended."""
     if record.failure is not None:
-        return f"failed: {visible(record.failure.reason)}; the last output is in its record.json"
+        where = "; the last output is in its record.json" if record.failure.last_output else ""
+        return f"failed: {visible(record.failure.reason)}{where}"
     assert record.cost is not None
     assert record.score is not None
     valid = "" if record.valid else f"  INVALID: {record.invalid_reason}"

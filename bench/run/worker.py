@@ -225,7 +225,7 @@ def run(job: Job, emit: Emit) -> Record:
     )
     folder = Path(job.folder)
     folder.mkdir(parents=True, exist_ok=True)
-    preprocessing = Preprocessing(data.mean, data.std)
+    preprocessing = None if data.floats else Preprocessing(data.mean, data.std)
     save_model(
         trained.model, folder, name=s.model, classes=data.classes, input_shape=data.shape, preprocessing=preprocessing
     )

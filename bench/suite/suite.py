@@ -210,6 +210,28 @@ class Suite(Part):
             before[name] = value
         return values
 
+    @model_validator(mode="after")
+    def _runs_have_folders_of_their_own(self) -> Suite:
+        before: dict[str, tuple[Pair, int]] = {}
+        for pair in self.pairs:
+            for i, entry in enumerate(self.methods):
+                other, k = before.setdefault(f"{pair.prefix}{entry.label}", (pair, i))
+                if (other, k) == (pair, i):
+                    continue
+                if other == pair:
+                    raise refused(
+                        f"methods[{i}].label = {shown(entry.label)}: is that of methods[{k}] too, by default its name; "
+                        "allowed: a label of its own"
+                    )
+                key, names = "dataset", (other.dataset, pair.dataset)
+                if other.dataset == pair.dataset:
+                    key, names = "model", (other.model, pair.model)
+                raise refused(
+                    f"{key} = {shown(names[1])}: its runs and those of {shown(names[0])} would have the same folders "
+                    f"({pair.prefix}{entry.label}-…); allowed: names, and labels of methods, that differ in it"
+                )
+        return self
+
     @property
     def pairs(self) -> tuple[Pair, ...]:
         """Each data set with each network."""

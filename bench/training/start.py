@@ -77,11 +77,11 @@ def begin(model: nn.Module, start: Pretrained | None, classes: int, shape: Shape
 
 
 def prepared(data: Dataset, start: Pretrained | None) -> Dataset:
-    """The data with its images normalised as those that the weights were trained on, where that is known and the suite
-    does not say how.
+    """The data with its images normalised as those that the weights were trained on, where that is known, the suite does not
+    say how, and they do not come as floats.
     """
     known = None if start is None else start.preprocessing
-    if known is None or data.given or len(known.mean) != data.shape[0]:
+    if known is None or data.given or data.floats or len(known.mean) != data.shape[0]:
         return data
     return replace(data, mean=known.mean, std=known.std)
 

@@ -71,6 +71,10 @@ def read(name: str, options: DataOptions) -> Dataset:
                 f"{given}: a channel has the same value in every pixel of every training image; allowed are images that differ"
             )
     in_memory = options.loading == "memory"
+    if floats and in_memory:
+        raise UserError(
+            f'{given}: loading = "memory": its images are floats, which only workers read; allowed: "workers" or "auto"'
+        )
     final: dict[str, Part] = {part: held(split) if in_memory else split for part, split in splits.items()}
     names = known.get("class_names", ())
     return Dataset(

@@ -45,6 +45,11 @@ def find(folder: Path, options: DataOptions) -> Found:
     listings = {}
     for part, place in parts.items():
         paths, labels, left_out = pictures(folder, place, names)
+        if options.skip_unreadable:
+            there = [i for i, path in enumerate(paths) if (folder / path).exists()]
+            if len(there) < len(paths):
+                notes.append(f"links of {place.name} that lead nowhere are left out: {len(paths) - len(there):,}")
+            paths, labels = [paths[i] for i in there], [labels[i] for i in there]
         listings[part] = listing(folder, paths, labels)
         other += left_out
     if other:
@@ -103,7 +108,7 @@ def beside_parts(folder: Path, parts: Mapping[str, Path]) -> list[str]:
         if meant and _is_part(path):
             raise UserError(f"{path}: is the folder of no part; allowed: train/, val/ and test/{meant}")
     names = [path.name for path in others]
-    return [f"folders of {folder.name} that are no parts are left out: {_few(names)}"] if names else []
+    return [f"folders of {folder.name} that are no parts are left out: {few(names)}"] if names else []
 
 
 def _is_part(folder: Path) -> bool:
@@ -140,7 +145,7 @@ def _refuse_other_classes(place: Path, own: Sequence[str], names: Sequence[str])
     unknown = [name for name in own if name not in names]
     if unknown:
         raise UserError(
-            f"{place / unknown[0]}: there is no class of this name to train on; allowed: {_few(names)}"
+            f"{place / unknown[0]}: there is no class of this name to train on; allowed: {few(names)}"
             f"{did_you_mean(unknown[0], names)}"
         )
     missing = [name for name in names if name not in own]
@@ -170,16 +175,25 @@ def pictures(folder: Path, place: Path, names: Sequence[str]) -> tuple[list[str]
 
 
 def files_below(folder: Path) -> list[Path]:
-    """All files that are not hidden, by name. Links to folders are followed: to each folder once, and never upwards."""
+    """All files that are not hidden, by name. Links to folders are followed: to each folder once, and never upwards.
+
+    Raises:
+        OSError: one of the folders cannot be read.
+    """
     found = []
     around = (*folder.absolute().parents, *folder.resolve().parents, folder)
     seen = {_inode(path) for path in around if path.is_dir()}
-    for place, folders, files in os.walk(folder, followlinks=True):
+    for place, folders, files in os.walk(folder, onerror=_raised, followlinks=True):
         inner = {_inode(Path(place, f)): f for f in sorted(folders, reverse=True) if not _is_left_out(f)}
         folders[:] = sorted(f for inode, f in inner.items() if inode not in seen)
         seen.update(inner)
         found += [Path(place) / file for file in files if not file.startswith(".")]
     return sorted(found)
+
+
+def _raised(error: OSError) -> None:
+    """Or `os.walk` would leave out a folder that it cannot read, and all that is in it."""
+    raise error
 
 
 def _is_left_out(name: str) -> bool:
@@ -197,7 +211,8 @@ def _endings(known: frozenset[str]) -> str:
     return f"{', '.join(usual)} and others that Pillow reads"
 
 
-def _few(names: Sequence[str]) -> str:
+def few(names: Sequence[str]) -> str:
+    """The first of them, and how many more there are."""
     return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
 
 

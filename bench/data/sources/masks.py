@@ -13,7 +13,7 @@ import torch
 from greenprune.bench.data.content import file_hash
 from greenprune.bench.data.found import Files, Found, Listing
 from greenprune.bench.data.options import DataOptions
-from greenprune.bench.data.pictures import PictureError, first_line, scaled, suffixes
+from greenprune.bench.data.pictures import PictureError, first_line, is_of_machine, scaled, suffixes
 from greenprune.bench.data.pixels import VOID
 from greenprune.bench.data.sources.folder import beside_parts, files_below, parts_of
 from greenprune.bench.errors import UserError
@@ -80,11 +80,17 @@ def _mask(path: Path, image: Path, size: int) -> np.ndarray:
     """(size, size) uint8, cut and scaled as its picture is; void where nobody can say how large that one is.
 
     Such a picture is told of when all are looked at.
+
+    Raises:
+        PictureError: the mask cannot be used.
+        OSError, MemoryError: the picture cannot be read for the moment.
     """
     try:
         with Image.open(image) as picture:
             turned, shape = picture.getexif(), picture.size
-    except Exception:  # on damaged bytes Pillow's plugins raise almost anything
+    except Exception as e:  # on damaged bytes Pillow's plugins raise almost anything
+        if is_of_machine(e):
+            raise
         return np.full((size, size), VOID, dtype=np.uint8)
     try:
         with Image.open(path) as opened:

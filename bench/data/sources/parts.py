@@ -38,7 +38,12 @@ def part_of(
             f"{given}: its {part} is a {type(of).__name__} without __len__ or __getitem__; allowed is a torch Dataset, or an "
             "IterableDataset with a __len__"
         )
-    count = len(of)
+    try:
+        count = len(of)
+    except Exception as e:  # somebody else's code
+        raise UserError(
+            f"{given}: its {part} has no usable __len__ ({brief(e)}); allowed is the number of its images"
+        ) from e
     if count < 1:
         raise UserError(f"{given}: its {part} is empty; allowed is at least one image")
     label = part

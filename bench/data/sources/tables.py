@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ import torch
 from greenprune.bench.data.found import PART_NAMES, Found, Listing
 from greenprune.bench.data.options import MOST_CLASSES, DataOptions
 from greenprune.bench.data.pictures import first_line
+from greenprune.bench.data.sources.folder import few
 from greenprune.bench.data.sources.rows import Arrow, Parquet, Rows, Table, as_arrow, bytes_of
 from greenprune.bench.data.sources.shards import complete
 from greenprune.bench.errors import UserError, did_you_mean
@@ -33,19 +34,46 @@ DICT_FILE, STATE_FILE = "dataset_dict.json", "state.json"
 
 
 def is_parquet(folder: Path) -> bool:
-    return any(folder.glob("*.parquet")) or any(folder.glob("data/*.parquet")) or any(folder.glob("*/*.parquet"))
+    return any(_seen(folder, folder.glob("*.parquet"))) or any(_seen(folder, folder.glob("*/*.parquet")))
+
+
+def _seen(folder: Path, paths: Iterable[Path]) -> Iterator[Path]:
+    """Those that are not hidden, and in no hidden folder, as caches are."""
+    return (path for path in paths if not any(part.startswith(".") for part in path.relative_to(folder).parts))
 
 
 def find_parquet(folder: Path, options: DataOptions) -> Found:
-    """Raises UserError: a shard is missing or damaged, a column is missing or of another kind, a label is no class."""
+    """What is named as no part is trained on where nothing is named so, and else left out.
+
+    Raises:
+        UserError: a shard is missing or damaged, a column is missing or of another kind, a label is no class, or a file has
+            nearly the name of a part that is not there.
+    """
     parts: dict[str, list[Path]] = {}
-    for path in sorted(folder.rglob("*.parquet")):
+    others: list[Path] = []
+    for path in sorted(_seen(folder, folder.rglob("*.parquet"))):
         named = _PART.findall(path.relative_to(folder).as_posix())
-        parts.setdefault(PART_NAMES[named[-1].lower()] if named else "train", []).append(path)
+        (parts.setdefault(PART_NAMES[named[-1].lower()], []) if named else others).append(path)
+    notes = []
+    if "train" in parts and others:
+        _refuse_mistyped(folder, others, parts)
+        names = [path.relative_to(folder).as_posix() for path in others]
+        notes.append(f"files of {folder.name} that are of no part are left out: {few(names)}")
+    elif others:
+        parts["train"] = others
     for paths in parts.values():
         for place in dict.fromkeys(path.parent for path in paths):
             complete(place, [path for path in paths if path.parent == place])
-    return _found(folder, {part: [Parquet(path) for path in paths] for part, paths in parts.items()}, options)
+    return _found(folder, {part: [Parquet(path) for path in paths] for part, paths in parts.items()}, options, notes)
+
+
+def _refuse_mistyped(folder: Path, paths: Sequence[Path], there: Collection[str]) -> None:
+    """Raise UserError where one of these has nearly the name of a part that is not among those that are there."""
+    missing = [name for name, part in PART_NAMES.items() if part not in there]
+    for path in paths:
+        for word in re.findall("[a-z]+", path.relative_to(folder).with_suffix("").as_posix(), re.IGNORECASE):
+            if meant := did_you_mean(word, missing):
+                raise UserError(f"{path}: is a file of no part; allowed: train, val or test in its name{meant}")
 
 
 def is_saved(folder: Path) -> bool:
@@ -87,7 +115,10 @@ def _json(path: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _found(folder: Path, parts: Mapping[str, Sequence[Table]], options: DataOptions) -> Found:
+def _found(
+    folder: Path, parts: Mapping[str, Sequence[Table]], options: DataOptions, said: Sequence[str] = ()
+) -> Found:
+    """`said`: notes of how the parts were found."""
     if "train" not in parts:
         has = ", ".join(parts) or "none"
         raise UserError(f"{folder}: has no part to train on (it has {has}); allowed are files named train-…")
@@ -98,7 +129,7 @@ def _found(folder: Path, parts: Mapping[str, Sequence[Table]], options: DataOpti
     for table in (table for tables in parts.values() for table in tables):
         _refuse_kinds(table.path, table.read("schema"), image, label)
     names = class_names(schema, label)
-    listings, notes = {}, []
+    listings, notes = {}, list(said)
     for part, tables in parts.items():
         listing, labels = _listing(tables, image, label)
         if part != "train" and len(labels) and (labels == -1).all():

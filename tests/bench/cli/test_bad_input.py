@@ -213,11 +213,17 @@ OPTIONS: list[list[str]] = [
     ["measure", "good", "--threads", "²"],
     ["doctor", "--idle", "1e300"],
     ["doctor", "--json", "nowhere/x"],
+    ["doctor", "--json", "loop"],
+    ["energy", "--json", "loop", "--", "true"],
+    ["energy", "--csv", "loop", "--", "true"],
+    ["prune", "resnet20", "--data", "good", "--out", "loop"],
     ["energy", "--idle", "nan", "--", "true"],
     ["energy"],
     ["energy", "--plot", "x.gif", "--", "true"],
     ["report", "good", "--out", "file"],
     ["run", "quickstart", "--out", "file"],
+    ["run", "quickstart", "--out", "caf\udce9"],
+    ["run", "quickstart", "--data", "caf\udce9"],
     ["run", "quickstart", "--time-limit", "-1"],
     ["plan", "\x1b[31m"],
     ["report", "\x1b[31m"],
@@ -228,6 +234,7 @@ OPTIONS: list[list[str]] = [
 def test_options(arguments: list[str], told: Told, tmp_path: Path) -> None:
     store(tmp_path / "good", record("dense"))
     (tmp_path / "file").touch()
+    (tmp_path / "loop").symlink_to("loop")
     told(*arguments)
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import jsonschema
 import pytest
 import torch
+from greenprune.bench.cli.arguments import typed
 from greenprune.bench.cli.main import main
 from greenprune.bench.records.load import read_record
 from greenprune.bench.records.record import write_record
@@ -270,6 +271,11 @@ def test_the_exit_code_reaches_the_shell(monkeypatch: pytest.MonkeyPatch) -> Non
     with pytest.raises(SystemExit) as caught:
         runpy.run_module("greenprune", run_name="__main__")
     assert caught.value.code == 2
+
+
+def test_a_command_that_is_no_utf8_is_stored_as_it_can_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["greenprune", "run", "caf\udce9.toml", "--set", "description=a b"])
+    assert typed() == r"greenprune run 'caf\udce9.toml' --set 'description=a b'"
 
 
 def test_version_names_what_figures_depend_on(capsys: pytest.CaptureFixture[str]) -> None:

@@ -88,6 +88,25 @@ def masks():
     return made(lambda i: (image(i), torch.full((SIZE, SIZE), i % 3))) | {"classes": 3}
 
 
+def scaled_masks():
+    return made(lambda i: (image(i), torch.full((SIZE, SIZE), (i % 3) / 255))) | {"classes": 3}
+
+
+def odd_length():
+    class Odd(Own):
+        __len__ = lambda self: self.count / 2
+
+    return {"train": Odd(20, lambda i: (image(i), i % 2)), "test": Own(6, lambda i: (image(i), i % 2))}
+
+
+def no_length():
+    class Unknown(Own):
+        def __len__(self):
+            raise RuntimeError("nobody knows")
+
+    return {"train": Own(20, lambda i: (image(i), i % 2)), "test": Unknown(6, lambda i: (image(i), i % 2))}
+
+
 def coming():
     return {"train": Coming(20), "holdout": Coming(4), "test": Coming(6)}
 
@@ -230,6 +249,11 @@ def test_floats_are_taken_as_they_are() -> None:
     assert next(iter(batches(data).epoch(0)))[0].max() <= 2.55
 
 
+def test_floats_are_not_held_in_memory() -> None:
+    with pytest.raises(UserError, match=r'loading = "memory": its images are floats, .*; allowed: "workers" or "auto"'):
+        of("floats", loading="memory")
+
+
 def test_one_that_ends_early_is_told() -> None:
     made = batches(of("short"))
     assert len(list(made.epoch(0))) == 5
@@ -242,6 +266,15 @@ def test_one_that_ends_early_is_told() -> None:
     [
         ("three", "train[0] is 3 values; allowed is (image, target)"),
         ("words", "train[0] its target is a str; allowed is a class, numbers, or a mask of classes"),
+        (
+            "scaled_masks",
+            "train[0] its target is a mask of torch.float32; allowed is one of whole numbers, the classes",
+        ),
+        (
+            "odd_length",
+            "its train has no usable __len__ (TypeError: 'float' object cannot be interpreted as an integer)",
+        ),
+        ("no_length", "its test has no usable __len__ (RuntimeError: nobody knows); allowed is"),
         ("missing", "of class 2 there is no image to test with"),
         ("nothing", "returns a int; allowed is a function without arguments"),
         ("half", "returns train; allowed is"),

@@ -9,6 +9,7 @@ import pytest
 from greenprune.bench.cli.main import main
 from greenprune.bench.records.load import read_record
 from greenprune.bench.records.record import Record
+from greenprune.bench.records.store import about_stored
 
 from tests.bench.data.made import class_folders, masked
 
@@ -99,6 +100,30 @@ def test_a_training_on_masks_adds_at_borders_what_its_task_ignores(place: Path, 
     record = run(place, "out")
     assert list(record.settings["training"]["augment"]) == ["crop-flip"]
     assert record.status == "done"
+
+
+FLOATS = """
+import torch
+from torch.utils.data import TensorDataset
+
+
+def floats():
+    random = torch.Generator().manual_seed(0)
+    return {
+        part: TensorDataset(torch.randn(count, 3, 16, 16, generator=random), torch.arange(count) % 2)
+        for part, count in (("train", 40), ("test", 10))
+    }
+"""
+
+
+def test_of_images_that_come_as_floats_nobody_says_how_to_prepare_them(place: Path, monkeypatch) -> None:
+    monkeypatch.syspath_prepend(place)
+    (place / "own_floats.py").write_text(FLOATS)
+    monkeypatch.setenv("PYTHONPATH", str(place))
+    text = SUITE.replace('folder = "photographs", image_size = 16', 'factory = "own_floats:floats", workers = 0')
+    (place / "own.toml").write_text(text.replace('["crop-flip", "trivial-augment"]', '"none"'))
+    run(place, "out")
+    assert about_stored(place / "out" / "own" / "dense-1-s0").mean is None
 
 
 def test_bad_images_are_said_in_one_sentence_with_exit_code_2(place: Path, capsys) -> None:

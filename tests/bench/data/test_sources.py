@@ -56,6 +56,30 @@ def test_large_parquet_is_read_row_by_row(tmp_path: Path, monkeypatch) -> None:
         assert torch.equal(large.train.items[int(large.train.rows[row])][0], small.train.images[row])
 
 
+def test_parquet_of_no_part_is_not_trained_on(tmp_path: Path) -> None:
+    expected = content_hash(of(two_parts(tmp_path)))
+    parquet(tmp_path / ".cache" / "old.parquet", table(LABELS, seed=200))
+    parquet(tmp_path / "data" / "extra-00000-of-00001.parquet", table(LABELS, seed=300))
+    data = of(tmp_path)
+    assert content_hash(data) == expected
+    (note,) = data.notes
+    assert note.endswith("that are of no part are left out: data/extra-00000-of-00001.parquet")
+
+
+def test_parquet_of_a_mistyped_part_is_refused(tmp_path: Path) -> None:
+    (two_parts(tmp_path) / "data" / TEST).rename(tmp_path / "data" / "tset-00000-of-00001.parquet")
+    assert sentence(lambda: of(tmp_path)) == (
+        f"{tmp_path / 'data' / 'tset-00000-of-00001.parquet'}: is a file of no part; allowed: train, val or test in its name "
+        '(did you mean "test"?)'
+    )
+
+
+def test_parquet_without_names_of_parts_is_trained_on(tmp_path: Path) -> None:
+    parquet(tmp_path / "data" / "0000.parquet", table(LABELS * 2))
+    parquet(tmp_path / "data" / TEST, table([0, 1], seed=90))
+    assert of(tmp_path).images == {"train": 22, "holdout": 2, "test": 2}
+
+
 def test_a_folder_of_save_to_disk_is_the_same_set(tmp_path: Path) -> None:
     rows = pa.concat_tables([table(LABELS), table(LABELS, seed=50)])
     folder = saved(tmp_path / "saved", {"train": rows, "test": table([0, 1], seed=90)})

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from greenprune.bench.errors import UserError
 from greenprune.bench.export.card import Card, card_of
 from greenprune.bench.export.markdown import markdown
-from greenprune.bench.export.run import _int8_score
+from greenprune.bench.export.run import _data, _int8_score
 from greenprune.bench.records.cost import Calibration, SampleMacs
 from greenprune.bench.records.inference import Served
 from greenprune.bench.records.record import Record
@@ -97,3 +98,10 @@ def test_the_score_of_8_bit_integers_is_that_of_the_formats_own_runtime() -> Non
     made = record("gated", served=served)
     assert (_int8_score(made, "onnx"), _int8_score(made, "openvino")) == (0.7, 0.8)
     assert _int8_score(record("gated", served=served[:2]), "openvino") is None
+
+
+def test_images_of_another_version_are_no_reason_not_to_export() -> None:
+    made = record("gated", settings={"dataset": "own", "model": "net", "data": {"folder": "own", "of_tomorrow": 1}})
+    assert _data(made, None, needed=False, trust=False) is None
+    with pytest.raises(UserError, match="what its settings say of its images cannot be used"):
+        _data(made, None, needed=True, trust=False)

@@ -10,6 +10,7 @@ from greenprune.bench.data.content import file_hash
 from greenprune.bench.errors import UserError
 from greenprune.bench.inference import candidates, rounds
 from greenprune.bench.inference import together as joint_measure
+from greenprune.bench.inference.asked import JointSettings
 from greenprune.bench.inference.together import measure
 from greenprune.bench.records.folder import locked
 from greenprune.bench.records.joint import JOINT_FILE
@@ -19,6 +20,7 @@ from greenprune.bench.records.store import save_model
 from torch import nn
 
 from tests.bench.inference.joint import SETTINGS, add, job, silent
+from tests.plots.records import record
 
 
 def truncate(path: Path) -> None:
@@ -52,6 +54,13 @@ def test_a_network_that_cannot_be_loaded_is_left_out_and_named(
     assert "\n" not in entry.reason
     assert [network.key for network in found.networks] == ["dense-1-s0", "magnitude-0.5-s0"]
     assert all(len(network.inference) == 2 for network in found.networks)
+
+
+@pytest.mark.parametrize("data", [{"of_tomorrow": 1}, {"mean": [0.5, 0.5, 0.5]}, 3])
+def test_images_that_a_record_tells_of_otherwise_are_one_sentence(data: object, tmp_path: Path) -> None:
+    made = record("dense", settings={**SETTINGS, "data": data})
+    with pytest.raises(UserError, match=r"its settings have no usable (data|of_tomorrow) \(.*\); run it again"):
+        JointSettings.of(made, job(tmp_path), tmp_path)
 
 
 def test_a_record_that_cannot_be_read_and_one_of_another_network_are_left_out(suite: Path) -> None:

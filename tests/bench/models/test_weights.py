@@ -224,3 +224,39 @@ def test_scaled_positions_keep_their_places():
 )
 def test_what_is_no_table_of_positions_does_not_fit(name, given, own):
     assert fitted(name, torch.zeros(given), torch.zeros(own), (32, 32)) is None
+
+
+@pytest.mark.parametrize(
+    ("made", "said"),
+    [
+        (lambda t: {**t, "fc.weight": t["fc.weight"].to_sparse()}, "fc.weight is sparse; allowed are dense tensors"),
+        (lambda t: {**t, "fc.weight": t["fc.weight"].to_sparse_csr()}, "fc.weight is sparse; allowed are dense"),
+        (lambda t: {**t, "fc.weight": t["fc.weight"].to("meta")}, "fc.weight is without values; allowed are dense"),
+    ],
+    ids=["sparse", "rows", "meta"],
+)
+@pytest.mark.filterwarnings("ignore:.*parse.*:UserWarning")  # of torch, of sparse tensors
+def test_tensors_that_are_not_dense_are_refused(tmp_path, made, said):
+    torch.save(made(network().state_dict()), tmp_path / "a.pt")
+    with pytest.raises(UserError, match=said):
+        loaded(tmp_path / "a.pt")
+
+
+def test_a_checkpoint_that_holds_itself_is_refused(tmp_path):
+    checkpoint = {"epoch": 3}
+    checkpoint["model"] = checkpoint
+    torch.save(checkpoint, tmp_path / "a.pt")
+    with pytest.raises(UserError, match="holds no tensors by name"):
+        loaded(tmp_path / "a.pt")
+
+
+def test_floats_of_8_bits_are_widened(tmp_path):
+    tensors = network().state_dict()
+    narrow = {key: t.to(torch.float8_e4m3fn) if t.is_floating_point() else t for key, t in tensors.items()}
+    save_file(narrow, tmp_path / "a.safetensors")
+    found = loaded(tmp_path / "a.safetensors").state_dict()
+    assert torch.equal(found["fc.weight"], narrow["fc.weight"].float())
+    narrow["fc.weight"] = torch.full_like(tensors["fc.weight"], float("nan")).to(torch.float8_e4m3fn)
+    save_file(narrow, tmp_path / "a.safetensors")
+    with pytest.raises(UserError, match=r"fc\.weight is not finite"):
+        loaded(tmp_path / "a.safetensors")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from greenprune.bench.export.check import Written
 from greenprune.bench.prune import deliver as delivering
 from greenprune.bench.prune.both import Both
 from greenprune.bench.prune.deliver import Delivered, deliver
+from PIL import Image
 from torch import nn
 
 from tests.bench.export.test_export import Fixed
@@ -21,12 +23,36 @@ from tests.plots.records import record
 SETTINGS = {"dataset": "digits", "model": "net", "task": {"name": "classification"}, "images": {"test": 100}}
 
 
-def delivered(network: nn.Module, out: Path, patch: pytest.MonkeyPatch) -> Delivered:
-    about = SimpleNamespace(input_shape=(3, 8, 8), mean=(0.5,) * 3, std=(0.2,) * 3)
+def delivered(network: nn.Module, out: Path, patch: pytest.MonkeyPatch, *, floats: bool = False) -> Delivered:
+    mean, std = (None, None) if floats else ((0.5,) * 3, (0.2,) * 3)
+    about = SimpleNamespace(input_shape=(3, 8, 8), mean=mean, std=std)
     patch.setattr(delivering, "load_model", lambda *arguments, **options: network.eval())
     patch.setattr(delivering, "about_stored", lambda folder: about)
     both = Both(out / "runs", record("dense", settings=SETTINGS), record("gated", settings=SETTINGS), ())
     return deliver(both, out, list("abcde"), "greenprune prune")
+
+
+def read(source: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location("written", source)
+    assert spec is not None
+    assert spec.loader is not None
+    written = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(written)
+    return written
+
+
+def test_of_images_that_came_as_floats_no_preprocessing_is_made_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done = delivered(small(), tmp_path, monkeypatch, floats=True)
+    assert any("come from the factory as floats" in note for note in done.notes)
+    written = read(tmp_path / "network.py")
+    assert "preprocessing" not in written.about()
+    with pytest.raises(ValueError, match="trained on floats"):
+        written.preprocess(Image.new("RGB", (8, 8)))
+    said = json.loads((tmp_path / "preprocessor.json").read_text())
+    assert (said["mean"], said["std"], said["normalisation"]) == (None, None, None)
+    assert "pixels / 255" not in (tmp_path / "README.md").read_text()
 
 
 def test_files_that_take_one_image_at_a_time_say_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -35,11 +61,7 @@ def test_files_that_take_one_image_at_a_time_say_so(tmp_path: Path, monkeypatch:
     assert done.problems == []
     assert any("one image at a time" in note for note in done.notes)
     assert "(1, 3, 8, 8)" in (tmp_path / "README.md").read_text()
-    spec = importlib.util.spec_from_file_location("written", tmp_path / "network.py")
-    assert spec is not None
-    assert spec.loader is not None
-    written = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(written)
+    written = read(tmp_path / "network.py")
     image = torch.randn(1, 3, 8, 8)
     assert torch.allclose(written.load()(image), network(image), atol=1e-5)
 

@@ -86,6 +86,19 @@ def test_other_options_do_not_mix(
     assert "Traceback" not in said
 
 
+def test_a_call_that_was_refused_can_be_corrected(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = ["prune", "resnet20", "--data", "digits", "--device", "cpu", "--out", "small", "--batch-size"]
+    for size in ("5000", "6000"):
+        assert main([*words, size]) == 2
+        assert f"batch_size = {size}: is more than" in capsys.readouterr().err
+    (tmp_path / "small" / "prune.toml").write_text('name = "mine"')
+    assert main([*words, "5000"]) == 2
+    assert "made with other options" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("name", ["network.py", "model.safetensors", "README.md", "runs"])
 def test_files_of_the_user_are_not_written_over(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import argparse
+import os
 import tomllib
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -40,6 +42,14 @@ def test_images_are_those_that_were_typed_and_names_of_weights_stay(
     assert (data["dataset"]["folder"], data["weights"]) == (str(tmp_path / "other"), "DEFAULT")
 
 
+def test_images_whose_folder_no_record_can_name_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    name = os.fsdecode(b"caf\xe9")
+    (tmp_path / name).mkdir()
+    with pytest.raises(UserError, match=r"--data caf\\udce9: is no UTF-8, and no record can name it; allowed: a path"):
+        suite_for(asked("--data", name))
+
+
 @pytest.mark.parametrize(
     ("setting", "sentence"),
     [
@@ -63,6 +73,7 @@ def test_what_is_written_is_read_again() -> None:
         "name": "runs",
         "dataset": {"folder": 'a "quoted" \\ é folder', "image_size": 64, "mean": [0.1, 1e-9]},
         "budgets": [0.5],
+        "description": date(2024, 5, 1),
         "training": {"epochs": 3, "nesterov": True, "learning_rate": 0.02, "betas": [0.9, 0.99]},
         "methods": [{"name": "dense"}, {"name": "gated", "options": {"drift": 5.0}}],
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import tomllib
+from pathlib import Path
 
 import pytest
 from greenprune.bench.data.options import DataOptions
@@ -21,7 +22,9 @@ from greenprune.methods.options.magnitude import MagnitudeOptions
 from pydantic import BaseModel, ValidationError
 from pydantic_core import to_jsonable_python
 
-from tests.bench.suite.good import GOOD, Write, changed
+from tests.bench.suite.good import GOOD, Write, changed, problems
+
+EXAMPLE = Path(__file__).parents[2] / "example_plugin"
 
 
 def test_a_good_file_is_read_and_completed_with_defaults(write: Write) -> None:
@@ -43,6 +46,24 @@ def test_an_integer_is_a_number(write: Write) -> None:
 def test_a_country_is_stored_in_capitals(write: Write) -> None:
     text = changed("inference_seconds = 1", 'country = "fra"')
     assert load_suite(str(write(text))).measurement.country == "FRA"
+
+
+def test_methods_whose_runs_would_share_a_folder_are_refused(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(EXAMPLE))
+    text = changed('label = "l2"', 'label = "First"').replace('name = "gated"', 'name = "greenprune_first:First"')
+    assert problems(write(text)) == [
+        'methods[1].label = "First": is that of methods[0] too, by default its name; allowed: a label of its own'
+    ]
+
+
+def test_data_sets_whose_runs_would_share_a_folder_are_refused(write: Write) -> None:
+    two = 'dataset = [{ name = "my set", folder = "x" }, { name = "my-set", folder = "y" }]'
+    (line,) = problems(write(changed('dataset = "digits"', two)))
+    assert line == (
+        'dataset = "my-set": its runs and those of "my set" would have the same folders (my-set-gated-…); allowed: names, '
+        "and labels of methods, that differ in it"
+    )
+    assert len(load_suite(str(write(changed('dataset = "digits"', two.replace("my-set", "yours"))))).pairs) == 2
 
 
 def test_a_suite_cannot_be_changed(write: Write) -> None:

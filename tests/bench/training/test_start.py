@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from greenprune.bench.cli.main import main
+from greenprune.bench.data.splits import Split
 from greenprune.bench.errors import UserError
 from greenprune.bench.models.kinds.kind import Preprocessing, Pretrained
 from greenprune.bench.records.load import read_record
@@ -159,6 +161,8 @@ def test_images_are_normalised_as_those_of_the_weights() -> None:
     assert prepared(data, start).std == (0.4, 0.5, 0.6)
     assert prepared(data, None) is data
     assert prepared(data, Pretrained({}, "it")) is data
+    floats = replace(data, train=Split(data.train.images.float(), data.train.targets))
+    assert prepared(floats, start) is floats
     assert prepared(data, Pretrained({}, "grey", Preprocessing((0.1,), (0.4,)))) is data
 
 
