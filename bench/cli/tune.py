@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import argparse
 import math
-import shlex
-import sys
 from typing import TYPE_CHECKING
 
 from greenprune.bench import terminal
-from greenprune.bench.cli.arguments import data_of, jobs_argument, resolve_device, shares_for, suite_arguments, suite_of
+from greenprune.bench.cli.arguments import (
+    data_of,
+    jobs_argument,
+    resolve_device,
+    shares_for,
+    suite_arguments,
+    suite_of,
+    typed,
+)
 from greenprune.bench.cli.place import at_place, place_arguments
 from greenprune.bench.data.options import label_of
 from greenprune.bench.energy.reading import KINDS
@@ -74,8 +80,15 @@ def _tune(arguments: argparse.Namespace) -> int:
         console.print(f"Note: {note}.", highlight=False, markup=False, soft_wrap=True)
     make_writable(folder.parent)
     with locked(folder.parent):
-        command = shlex.join(["greenprune", *sys.argv[1:]])
-        tuning = tune.start(suite.name, entry, run.settings, folder, command)
+        tuning = tune.start(suite.name, entry, run.settings, data[pair.dataset], folder, typed())
+        if tuning.identity is None:
+            console.print(
+                f"Note: {folder / TUNE_FILE} does not say of which method, network and data its trials are; that they are "
+                "those of this start was not checked.",
+                highlight=False,
+                markup=False,
+                soft_wrap=True,
+            )
         display = make_display(console, len(shares))
         try:
             tuning = tune.tune(

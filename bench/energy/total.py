@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from greenprune.bench.energy.parts import part_of
 from greenprune.bench.energy.reading import Reading, SourceReading, merge_cards
 
 SUMMED = ("energy_j", "low_j", "high_j", "sensor_error_j", "idle_j", "idle_uncertainty_j", "other_j")
@@ -16,13 +17,29 @@ _OF_PARTS = re.compile(r"of (\d+) parts; the first: ")
 def add_readings(name: str, readings: Sequence[Reading]) -> Reading:
     """Readings of consecutive windows as one. A source that is invalid in one of them is invalid in the sum."""
     sources = []
-    for first in readings[0].sources:
-        parts = [s for r in readings for s in r.sources if s.name == first.name]
+    for source in dict.fromkeys(s.name for r in readings for s in r.sources):
+        parts = [s for r in readings for s in r.sources if s.name == source]
         missing = "missing in one of the blocks" if len(parts) < len(readings) else None
         sources.append(added(parts, missing, "measured in another way in one of the blocks"))
     warnings = tuple(dict.fromkeys(w for r in readings for w in r.warnings))
     duration_s = sum(r.duration_s for r in readings)
     return Reading(name=name, duration_s=duration_s, sources=tuple(sources), warnings=warnings)
+
+
+def as_before(before: Reading, now: Reading) -> Reading:
+    """`now` with its GPUs called as in `before`, where work goes on on others: in their order, where they are as many of the
+    same kinds. A warning says so of each."""
+    old, new = ([s for s in reading.sources if part_of(s.name) == "gpu"] for reading in (before, now))
+    if {s.name for s in old} == {s.name for s in new} or [s.kind for s in old] != [s.kind for s in new]:
+        return now
+    called = {theirs.name: ours.name for ours, theirs in zip(old, new, strict=True)}
+    sources = (s.model_copy(update={"name": called.get(s.name, s.name)}) for s in now.sources)
+    moved = (
+        f"{name}: the work went on on {other} after an interruption, and these are the joules of both"
+        for other, name in called.items()
+        if other != name
+    )
+    return now.model_copy(update={"sources": tuple(sources), "warnings": (*now.warnings, *moved)})
 
 
 def added(parts: Sequence[SourceReading], fault: str | None, of_other_kind: str) -> SourceReading:

@@ -6,11 +6,12 @@ import copy
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from greenprune.bench.energy import EnergyMeter
-from greenprune.bench.energy.reading import Kind
+from greenprune.bench.energy.parts import adds_up, part_of
+from greenprune.bench.energy.reading import KINDS, Kind
 from greenprune.bench.errors import UserError
 from greenprune.bench.inference.kept import Conditions, Kept, kept
 from greenprune.bench.inference.pair import LONGER, LONGEST
@@ -66,6 +67,8 @@ def how_much_longer(settings: Settings, runtime: str, batch_size: int) -> int:
 def calibrated(settings: Settings, model: nn.Module, example: Tensor, meter: EnergyMeter, suite: Path) -> Kept:
     """The table of the dense `model`: what another run of the suite has measured on this machine, or measured here.
 
+    One in joules is of the kind, and of the parts of the machine, that `meter` has: what a sensor said holds for no model.
+
     Args:
         example: (B, C, H, W), as in training.
         suite: its results folder, where the table is kept.
@@ -91,34 +94,35 @@ def calibrated(settings: Settings, model: nn.Module, example: Tensor, meter: Ene
         "threads": machine["threads"],
         "greenprune": FORMAT,
     }
+    kind: Kind | None = None
+    if settings.cost == "energy":
+        kind, parts = best_energy(meter)
+        conditions["energy"] = f"{kind}: {parts}"
     try:
-        return kept(suite, conditions, lambda: measure(settings, model, example, meter))
+        return kept(suite, conditions, lambda: (measure(settings, model, example, meter, kind), kind))
     except OSError as e:
         raise UserError(f"{suite}: the calibration cannot be kept ({e.strerror or e})") from None
 
 
-def measure(settings: Settings, model: nn.Module, example: Tensor, meter: EnergyMeter) -> tuple[CostTable, Kind | None]:
-    """The table of the dense `model`, and for energy which kind of joules it holds.
+def measure(settings: Settings, model: nn.Module, example: Tensor, meter: EnergyMeter, kind: Kind | None) -> CostTable:
+    """The table of the dense `model`.
 
     Args:
         example: (B, C, H, W), as in training.
+        kind: of the joules that it is to hold; None: it holds seconds.
 
     Raises:
-        UserError: nothing on this machine gives joules, or the runtime cannot run the network.
+        UserError: the runtime cannot run the network.
     """
     name = settings.budget_runtime
     eager = name == EAGER
     precision = resolve_precision(example.device, settings.training.precision) if eager else "float32"
     target: Target = EagerTarget(precision) if eager else RuntimeTarget(name)
-    cost: Literal["latency", "energy"] = "energy" if settings.cost == "energy" else "latency"
-    kind: Kind | None = None
+    cost: Literal["latency", "energy"] = "latency" if kind is None else "energy"
     take: Measure = stopwatch(example.device, apart=not eager)
     take_whole: Measure = stopwatch(example.device, apart=not eager, filled_s=FILLED_S)
     steps, rounds = 8 if eager else 4, ROUNDS
-    if cost == "energy":
-        kind = energy_kind(meter)
-        if kind is None:
-            raise UserError('cost = "energy": no source of energy answers on this machine; use "latency"')
+    if kind is not None:
         modelled = kind == "modelled"
         take = joules_per_call(meter, kind, MODELLED_WINDOW_S if modelled else MEASURED_WINDOW_S)
         take_whole = joules_per_call(meter, kind, FILLED_S if modelled else MEASURED_WINDOW_S)
@@ -139,7 +143,7 @@ def measure(settings: Settings, model: nn.Module, example: Tensor, meter: Energy
         )
         return corrected(model, example, table, target=target, measure=take_whole, kept=KEPT if eager else FEW_NETWORKS)
 
-    return steadiest(once), kind
+    return steadiest(once)
 
 
 def steadiest(once: Callable[[], CostTable]) -> CostTable:
@@ -157,11 +161,20 @@ def steadiest(once: Callable[[], CostTable]) -> CostTable:
     return min(tables, key=disagreement)
 
 
-def energy_kind(meter: EnergyMeter) -> Kind | None:
-    """The best kind of joules that `meter` has: of a counter, else sampled, else modelled."""
+def best_energy(meter: EnergyMeter) -> tuple[Kind, str]:
+    """The best kind of joules that `meter` has, of a counter, else sampled, else modelled; and the parts of the machine that
+    they are of: "cpu, gpu".
+
+    Raises:
+        UserError: nothing on this machine gives joules.
+    """
     with meter.window("probe") as window:
         time.sleep(0.2)
-    return next((kind for kind in get_args(Kind) if window.reading.energy_j(kind) is not None), None)
+    kind = next((kind for kind in KINDS if window.reading.energy_j(kind) is not None), None)
+    if kind is None:
+        raise UserError('cost = "energy": no source of energy answers on this machine; use "latency"')
+    names = [source.name for source in window.reading.sources if source.kind == kind and adds_up(source.name)]
+    return kind, ", ".join(sorted(map(part_of, names)))
 
 
 def joules_per_call(meter: EnergyMeter, kind: Kind, window_s: float) -> Callable[[Callable[[], None]], float]:

@@ -24,7 +24,7 @@ from greenprune.bench.suite.pair import Pair, for_folder
 from greenprune.bench.suite.recipe import Allowance
 from greenprune.bench.suite.settings import Settings
 from greenprune.bench.suite.suite import Suite
-from greenprune.bench.suite.views import View, is_equal, share_of_dense, steps_for
+from greenprune.bench.suite.views import View, is_equal, share_of_dense, steps_for, why_apart
 from greenprune.bench.tasks.catalogue import make_task
 from greenprune.bench.tasks.fitting import refuse_data
 from greenprune.bench.training.ledger import refuse_small_allowances
@@ -170,14 +170,25 @@ def again(run: Run, view: View, suite: Suite) -> Run:
 def resolved(run: Run, folder: Path) -> Run | None:
     """`run` with its steps, from the records in `folder`; None where its pilot is equal to dense as it is.
 
+    Those of its own complete record, where there is one: it stays of its length, whatever dense and the pilot take when they
+    are trained again.
+
     Raises:
         UserError: they are not there, or not usable.
     """
     s = run.settings
     if not run.pilot or s.steps is not None:
         return run
+    own = state(run, folder)
+    if own.done and own.record is not None and (known := own.record.settings.get("steps")) is not None:
+        return replace(run, settings=s.model_copy(update={"steps": known}))
     pilot, dense = (_result(key, run.key, folder) for key in (run.pilot, run.dense))
     share = share_of_dense(pilot, dense, s.view)
+    if not share and s.view == "joules" and (why := why_apart(pilot, dense)):
+        raise UserError(
+            f"{folder / run.pilot}: its joules cannot be compared with those of {run.dense} ({why}), so {run.key} cannot be "
+            "made equal; run both again on one machine"
+        )
     if not share:
         raise UserError(f"{folder / run.pilot}: does not say what its training took, so {run.key} cannot be made equal")
     if is_equal(share):

@@ -13,6 +13,7 @@ from typing import Any, Literal
 from greenprune.bench.energy.parts import adds_up, part_of
 from greenprune.bench.energy.reading import KINDS, Kind, Reading
 from greenprune.bench.errors import UserError
+from greenprune.bench.records.identity import Identity
 from greenprune.bench.records.record import Ledger
 from greenprune.bench.records.score import Score
 from greenprune.bench.records.stored import Stored, read_json, why_broken, write_atomically
@@ -75,6 +76,7 @@ class Tuning(Stored):
     holdout_images: int
     space: dict[str, tuple[Any, ...]]  # the values that options were chosen from
     machine: dict[str, Any]  # that it began on
+    identity: Identity | None = None  # what its trials are made of, the data without test images; None: not recorded
     command: str
     trials: tuple[Trial, ...] = ()
 

@@ -61,7 +61,7 @@ def run_job(
     workers: Workers,
     lost: Callable[[], bool] = lambda: False,
 ) -> Record | None:
-    """Run one job in a fresh process; its record, or one that says how it failed (also stored).
+    """Run one job in a fresh process; its record, or one that says how it failed (also stored, see `failed`).
 
     What the process has finished counts, however it ends afterwards.
 
@@ -93,6 +93,8 @@ def run_job(
             return None
         if ended.full:
             raise full_disk(folder.parent)
+        if before:  # only its network was gone, and one that it left now is not that of the record, which stays
+            (folder / MODEL_FILE).unlink(missing_ok=True)
         output = tail(folder / OUTPUT_FILE)
         return failed(job, started_at, ended.reason or why_ended(ended.code, output), output)
     except OSError as e:
@@ -108,12 +110,17 @@ def full_disk(folder: Path) -> UserError:
 
 
 def failed_at_once(job: Job, reason: str) -> Record:
-    """The record of a run that cannot begin, stored."""
+    """The record of a run that cannot begin, stored as of `failed`."""
     return failed(job, _now(), reason, "")
 
 
 def failed(job: Job, started_at: str, reason: str, last_output: str) -> Record:
-    """The record of a run that has no result, stored."""
+    """The record of a run that has no result, stored; where a complete one lies there, which is made again, that stays."""
+    folder = Path(job.folder)
+    keep = bool(done_at(state(Run(job.key, job.settings), folder.parent)))
+    if keep:
+        where = f", and the last output is in {OUTPUT_FILE}" if last_output else ""
+        reason, last_output = f"{reason}; its record of before is kept{where}", ""
     record = Record(
         status="failed",
         suite=job.suite,
@@ -130,7 +137,8 @@ def failed(job: Job, started_at: str, reason: str, last_output: str) -> Record:
         finished_at=_now(),
         failure=Failure(reason=reason, last_output=last_output),
     )
-    write_record(record, Path(job.folder))
+    if not keep:
+        write_record(record, folder)
     return record
 
 

@@ -19,8 +19,8 @@ TOO_LONG = "not finished after {minutes:g} min (run.timeout_minutes); start it a
 class Watch:
     """Whether a worker is to be given up.
 
-    It shows that it is alive by what it tells. A training tells something every few seconds, so that nothing else counts
-    there; at other times (while it loads, traces or measures) it may also be busy.
+    It shows that it is alive by what it tells. A training tells something every few seconds while it takes steps, so that
+    nothing else counts there; at other times (while it loads, traces, evaluates or measures) it may also be busy.
     """
 
     def __init__(self, pid: int, limits: Running) -> None:
@@ -32,7 +32,7 @@ class Watch:
 
     def heard(self, told: dict[str, Any]) -> None:
         self._alive_s = time.monotonic()
-        self._training = told["event"] in ("progress", "alive")
+        self._training = told["event"] == "progress"
 
     def why_end(self) -> str | None:
         """A sentence, or None."""

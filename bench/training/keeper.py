@@ -156,7 +156,10 @@ class Keeper:
         checkpoint.write(self.folder, state, check=not self._wrote)
 
     def resume_clock(self) -> None:
-        """The training goes on after a checkpoint."""
+        """The training goes on after `save`. Where that stored nothing, all counts since the last checkpoint as before."""
+        if self.unable is not None:
+            self._saved_s = time.perf_counter()
+            return
         self._window.end()
         self._mark()
 

@@ -92,6 +92,7 @@ def train(
     device: torch.device,
     meter: EnergyMeter,
     report: Callable[[Progress], None] = lambda progress: None,
+    between: Callable[[], None] = lambda: None,
     allowance: Allowance | None = None,
     keeper: Keeper | None = None,
     state: dict[str, Any] | None = None,
@@ -108,6 +109,7 @@ def train(
         batches: the training batches; the same for every method at equal seed.
         task: what is trained for; it has begun.
         report: called about twice a second and at the end of each epoch.
+        between: called when no step is due for a while: before an epoch is evaluated, and before the training is finished.
         allowance: what the training may spend; by default the images of its steps.
         keeper: saves the training now and then.
         state: a checkpoint of `keeper` to go on from, for `model` and `method` as they were made then.
@@ -246,6 +248,7 @@ def train(
                     report(Progress(False, course.epoch, epochs, course.step, steps, phase, *numbers))
 
             ledger.charge_energy(phase, stretch.end())
+            between()
             if course.step == steps:
                 take_step.last()
                 with charged(ledger, meter, phase):
@@ -274,6 +277,7 @@ def train(
                 report(Progress(True, course.epoch, epochs, course.step, steps, phase, *numbers))
             course.next_epoch()
             ledger.resume_clock()
+        between()
         with charged(ledger, meter, phase):
             result = method.finish()
         if keeper is not None:

@@ -172,6 +172,7 @@ def _train_from(
         trained = train(
             method, model, data, batches, task, s.training, device, meter,
             report=lambda progress: emit("progress", score=task.score.model_dump(), **dataclasses.asdict(progress)),
+            between=lambda: emit("between"),
             allowance=s.allowance, keeper=keeper, state=state, others=others,
         )  # fmt: skip
     trained, parts = account.of_all_ranks(rank, trained, device)

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from greenprune.bench.energy import EnergyMeter, Reading
-from greenprune.bench.energy.total import add_readings
+from greenprune.bench.energy.total import add_readings, as_before
 from greenprune.bench.suite.recipe import Allowance
 from greenprune.bench.training.ledger import Ledger
 from greenprune.bench.training.ranks import total
@@ -15,7 +15,8 @@ from greenprune.methods import MacMeter
 
 
 class Energies:
-    """Energy of a training, over all its starts: readings are added with their uncertainties.
+    """Energy of a training, over all its starts: readings are added with their uncertainties, those of a GPU to those of the
+    GPU that an earlier start was on.
 
     Args:
         state: the checkpoint that this start goes on from.
@@ -28,13 +29,14 @@ class Energies:
 
     def training(self, now: Reading) -> Reading:
         """With that of this start, `now`."""
-        return now if self._before is None else add_readings("training", [self._before, now])
+        before = self._before
+        return now if before is None else add_readings("training", [before, as_before(before, now)])
 
     def redo(self, ledger: Ledger, reading: Reading, samples: int, forward_macs: int, duration_s: float) -> None:
         """Charge what was, or is, done twice."""
         ledger.charge_again(samples=samples, forward_macs=forward_macs, duration_s=duration_s, reading=reading)
-        known = [] if self.redone is None else [self.redone]
-        self.redone = add_readings("redone", [*known, reading])
+        readings = [reading] if self.redone is None else [self.redone, as_before(self.redone, reading)]
+        self.redone = add_readings("redone", readings)
 
     def state(self, now: Reading) -> dict[str, Any]:
         redone = None if self.redone is None else self.redone.model_dump(mode="json")

@@ -18,11 +18,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from greenprune.bench.data.data import Dataset, content_hash
 from greenprune.bench.errors import UserError
 from greenprune.bench.machine.machine import describe_machine
 from greenprune.bench.plan.plan import Run, completed
 from greenprune.bench.records.folder import make_writable
-from greenprune.bench.records.identity import differences
+from greenprune.bench.records.identity import differences, differing
 from greenprune.bench.records.score import Score
 from greenprune.bench.records.tuning import TUNE_FILE, Trial, Tuning, read_tuning, write_tuning
 from greenprune.bench.run.job import Job
@@ -36,6 +37,7 @@ from greenprune.bench.suite.recipe import Running
 from greenprune.bench.suite.settings import Settings
 from greenprune.bench.suite.suite import Suite
 from greenprune.bench.tasks.catalogue import make_task
+from greenprune.bench.training.identity import identity_of
 from greenprune.bench.training.ledger import refuse_small_allowances
 from greenprune.methods import find
 from pydantic import ValidationError
@@ -102,11 +104,16 @@ def candidates(suite: Suite, entry: MethodEntry, steps_per_epoch: int) -> list[C
     return [own, *others]
 
 
-def start(suite: str, entry: MethodEntry, settings: Settings, folder: Path, command: str) -> Tuning:
+def start(suite: str, entry: MethodEntry, settings: Settings, data: Dataset, folder: Path, command: str) -> Tuning:
     """The search in `folder` as far as it went; a new one where there is none.
 
+    One that does not say what its trials are made of, as older ones do not, is gone on with, and goes on not saying it.
+
+    Args:
+        data: with as many training images as the settings ask for.
+
     Raises:
-        UserError: it cannot be read, or was made with other settings.
+        UserError: it cannot be read, or was made with other settings, data, network or method.
     """
     space = {name: tuple(values) for name, values in space_of(entry).items()}
     wanted = settings.model_dump(mode="json")
@@ -124,6 +131,7 @@ def start(suite: str, entry: MethodEntry, settings: Settings, folder: Path, comm
         holdout_images=settings.images["holdout"],
         space=space,
         machine=describe_machine(torch.device(settings.device)),
+        identity=identity_of(settings, data, content_hash(data, ("train", "holdout"))),
         command=command,
     )
     if not path.exists():
@@ -134,6 +142,12 @@ def start(suite: str, entry: MethodEntry, settings: Settings, folder: Path, comm
         raise UserError(
             f"{folder}: was searched with other settings ({'; '.join(changed[:3])}); keep it and choose another folder "
             "with --out, or delete it to search again"
+        )
+    other = () if found.identity is None else differing(found.identity, fresh.identity)
+    if other:
+        raise UserError(
+            f"{folder}: is of another experiment ({'; '.join(other[:3])}); keep it and choose another folder with --out, or "
+            "delete it to search again"
         )
     return found.model_copy(update={"space": space})
 

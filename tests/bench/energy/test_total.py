@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from greenprune.bench.energy.beside import beside
 from greenprune.bench.energy.reading import Reading, SourceReading
-from greenprune.bench.energy.total import add_readings
+from greenprune.bench.energy.total import add_readings, as_before
 
 
 def part(**of_source: Any) -> Reading:
@@ -60,3 +60,34 @@ def test_a_sum_that_is_invalid_says_why_and_nothing_of_a_part(total: Sum) -> Non
     assert (found.energy_j, found.valid, found.reason) == (None, False, "gone")
     assert (found.other_j, found.basis, found.note) == (None, None, None)
     assert "in another way" in (total([part(), part(kind="sampled")]).reason or "")
+
+
+def test_a_source_that_only_a_later_part_has_is_missing_in_the_sum_and_not_gone() -> None:
+    nvml, cpu = add_readings("all", [part(), part(name="rapl:package-0")]).sources
+    assert (nvml.valid, cpu.name, cpu.valid) == (False, "rapl:package-0", False)
+    assert nvml.reason == cpu.reason == "missing in one of the blocks"
+
+
+# On other GPUs after an interruption
+
+
+def on(*gpus: str, kind: str = "measured") -> Reading:
+    """A joule of each, and one of the CPU."""
+    sources = [SourceReading(name=name, kind=kind, energy_j=1.0) for name in (*gpus, "rapl:package-0")]  # type: ignore[arg-type]
+    return Reading(name="training", duration_s=1.0, sources=tuple(sources))
+
+
+def test_what_went_on_on_other_gpus_is_added_up_and_said() -> None:
+    before = on("nvml:0", "nvml:1")
+    for _ in range(2):  # twice on the same other ones: they are told once
+        total = before = add_readings("training", [before, as_before(before, on("nvml:3", "nvml:1"))])
+    assert {s.name: s.energy_j for s in total.sources} == {"nvml:0": 3.0, "nvml:1": 3.0, "rapl:package-0": 3.0}
+    assert total.warnings == (
+        "nvml:0: the work went on on nvml:3 after an interruption, and these are the joules of both",
+    )
+
+
+def test_gpus_stay_what_they_are_called_where_they_are_the_same_or_other_ones_by_number_or_kind() -> None:
+    before = on("nvml:0", "nvml:1")
+    for now in (on("nvml:1", "nvml:0"), on("nvml:2"), on("nvml:2", "nvml:3", kind="sampled")):
+        assert as_before(before, now) is now

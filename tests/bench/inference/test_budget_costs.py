@@ -12,7 +12,7 @@ from greenprune.bench.cli.main import main
 from greenprune.bench.data.load import load
 from greenprune.bench.energy import EnergyMeter
 from greenprune.bench.errors import UserError
-from greenprune.bench.inference.calibration import achieved, energy_kind, how_much_longer, joules_per_call
+from greenprune.bench.inference.calibration import achieved, best_energy, how_much_longer, joules_per_call
 from greenprune.bench.inference.kept import FOLDER, kept, named
 from greenprune.bench.inference.pair import LONGER, LONGEST
 from greenprune.bench.inference.served import LARGEST_DIFFERENCE
@@ -311,8 +311,7 @@ def test_achieved_is_taken_at_the_batch_size_of_the_calibration() -> None:
 
 def test_joules_of_a_call_are_read_from_the_meter() -> None:
     with EnergyMeter("cpu") as meter:
-        kind = energy_kind(meter)
-        assert kind is not None
+        kind, _ = best_energy(meter)
         assert joules_per_call(meter, kind, 0.02)(lambda: sum(range(50_000))) > 0
 
 

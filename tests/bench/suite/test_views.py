@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -239,6 +240,25 @@ def test_what_is_complete_is_not_run_again(folder: Path, at_work: Path, capsys: 
     assert left_to_do([run for run in runs if run.pilot], folder) == ([], ["magnitude-0.5-s0-equal-macs"])
     assert main(["plan", suite, "--out", str(folder.parent), "--device", "cpu"]) == 0
     assert "0 to run" in capsys.readouterr().out
+
+
+def test_what_is_complete_keeps_its_length_when_its_pilot_is_trained_again(folder: Path, tmp_path: Path) -> None:
+    results = shutil.copytree(folder, tmp_path / "tiny")
+    pilot = read_record(results / "magnitude-0.5-s0/record.json")
+    assert pilot.ledger is not None
+    entries = tuple(e.model_copy(update={"forward_macs": e.forward_macs * 97 // 100}) for e in pilot.ledger.entries)
+    ledger = pilot.ledger.model_copy(update={"entries": entries})
+    write_record(pilot.model_copy(update={"ledger": ledger}), results / pilot.key)
+    runs = plan(load_suite(str(folder.parent / "tiny.toml")), {"digits": load_data("digits")}, "cpu")
+    (run,) = (run for run in runs if run.key == "magnitude-0.5-s0-equal-macs")
+    steps = read_record(results / run.key / "record.json").settings["steps"]
+    assert left_to_do([run], results) == ([], [run.key])
+    (results / run.key / "model.safetensors").unlink()
+    ((again,), _) = left_to_do([run], results, remake=True)
+    assert again.settings.steps == steps
+    (results / run.key / "record.json").unlink()
+    ((anew,), _) = left_to_do([run], results)
+    assert anew.settings.steps != steps
 
 
 def test_runs_side_by_side_say_so(folder: Path) -> None:

@@ -242,8 +242,28 @@ class Secretive(Dense):
         return super().prepare(model, example_inputs)
 
 
+class SecretiveAndDying(Secretive):
+    """Is killed in its sixth step."""
+
+    def after_step(self, optimizer: torch.optim.Optimizer) -> None:
+        super().after_step(optimizer)
+        if self.step == 6:
+            raise Killed
+
+
 def test_a_method_that_cannot_be_stored_trains_all_the_same(tmp_path: Path) -> None:
     assert same(run(Secretive, tmp_path), run(Dense, None))
     assert not (tmp_path / CHECKPOINT_FILE).exists()
     with pytest.raises(StoppedError, match="stopped; not saved"):
         run(Secretive, tmp_path, stop=5)
+
+
+def test_of_a_method_that_cannot_be_stored_all_that_is_lost_is_charged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keeper, "LOG_S", 0.0)
+    with pytest.raises(Killed):  # it tried to save itself after the first step, in vain
+        run(SecretiveAndDying, tmp_path, interval_s=0.0)
+    redone = run(Secretive, tmp_path, interval_s=1e9).ledger.stored().redone
+    assert redone is not None
+    assert redone.samples == 5 * BATCH_SIZE  # of the step that was running nothing is known
