@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from greenprune.bench.engines.cluster import queue
@@ -11,6 +12,7 @@ from greenprune.bench.engines.cluster.queue import Queued
 from greenprune.bench.engines.cluster.stored import EARLY, EndedJob, read_ended, write_ended
 from greenprune.bench.engines.cluster.watch import SURE, Watch
 from greenprune.bench.engines.engine import ENDED, Event
+from greenprune.bench.records.record import MODEL_FILE
 
 from tests.bench.engines.jobs import PENDING, PILOT, WAITS, both, submitted
 
@@ -69,3 +71,22 @@ def test_a_pilot_that_is_given_up_is_not_waited_for(early: Start) -> None:
     assert ended.status == "failed"
     assert early.looks({}) == [WAITS]  # to say in its record that the pilot has no result
     assert early.ended == {PILOT: "failed"}
+
+
+@pytest.mark.parametrize("made", [False, True])
+def test_a_remake_whose_job_is_gone_is_done_where_its_network_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, made: bool
+) -> None:
+    """Its record, of the run of before, is complete in any case."""
+    submitted(tmp_path, pilot="1_0")
+    start = Start(tmp_path, monkeypatch)
+    pilot, _ = both(tmp_path)
+    start.watch.open = {PILOT: pilot.model_copy(update={"remake": True})}
+    found = SimpleNamespace(record=SimpleNamespace(status="done", valid=True))
+    monkeypatch.setattr("greenprune.bench.engines.cluster.watch.state", lambda *_: found)
+    monkeypatch.setattr("greenprune.bench.engines.cluster.watch.verdict", lambda _: "")
+    if made:
+        pilot.folder.mkdir(parents=True)
+        (pilot.folder / MODEL_FILE).touch()
+    assert start.looks({}, SURE) == ([] if made else [PILOT])
+    assert start.ended == ({PILOT: "done"} if made else {})
