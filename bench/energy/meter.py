@@ -75,8 +75,9 @@ class EnergyMeter:
             idle_power_w: idle power by source, where it is known already ("nvml:0"); else see `measure_idle`.
             ranks: where a launcher (torchrun, mpirun, srun, ...) started several processes on this node. "each": every one
                 reads its devices, and a warning tells where they are the same. "one_per_node": rank 0 of the node reads
-                all GPUs of the job and the packages; the others have no sensor, and their readings say who reports. What
-                is modelled from a process's own tree every rank reports for itself.
+                all GPUs of the job, or those named by UUID, or with "cpu" none, and the packages; the others have no
+                sensor, and their readings say who reports. What is modelled from a process's own tree every rank reports for
+                itself.
             usage: whose CPU time and memory the models take; this process's and its descendants' if None.
             shared: half a sentence, why work of others goes on on this machine, "other jobs are on this node". Then a sensor
                 counts only if it is of a GPU that was asked for: those of processors, memory and the whole machine are left
@@ -92,8 +93,7 @@ class EnergyMeter:
         alone = self.reporter is None or ranks == "each"
         job_gpus: tuple[int, ...] = ()
         if not alone:
-            device, job_gpus = of_node(self.reporter, environ)
-            gpu_uuids = None
+            device, gpu_uuids, job_gpus = of_node(self.reporter, environ, device, gpu_uuids)
         place = Place.here(
             sysfs, powercap, device=device, gpu_uuids=gpu_uuids, job_gpus=job_gpus, environ=environ, shared=shared
         )

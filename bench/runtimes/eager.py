@@ -8,6 +8,7 @@ from typing import ClassVar
 
 import torch
 from greenprune.bench.runtimes.runtime import Runtime, Session
+from greenprune.methods import logits_of
 from torch import Tensor, nn
 
 
@@ -34,7 +35,7 @@ class ModuleSession(Session):
 
     @torch.inference_mode()
     def run(self, batch: Tensor) -> Tensor:
-        result = self._module(batch)
+        result = logits_of(self._module(batch))
         if batch.device.type == "cuda":
             torch.cuda.synchronize()
         return result

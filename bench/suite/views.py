@@ -31,8 +31,8 @@ may take more."""
 EQUAL_FROM = 0.96
 """A training that took this to 1 of what dense took is equal to it; it needs no second run."""
 
-MACHINE = ("device", "gpu", "cpu", "cores", "threads")
-"""What a record says of its machine that joules depend on."""
+MACHINE = ("device", "gpu", "cpu")
+"""What a record says of its machine that joules depend on, and that does not follow from how many runs there were at a time."""
 
 
 def share_of_dense(record: Record, dense: Record, view: str) -> float | None:

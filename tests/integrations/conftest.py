@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.util
 import math
+import sys
 import time
+import types
 from collections.abc import Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -13,6 +17,16 @@ from greenprune.bench.energy import EnergyMeter
 from greenprune.bench.energy.node.ranks import GLOBAL_RANKS, LAUNCHERS
 from greenprune.bench.energy.reading import SourceReading
 from greenprune.bench.energy.source import Mark, Segment
+
+STOOD_IN = {
+    "lightning": (),
+    "lightning.pytorch": ("Callback", "LightningModule", "Trainer"),
+    "lightning.pytorch.strategies": ("ParallelStrategy",),
+    "accelerate": (),
+    "transformers": ("Trainer", "TrainerCallback", "TrainerControl", "TrainerState", "TrainingArguments"),
+    "transformers.trainer_utils": ("get_last_checkpoint",),
+}
+"""Of the frameworks, where a test can do without them."""
 
 UNSURE_J = 0.25
 """Either bound of a window of the known source is so far from its figure."""
@@ -71,3 +85,23 @@ def meter(known: Known, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     with EnergyMeter("cpu", powercap=tmp_path) as made:
         made._sources[:] = [known]
         yield made
+
+
+@pytest.fixture
+def integration(monkeypatch: pytest.MonkeyPatch):
+    """Gives a module of `greenprune.integrations`, which nobody else sees."""
+    for name, classes in STOOD_IN.items():
+        stand_in = types.ModuleType(name)
+        for each in classes:
+            setattr(stand_in, each, type(each, (), {}))
+        monkeypatch.setitem(sys.modules, name, stand_in)
+
+    def load(name: str) -> ModuleType:
+        spec = importlib.util.find_spec(f"greenprune.integrations.{name}")
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module
+
+    return load

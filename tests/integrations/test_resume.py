@@ -2,45 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
-import types
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from tests.integrations.conftest import Known
-
-STOOD_IN = {
-    "lightning": (),
-    "lightning.pytorch": ("Callback", "LightningModule", "Trainer"),
-    "lightning.pytorch.strategies": ("ParallelStrategy",),
-    "accelerate": (),
-    "transformers": ("Trainer", "TrainerCallback", "TrainerControl", "TrainerState", "TrainingArguments"),
-    "transformers.trainer_utils": ("get_last_checkpoint",),
-}
-
-
-@pytest.fixture
-def integration(monkeypatch: pytest.MonkeyPatch):
-    """Gives a module of `greenprune.integrations`, which nobody else sees."""
-    for name, classes in STOOD_IN.items():
-        stand_in = types.ModuleType(name)
-        for each in classes:
-            setattr(stand_in, each, type(each, (), {}))
-        monkeypatch.setitem(sys.modules, name, stand_in)
-
-    def load(name: str) -> ModuleType:
-        spec = importlib.util.find_spec(f"greenprune.integrations.{name}")
-        assert spec is not None
-        assert spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        return module
-
-    return load
 
 
 def lightning_trainer(global_rank: int = 0, local_rank: int = 0) -> Any:
@@ -87,6 +55,7 @@ def test_a_process_that_does_not_report_has_nothing_after_a_resume(integration, 
 def test_nodes_that_share_a_folder_go_on_from_their_own_joules(
     integration, meter, known: Known, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("LOCAL_RANK", "0")
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
     module = integration("transformers")
     folder = tmp_path / "checkpoint-3"

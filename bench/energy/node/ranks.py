@@ -18,7 +18,7 @@ from greenprune.bench.energy.reading import Reporter
 Ranks = Literal["each", "one_per_node"]
 
 LAUNCHERS: tuple[tuple[str, tuple[str, ...]], ...] = (
-    ("LOCAL_RANK", ("LOCAL_WORLD_SIZE",)),  # torchrun, DeepSpeed, Accelerate, Lightning
+    ("LOCAL_RANK", ("LOCAL_WORLD_SIZE", "LOCAL_SIZE")),  # torchrun, Accelerate, Lightning; DeepSpeed has the second
     ("OMPI_COMM_WORLD_LOCAL_RANK", ("OMPI_COMM_WORLD_LOCAL_SIZE",)),  # Open MPI
     ("MV2_COMM_WORLD_LOCAL_RANK", ("MV2_COMM_WORLD_LOCAL_SIZE",)),  # MVAPICH2
     ("MPI_LOCALRANKID", ("MPI_LOCALNRANKS",)),  # MPICH's hydra, Intel MPI
@@ -120,14 +120,19 @@ def absent_rank(reporter: Reporter) -> dict[str, Any]:
     }
 
 
-def of_node(reporter: Reporter | None, environ: Mapping[str, str]) -> tuple[str | None, tuple[int, ...]]:
-    """Which GPUs the rank that reports for its node counts: `device`, and the job's GPUs as the node numbers them.
+def of_node(
+    reporter: Reporter | None, environ: Mapping[str, str], device: str | None, gpu_uuids: Sequence[str] | None
+) -> tuple[str | None, Sequence[str] | None, tuple[int, ...]]:
+    """Which GPUs a rank counts where one reports for its node: device, UUIDs, and the job's GPUs as the node numbers them.
 
-    All that the job has, also where the launcher showed every rank only its own.
+    The one that reports: those that were named by UUID, with "cpu" none, else all that the job has, also where the launcher
+    showed every rank only its own. The others none.
     """
-    if reporter is None or not reporter.reports:
-        return "cpu", ()
-    return None, job_gpus(environ)
+    if reporter is None or not reporter.reports or (device == "cpu" and not gpu_uuids):
+        return "cpu", None, ()
+    if gpu_uuids:
+        return device, gpu_uuids, ()
+    return None, None, job_gpus(environ)
 
 
 def rank_warnings(
@@ -141,7 +146,7 @@ def rank_warnings(
     gpus = [name for name in sensors if part_of(name) == "gpu"]
     if not alone:
         of_job = len(job_gpus(environ))
-        if size is not None and len(gpus) < min(size, of_job or size) and (gpus or of_job):
+        if device != "cpu" and size is not None and len(gpus) < min(size, of_job or size) and (gpus or of_job):
             return [
                 f"{in_words(reporter)} reports for its node and sees {len(gpus)} of the GPUs of {size} ranks; where each "
                 'rank sees its own alone, EnergyMeter(ranks="each") counts all'

@@ -238,16 +238,18 @@ class PhaseLog:
 def meter_of(device_type: str, gpus: Sequence[int]) -> EnergyMeter:
     """The meter of a training: of its GPUs on this node, by CUDA's numbers, and of the CPU.
 
-    Where a launcher started several processes on the node, of all GPUs that the job has here.
+    Where a launcher started several processes on the node, of the CPU time of all of them; and where they are more than
+    `gpus`, as each is shown its own alone, of all GPUs that the job has here.
     """
-    if local_rank(os.environ) is not None:
-        return EnergyMeter(ranks="one_per_node", synchronise=synchronise_cuda, usage=NodeRanks())
+    here = local_rank(os.environ)
+    usage = None if here is None else NodeRanks()
     if device_type != "cuda":
-        return EnergyMeter("cpu")
+        return EnergyMeter("cpu", ranks="one_per_node", usage=usage)
     import torch
 
-    uuids = [str(torch.cuda.get_device_properties(index).uuid) for index in gpus]
-    return EnergyMeter(gpu_uuids=uuids, synchronise=synchronise_cuda)
+    known = here is None or (0 < len(gpus) <= torch.cuda.device_count() and (here.size or 1) <= len(gpus))
+    uuids = [str(torch.cuda.get_device_properties(index).uuid) for index in gpus] if known else None
+    return EnergyMeter(gpu_uuids=uuids, ranks="one_per_node", synchronise=synchronise_cuda, usage=usage)
 
 
 @functools.cache

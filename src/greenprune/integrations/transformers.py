@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from greenprune.bench.energy import EnergyMeter
+from greenprune.bench.energy.node.ranks import local_rank
 from greenprune.bench.records.stored import write_atomically
 from greenprune.integrations.account import Account
 from greenprune.integrations.recorder import (
@@ -71,11 +72,12 @@ class TransformersEnergyCallback(TrainerCallback):
         arguments = trainer.args
         if arguments.local_process_index or not reports_here():
             return
-        # Processes of this node; each takes batches of its own.
-        local_size = int(os.environ.get("LOCAL_WORLD_SIZE", 1)) if arguments.world_size > 1 else 1
-        nodes = arguments.world_size / local_size
-        self._state_file = STATE_FILE.format(node=arguments.process_index // local_size)
-        gpus = range(local_size) if local_size > 1 else range(max(1, arguments.n_gpu))
+        here = local_rank(os.environ) if arguments.world_size > 1 else None
+        # Processes of this node; each takes batches of its own. Where nobody says how many, samples are not counted.
+        local_size = 1 if here is None else here.size
+        nodes = arguments.world_size / (local_size or 1)
+        self._state_file = STATE_FILE.format(node=arguments.process_index // (local_size or 1))
+        gpus = range(max(1, arguments.n_gpu)) if here is None else range(local_size or 0)
         self._phases.start(_to_loggers(trainer), lambda: meter_of(arguments.device.type, gpus))
         train, training_step, evaluation_loop = trainer.train, trainer.training_step, trainer.evaluation_loop
 
@@ -89,14 +91,14 @@ class TransformersEnergyCallback(TrainerCallback):
 
         @functools.wraps(training_step)
         def counted_step(model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
-            self._phases.count(local_size * batch_size(inputs))
+            self._phases.count((local_size or 0) * batch_size(inputs))
             return training_step(model, inputs, *args, **kwargs)
 
         @functools.wraps(evaluation_loop)
         def measured_evaluation(dataloader: Any, description: str, *args: Any, **kwargs: Any) -> Any:
             with self._phases.phase(_phase(description, kwargs.get("metric_key_prefix", "eval"))):
                 output = evaluation_loop(dataloader, description, *args, **kwargs)
-                self._phases.count((output.num_samples or 0) / nodes)
+                self._phases.count((output.num_samples or 0) / nodes if local_size else 0)
                 return output
 
         trainer.train = measured_train  # type: ignore[method-assign]

@@ -34,6 +34,7 @@ SRUN = {"SLURM_LOCALID": "3", "SLURM_STEP_ID": "0", "SLURM_STEP_TASKS_PER_NODE":
         ({"SLURM_LOCALID": "0", "SLURM_STEP_ID": "1", "SLURM_NTASKS_PER_NODE": "4"}, (0, 4)),
         # torchrun with one process in each of two tasks of srun
         ({"LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "1", **SRUN}, (3, 4)),
+        ({"LOCAL_RANK": "1", "LOCAL_SIZE": "4", "RANK": "5", "WORLD_SIZE": "8"}, (1, 4)),  # DeepSpeed
         ({"PMI_RANK": "3", "PMI_SIZE": "4"}, (3, None)),
         # one process on each of two nodes: the second reports for its own
         ({"LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "1", "RANK": "1", "WORLD_SIZE": "2"}, None),
@@ -55,10 +56,20 @@ def test_every_launcher_tells_the_rank_on_the_node(environ: dict[str, str], expe
 def test_a_rank_that_reports_counts_all_gpus_of_the_job() -> None:
     rank_0 = reporter({"SLURM_LOCALID": "0", "SLURM_STEP_ID": "0", "SLURM_NTASKS_PER_NODE": "2"}, "one_per_node")
     bound = {"CUDA_VISIBLE_DEVICES": "2", "SLURM_STEP_GPUS": "2,3"}
-    assert of_node(rank_0, bound) == (None, (2, 3))
-    assert of_node(rank_0, {"SLURM_JOB_GPUS": "4,5", "SLURM_STEP_GPUS": ""}) == (None, (4, 5))
-    assert of_node(rank_0, {"SLURM_STEP_GPUS": "a,b"}) == (None, ())
-    assert of_node(reporter(TORCHRUN, "one_per_node"), bound) == ("cpu", ())
+    assert of_node(rank_0, bound, None, None) == (None, None, (2, 3))
+    assert of_node(rank_0, {"SLURM_JOB_GPUS": "4,5", "SLURM_STEP_GPUS": ""}, "cuda", None) == (None, None, (4, 5))
+    assert of_node(rank_0, {"SLURM_STEP_GPUS": "a,b"}, None, None) == (None, None, ())
+    assert of_node(reporter(TORCHRUN, "one_per_node"), bound, None, ["GPU-1"]) == ("cpu", None, ())
+
+
+def test_a_rank_that_reports_counts_the_gpus_that_were_named_or_none() -> None:
+    """Others of the machine may be somebody else's."""
+    rank_0 = reporter({"LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "2"}, "one_per_node")
+    of_job = {"SLURM_STEP_GPUS": "2,3"}
+    assert of_node(rank_0, of_job, None, ["GPU-1"]) == (None, ["GPU-1"], ())
+    assert of_node(rank_0, of_job, "cpu", None) == ("cpu", None, ())
+    assert rank_0 is not None
+    assert rank_warnings(rank_0, [], "cpu", of_job, alone=False) == []
 
 
 @pytest.mark.parametrize(
