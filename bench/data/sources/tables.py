@@ -115,9 +115,7 @@ def _json(path: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _found(
-    folder: Path, parts: Mapping[str, Sequence[Table]], options: DataOptions, said: Sequence[str] = ()
-) -> Found:
+def _found(folder: Path, parts: Mapping[str, Sequence[Table]], options: DataOptions, said: Sequence[str] = ()) -> Found:
     """`said`: notes of how the parts were found."""
     if "train" not in parts:
         has = ", ".join(parts) or "none"
