@@ -1,4 +1,4 @@
-"""The study's differences between methods, seed by seed: `python -m tests.docs.paired` writes four tables into the page.
+"""The study's differences between methods, seed by seed: `python -m tests.docs.paired` writes three tables into the page.
 
 Machines are not mixed in any mean of joules or time. A difference in accuracy is one of two networks of one seed on one
 machine, so that seeds from several machines may stand in one row.
@@ -17,10 +17,8 @@ from tests.docs.between import write
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "explanation" / "results.md"
-FOLDERS = (ROOT / "results" / "study-choice", ROOT / "results" / "study-again")
-BEFORE = (ROOT / "results" / "study", ROOT / "results" / "study-xeon")  # by the choice of units that was replaced
+FOLDERS = (ROOT / "results" / "study", ROOT / "results" / "study-again")
 C100 = (ROOT / "results" / "study-cifar100",)
-XEON, OTHERS = BEFORE[1], ROOT / "results" / "study-xeon-others"
 VIEWS = ("equal training energy", "equal images")
 PAIRS = (("gated", "dense"), ("shallow", "dense"), ("gated", "shallow"))
 COMMAND = "python -m tests.docs.paired"
@@ -47,28 +45,26 @@ def differences(found: pd.Series) -> str:
     return signed_points(mean) + (f" [{signed_points(low)}, {signed_points(high)}]" if len(found) > 1 else "")
 
 
-def others() -> str:
-    """Markdown: a row for each method of `OTHERS`, how far `gated` of `XEON` with the same seed is ahead in each view. A run
-    that missed the budget is in brackets."""
-    theirs, ours = load(OTHERS).runs, load(XEON).runs
-    theirs, ours = theirs[theirs["method"] != "dense"], ours[ours["method"] == "gated"]
-    scores = ours.set_index(["view", "seed"])["test_score"]
-    found: dict[str, list[str]] = {}
-    for view in VIEWS:
-        for method, part in theirs.groupby("method"):
-            cell = ""
-            for run in part[part["view"] == view].dropna(subset="test_score").itertuples():
-                cell = f"{run.test_score:.2f} | {signed_points(scores[view, run.seed] - run.test_score)}"
-                cell = cell if run.valid else f"({cell.replace(' | ', ') | (')})"
-            found.setdefault(str(method), []).append(cell or " | ")
-    heads = " | ".join(f"{view}, % | gated ahead by" for view in VIEWS)
-    lines = [f"| Method | {heads} |", f"| --- |{' ---: |' * 2 * len(VIEWS)}"]
-    lines += [f"| {method} | {' | '.join(cells)} |" for method, cells in found.items()]
-    return "".join(f"{line}\n" for line in lines)
+def others(folder: Path) -> str:
+    """Markdown: a row for each method beside those of `PAIRS`, in each view against dense, and how far `gated` of the same
+    seeds is ahead. A run that missed the budget is in brackets."""
+    runs = load(folder).runs
+    runs = runs[runs["view"].isin(VIEWS)]
+    scores = runs.pivot(index=["view", "seed"], columns="method", values="test_score")
+    met = runs.groupby(["view", "method"])["valid"].all()
+    rows = []
+    for method in sorted(set(scores) - {name for pair in PAIRS for name in pair}):
+        cells = []
+        for view in VIEWS:
+            part = scores.loc[view]
+            pair = [differences((part[a] - part[b]).dropna()) for a, b in ((method, "dense"), ("gated", method))]
+            cells += [cell if met.get((view, method), True) else f"({cell})" for cell in pair]
+        rows.append(f"| {method} | {' | '.join(cells)} |\n")
+    heads = " | ".join(f"{view}: against dense | gated ahead by" for view in VIEWS)
+    return f"| Method | {heads} |\n| --- |{' ---: |' * 2 * len(VIEWS)}\n{''.join(rows)}"
 
 
 if __name__ == "__main__":
     write(PAGE, COMMAND, table(FOLDERS), "seeds")
     write(PAGE, COMMAND, table(C100), "seeds of CIFAR-100")
-    write(PAGE, COMMAND, table(BEFORE), "seeds before")
-    write(PAGE, COMMAND, others(), "others")
+    write(PAGE, COMMAND, others(FOLDERS[0]), "others")

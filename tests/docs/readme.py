@@ -13,13 +13,12 @@ from tests.docs.between import write
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
-RECORDS, VIEW = ROOT / "results" / "study-choice", "equal training energy"
+RECORDS, VIEW = ROOT / "results" / "study", "equal training energy"
 COMMAND = "python -m tests.docs.readme"
 COLUMNS = {  # heading in a table of all columns: heading here
     "Method": "Method",
     "Runs": "Runs",
     "Inference time, × dense, batch 64": "Inference time, × dense",
-    "Inference energy, × dense, batch 64, modelled": "Inference joules (modelled), × dense",
     "MACs kept, %": "MACs kept, %",
     "Test accuracy, %": "Test accuracy, %",
     "Against dense, points": "Against dense, points",

@@ -36,18 +36,15 @@ class Setting:
     aim: str = ""
 
 
-NOW = ("study-choice", "study-again")
-BEFORE = ("study", "study-xeon", "study-xeon-others")  # by a choice of channels and layers that was replaced
+NOW = ("study", "study-again")
 C100 = ("study-cifar100",)
 MACS, SHORT = ("study-macs",), ("study-short",)
 EQUAL_JOULES, IMAGES = VIEWS
 SETTINGS = (
     Setting("CIFAR-10, equal joules", NOW, EQUAL_JOULES, 0.5, "latency", aim="+0.5; first by 1.0"),
     Setting("CIFAR-100, equal joules", C100, EQUAL_JOULES, 0.5, "latency", aim="+1.0; first by 1.0"),
-    Setting("CIFAR-10, equal joules, choice before", BEFORE, EQUAL_JOULES, 0.5, "latency", aim="+0.5; first by 1.0"),
     Setting("CIFAR-10", NOW, IMAGES, 0.5, "latency", aim="−0.9; 0.60 × the joules; first"),
     Setting("CIFAR-100", C100, IMAGES, 0.5, "latency"),
-    Setting("CIFAR-10, choice before", BEFORE, IMAGES, 0.5, "latency", aim="−0.9; 0.60 × the joules; first"),
     Setting("CIFAR-10, a search half as long", ("study-early",), IMAGES, 0.5, "latency", aim="−0.9; 0.60 × the joules"),
     Setting("CIFAR-10, one image at a time", ("study-batch-1",), IMAGES, 0.55, "latency", 1, "−1.2"),
     Setting("CIFAR-10, one image at a time", ("study-batch-1",), IMAGES, 0.5, "latency", 1),
