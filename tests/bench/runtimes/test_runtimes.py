@@ -91,6 +91,24 @@ def test_a_runtime_computes_what_eager_computes_at_every_batch_size(name: str) -
     assert torch.__version__.startswith(usable(name).describe()["torch"].partition("+")[0])
 
 
+@pytest.mark.parametrize("name", ["eager", "compile"])
+def test_of_a_network_that_returns_a_dict_its_logits_are_compared(name: str) -> None:
+    """As segmentation networks of torchvision do, and those of transformers."""
+
+    class Named(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(4, 3)
+
+        def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+            return {"aux": x, "out": self.layer(x)}
+
+    network, x = Named().eval(), torch.randn(2, 4)
+    session = usable(name).prepare(network, x, threads=1)
+    with torch.no_grad():
+        assert relative_difference(session.run(x), network(x)["out"]) < TOLERANCE
+
+
 @pytest.mark.parametrize("name", ["onnxruntime", "openvino"])
 def test_with_8_bit_integers_results_are_near_and_not_the_same(name: str) -> None:
     network, images = small().eval(), torch.randn(16, 3, 8, 8)
