@@ -13,7 +13,7 @@ from greenprune.bench.inference.job import JointJob
 from greenprune.bench.plan.mixing import Identities, refuse_mixing
 from greenprune.bench.plan.plan import Run, resolved, state
 from greenprune.bench.records.folder import make_writable
-from greenprune.bench.run.one import Display, failed_at, has_network, refuse_changed
+from greenprune.bench.run.one import Display, failed_at, has_network, is_to_make, refuse_changed
 from greenprune.bench.run.task import Task
 from greenprune.bench.suite.recipe import Running
 from greenprune.bench.training import files
@@ -146,7 +146,7 @@ def left_to_do(runs: Sequence[Run], folder: Path, *, remake: bool = False) -> tu
         found = state(run, folder)
         if not (run.pilot and run.settings.steps is None):  # else nobody knows what its settings should be
             refuse_changed({run.key: found}, folder)
-        if found.done and not (remake and not has_network(folder / run.key)):
+        if found.done and found.record and not (remake and is_to_make(found.record, folder / run.key)):
             files.clear_unless_held(folder / run.key)
             kept.append(run.key)
         else:

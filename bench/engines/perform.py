@@ -16,7 +16,7 @@ from greenprune.bench.records.record import Record
 from greenprune.bench.run import stop
 from greenprune.bench.run.display import verdict
 from greenprune.bench.run.job import Job
-from greenprune.bench.run.one import failed_at_once, has_network, refuse_changed, run_job
+from greenprune.bench.run.one import failed_at_once, is_to_make, refuse_changed, run_job
 from greenprune.bench.run.process import Workers
 from greenprune.bench.run.shares import ALONE, Share
 from greenprune.bench.run.stop import Stopped
@@ -118,7 +118,8 @@ class _Found:
         self.said: Status | None = "unneeded" if found is None else None  # as it is, it is equal to dense
         if not self.lacks:  # else nobody knows what its settings should be
             refuse_changed({task.key: self.state}, results)
-        if self.state.done and not (task.remake and not has_network(task.folder)):
+        record = self.state.record
+        if self.state.done and record and not (task.remake and is_to_make(record, task.folder)):
             self.said = "kept"
 
 

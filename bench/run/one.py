@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
+from greenprune.bench.data.content import file_hash
 from greenprune.bench.errors import UserError, is_full
 from greenprune.bench.foreign import shortened
 from greenprune.bench.plan.mixing import refuse_others
@@ -32,6 +33,13 @@ class Display(Protocol):
 def has_network(folder: Path) -> bool:
     """Whether the network of a finished run is there; results that are passed on often come without."""
     return (folder / MODEL_FILE).is_file()
+
+
+def is_to_make(record: Record, folder: Path) -> bool:
+    """Whether `--remake` makes the network of a finished run: it is not there, or another one than the record is of, as where
+    one that was made again was stored and its record was not."""
+    known = record.files.get(MODEL_FILE)
+    return not has_network(folder) or (known is not None and file_hash(folder / MODEL_FILE) != known)
 
 
 def failed_at(found: State) -> str:

@@ -24,7 +24,7 @@ from greenprune.bench.plan.plan import state
 from greenprune.bench.records.folder import LOCK_FILE
 from greenprune.bench.records.lock import is_held
 from greenprune.bench.run.display import verdict
-from greenprune.bench.run.one import failed_at_once, has_network
+from greenprune.bench.run.one import failed_at_once, is_to_make
 from greenprune.bench.run.shares import ALONE
 from greenprune.bench.run.task import Status, Task
 
@@ -103,8 +103,10 @@ class Watch:
 
     def _without_a_word(self, task: Task, job: str) -> bool:
         record = state(task.run, self._folder).record
-        to_make = task.remake and not has_network(task.folder)  # the record is that of the run whose network is gone
-        if record is not None and record.status == "done" and not to_make:
+        done = record is not None and record.status == "done"
+        if (
+            record is not None and done and not (task.remake and is_to_make(record, task.folder))
+        ):  # else it is of before
             self._end(task, "done", verdict(record))
         elif job and queue.end_of(job) == "CANCELLED":
             self._end(task, "stopped", f"its job {job} was cancelled")

@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from greenprune.bench.data.content import file_hash
 from greenprune.bench.engines.perform import perform
 from greenprune.bench.records.record import MODEL_FILE, write_record
+from greenprune.bench.run.one import is_to_make
 from greenprune.bench.run.process import Workers
 from greenprune.bench.suite.entry import MethodEntry
 
@@ -35,3 +37,18 @@ def test_what_fails_when_it_is_made_again_leaves_its_record(tmp_path: Path, monk
     )
     assert path.read_bytes() == before
     assert not (task.folder / MODEL_FILE).exists()  # the next --remake makes it again
+
+
+def test_a_network_that_is_not_the_records_is_made_again(tmp_path: Path) -> None:
+    """As where a remake was killed between the two."""
+    pilot, _ = both(tmp_path)
+    (tmp_path / MODEL_FILE).write_bytes(b"one")
+    record = of_dense(
+        pilot.key, pilot.settings.model_dump(mode="json"), files={MODEL_FILE: file_hash(tmp_path / MODEL_FILE)}
+    )
+    assert not is_to_make(record, tmp_path)
+    (tmp_path / MODEL_FILE).write_bytes(b"another")
+    assert is_to_make(record, tmp_path)
+    assert not is_to_make(record.model_copy(update={"files": {}}), tmp_path)  # of which nobody knows
+    (tmp_path / MODEL_FILE).unlink()
+    assert is_to_make(record, tmp_path)

@@ -82,7 +82,7 @@ def test_a_remake_whose_job_is_gone_is_done_where_its_network_is_there(
     start = Start(tmp_path, monkeypatch)
     pilot, _ = both(tmp_path)
     start.watch.open = {PILOT: pilot.model_copy(update={"remake": True})}
-    found = SimpleNamespace(record=SimpleNamespace(status="done", valid=True))
+    found = SimpleNamespace(record=SimpleNamespace(status="done", files={}))
     monkeypatch.setattr("greenprune.bench.engines.cluster.watch.state", lambda *_: found)
     monkeypatch.setattr("greenprune.bench.engines.cluster.watch.verdict", lambda _: "")
     if made:
