@@ -85,9 +85,10 @@ def test_one_that_cannot_go_on_ends_those_that_wait(monkeypatch: pytest.MonkeyPa
     def perform(one: Any, *_: Any, **more: Any) -> bool:
         raise UserError("no space")
 
+    before = set(threading.enumerate())
     with pytest.raises(UserError, match="no space"):
         submit([task("a"), task("a-again", "a")], monkeypatch, perform)
-    assert not [thread for thread in threading.enumerate() if "ThreadPool" in thread.name and not _ends(thread)]
+    assert [thread for thread in threading.enumerate() if thread not in before and not _ends(thread)] == []
 
 
 def _ends(thread: threading.Thread) -> bool:
