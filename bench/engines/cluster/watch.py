@@ -103,10 +103,7 @@ class Watch:
 
     def _without_a_word(self, task: Task, job: str) -> bool:
         record = state(task.run, self._folder).record
-        done = record is not None and record.status == "done"
-        if (
-            record is not None and done and not (task.remake and is_to_make(record, task.folder))
-        ):  # else it is of before
+        if record is not None and record.status == "done" and not (task.remake and is_to_make(record, task.folder)):
             self._end(task, "done", verdict(record))
         elif job and queue.end_of(job) == "CANCELLED":
             self._end(task, "stopped", f"its job {job} was cancelled")
