@@ -76,10 +76,10 @@ def added_up(rank: Rank | None, reading: Reading) -> tuple[Reading, tuple[Readin
 
 
 def spent_everywhere(joules: Mapping[Kind, float]) -> float | None:
-    """Joules that all ranks have spent, of the best kind that the first of them knows.
+    """Joules that all ranks have spent, of the kind to decide by that the first of them knows.
 
     Args:
-        joules: of this rank, by kind, the best first.
+        joules: of this rank, by kind, the one to decide by first.
     """
     found = [json.loads(each) for each in collected(json.dumps(joules).encode())]
     return next((sum(each.get(kind, 0.0) for each in found) for kind in found[0]), None)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Literal, get_args
 
-from greenprune.bench.energy.parts import adds_up
+from greenprune.bench.energy.parts import adds_up, part_of
 from greenprune.bench.energy.units import PerUnit
 from pydantic import BaseModel, ConfigDict
 
@@ -195,6 +195,20 @@ class Reading(BaseModel):
 
     def _summed(self, kind: Kind) -> list[SourceReading]:
         return [s for s in self.sources if s.kind == kind and adds_up(s.name)]
+
+
+def kinds_of_gpu(readings: Iterable[Reading]) -> set[Kind]:
+    """The kinds of joules that a GPU is a source of, whether it could be read or not."""
+    return {s.kind for r in readings for s in r.sources if adds_up(s.name) and part_of(s.name) == "gpu"}
+
+
+def to_decide_by(of_gpu: Collection[Kind]) -> tuple[Kind, ...]:
+    """From the kind of joules to decide by to the least: as `KINDS`, but those that a GPU is a source of before the others.
+
+    A GPU takes most of what its machine takes for a training. A counter of the processor beside one whose power is sampled
+    says little of it.
+    """
+    return tuple(sorted(KINDS, key=lambda kind: kind not in of_gpu))
 
 
 def merge_cards(states: Iterable[CardState | None]) -> CardState | None:

@@ -11,7 +11,7 @@ from typing import Literal
 import torch
 from greenprune.bench.energy import EnergyMeter
 from greenprune.bench.energy.parts import adds_up, part_of
-from greenprune.bench.energy.reading import KINDS, Kind
+from greenprune.bench.energy.reading import Kind, kinds_of_gpu, to_decide_by
 from greenprune.bench.errors import UserError
 from greenprune.bench.inference.kept import Conditions, Kept, kept
 from greenprune.bench.inference.pair import LONGER, LONGEST
@@ -162,15 +162,16 @@ def steadiest(once: Callable[[], CostTable]) -> CostTable:
 
 
 def best_energy(meter: EnergyMeter) -> tuple[Kind, str]:
-    """The best kind of joules that `meter` has, of a counter, else sampled, else modelled; and the parts of the machine that
-    they are of: "cpu, gpu".
+    """The best kind of joules that `meter` has, of a counter, else sampled, else modelled, and with a GPU the best that it is
+    in; and the parts of the machine that they are of: "cpu, gpu".
 
     Raises:
         UserError: nothing on this machine gives joules.
     """
     with meter.window("probe") as window:
         time.sleep(0.2)
-    kind = next((kind for kind in KINDS if window.reading.energy_j(kind) is not None), None)
+    kinds = to_decide_by(kinds_of_gpu([window.reading]))
+    kind = next((kind for kind in kinds if window.reading.energy_j(kind) is not None), None)
     if kind is None:
         raise UserError('cost = "energy": no source of energy answers on this machine; use "latency"')
     names = [source.name for source in window.reading.sources if source.kind == kind and adds_up(source.name)]

@@ -127,11 +127,13 @@ def entered(found: Joint, line_up: LineUp) -> Joint:
 
 
 def refused(found: Joint, runtime: str, problem: str) -> Joint:
-    """`found` with an entry for each network that says why there is no figure of this runtime."""
-    entry = Served(runtime=runtime, precision="float32", problem=problem)
-    networks = (
-        n.model_copy(update={"served": (*(s for s in n.served if s.runtime != runtime), entry)}) for n in found.networks
-    )
+    """`found` where the entry of each network says why figures of this runtime are missing. Those that it has stay."""
+    networks = []
+    for n in found.networks:
+        entry = next((s for s in n.served if s.runtime == runtime), Served(runtime=runtime, precision="float32"))
+        problems = dict.fromkeys(filter(None, (entry.problem, problem)))
+        entry = entry.model_copy(update={"problem": "; ".join(problems)})
+        networks.append(n.model_copy(update={"served": (*(s for s in n.served if s.runtime != runtime), entry)}))
     return found.model_copy(update={"networks": tuple(networks)})
 
 

@@ -123,7 +123,7 @@ def _served(
     calibration: Sequence[Tensor],
     score: Callable[[nn.Module], float | None],
 ) -> dict[str, object]:
-    """Fields of an entry. Raises UserError where the runtime cannot run the network, or runs another one."""
+    """Fields of an entry. Raises UserError where the runtime cannot take the network, or runs another one."""
     device = images.device
     if device.type not in runtime.devices:
         raise UserError(f"runs on {', '.join(runtime.devices)} alone, and this run is on {device.type}")
@@ -138,17 +138,21 @@ def _served(
     if calibration:
         result["test_score"] = score(Through(ours))
     measured: list[Inference] = []
+    problems: list[str] = []
     for size in settings.measurement.inference_batch_sizes:
-        batch = batch_of(images, size)
-        with quiet():
-            subjects = [
-                warmed(partial(session.run, batch), batch, name=f"inference, {side}{runtime.name}")
-                for session, side in ((ours, ""), (reference, "dense, "))
-            ]
-        measured.append(
-            compare_subjects(
-                subjects[0], subjects[1], device=device, seconds=settings.measurement.inference_seconds, meter=meter,
-                seed=settings.seed, longer=how_much_longer(settings, runtime.name, size),
-            )
-        )  # fmt: skip
-    return result | {"inference": tuple(measured)}
+        try:
+            batch = batch_of(images, size)
+            with quiet():
+                subjects = [
+                    warmed(partial(session.run, batch), batch, name=f"inference, {side}{runtime.name}")
+                    for session, side in ((ours, ""), (reference, "dense, "))
+                ]
+            measured.append(
+                compare_subjects(
+                    subjects[0], subjects[1], device=device, seconds=settings.measurement.inference_seconds, meter=meter,
+                    seed=settings.seed, longer=how_much_longer(settings, runtime.name, size),
+                )
+            )  # fmt: skip
+        except Exception as e:  # of a runtime that is not ours; the other sizes are measured all the same
+            problems.append(f"batch size {size}: {type(e).__name__}: {shortened(str(e))}")
+    return result | {"inference": tuple(measured), "problem": "; ".join(problems) or None}

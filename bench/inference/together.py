@@ -176,14 +176,21 @@ def _measure_pair(
                 else:
                     line_up = in_runtime(runtime, candidates, reference, images)
                 found = entered(found, line_up)
-                for size in found.batch_sizes:
-                    found = measured_at(size, found, line_up, images, meter, say)
-                    _keep(found, folder, file)
             except UserError as e:
                 if runtime == EAGER:
                     raise
                 say(str(e))
                 found = refused(found, runtime, str(e))  # the other runtimes are measured all the same
+                line_up = None
+            for size in found.batch_sizes if line_up is not None else ():
+                try:
+                    found = measured_at(size, found, line_up, images, meter, say)
+                except UserError as e:
+                    if runtime == EAGER:
+                        raise
+                    say(str(e))
+                    found = refused(found, runtime, str(e))  # so are the other batch sizes
+                _keep(found, folder, file)
             if runtime == last:
                 found = found.model_copy(update={"complete": True, "finished_at": now()})
                 _keep(found, folder, file)

@@ -50,5 +50,5 @@ class Served(Stored):
     threads: int | None = None  # that a call may use
     difference: float | None = None  # from eager PyTorch in float32: max |difference| / max |output|
     test_score: float | None = None  # of int8: the main score on the test set; in float32 it is that of the record
-    inference: tuple[Inference, ...] = ()  # one for each batch size
-    problem: str | None = None  # why there is no figure
+    inference: tuple[Inference, ...] = ()  # one for each batch size at which it ran
+    problem: str | None = None  # why figures are missing

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from greenprune.bench.energy.parts import adds_up, part_of
-from greenprune.bench.energy.reading import KINDS, Kind, Reading
+from greenprune.bench.energy.reading import Kind, Reading, kinds_of_gpu, to_decide_by
 from greenprune.bench.errors import UserError
 from greenprune.bench.records.identity import Identity
 from greenprune.bench.records.record import Ledger
@@ -114,12 +114,13 @@ class Tuning(Stored):
 
     @property
     def comparable_kind(self) -> Kind | None:
-        """The best kind of joules that all trials of `level` have, of the same parts of one machine; None: there is none, and
-        which of them took the least is not known."""
+        """The best kind of joules that all trials of `level` have, of the same parts of one machine; with a GPU the best that
+        it is in. None: there is none, and which of them took the least is not known."""
         level = self.level
         if not level or any(trial.machine != level[0].machine for trial in level):
             return None
-        return next((kind for kind in KINDS if _alike(level, kind)), None)
+        readings = [trial.spent.energy for trial in level if trial.spent is not None]
+        return next((kind for kind in to_decide_by(kinds_of_gpu(readings)) if _alike(level, kind)), None)
 
     @property
     def chosen(self) -> Trial | None:

@@ -298,5 +298,10 @@ class Allowance(Part):
         description="forward multiply-accumulates, as a multiple of what the dense network takes for the epochs",
     )
     joules: float | None = Field(
-        None, gt=0, description="joules of the training: measured where there is a counter, else sampled, else modelled"
+        None,
+        gt=0,
+        description=(
+            "joules of the training: measured where there is a counter, else sampled, else modelled; with a GPU of the best kind "
+            "that it is in"
+        ),
     )

@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import Literal
 
 from greenprune.bench.energy.parts import adds_up, part_of
-from greenprune.bench.energy.reading import KINDS, Kind, Reading
+from greenprune.bench.energy.reading import Kind, Reading, kinds_of_gpu, to_decide_by
 from greenprune.bench.foreign import shortened
 from greenprune.bench.records.record import Record
 
@@ -38,8 +38,8 @@ MACHINE = ("device", "gpu", "cpu")
 def share_of_dense(record: Record, dense: Record, view: str) -> float | None:
     """What the training of `record` took, as a fraction of what that of `dense` took; None where it is unknown.
 
-    Joules are of the best kind that there is: measured, else sampled, else modelled. They are of one machine and of the same
-    parts of it, see `why_apart`.
+    Joules are of the best kind that there is: measured, else sampled, else modelled; where a GPU took part, of the best that
+    it is in. They are of one machine and of the same parts of it, see `why_apart`.
     """
     if record.ledger is None or dense.ledger is None:
         return None
@@ -78,7 +78,8 @@ def why_apart(record: Record, dense: Record) -> str:
 def _best_kind(*readings: Reading) -> Kind | None:
     """The best kind of joules that one of them has a source of, whether that could be read or not: where it was lost a worse
     kind, which is of what has no sensor, says nothing about the whole."""
-    return next((kind for kind in KINDS if any(_parts(reading, kind) for reading in readings)), None)
+    kinds = to_decide_by(kinds_of_gpu(readings))
+    return next((kind for kind in kinds if any(_parts(reading, kind) for reading in readings)), None)
 
 
 def _parts(reading: Reading, kind: Kind) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 from greenprune.bench.distributed.measuring import spent_everywhere
 from greenprune.bench.energy import Reading
-from greenprune.bench.energy.reading import KINDS, Kind
+from greenprune.bench.energy.reading import KINDS, Kind, kinds_of_gpu, to_decide_by
 from greenprune.bench.errors import UserError
 from greenprune.bench.records import record
 from greenprune.bench.suite.suite import Suite
@@ -30,9 +30,11 @@ class _Account:
     duration_s: float = 0.0
     energy_j: dict[Kind, float] = field(default_factory=dict)
     unknown: set[Kind] = field(default_factory=set)  # kinds of which a part could not be read
+    of_gpu: set[Kind] = field(default_factory=set)  # kinds that a GPU is a source of
 
     def add(self, reading: Reading) -> None:
         """The joules of `reading`."""
+        self.of_gpu |= kinds_of_gpu([reading])
         for kind in KINDS:
             joules = reading.energy_j(kind)
             if joules is None:
@@ -58,11 +60,12 @@ class _Account:
         )
 
     def state(self) -> dict[str, Any]:
-        return {**vars(self), "unknown": sorted(self.unknown)}
+        return {**vars(self), "unknown": sorted(self.unknown), "of_gpu": sorted(self.of_gpu)}
 
     @classmethod
     def restored(cls, state: dict[str, Any]) -> _Account:
-        return cls(**{**state, "unknown": set(state["unknown"]), "energy_j": dict(state["energy_j"])})
+        sets = {name: set(state.get(name, ())) for name in ("unknown", "of_gpu")}
+        return cls(**{**state, **sets, "energy_j": dict(state["energy_j"])})
 
 
 class Ledger:
@@ -149,13 +152,14 @@ class Ledger:
         return sum(a.forward_macs for a in self._accounts.values())
 
     def spent_j(self) -> float | None:
-        """Joules of all phases, of the best kind known for all of them: measured, else sampled, else modelled."""
+        """Joules of all phases, of the best kind known for all of them: measured, else sampled, else modelled; where a GPU took
+        part, of the best that it is in."""
         return next(iter(self._spent().values()), None)
 
     def _spent(self) -> dict[Kind, float]:
-        """Joules by kind, of those known for all phases, the best first."""
+        """Joules by kind, of those known for all phases, the one to decide by first."""
         found: dict[Kind, float] = {}
-        for kind in KINDS:
+        for kind in to_decide_by({kind for a in self._accounts.values() for kind in a.of_gpu}):
             parts = [a.energy_j.get(kind) for a in self._accounts.values() if kind not in a.unknown]
             known = [j for j in parts if j is not None]
             if known and len(known) == len(self._accounts):

@@ -17,7 +17,7 @@ from greenprune.bench.runtimes.runtime import Session
 from greenprune.bench.suite.file import load_suite
 from greenprune.bench.suite.measurement import Measurement
 
-from tests.bench.runtimes.test_runtimes import Doubled, Numbered, small
+from tests.bench.runtimes.test_runtimes import Doubled, NoFour, Numbered, small
 from tests.conftest import SUITE
 
 DOUBLED = f"{Doubled.__module__}:Doubled"
@@ -28,8 +28,8 @@ def short_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pair, "CPU_BLOCK_S", 0.002)
 
 
-def served(runtimes: tuple[str, ...], int8: bool = False) -> tuple[Served, ...]:
-    measurement = Measurement(runtimes=runtimes, int8=int8, inference_seconds=0.01, inference_batch_sizes=(1, 4))
+def served(runtimes: tuple[str, ...], int8: bool = False, sizes: tuple[int, ...] = (1, 4)) -> tuple[Served, ...]:
+    measurement = Measurement(runtimes=runtimes, int8=int8, inference_seconds=0.01, inference_batch_sizes=sizes)
     images = torch.randn(16, 3, 8, 8)
     with EnergyMeter("cpu") as meter:
         return serve(
@@ -57,6 +57,13 @@ def test_a_runtime_that_computes_something_else_is_told_and_not_measured() -> No
     (entry,) = served((DOUBLED,))
     assert entry.problem == "its results differ from those of eager PyTorch by 1.0e+00 of the largest, more than 0.001"
     assert entry.inference == ()
+
+
+def test_a_batch_size_that_does_not_run_costs_its_own_figures_alone() -> None:
+    (entry,) = served((f"{NoFour.__module__}:NoFour",), sizes=(1, 4, 2))
+    assert entry.problem == "batch size 4: RuntimeError: no four"
+    assert [measured.batch_size for measured in entry.inference] == [1, 2]
+    assert entry.difference == 0
 
 
 def test_a_runtime_that_describes_itself_in_numbers_is_noted_in_text() -> None:

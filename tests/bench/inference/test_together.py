@@ -19,7 +19,7 @@ from greenprune.bench.run.side_by_side import is_due
 from greenprune.bench.runtimes.eager import Eager
 
 from tests.bench.inference.joint import SETTINGS, WIDTHS, add, job, silent
-from tests.bench.runtimes.test_runtimes import Doubled
+from tests.bench.runtimes.test_runtimes import Doubled, NoFour
 
 
 class Narrow(Eager):
@@ -38,7 +38,7 @@ class Narrow(Eager):
         return super().prepare(network, example, **options)
 
 
-NARROW, DOUBLED = (f"{runtime.__module__}:{runtime.__name__}" for runtime in (Narrow, Doubled))
+NARROW, DOUBLED, NO_FOUR = (f"{runtime.__module__}:{runtime.__name__}" for runtime in (Narrow, Doubled, NoFour))
 SERVING = {**SETTINGS, "measurement": {**SETTINGS["measurement"], "runtimes": ["eager", NARROW]}}  # type: ignore[dict-item]
 
 
@@ -110,6 +110,17 @@ def test_every_network_is_measured_in_each_runtime_of_the_suite(suite: Path) -> 
     assert "the dense network: its results differ from those of eager PyTorch" in wrong
     assert wrong in lines
     assert all(len(network.inference) == 1 for network in doubled.networks)
+
+
+def test_a_batch_size_that_a_runtime_does_not_run_costs_its_own_figures_alone(suite: Path) -> None:
+    (found,) = measure(job(suite, batch_sizes=(1, 4, 2), seconds=0.02, runtimes=(NO_FOUR,)), silent)
+    assert found.complete
+    for network in found.networks:
+        (entry,) = network.served
+        assert [i.batch_size for i in entry.inference] == [1, 2]
+        assert [i.batch_size for i in network.inference] == [1, 4, 2]
+        assert "at batch size 4" in entry.problem
+        assert entry.problem.count("RuntimeError: no four") == 1
 
 
 def test_a_runtime_that_only_the_records_name_is_not_imported_without_trust(suite: Path, monkeypatch) -> None:

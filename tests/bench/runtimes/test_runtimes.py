@@ -48,6 +48,20 @@ class Numbered(Doubled):
         return {"threads": 4}
 
 
+class NoFour(Doubled):
+    """Computes the same, and runs any number of images but four."""
+
+    def prepare(self, network, example, *, threads, calibration=()):
+        class Same(Session):
+            def run(self, batch):
+                if len(batch) == 4:
+                    raise RuntimeError("no four")
+                with torch.no_grad():
+                    return network(batch)
+
+        return Same()
+
+
 class Incomplete(Runtime):
     def describe(self):
         return {}
