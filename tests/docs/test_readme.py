@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from tests.docs import paired, readme, settings
+from tests.docs import paired, readme, settings, versions
 from tests.docs.between import split
 
 
@@ -25,6 +25,7 @@ def test_the_differences_are_those_of_the_records() -> None:
     for of, table in tables.items():
         assert split(paired.PAGE, paired.COMMAND, of)[1] == table, f"{paired.COMMAND} writes it"
     assert split(paired.PAGE, settings.COMMAND, "settings")[1] == settings.table(), f"{settings.COMMAND} writes it"
+    assert split(paired.PAGE, versions.COMMAND, "versions")[1] == versions.table(), f"{versions.COMMAND} writes it"
 
 
 def test_it_stays_short() -> None:
