@@ -7,7 +7,7 @@ weights and with the same batches: dense, and gated with half of the multiply-ac
 that they were not trained on: perplexity and joules per token, which is a byte here, in blocks that alternate.
 
 What a suite does for image classifiers is left out here; the library is used as in any loop: `ConsensusGating`
-for the network, `EnergyMeter` for the joules. Needs `pip install greenprune transformers`.
+for the network, `EnergyMeter` for the joules. Needs transformers: `python -m pip install ".[networks]"`.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
         "results", nargs="+", type=Path, metavar="RESULTS", help="results folders, of suites or of runs"
     )
     command.add_argument(
-        "--data", type=Path, metavar="DIR", help="data folder, to evaluate networks again (nothing is downloaded)"
+        "--data", type=Path, metavar="DIR", help="data folder, to evaluate networks again (no images are downloaded)"
     )
     command.add_argument("--json", type=Path, metavar="FILE", help="write what was found as JSON too")
     command.add_argument(

@@ -80,8 +80,9 @@ def load_model(folder: str | Path, *, trust: bool | Collection[str] = False) -> 
 
     Args:
         trust: whether a network `module:factory` may be made, for which the module is imported and so run, also from the
-            working directory; or which ones may be. Without it only networks of greenprune and of torchvision are made,
-            and no code is run that the folder names.
+            working directory; or which ones may be. Without it only networks of greenprune, torchvision, timm and
+            transformers are made, and no code is run that the folder names. Of a network `hf/<id>` the configuration comes
+            from the Hugging Face hub: from the user's cache, else downloaded.
 
     Raises:
         UserError: there is no stored network, it does not fit the model it says it came from, or that one is not trusted.

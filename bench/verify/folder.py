@@ -45,7 +45,7 @@ def verify(
     """Check everything below `paths`: results folders, folders of a suite or of a run.
 
     Args:
-        root: the data folder; nothing is downloaded.
+        root: the data folder; no data are downloaded.
         trust: whether modules that records name may be imported, and so run.
         say: told of each run before it is looked at.
 

@@ -1,6 +1,6 @@
 """Pictures of circles, squares and triangles on textured ground, their masks, and a small U-Net that finds them.
 
-    greenprune run examples/segmentation/shapes.toml
+    greenprune run examples/segmentation/shapes.toml --out out
 
 Colours say nothing of the class, and shapes hide each other: what a pixel belongs to shows in outlines alone.
 """

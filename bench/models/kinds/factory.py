@@ -40,5 +40,5 @@ class Factory:
     def pretrained(self, name: str, which: str, shape: Shape) -> Pretrained:
         raise UserError(
             f'weights = "{which}": of {name} no published weights are known; allowed is a file of tensors (.safetensors, '
-            ".pt, .pth) or the folder of a finished run"
+            ".pt, .pth, .bin) or the folder of a finished run"
         )

@@ -37,6 +37,6 @@ class Own:
 
     def pretrained(self, name: str, which: str, shape: Shape) -> Pretrained:
         raise UserError(
-            f'weights = "{which}": {name} has no published weights; allowed is a file of tensors (.safetensors, .pt, .pth) '
-            "or the folder of a finished run"
+            f'weights = "{which}": {name} has no published weights; allowed is a file of tensors (.safetensors, .pt, .pth, '
+            ".bin) or the folder of a finished run"
         )
