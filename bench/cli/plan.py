@@ -74,7 +74,7 @@ def command_plan(arguments: argparse.Namespace) -> int:
         run, what = _where_it_stands(planned, arguments.out / suite.name)
         s = run.settings
         todo[s.dataset, s.model] += what in (TO_RUN, TO_RETRY)
-        table.add_row(str(number), run.key, s.method.name, f"{s.budget:.0%}", str(s.seed), what)
+        table.add_row(str(number), run.key, s.method.name, f"{s.budget:g}", str(s.seed), what)
     lines = _forecast(arguments, prepared, todo)
     console.print(table)
     if suite.budget_runtime != "eager":

@@ -12,7 +12,7 @@ from greenprune.bench.engines.engine import Engine, Options, Place
 from greenprune.bench.engines.names import ENGINES
 from greenprune.bench.errors import UserError, did_you_mean
 from greenprune.bench.foreign import shortened
-from greenprune.bench.suite.validation import sentences
+from greenprune.bench.suite.validation import refuse_large_integers, sentences
 from pydantic import ValidationError
 
 LARGEST_BYTES = 1_000_000
@@ -50,13 +50,15 @@ def read(path: Path) -> dict[str, Any]:
             content = file.read(LARGEST_BYTES + 1)
         if len(content) > LARGEST_BYTES:
             raise UserError(f"--engine-config {path}: is larger than {LARGEST_BYTES / 1e6:g} MB; allowed: a TOML file")
-        return tomllib.loads(content.decode("utf-8-sig").replace("\r\n", "\n"))
+        said = tomllib.loads(content.decode("utf-8-sig").replace("\r\n", "\n"))
     except OSError as e:
         raise UserError(f"--engine-config {path}: cannot be read ({e.strerror or e}); allowed: a TOML file") from None
     except UnicodeDecodeError as e:
         raise UserError(f"--engine-config {path}: is not UTF-8 (byte {e.start}); allowed: a TOML file") from None
     except (ValueError, RecursionError) as e:
         raise UserError(f"--engine-config {path}: not TOML: {shortened(str(e), 300)}") from None
+    refuse_large_integers(said, f"--engine-config {path}")
+    return said
 
 
 def checked(model: type[Options], said: Mapping[str, Any], path: str, engine: str) -> Options:

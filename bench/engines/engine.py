@@ -62,9 +62,10 @@ class Place:
 
 
 class Options(BaseModel):
-    """What `--engine-config` may say to an engine; the base of each engine's own. Unknown keys are refused."""
+    """What `--engine-config` may say to an engine; the base of each engine's own. Unknown keys are refused, and types are not
+    converted."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
     def device(self, asked: str) -> str | None:
         """The device of the runs, "cpu" or "cuda", where `asked` is what the command line says; None: what is here decides.

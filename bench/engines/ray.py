@@ -11,12 +11,13 @@ import itertools
 import os
 import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from greenprune.bench.engines.engine import ENDED, Event, Options, Place, Tell, ended
+from greenprune.bench.engines.cluster.ray_options import EngineOptions
+from greenprune.bench.engines.engine import ENDED, Event, Place, Tell, ended
 from greenprune.bench.engines.names import RAY
 from greenprune.bench.engines.perform import perform
 from greenprune.bench.engines.ready import Ready
@@ -24,7 +25,6 @@ from greenprune.bench.errors import UserError
 from greenprune.bench.foreign import shortened
 from greenprune.bench.inference.job import JointJob
 from greenprune.bench.machine.cards import cards_of
-from greenprune.bench.plan.cluster import Site
 from greenprune.bench.records.folder import running
 from greenprune.bench.run import stop
 from greenprune.bench.run.process import GRACE_S, Workers
@@ -33,7 +33,6 @@ from greenprune.bench.run.side_by_side import measure_in_child
 from greenprune.bench.run.stop import Stopped
 from greenprune.bench.run.task import Status, Task
 from greenprune.bench.suite.recipe import Training
-from pydantic import Field
 
 LOOK_S = 0.5
 """Between two looks at what has ended; what a task tells is shown as often."""
@@ -43,34 +42,6 @@ OTHERS = "other tasks of Ray may be on this node, and it counts all of them"
 KILLED = "killed by signal 9"
 
 NOT_HERE = "--engine ray: Ray is not installed; allowed: python -m pip install 'greenprune[ray]'"
-
-
-class EngineOptions(Options):
-    """Under Ray's own names."""
-
-    address: str | None = Field(
-        None, description='of the cluster, "auto" on one of its nodes; by default Ray starts here'
-    )
-    num_cpus: int = Field(1, ge=1, le=4096, description="cores of a run")
-    num_gpus: int | None = Field(
-        None, ge=0, le=1024, description="GPUs of a run; by default 1 with --device cuda, else 0. Whole ones: joules of two "
-        "runs on one GPU cannot be told apart"
-    )  # fmt: skip
-    resources: dict[str, float] = Field({}, description="other resources of a run, as the cluster calls them")
-    max_retries: int = Field(3, ge=-1, le=1000, description="how often a run is started again whose process was killed")
-    runtime_env: dict[str, Any] = Field({}, description="what Ray sets up for the tasks")
-
-    def device(self, asked: str) -> str | None:
-        """As of `Options.device`: that of the nodes, which this machine may not have."""
-        if self.num_gpus is None:
-            return asked if self.address is not None and asked != "auto" else None
-        if asked == "cuda" and not self.num_gpus:
-            raise UserError("--device cuda: runs have no GPU; say so in --engine-config: num_gpus = 1, or more")
-        return asked if asked != "auto" else "cuda" if self.num_gpus else "cpu"
-
-    def site(self, asked: Site) -> Site:
-        """As of `Options.site`."""
-        return replace(asked, gpus=asked.gpus if self.num_gpus is None else self.num_gpus, cores=self.num_cpus)
 
 
 @dataclass(frozen=True)

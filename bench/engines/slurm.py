@@ -56,6 +56,7 @@ class Slurm:
 
     def __init__(self, options: EngineOptions, say: Callable[[str], None]) -> None:
         self._options, self._say = options, say
+        self._last_job: str | None = None  # that this start has submitted, or found waiting
 
     def submit(self, tasks: Sequence[Task], tell: Tell, measuring: JointJob | None = None) -> None:
         folder = Path(tasks[0].results)
@@ -92,6 +93,9 @@ class Slurm:
         with submitting(folder):
             jobs, there = read_jobs(folder), queue.queued()
             number = jobs.measuring
+            if there is None and (number is None or number != self._last_job):  # an older one measured what was then
+                self._say("not measured: Slurm does not answer on this machine (squeue); start again where it does")
+                return 1
             if number is None or (there is not None and number not in there):  # there is none, or it was too early
                 number = self._last(folder, job, code.keep(folder / FOLDER), ())
                 write_jobs(jobs.model_copy(update={"measuring": number}), folder)
@@ -140,6 +144,8 @@ class Slurm:
                 raise UserError(
                     f"--engine {SLURM}: Slurm does not answer on this machine (squeue); allowed here: local"
                 )
+            if jobs.measuring in there:
+                self._last_job = jobs.measuring
             runs = dict(jobs.runs)
             todo = [task for task in tasks if runs.get(task.key) not in there]
             if not todo:
@@ -171,6 +177,7 @@ class Slurm:
         parameters = self._options.for_measuring()
         does = DoMeasure(there.model_dump_json(), 60.0 * parameters["time"], *self._where(folder, kept))
         (number,) = self._sbatch([does], parameters, folder, kept, after)
+        self._last_job = number
         return number
 
     @staticmethod

@@ -92,7 +92,7 @@ def _progress(folder: Path) -> str:
     told = read_progress(folder)
     if told is None:
         return "starting"
-    with contextlib.suppress(KeyError, TypeError, ValueError):
+    with contextlib.suppress(KeyError, TypeError, ValueError, ArithmeticError):  # no steps, or no end of seconds
         if told["event"] == "progress":
             return (
                 f"epoch {told['epoch']}/{told['epochs']}, {told['step'] / told['steps']:.0%}, "

@@ -22,6 +22,7 @@ LAYER_S = Bounded(0.15e-3, 0.08e-3, 0.5e-3)
 RESNET50_MACS = 4.09e9
 REACHED = Bounded(0.6, 1.0, 0.3)  # of the published throughput, best case in the middle
 DRAWN = Bounded(0.6, 0.25, 1.0)  # of the board's limit
+RESTING = 0.2  # of what a board draws in training, by one that a job has and nothing uses: of an A100 about 50 W
 REST = Bounded(0.5, 0.25, 1.0)  # of the most that the rest of the node may draw
 EXAMPLES = "NVIDIA/DeepLearningExamples, PyTorch/Classification/ConvNets/resnet50v1.5, pytorch-21.03"
 

@@ -12,14 +12,15 @@ from greenprune.bench.data.names import PUBLISHED
 from greenprune.bench.data.options import as_options
 from greenprune.bench.data.splits import LazySplit
 from greenprune.bench.energy.usage.processors import this_core_power
+from greenprune.bench.inference.pair import LONGER
 from greenprune.bench.plan.cluster import STARTUP_S, Load, Site, sentences, total
-from greenprune.bench.plan.devices import LAYER_S, Gpu, gpu_step_s
+from greenprune.bench.plan.devices import LAYER_S, RESTING, Gpu, gpu_step_s
 from greenprune.bench.plan.estimate import IDLE_S, counted, estimate, inference_s
 from greenprune.bench.plan.figures import Bounded
 from greenprune.bench.plan.forecast import energy_text, gpu_run_s
 from greenprune.bench.suite.pair import Pair
 from greenprune.bench.suite.suite import Suite
-from greenprune.bench.text import duration
+from greenprune.bench.text import duration, plural
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class Kind:
 def on_gpus(
     suite: Suite, data: Mapping[str, Dataset], todo: Mapping[tuple[str, str], int], site: Site, gpu: Gpu
 ) -> list[str]:
-    """For runs that have `site.gpus` GPUs each, of this kind. Nothing is timed.
+    """For runs that have `site.gpus` GPUs each, of this kind, and train on those that the recipe says. Nothing is timed.
 
     Args:
         todo: by data set and network, how many runs are still to do.
@@ -43,13 +44,15 @@ def on_gpus(
     Raises:
         UserError: the site's time limit is too short for any run.
     """
-    power_w = gpu.board_w.plus(gpu.rest_w).times(site.gpus)
+    ranks = min(suite.training.ranks, site.gpus)  # with fewer than the recipe says none would begin
+    resting = site.gpus - ranks
+    power_w = gpu.board_w.times(ranks + RESTING * resting).plus(gpu.rest_w.times(site.gpus))
     kinds = []
     for pair in suite.pairs:
         own = data[pair.dataset]
         layers, macs = counted(pair.model, own)
         recipe = suite.training
-        step_s = gpu_step_s(layers, macs, recipe.batch_size, gpu, recipe.precision, site.gpus)
+        step_s = gpu_step_s(layers, macs, recipe.batch_size, gpu, recipe.precision, ranks)
         run_s = gpu_run_s(suite, own.images, step_s).plus(Bounded(IDLE_S, IDLE_S, IDLE_S))
         load = Load(todo[pair.dataset, pair.model], run_s, power_w)
         kinds.append(Kind(load, step_s, recipe.batch_size / step_s.value, decoded_late(pair, own)))
@@ -61,9 +64,13 @@ def on_gpus(
         f"kernels of a layer start in {_range(LAYER_S.times(1e3))} ms: steps of {_steps(suite, kinds)}",
         f"nodes of {site.node_gpus} GPUs; one that is not full is shared with others, and counts in part",
     ]
-    if site.gpus > 1:
+    if ranks > 1:
+        assumed.append(f"{ranks} GPUs train one network at {gpu.together(ranks):.0%} of {ranks} times the speed of one")
+    if resting:
         assumed.append(
-            f"{site.gpus} GPUs train one network at {gpu.together(site.gpus):.0%} of {site.gpus} times the speed of one"
+            f"a run trains on {plural(ranks, 'GPU')} (training.devices = {suite.training.devices}); {resting} more of its job"
+            f" {'rests' if resting == 1 else 'rest'}, at {_range(gpu.board_w.times(RESTING))} W each, counted in GPU-hours and "
+            "node-hours"
         )
     if any(kind.read for kind in kinds):
         fastest = max(kind.images_per_s for kind in kinds if kind.read)
@@ -130,7 +137,8 @@ def decoded_late(pair: Pair, data: Dataset) -> bool:
 
 def _measuring(suite: Suite, todo: Mapping[tuple[str, str], int], device: str, power_w: Bounded) -> Load:
     """The last job: every network once, beside the dense one of its kind."""
-    shortest_s, longest_s = (each_s / 2 for each_s in inference_s(suite, device))
+    shortest_s = inference_s(suite, device)[0] / 2
+    longest_s = LONGER * shortest_s  # whatever budgets are stated in: what decided on them was measured by the runs
     networks = sum(count + 1 for count in todo.values() if count)
     run_s = Bounded((shortest_s + longest_s) / 2, shortest_s, longest_s).times(networks)
     return Load(1 if networks else 0, run_s, power_w)

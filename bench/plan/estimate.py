@@ -9,13 +9,14 @@ import torch
 from greenprune.bench import models
 from greenprune.bench.data.batches import evaluation_batches
 from greenprune.bench.data.data import Dataset
-from greenprune.bench.inference.pair import CPU_BLOCK_S, GPU_BLOCK_S, LONGER, MIN_BLOCKS
+from greenprune.bench.inference.pair import CPU_BLOCK_S, GPU_BLOCK_S, LONGER, LONGEST, MIN_BLOCKS
 from greenprune.bench.machine.precision import autocast_for
 from greenprune.bench.plan.cost import resolve_cost
 from greenprune.bench.runtimes.names import EAGER
 from greenprune.bench.suite.suite import Suite
 from greenprune.bench.tasks.catalogue import make_task
 from greenprune.methods import count_macs, find
+from greenprune.methods.cost.kinds import MEASURED
 from greenprune.methods.structure.macs import COUNTED
 
 CALIBRATION_S = {"latency": 60.0, "energy": 120.0}  # of ResNet-20 on one core, at a batch size of 64
@@ -111,5 +112,15 @@ def inference_s(suite: Suite, device: str) -> tuple[float, float]:
     blocks = max(MIN_BLOCKS, round(suite.measurement.inference_seconds / block_s))
     measured = suite.measurement
     others = len(set(measured.runtimes) - {EAGER}) * (2 if measured.int8 else 1)
-    shortest_s = (2 * blocks + WARM_UP_BLOCKS) * block_s * len(measured.inference_batch_sizes) * (1 + others)
-    return shortest_s, LONGER * shortest_s
+    each_s = (2 * blocks + WARM_UP_BLOCKS) * block_s
+    shortest_s = each_s * len(measured.inference_batch_sizes) * (1 + others)
+    decides = decided_in(suite)
+    deciding = 0 if decides is None else 2 if measured.int8 and decides[0] != EAGER else 1
+    return shortest_s, LONGER * shortest_s + (LONGEST - LONGER) * deciding * each_s
+
+
+def decided_in(suite: Suite) -> tuple[str, int] | None:
+    """The runtime and the batch size in which a measurement says whether a budget was kept; None: none does."""
+    if suite.cost != "auto" and suite.cost not in MEASURED:
+        return None
+    return suite.budget_runtime, suite.budget_batch_size or max(suite.measurement.inference_batch_sizes)

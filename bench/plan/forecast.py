@@ -12,8 +12,9 @@ from collections.abc import Sequence
 
 from greenprune.bench.energy.carbon.intensity import gco2e, place
 from greenprune.bench.energy.usage.processors import CorePower, this_core_power
+from greenprune.bench.inference.pair import LONGEST
 from greenprune.bench.plan.devices import ANY, gpu_step_s
-from greenprune.bench.plan.estimate import Estimate, epochs_of, inference_s
+from greenprune.bench.plan.estimate import Estimate, decided_in, epochs_of, inference_s
 from greenprune.bench.plan.figures import Bounded
 from greenprune.bench.suite.suite import Suite
 from greenprune.bench.text import duration, plural, three_digits
@@ -49,12 +50,16 @@ def forecast(suite: Suite, each: Estimate, device: str, todo: int, at_once: int 
         todo: runs that are still to do.
         at_once: how many of them go on at the same time.
     """
+    decides = decided_in(suite)
+    longest = "twice inference_seconds"
+    if decides is not None:
+        longest += f", or {LONGEST} times in {decides[0]} at batch size {decides[1]}, which decides on budgets"
     whole_s = [s * todo / at_once for s in (each.run_s, each.longest_s)]
     lines = [
         f"{todo} to run, about {_between(each.run_s, each.longest_s)} each, {_between(*whole_s)} in all"
         f"{f' with {at_once} at a time' if at_once > 1 else ''} (from {plural(suite.training.epochs, 'epoch')} of dense "
         f"training steps of {each.step_s * 1e3:.0f} ms, timed just now; inference is measured until its ratio to dense is "
-        "known to 2 %, for at most twice inference_seconds)"
+        f"known to 2 %, for at most {longest})"
     ]
     if not todo:
         return lines

@@ -18,7 +18,7 @@ from greenprune.bench.paths import path_of
 from greenprune.bench.suite.overrides import Override, changed
 from greenprune.bench.suite.schema import schema
 from greenprune.bench.suite.suite import Suite
-from greenprune.bench.suite.validation import sentences, shown
+from greenprune.bench.suite.validation import refuse_large_integers, sentences, shown
 from pydantic import ValidationError
 
 LARGEST_BYTES = 10_000_000
@@ -147,7 +147,6 @@ def _parse(text: str, name: str) -> dict[str, Any]:
     try:
         data = tomllib.loads(text)
         _check_depth(data)
-        return data
     except RecursionError:
         raise UserError(
             f"{name}: not a suite: lists or tables are nested too deeply; allowed: {DEEPEST} deep"
@@ -159,6 +158,8 @@ def _parse(text: str, name: str) -> dict[str, Any]:
         raise UserError(f"{name}: not TOML: {shortened(what, 300)}") from None
     except ValueError as e:  # a date that there is not, a number of 5,000 digits
         raise UserError(f"{name}: not TOML: {shortened(str(e), 300)}") from None
+    refuse_large_integers(data, name)
+    return data
 
 
 def _check_depth(data: object, deep: int = 1) -> None:

@@ -37,7 +37,13 @@ class Measurement(Part):
     int8: bool = Field(
         False, description="in runtimes that can, measure the networks with 8-bit integers too, with their accuracy"
     )
-    inference_seconds: float = Field(3.0, gt=0, le=3600, description="seconds measured per network and batch size")
+    inference_seconds: float = Field(
+        3.0,
+        gt=0,
+        le=3600,
+        description="seconds measured per network and batch size; up to 2 times as long until the ratio of the times is "
+        "known to 2 %, up to 10 times where a budget of time or energy depends on it",
+    )
     country: str | None = Field(
         None, description="ISO 3166 alpha-3 code of the country whose grid is used; by default the world's average"
     )

@@ -14,7 +14,7 @@ from typing import Any
 
 from greenprune.bench.errors import UserError, did_you_mean
 from greenprune.bench.foreign import shortened
-from greenprune.bench.suite.validation import key_path, shown
+from greenprune.bench.suite.validation import key_path, refuse_large_integers, shown
 
 WORD = re.compile(r"[A-Za-z][\w./:+-]*")
 """What may be given without quotes: names of networks, data sets, methods, choices."""
@@ -87,6 +87,7 @@ def parsed(text: str) -> Override:
             f"{given}: {shortened(value)} is no TOML value; allowed: a number, true or false, a word, "
             "\"a text\" in quotes (the shell needs '…' around them), or a [list] of these"
         )
+    refuse_large_integers(table["value"], given, keys)
     return Override(given, keys, table["value"])
 
 

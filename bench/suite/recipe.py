@@ -52,6 +52,8 @@ OF_OPTIMIZER: dict[str, dict[str, Any]] = {
 }
 """What each optimizer takes besides a weight decay, with its defaults. What it does not take is None in a recipe."""
 
+MOST_EPOCHS = 1_000_000
+
 Beta = Annotated[float, Field(ge=0, lt=1)]
 Share = Annotated[float, Field(gt=0, lt=1)]
 Pattern = Annotated[str, Field(min_length=1, max_length=200)]
@@ -91,7 +93,7 @@ class Training(Part):
     })  # fmt: skip
 
     epochs: int = Field(
-        ge=1, le=1_000_000, description="passes over the training images, all phases of a method together"
+        ge=1, le=MOST_EPOCHS, description="passes over the training images, all phases of a method together"
     )
     batch_size: int = Field(128, ge=1, le=65536, description="images per optimizer step, on all devices together")
     optimizer: Literal["sgd", "adam", "adamw"] | Annotated[str, Field(pattern=REFERENCE)] = Field(

@@ -33,6 +33,7 @@ def _model_is_known(model: str) -> str:
 CostChoice = Literal["macs", "params", "latency", "energy", "auto"]
 """A kind of cost, or "auto": see `bench.plan.cost`."""
 
+MOST_IMAGES = 10_000_000_000
 Budget = Annotated[float, Field(gt=0, lt=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]  # what every library's generator takes
 
@@ -48,7 +49,7 @@ class Suite(Part):
         description="images to learn: a name, package.module:factory, or a table; of several, each with each network"
     )
     train_images: int | None = Field(
-        None, ge=1, description="how many of the training images to use, every class alike; by default all"
+        None, ge=1, le=MOST_IMAGES, description="how many of the training images to use, every class alike; by default all"
     )
     model: Annotated[EachOnce[Annotated[str, AfterValidator(_model_is_known)]], WrapValidator(alone)] = Field(
         description="network to prune, or several: resnet20, vgg16_bn, torchvision/<name>, timm/<name>, hf/<id or folder>, or "
@@ -58,8 +59,9 @@ class Suite(Part):
         None,
         min_length=1,
         max_length=4000,
-        description="to start from: DEFAULT or a name of published weights, a file (.safetensors, .pt, .pth), or the folder of "
-        "a finished run, looked for beside the suite file, then in the working directory; by default drawn at the seed",
+        description="to start from: DEFAULT or a name of published weights, a file (.safetensors, .pt, .pth, .bin), or the "
+        "folder of a finished run, looked for beside the suite file, then in the working directory; by default drawn at "
+        "the seed",
     )
     task: TaskOfSuite = Field(
         TaskEntry(), description="what is trained for: its loss, its scores, and how a batch is fed to the network"

@@ -8,7 +8,9 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from greenprune.bench.errors import did_you_mean
+from greenprune.bench.errors import UserError, did_you_mean
+from greenprune.bench.foreign import shortened
+from greenprune.bench.records.stored import LARGEST_INTEGER
 from greenprune.bench.text import plural
 from greenprune.methods.plugins import REFERENCE
 from pydantic import ValidationError
@@ -83,9 +85,26 @@ def _sentence(detail: Any, schema: dict[str, Any], data: Any) -> str:
     given = "" if kind == "missing" else f" = {shown(_at(data, path) if path != loc else value)}"
     # The rest of the location names a branch of a union, none of which fits.
     wrong = "is none of what is allowed" if path != loc else _WRONG.get(kind, detail["msg"])
-    meant = did_you_mean(value, _names(node)) if isinstance(value, str) else ""
+    meant = did_you_mean(value, _names(node)) if isinstance(value, str) and kind != REPEATED else ""
     once = ", once" if kind == REPEATED else ""
     return f"{key_path(path)}{given}: {wrong}; allowed: {allowed(node)}{once}{meant}"
+
+
+def refuse_large_integers(value: Any, source: str, loc: Loc = ()) -> None:
+    """Raise UserError where `value`, at `loc` of what TOML says, is or holds an integer beyond 64 bits: no key takes one, and
+    Python writes none of thousands of digits.
+
+    Args:
+        source: what holds it, to begin the sentence with.
+    """
+    if isinstance(value, dict | list):
+        for key, below in value.items() if isinstance(value, dict) else enumerate(value):
+            refuse_large_integers(below, source, (*loc, key))
+    elif isinstance(value, int) and abs(value) > LARGEST_INTEGER:
+        digits = str(value) if value.bit_length() <= 1000 else hex(value)
+        raise UserError(
+            f"{source}: {key_path(loc)} = {shortened(digits, 30)}: is beyond 64 bits; allowed: an integer within 64"
+        )
 
 
 def key_path(loc: Loc) -> str:
@@ -142,11 +161,17 @@ def _walk(schema: dict[str, Any], loc: Loc, data: Any) -> tuple[Loc, dict[str, A
     """Follow `loc` through `schema` as far as it goes; the part that was followed, and the node there."""
     node = schema
     for depth, key in enumerate(loc):
-        children = _items(node) if isinstance(key, int) else _properties(node, _at(data, loc[:depth])).get(key)
+        children = _items(node) if isinstance(key, int) else _below(node, key, _at(data, loc[:depth]))
         if children is None:
             return loc[:depth], node
         node = _resolved(children, schema)
     return loc, node
+
+
+def _below(node: dict[str, Any], key: str, data: Any) -> dict[str, Any] | None:
+    """What `key` of the table `data` may be; the names of keys may be the user's own."""
+    others = node.get("additionalProperties")
+    return _properties(node, data).get(key, others if isinstance(others, dict) else None)
 
 
 def _items(node: dict[str, Any]) -> dict[str, Any] | None:
@@ -155,7 +180,10 @@ def _items(node: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def _resolved(node: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
-    """`node`, and all that it refers to one level down, without `$ref`."""
+    """`node`, and all that it refers to one level down, without `$ref`; what may be null, as if it could not."""
+    branches = [branch for branch in node.get("anyOf", []) if branch.get("type") != "null"]
+    if len(branches) == 1:
+        node = branches[0]
     if "$ref" in node:
         node = schema["$defs"][node["$ref"].rsplit("/", 1)[-1]]
     if isinstance(node.get("items"), dict) and "$ref" in node["items"]:

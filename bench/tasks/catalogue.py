@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from greenprune.bench.data.reference import named
+from greenprune.bench.data.reference import brief, named
 from greenprune.bench.errors import UserError, did_you_mean
 from greenprune.bench.tasks.options import (
     DistillationOptions,
@@ -78,7 +78,7 @@ def _made(kind: type[Task], name: str, *arguments: Any) -> Task:
     except KeyboardInterrupt:
         raise
     except BaseException as e:  # somebody else's constructor
-        raise UserError(f'task = "{name}": making it failed with {type(e).__name__}: {str(e).splitlines()[:1]}') from e
+        raise UserError(f'task = "{name}": making it failed with {brief(e)}') from e
     if not (isinstance(scores, tuple) and scores and all(isinstance(score, Score) for score in scores)):
         raise UserError(
             f'task = "{name}": its scores are {scores!r:.80}; allowed is a tuple of Score, the main one first'

@@ -12,7 +12,7 @@ from greenprune.bench.engines.engine import Options
 from greenprune.bench.errors import UserError
 from greenprune.bench.plan.cluster import Site
 from greenprune.bench.run.stop import seconds_of
-from greenprune.bench.suite.recipe import Training, refused
+from greenprune.bench.suite.recipe import LONGEST_MINUTES, Training, refused
 from greenprune.bench.suite.validation import shown
 from greenprune.bench.text import plural
 from pydantic import BeforeValidator, Field
@@ -26,8 +26,8 @@ def _minutes(value: Any) -> int:
         minutes = value if isinstance(value, int) else math.ceil(seconds_of(str(value)) / 60)
     except UserError:
         minutes = 0
-    if isinstance(value, bool) or minutes < 1:
-        allowed = 'minutes, or "hours:minutes:seconds", or "days-hours"'
+    if isinstance(value, bool) or not 1 <= minutes <= LONGEST_MINUTES:
+        allowed = 'minutes, or "hours:minutes:seconds", or "days-hours", at most 365 days'
         raise refused(f"slurm_time = {shown(value)}: is no time; allowed: {allowed}")
     return minutes
 

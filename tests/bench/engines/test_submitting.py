@@ -11,7 +11,7 @@ from greenprune.bench.engines import slurm
 from greenprune.bench.engines.cluster import queue
 from greenprune.bench.engines.cluster.options import EngineOptions
 from greenprune.bench.engines.cluster.remote import AsJob, DoRun
-from greenprune.bench.engines.cluster.stored import EARLY, EndedJob, read_jobs, write_ended
+from greenprune.bench.engines.cluster.stored import EARLY, FOLDER, EndedJob, Jobs, read_jobs, write_ended, write_jobs
 from greenprune.bench.engines.engine import ENDED, Event, Place
 from greenprune.bench.engines.slurm import MOST_LOST, Slurm
 from greenprune.bench.inference.job import JointJob
@@ -82,3 +82,26 @@ def test_measuring_where_no_run_was_submitted_by_slurm(
     assert engine(said).measure(JointJob(folder=str(tmp_path), command="")) == code
     assert said == told
     assert read_jobs(tmp_path).measuring == "9"
+
+
+def test_an_older_job_is_not_taken_for_this_one_where_slurm_does_not_answer(
+    tmp_path: Path, said: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / FOLDER).mkdir()
+    write_jobs(Jobs(measuring="9"), tmp_path)
+    write_ended(EndedJob(status="done"), tmp_path, "9")
+    monkeypatch.setattr(queue, "queued", lambda: None)
+    assert engine(said).measure(JointJob(folder=str(tmp_path), command="")) == 1
+    assert said == ["not measured: Slurm does not answer on this machine (squeue); start again where it does"]
+
+
+def test_its_own_job_counts_though_slurm_answers_no_more(
+    tmp_path: Path, said: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job, numbers = JointJob(folder=str(tmp_path), command=""), iter(["1", "2", "9"])
+    monkeypatch.setattr(Slurm, "_sbatch", lambda self, does, *others: [next(numbers) for _ in does])
+    slurms = engine(said)
+    slurms._submit(tmp_path, both(tmp_path), job)
+    write_ended(EndedJob(status="done"), tmp_path, "9")
+    monkeypatch.setattr(queue, "queued", lambda: None)
+    assert slurms.measure(job) == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -9,8 +10,10 @@ from greenprune.bench.cli.main import main
 from greenprune.bench.data.published import as_published
 from greenprune.bench.errors import UserError
 from greenprune.bench.plan.cluster import STARTUP_S, Load, Site, makespan_s, pieces, total
-from greenprune.bench.plan.devices import GPUS, gpu_of, gpu_step_s
+from greenprune.bench.plan.devices import GPUS, RESTING, gpu_of, gpu_step_s
+from greenprune.bench.plan.elsewhere import on_gpus
 from greenprune.bench.plan.figures import Bounded
+from greenprune.bench.suite.file import load_suite
 
 from tests.bench.data.made import parquet, table
 
@@ -87,6 +90,32 @@ def test_what_the_user_knows_better_counts_and_is_told() -> None:
         gpu_of("a10")
     with pytest.raises(UserError, match="--gpu-watts -1: allowed is a number above 0"):
         gpu_of("any", watts=-1)
+
+
+def test_gpus_of_a_job_that_its_run_does_not_train_on_rest() -> None:
+    suite, data = load_suite("paper-cpu"), as_published("cifar10")
+    assert data is not None
+    gpu = gpu_of("any", tflops=1e-3, watts=100, rest_watts=0)  # so slow that its arithmetic counts
+    one, four = (
+        on_gpus(suite, {"cifar10": data}, {("cifar10", "resnet20"): 1}, Site("slurm", at_once=1, gpus=gpus), gpu)
+        for gpus in (1, 4)
+    )
+    steps = [line for line in one if "steps of" in line]
+    assert len(steps) == 1
+    assert steps[0] in four
+    assert not any("train one network" in line for line in four)
+    assert not any("of its job" in line for line in one)
+    assert (
+        "  assumes: a run trains on 1 GPU (training.devices = 1); 3 more of its job rest, at 20 W each, counted in GPU-hours "
+        "and node-hours" in four
+    )
+    took, megajoules = (
+        [re.findall(pattern, lines[row])[0] for lines in (one, four)]
+        for row, pattern in ((0, r"in 2 jobs: (.*) from the first"), (1, r"about ([\d.,]+)"))
+    )
+    assert took[0] == took[1]
+    ratio = float(megajoules[1].replace(",", "")) / float(megajoules[0].replace(",", ""))
+    assert ratio == pytest.approx(1 + 3 * RESTING, rel=0.03)
 
 
 # Without data

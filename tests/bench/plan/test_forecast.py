@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from greenprune.bench.cli.main import main
 from greenprune.bench.energy.usage.processors import CorePower
-from greenprune.bench.inference.pair import CPU_BLOCK_S, LONGER, MIN_BLOCKS
+from greenprune.bench.inference.pair import CPU_BLOCK_S, LONGER, LONGEST, MIN_BLOCKS
 from greenprune.bench.plan import forecast as forecasts
 from greenprune.bench.plan.devices import gpu_step_s
 from greenprune.bench.plan.estimate import Estimate, epochs_of, inference_s
@@ -57,6 +58,16 @@ def test_several_suites_are_planned_one_after_the_other(tmp_path: Path, capsys: 
     assert out.count("kWh in all (modelled)") == 2
 
 
+def test_budgets_are_shown_as_they_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("greenprune.bench.cli.plan._forecast", lambda *arguments: [])
+    some = ["--only", "magnitude", "--set", "budgets=[0.125, 0.1251, 0.004]", "--set", "tolerance=0.001"]
+    assert main(["plan", str(_suite(tmp_path, "two")), *some, "--out", str(tmp_path)]) == 0
+    cells = re.findall(r"│ +([\d.]+) │ +0 │ to run", capsys.readouterr().out)
+    assert sorted(cells) == ["0.004", "0.125", "0.1251"]
+
+
 def test_a_matrix_is_planned_network_by_network_and_in_all(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = str(_suite(tmp_path, "two"))
     assert (
@@ -94,6 +105,32 @@ def test_inference_takes_up_to_twice_its_seconds() -> None:
     short = suite.model_copy(update={"measurement": suite.measurement.model_copy(update={"inference_seconds": 0.01})})
     assert inference_s(short, "cpu")[0] > 2 * MIN_BLOCKS * CPU_BLOCK_S * sizes
     assert inference_s(short, "cuda")[0] > 10 * inference_s(short, "cpu")[0]  # blocks that a counter can resolve
+
+
+@pytest.mark.parametrize("cost", ["latency", "energy", "auto"])
+def test_what_decides_on_a_budget_may_be_measured_for_longer(cost: str) -> None:
+    suite = load_suite("quickstart")
+    sizes = len(suite.measurement.inference_batch_sizes)
+    deciding = suite.model_copy(update={"cost": cost})
+    shortest_s, longest_s = inference_s(deciding, "cpu")
+    assert shortest_s == inference_s(suite, "cpu")[0]
+    assert longest_s == pytest.approx(shortest_s * (LONGER * (sizes - 1) + LONGEST) / sizes)  # of all sizes one
+    served = suite.measurement.model_copy(update={"runtimes": ("eager", "openvino"), "int8": True})
+    elsewhere = deciding.model_copy(update={"measurement": served, "budget_runtime": "openvino"})
+    shortest_s, longest_s = inference_s(elsewhere, "cpu")
+    assert longest_s == pytest.approx(shortest_s * (LONGER * (3 * sizes - 2) + 2 * LONGEST) / (3 * sizes))
+
+
+@pytest.mark.usefixtures("power")
+def test_a_forecast_says_how_long_inference_is_measured() -> None:
+    suite = load_suite("quickstart")
+    size = max(suite.measurement.inference_batch_sizes)
+    for cost, longest in (
+        ("macs", "twice inference_seconds)"),
+        ("latency", f"twice inference_seconds, or 10 times in eager at batch size {size}, which decides on budgets)"),
+    ):
+        told = forecast(suite.model_copy(update={"cost": cost}), EACH, "cpu", todo=1)[0]
+        assert told.endswith(f"for at most {longest}")
 
 
 def test_joules_are_seconds_times_busy_cores_times_watts() -> None:

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 from greenprune.bench.data.options import DataOptions
-from greenprune.bench.prune.request import toml_text
 from greenprune.bench.suite.entry import MethodEntry
 from greenprune.bench.suite.file import load_suite
 from greenprune.bench.suite.measurement import Measurement
@@ -17,6 +16,7 @@ from greenprune.bench.suite.recipe import Allowance, Part, Running, Training
 from greenprune.bench.suite.settings import Settings
 from greenprune.bench.suite.suite import Suite
 from greenprune.bench.suite.task import TaskEntry
+from greenprune.bench.suite.written import toml_text
 from greenprune.methods import registry
 from greenprune.methods.options.magnitude import MagnitudeOptions
 from pydantic import BaseModel, ValidationError

@@ -53,6 +53,11 @@ class Without(Regression):
         self.options = options
 
 
+class Unmade(Regression):
+    def __init__(self, options: TaskOptions | None = None) -> None:
+        raise ValueError("no such thing")
+
+
 def teacher(outputs: int) -> nn.Module:
     return plain(outputs)
 

@@ -183,6 +183,7 @@ def test_a_card_says_what_its_class_says() -> None:
         (f"{HERE}:Lacking", {}, "is not a subclass of greenprune.bench.tasks.task.Task; it lacks loss, meter, "),
         (f"{HERE}:number", {}, "is not a subclass of greenprune.bench.tasks.task.Task"),
         (f"{HERE}:Without", {}, "its scores are ()"),
+        (f"{HERE}:Unmade", {}, "making it failed with ValueError: no such thing"),
         ("segmentation", {"ignored": 3}, "task segmentation: options.ignored: "),
         ("distillation", {}, "task distillation: options.teacher: "),
         ("distillation", {"teacher": "results/x", "of": "regresion"}, 'did you mean "regression"?'),
