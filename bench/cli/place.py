@@ -65,12 +65,18 @@ def place_of(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def at_place(suite: Suite, arguments: argparse.Namespace) -> Suite:
-    """The suite with what the options say of the place. Raises UserError as `place_of`."""
+    """The suite with what the options say of the place. Raises UserError as `place_of`.
+
+    A place that is named here stands for the suite's whole place, with the grams that the suite states of it; a region
+    alone is one of the suite's country. What the suite states of the data centre, its PUE, stays.
+    """
     said = place_of(arguments)
     if not said:
         return suite
-    if "country" in said or "cloud" in said:  # the suite's place and another one here are not one place
-        said = {"country": None, "region": None, "cloud": None} | said
+    if "country" in said or "cloud" in said:
+        said = {"country": None, "region": None, "cloud": None, "gco2e_per_kwh": None} | said
+    elif "region" in said:
+        said = {"cloud": None, "gco2e_per_kwh": None} | said
     measurement = suite.measurement.model_copy(update=said)
     measurement.grid()
     return suite.model_copy(update={"measurement": measurement})

@@ -61,7 +61,7 @@ def command_prune(arguments: argparse.Namespace) -> int:
     Returns:
         0; 1: a run failed, the network broke its budget, or one of the files could not be written.
     """
-    from greenprune.bench.prune.request import DENSE, RUNS, SUITE_FILE, suite_for, toml_text
+    from greenprune.bench.prune.request import DENSE, RUNS, SUITE_FILE, suite_for
 
     if arguments.method == DENSE:
         raise UserError(f"--method {DENSE}: prunes nothing; allowed: gated, or another method (greenprune schema)")
@@ -69,7 +69,9 @@ def command_prune(arguments: argparse.Namespace) -> int:
     from greenprune.bench.cli import run
     from greenprune.bench.export.place import refuse_overwriting
     from greenprune.bench.prune.deliver import NAMES
+    from greenprune.bench.records.stored import write_atomically
     from greenprune.bench.run.stop import stoppable  # late: what is wrong with the options is said without torch
+    from greenprune.bench.suite.written import toml_text
 
     out: Path = arguments.out
     _refuse_among_images(out, data["dataset"])
@@ -82,7 +84,7 @@ def command_prune(arguments: argparse.Namespace) -> int:
     refuse_other(out, path, text)
     if not path.is_file():  # else it was a call like this one that wrote what lies there
         refuse_overwriting(out, (SUITE_FILE, RUNS, *NAMES), "greenprune prune")
-    path.write_text(text, encoding="utf-8")
+    write_atomically(path, text)
     as_of_run = argparse.Namespace(
         suite=str(path), settings=[], seeds=None, name=None, data=None, out=out, device=arguments.device, only=None,
         jobs=1, engine=LOCAL, engine_config=None, skip_measure=False, remake=True, country=None, region=None, cloud=None,

@@ -23,6 +23,7 @@ from greenprune.bench.errors import UserError, did_you_mean
 from greenprune.bench.records.score import figure_text
 from greenprune.bench.records.tuning import TUNE_FILE, Tuning
 from greenprune.bench.run.stop import stoppable
+from greenprune.bench.suite.recipe import MOST_EPOCHS
 from greenprune.bench.text import plural
 from rich.console import Console
 from rich.table import Table
@@ -187,8 +188,10 @@ def narrowed(suite: Suite, entry: MethodEntry, pair: Pair, arguments: argparse.N
     training = suite.training
     if arguments.epochs is not None:
         least = max(1, math.ceil(training.warmup_epochs))
-        if arguments.epochs < least:
-            raise UserError(f"--epochs {arguments.epochs}: allowed is at least {least}, the warm-up")
+        if not least <= arguments.epochs <= MOST_EPOCHS:
+            raise UserError(
+                f"--epochs {arguments.epochs}: allowed is at least {least}, the warm-up, and at most {MOST_EPOCHS}"
+            )
         training = training.model_copy(update={"epochs": arguments.epochs})
     changes = {
         "dataset": (pair.entry,),

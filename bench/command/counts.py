@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import stat
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -26,6 +28,8 @@ def given_units(texts: Sequence[str]) -> dict[str, float]:
 def count_from_files(window: Window, written_before: Mapping[Path, int | None]) -> list[str]:
     """Count in `window` what the command wrote into files, lines of NAME=NUMBER, and tell what could not be read.
 
+    Whatever is wrong with a file is told and raises nothing: what was measured is not stored yet.
+
     `written_before`: when each file was written last before the command ran, in nanoseconds; None: it was not there.
     """
     problems = []
@@ -34,7 +38,7 @@ def count_from_files(window: Window, written_before: Mapping[Path, int | None]) 
             problems.append(f"--units @{path}: the command did not write it; what it holds is from before")
             continue
         try:
-            for line in path.read_text(encoding="utf-8").splitlines():
+            for line in _text(path).splitlines():
                 if line.strip():
                     window.count(**_counts(line.strip(), str(path)))
         except OSError as e:
@@ -43,7 +47,16 @@ def count_from_files(window: Window, written_before: Mapping[Path, int | None]) 
             problems.append(str(e))
         except UnicodeDecodeError as e:
             problems.append(f"--units @{path}: is no text ({e.reason})")
+        except Exception as e:
+            problems.append(f"--units @{path}: cannot be counted ({type(e).__name__}: {e})")
     return problems
+
+
+def _text(path: Path) -> str:
+    """Raises OSError, also for a pipe, which would be waited for, and UnicodeDecodeError."""
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise OSError(errno.EINVAL, "it is no file", str(path))
+    return path.read_text(encoding="utf-8")
 
 
 def written_ns(path: Path) -> int | None:

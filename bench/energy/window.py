@@ -70,13 +70,14 @@ class Window:
             raise RuntimeError(f'the window "{self.name}" has not ended')
         return self._reading
 
-    def count(self, **units: float) -> None:
+    def count(self, /, **units: float) -> None:  # a unit may be called self
         """Add to what was done in the window, before or after its end: `window.count(tokens=17)`.
 
-        Raises ValueError where a number is negative, infinite or none at all; nothing is then added.
+        Raises ValueError where a number, or what it comes to with those before, is negative, infinite or none at all;
+        nothing is then added.
         """
-        for unit, count in checked_counts(units).items():
-            self._units[unit] = self._units.get(unit, 0.0) + count
+        sums = {unit: self._units.get(unit, 0.0) + count for unit, count in checked_counts(units).items()}
+        self._units |= checked_counts(sums)
         if self._reading is not None:
             self._reading = self._reading.model_copy(update={"units": dict(self._units)})
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import json
-from collections.abc import Iterable, Iterator, Mapping
-from datetime import date, time
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -70,14 +68,28 @@ def _refuse_relied_on(overrides: Iterable[Override]) -> None:
 
 
 def _with_places(data: dict[str, Any], suite: Suite) -> dict[str, Any]:
-    """`data` with whole paths of weights and images as they were found from here: its file lies elsewhere."""
+    """`data` with whole paths of weights and images as they were found from here: its file lies elsewhere.
+
+    Raises:
+        UserError: a path is no UTF-8.
+    """
     placed = dict(data)
     if suite.weights is not None and Path(suite.weights).exists():
-        placed["weights"] = str(Path(suite.weights).absolute())
+        placed["weights"] = _text_of(Path(suite.weights).absolute(), "weights")
     (entry,) = suite.dataset
     if isinstance(entry, DataOptions) and entry.folder:
-        placed["dataset"] = {**data["dataset"], "folder": str(Path(entry.folder).resolve())}
+        folder = _text_of(Path(entry.folder).resolve(), "dataset.folder")
+        placed["dataset"] = {**data["dataset"], "folder": folder}
     return placed
+
+
+def _text_of(path: Path, key: str) -> str:
+    """Raises UserError where it is none that the suite file can hold."""
+    if not is_utf8(path):
+        raise UserError(
+            f"{key} = {shortened(str(path))}: is no UTF-8, and no record can name it; allowed: a path in UTF-8"
+        )
+    return str(path)
 
 
 def _options(arguments: argparse.Namespace) -> Iterator[Override]:
@@ -126,34 +138,3 @@ def _dataset(arguments: argparse.Namespace) -> str | dict[str, Any]:
         f"{given}: {what}; allowed: a folder with images, package.module:factory, or one of "
         f"{', '.join(DATASETS)}{did_you_mean(arguments.data, DATASETS)}"
     )
-
-
-def toml_text(data: Mapping[str, Any]) -> str:
-    """A suite as TOML: texts, numbers, dates, lists, tables of tables, and a list of tables under `methods`."""
-    plain = {key: value for key, value in data.items() if not _is_table(value)}
-    lines = [f"{key} = {_value(value)}" for key, value in plain.items()]
-    for key, value in data.items():
-        if isinstance(value, Mapping):
-            lines += ["", f"[{key}]", *(f"{name} = {_value(each)}" for name, each in value.items())]
-        elif _is_table(value):
-            for entry in value:
-                lines += ["", f"[[{key}]]", *(f"{name} = {_value(each)}" for name, each in entry.items())]
-    return "\n".join(lines) + "\n"
-
-
-def _is_table(value: Any) -> bool:
-    return isinstance(value, Mapping) or (
-        isinstance(value, list) and bool(value) and all(isinstance(each, Mapping) for each in value)
-    )
-
-
-def _value(value: Any) -> str:
-    if isinstance(value, Mapping):
-        return "{ " + ", ".join(f"{key} = {_value(each)}" for key, each in value.items()) + " }"
-    if isinstance(value, list | tuple):
-        return "[" + ", ".join(map(_value, value)) + "]"
-    if isinstance(value, float):
-        return repr(value)
-    if isinstance(value, date | time):
-        return value.isoformat()
-    return json.dumps(value, ensure_ascii=False)  # texts, whole numbers and truth values look alike in TOML

@@ -62,18 +62,23 @@ def rows(both: Both) -> Iterator[tuple[str, str, str, str]]:
         if None not in trained:
             dense_j, pruned_j = (float(j or 0) for j in trained)
             ratio = f"{pruned_j / dense_j:.3f}" if dense_j else "–"
-            yield "J of training", f"{dense_j:,.4g}", f"{pruned_j:,.4g}", ratio
+            yield f"J of training\n({kind})", f"{dense_j:,.4g}", f"{pruned_j:,.4g}", ratio
             break
 
 
 def _joules(i: Inference) -> Iterator[tuple[str, str, str, str]]:
-    kind = next((k for k in KINDS if k in i.energy_j_per_1000_images and k in i.dense_energy_j_per_1000_images), None)
+    kind = _kind(i)
     if kind is None:
         return
     before, after = i.dense_energy_j_per_1000_images[kind], i.energy_j_per_1000_images[kind]
     ratio = i.energy_ratio.get(kind)
     told = "–" if ratio is None else f"{ratio[0]:.3f} [{ratio[1]:.2f}, {ratio[2]:.2f}]"
     yield f"J/1,000, batch {i.batch_size}", f"{before[0]:.3g}", f"{after[0]:.3g}", told
+
+
+def _kind(i: Inference) -> str | None:
+    """The best kind of joules that both networks have."""
+    return next((k for k in KINDS if k in i.energy_j_per_1000_images and k in i.dense_energy_j_per_1000_images), None)
 
 
 def _score(record: Record) -> str:
@@ -95,11 +100,14 @@ def _sentences(both: Both) -> Iterator[str]:
         f"{plural(both.pruned.settings['training']['epochs'], 'epoch')}; brackets are 95 % intervals, of the score over test "
         "images alone, not over other seeds"
     )
-    kinds = [kind for kind in KINDS if any(kind in i.energy_j_per_1000_images for i in both.inference)]
-    if kinds == ["modelled"]:
+    kinds = {i.batch_size: kind for i in both.inference if (kind := _kind(i)) is not None}
+    if set(kinds.values()) == {"modelled"}:
         yield "Joules, of inference for 1,000 images, are modelled from processor time: there is no sensor that could be read"
+    elif len(set(kinds.values())) == 1:
+        yield f"Joules of inference are {next(iter(kinds.values()))}, for 1,000 images"
     elif kinds:
-        yield f"Joules of inference are {kinds[0]}, for 1,000 images"
+        told = ", ".join(f"{kind} with batch {size}" for size, kind in kinds.items())
+        yield f"Joules of inference, for 1,000 images, are {told}"
     slower = [i.batch_size for i in both.inference if i.latency_ratio_low > 1]
     if slower:
         yield f"Fewer multiply-accumulates did not save time: slower with batches of {', '.join(map(str, slower))}"

@@ -303,7 +303,7 @@ class Allowance(Part):
         None,
         gt=0,
         description=(
-            "joules of the training: measured where there is a counter, else sampled, else modelled; with a GPU of the best kind "
-            "that it is in"
+            "joules of the training: measured where there is a counter, else sampled, else modelled; with a GPU of the best "
+            "kind that it is in"
         ),
     )

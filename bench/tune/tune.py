@@ -36,6 +36,7 @@ from greenprune.bench.suite.pair import Pair
 from greenprune.bench.suite.recipe import Running
 from greenprune.bench.suite.settings import Settings
 from greenprune.bench.suite.suite import Suite
+from greenprune.bench.suite.written import toml_text, toml_value
 from greenprune.bench.tasks.catalogue import make_task
 from greenprune.bench.training.identity import identity_of
 from greenprune.bench.training.ledger import refuse_small_allowances
@@ -252,12 +253,7 @@ def said(trial: Trial, score: Score) -> str:
         return f"failed: {trial.reason}"
     figure = "no number" if trial.holdout_score is None else score.text(trial.holdout_score)
     valid = f"  INVALID: {trial.reason}" if trial.reason else ""
-    return f"held-out {score.name} {figure} with {toml_table(trial.options)}{valid}"
-
-
-def toml_table(options: Choice) -> str:
-    """`{ drift = 0.4, norm = "l1" }`: JSON's numbers, texts, lists and truth values are TOML's too."""
-    return "{ " + ", ".join(f"{name} = {json.dumps(value)}" for name, value in options.items()) + " }"
+    return f"held-out {score.name} {figure} with {toml_value(trial.options)}{valid}"
 
 
 def toml_entry(tuning: Tuning, own: Mapping[str, Any], chosen: Choice) -> str:
@@ -265,8 +261,8 @@ def toml_entry(tuning: Tuning, own: Mapping[str, Any], chosen: Choice) -> str:
     defaults = find(tuning.method_name).Options().model_dump(mode="json")
     merged = {**own, **chosen}
     options = {name: value for name, value in merged.items() if name in chosen or value != defaults[name]}
-    label = [] if tuning.method == tuning.method_name.rpartition(":")[2] else [f'label = "{tuning.method}"']
-    return "\n".join(["[[methods]]", f'name = "{tuning.method_name}"', *label, f"options = {toml_table(options)}"])
+    label = {} if tuning.method == tuning.method_name.rpartition(":")[2] else {"label": tuning.method}
+    return toml_text({"methods": [{"name": tuning.method_name, **label, "options": options}]}).strip()
 
 
 def _key(choice: Choice) -> str:

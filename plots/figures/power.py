@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import matplotlib as mpl
@@ -41,7 +42,7 @@ def power_over_time(results: Results) -> Figure:
             axes.plot(line["time_s"] / 60, line["power_w"], color=color, drawstyle="steps-pre", label=label)
         axes.set_title(name, pad=26)
         axes.set_ylabel("Power, W")
-        axes.set_ylim(0, 1.1 * samples["power_w"].max(skipna=True) or 1.0)
+        axes.set_ylim(0, 1.1 * samples["power_w"].max() or 1.0)
         axes.grid(visible=False, axis="x")
     longest_s = max((float(samples["time_s"].iloc[-1]) for _, samples in found), default=1.0)
     for axes in panels:
@@ -52,13 +53,13 @@ def power_over_time(results: Results) -> Figure:
 
 
 def traces(results: Results) -> list[Trace]:
-    """One run of each method that has samples: its smallest budget, its first seed."""
+    """One run of each method that has samples with watts to draw: its smallest budget, its first seed."""
     found: list[Trace] = []
     runs = results.runs.assign(number=range(len(results.runs)), other=results.runs["method_name"] != "dense")
     for _, rows in runs[runs["valid"]].groupby(["other", "method"], sort=True):
         for row in rows_of(rows.sort_values(["budget", "seed"])):
             samples = read_power(results.places[row["number"]])
-            if samples is not None:
+            if samples is not None and math.isfinite(samples["power_w"].max()):  # else no axis of watts can be drawn
                 found.append((f"{row_label(row)}, seed {row['seed']}", samples))
                 break
     return found[:MOST_PANELS]
@@ -83,7 +84,7 @@ def power_in_words(results: Results) -> str:
     sentences = []
     for name, samples in traces(results):
         phases = ", ".join(dict.fromkeys(phase for phase, _, _ in stretches(samples)))
-        sources = samples.groupby("source", sort=True)["power_w"].mean()
+        sources = samples.groupby("source", sort=True)["power_w"].mean().dropna()
         means = "; ".join(f"{source}: {three_digits(mean)} W on average" for source, mean in sources.items())
         sentences.append(f"{name} (phases: {phases}): {means}")
     return f"Power over time of {plural(len(sentences), 'training')}. {'. '.join(sentences)}."

@@ -1,4 +1,4 @@
-"""Which records are of the methods as they are here: `python -m tests.docs.versions` writes the table into the page of results."""
+"""Which records are of the methods as they are here: `python -m tests.docs.versions` writes the table into the results page."""
 
 from __future__ import annotations
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -97,6 +99,20 @@ def test_a_call_that_was_refused_can_be_corrected(
     (tmp_path / "small" / "prune.toml").write_text('name = "mine"')
     assert main([*words, "5000"]) == 2
     assert "made with other options" in capsys.readouterr().err
+
+
+def test_a_suite_file_that_cannot_be_written_whole_is_not_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(file: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(os, "fsync", full)
+    monkeypatch.setattr("greenprune.bench.cli.run.run_suite", lambda *_, **__: pytest.fail("a run was begun"))
+    assert main(["prune", "resnet20", "--data", "digits", "--device", "cpu", "--out", "small"]) == 2
+    assert "small/prune.toml: there is no space left on the disk" in capsys.readouterr().err
+    assert list((tmp_path / "small").iterdir()) == []
 
 
 @pytest.mark.parametrize("name", ["network.py", "model.safetensors", "README.md", "runs"])

@@ -2,15 +2,14 @@ from __future__ import annotations
 
 import argparse
 import os
-import tomllib
-from datetime import date
 from pathlib import Path
 
 import pytest
 from greenprune.bench.cli.prune import add_arguments
 from greenprune.bench.errors import UserError
-from greenprune.bench.prune.request import suite_for, toml_text
+from greenprune.bench.prune.request import suite_for
 from greenprune.bench.suite.file import load_suite
+from greenprune.bench.suite.written import toml_text
 
 
 def asked(*words: str) -> argparse.Namespace:
@@ -50,6 +49,27 @@ def test_images_whose_folder_no_record_can_name_are_refused(tmp_path: Path, monk
         suite_for(asked("--data", name))
 
 
+def test_weights_that_no_suite_file_can_name_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = tmp_path / os.fsdecode(b"caf\xe9")
+    here.mkdir()
+    (here / "model.safetensors").touch()
+    monkeypatch.chdir(here)
+    with pytest.raises(
+        UserError, match=r"^weights = .*: is no UTF-8, and no record can name it; allowed: a path in UTF-8"
+    ):
+        suite_for(asked("--weights", "model.safetensors"))
+
+
+def test_the_suite_file_names_a_folder_of_any_characters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / 'a\x7f\x1b\n"\\\U0001f600'
+    folder.mkdir()
+    _, data = suite_for(asked("--data", folder.name))
+    (tmp_path / "prune.toml").write_text(toml_text(data), encoding="utf-8")
+    (entry,) = load_suite("prune.toml").dataset
+    assert entry.folder == str(folder)
+
+
 @pytest.mark.parametrize(
     ("setting", "sentence"),
     [
@@ -66,15 +86,3 @@ def test_what_both_runs_are_found_by_cannot_be_changed(setting: str, sentence: s
 def test_options_of_the_method_can_be_changed() -> None:
     suite, _ = suite_for(asked("--set", "methods.gated.options.drift=5.0", "--set", "methods.gated.label=mine"))
     assert [entry.label for entry in suite.methods] == ["dense", "mine"]
-
-
-def test_what_is_written_is_read_again() -> None:
-    data = {
-        "name": "runs",
-        "dataset": {"folder": 'a "quoted" \\ é folder', "image_size": 64, "mean": [0.1, 1e-9]},
-        "budgets": [0.5],
-        "description": date(2024, 5, 1),
-        "training": {"epochs": 3, "nesterov": True, "learning_rate": 0.02, "betas": [0.9, 0.99]},
-        "methods": [{"name": "dense"}, {"name": "gated", "options": {"drift": 5.0}}],
-    }
-    assert tomllib.loads(toml_text(data)) == data

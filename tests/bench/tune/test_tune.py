@@ -196,6 +196,9 @@ def test_the_entry_to_paste_is_toml_of_the_chosen_options_and_the_suites_others(
     own = entry.options.model_dump(mode="json")
     (pasted,) = tomllib.loads(tune.toml_entry(found, own, {"drift": 0.8}))["methods"]
     assert pasted == {"name": "slimming", "label": "slim", "options": {"strength": 1e-5, "drift": 0.8}}
+    more = {"drift": 0.8, "shape": "\U0001f600", "widths": {"first": 3}}  # as a method of somebody else may have
+    (pasted,) = tomllib.loads(tune.toml_entry(found, own, more))["methods"]
+    assert pasted["options"] == {"strength": 1e-5, **more}
 
 
 # From start to end
@@ -283,6 +286,14 @@ def test_a_search_of_other_settings_is_refused_and_left_alone(
         (["--method", "slimming", "--seed", "-1"], "--seed -1: allowed is an integer at least 0"),
         (["--method", "slimming", "--trials", "0"], "--trials 0: allowed is at least 1"),
         (["--method", "slimming", "--epochs", "0"], "--epochs 0: allowed is at least 1, the warm-up"),
+        (
+            ["--method", "slimming", "--epochs", "99999999999"],
+            "--epochs 99999999999: allowed is at least 1, the warm-up, and at most 1000000",
+        ),
+        (
+            ["--method", "slimming", "--seed", "4294967296"],
+            "--seed 4294967296: allowed is an integer at least 0 and below",
+        ),
         (["--method", "slimming", "--jobs", "1000"], "--jobs 1000: allowed is 1 to "),
         (
             ["--method", "magnitude_unstructured", "--set", "cost=latency"],

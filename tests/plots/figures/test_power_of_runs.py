@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -56,6 +57,29 @@ def test_power_that_cannot_be_read_is_left_out(tmp_path: Path, content: bytes | 
     if content is not None:
         (results.places[0] / POWER_FILE).write_bytes(content)
     assert not has_power(results)
+
+
+@pytest.mark.parametrize("watts", [None, math.inf])
+def test_a_run_without_known_watts_does_not_take_the_picture_of_the_others(tmp_path: Path, watts: float | None) -> None:
+    results = load(store(tmp_path, record(), record("gated"), record("magnitude"), record("magnitude", seed=1)))
+    folder = tmp_path / "cifar10-cpu"
+    for key in ("gated-0.5-0", "magnitude-0.5-0"):
+        _samples(folder / key, *((float(t), "cpu", "modelled", watts, "train") for t in range(3)))
+    assert not has_power(results)
+    power(folder / "dense-1-0")
+    power(folder / "magnitude-0.5-1")
+    figure = power_over_time(results)
+    assert [axes.get_title(loc="left") for axes in figure.axes] == ["dense, seed 0", "magnitude 50 %, seed 1"]
+    assert all(math.isfinite(end) for axes in figure.axes for end in axes.get_ylim())
+
+
+def test_a_source_without_known_watts_has_no_average(tmp_path: Path) -> None:
+    results = load(store(tmp_path, record()))
+    rows = [
+        (float(t), name, "modelled", watts, "train") for t in range(3) for name, watts in (("cpu", 20.0), ("gpu", None))
+    ]
+    _samples(results.places[0], *rows)
+    assert power_in_words(results).endswith(": cpu: 20.0 W on average.")
 
 
 def test_power_over_time(tmp_path: Path) -> None:
