@@ -85,6 +85,10 @@ def _body(card: Card) -> list[str]:
         "",
         f"Input: float32 of the shape {_shape(card)}, {UNKNOWN if card.mean is None else PIXELS}; see `{PREPROCESSOR_FILE}`.",
     ]
+    lines.append(
+        "Output: the logits. Of a network that returns more, `model.pt2` returns all, and other files the logits alone."
+        if card.to == "pt2" else "Output: the logits alone, whatever else the network returns."
+    )  # fmt: skip
     if card.class_names:
         lines.append("The classes are named there, in the order of the outputs.")
     if not card.dynamic:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from greenprune.bench.errors import UserError
 from greenprune.bench.export.packages import require
-from greenprune.bench.export.program import program_of, quiet
+from greenprune.bench.export.program import logits_alone, program_of, quiet
 from greenprune.bench.foreign import shortened
 from torch import Tensor, nn
 
@@ -24,11 +24,13 @@ INPUT, OUTPUT = "images", "logits"
 def onnx_of(network: nn.Module, example: Tensor) -> tuple[onnx.ModelProto, bool]:
     """The network in eval mode in float32, and whether it takes batches of any size, see `program.program_of`.
 
+    Its only output are the logits, whatever else the network returns.
+
     Raises:
         UserError: a package is missing, or the network cannot be exported.
     """
     require("ONNX", *PACKAGES)
-    program, dynamic = program_of(network, example)
+    program, dynamic = program_of(logits_alone(network, example), example)
     with quiet(), torch.no_grad():
         try:
             made = torch.onnx.export(program, dynamo=True, verbose=False, input_names=[INPUT], output_names=[OUTPUT])

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from greenprune.bench.errors import UserError
 from greenprune.bench.export.check import Run, Written, apart, difference, refuse_different, taken_by
-from greenprune.bench.export.program import program_of, quiet
+from greenprune.bench.export.program import INSIDE, logits_alone, program_of, quiet
 from greenprune.methods import logits_of
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -23,8 +23,9 @@ HEAD = '''\
 """A pruned network. It needs torch and safetensors, and Pillow for `preprocess`; nothing else.
 
     network = load()                                    # in eval mode
-    outputs = network(preprocess(Image.open("picture.jpg")).unsqueeze(0))
+    logits = network(preprocess(Image.open("picture.jpg")).unsqueeze(0))
 
+It returns the logits alone, whatever else the network that was pruned returned beside them.
 The operations are those of torch.export, of the network in eval mode: normalisation uses its stored statistics, and
 dropout is off. Its weights can be trained on.
 """
@@ -76,7 +77,7 @@ def preprocess(picture, file=HERE / "{tensors}"):
 
 
 class Network(nn.Module):
-    """{shape} to outputs."""
+    """{shape} to logits."""
 
     def __init__(self, tensors, trained):
         super().__init__()
@@ -98,6 +99,8 @@ class Network(nn.Module):
 def write_source(network: nn.Module, example: Tensor, folder: Path, about: dict[str, Any]) -> Written:
     """Write `folder/network.py` and `folder/model.safetensors`, once the source was run and compared.
 
+    The source returns the logits alone, whatever else the network returns.
+
     Args:
         example: (B, ...) on the CPU, where the network is, too.
         about: plain data for the metadata of the tensors; `preprocessing`, where there is one, holds image_size, mean and std.
@@ -107,25 +110,33 @@ def write_source(network: nn.Module, example: Tensor, folder: Path, about: dict[
             something else.
         OSError: the files cannot be written.
     """
-    program, dynamic = program_of(network, example)
+    traced = logits_alone(network, example)
+    program, dynamic = program_of(traced, example)
     with apart(folder) as place, taken_by("Python source"):
-        _save(program, dynamic, tuple(example.shape[1:]), place, about)
+        _save(program, dynamic, tuple(example.shape[1:]), place, about, "" if traced is network else INSIDE)
         found = difference(_read(place), network, example, dynamic)
         refuse_different(SOURCE_FILE, found)
     return Written((folder / SOURCE_FILE, folder / TENSORS_FILE), found, dynamic)
 
 
 def _save(
-    program: torch.export.ExportedProgram, dynamic: bool, shape: tuple[int, ...], folder: Path, about: dict[str, Any]
+    program: torch.export.ExportedProgram,
+    dynamic: bool,
+    shape: tuple[int, ...],
+    folder: Path,
+    about: dict[str, Any],
+    inside: str,
 ) -> None:
+    """`inside`: what is taken off the names of tensors, which are those of the network."""
     with quiet():
         module = program.module(check_guards=False)
         module.graph.set_codegen(torch.fx.graph.CodeGen())
         _return_the_only(module.graph)
         module.recompile()
-    tensors = _tensors(module)
-    trained = [name for name, _ in module.named_parameters() if name in tensors]
-    code = _forward(module)
+    tensors = {name.removeprefix(inside): tensor for name, tensor in _tensors(module).items()}
+    names = (name.removeprefix(inside) for name, _ in module.named_parameters())
+    trained = [name for name in names if name in tensors]
+    code = _forward(module, inside)
     head = HEAD.format(tensors=TENSORS_FILE, shape=f"({', '.join(['B' if dynamic else '1', *map(str, shape)])})")
     source = head + "\n".join(f"    {line}".rstrip() for line in code.strip().splitlines()) + "\n"
     save_file(
@@ -172,9 +183,10 @@ def _tensors(module: torch.fx.GraphModule) -> dict[str, Tensor]:
     return found
 
 
-def _forward(module: torch.fx.GraphModule) -> str:
-    """Its code without what nobody reads, such as counters of batches."""
+def _forward(module: torch.fx.GraphModule, inside: str) -> str:
+    """Its code without what nobody reads, such as counters of batches; `inside`: as of `_save`."""
     for node in reversed(module.graph.find_nodes(op="get_attr")):
+        node.target = str(node.target).removeprefix(inside)
         if not node.users:
             module.graph.erase_node(node)
     module.recompile()

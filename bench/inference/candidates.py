@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from greenprune.bench.data.reference import brief
 from greenprune.bench.errors import UserError
 from greenprune.bench.records.joint import LeftOut
 from greenprune.bench.records.load import changed_files, read_record
@@ -24,11 +25,11 @@ class Candidate:
     model: nn.Module
 
 
-def finished(folder: Path, seeds: Sequence[int] | None) -> tuple[list[Record], list[LeftOut]]:
+def finished(folder: Path) -> tuple[list[Record], list[LeftOut]]:
     """The records of a suite's finished runs in the order of their keys, and those that cannot be read.
 
     Raises:
-        UserError: there is none, or none of these seeds.
+        UserError: there is none.
     """
     paths = sorted(folder.glob(f"*/{RECORD_FILE}"))
     records, left_out = [], []
@@ -44,11 +45,16 @@ def finished(folder: Path, seeds: Sequence[int] | None) -> tuple[list[Record], l
         raise UserError(
             f"{folder}: holds no finished run; allowed: the folder of one suite, such as results/quickstart"
         )
+    return records, left_out
+
+
+def of_seeds(records: Sequence[Record], seeds: Sequence[int] | None, folder: Path) -> list[Record]:
+    """Those of these seeds; None: all. Raises UserError where one of the seeds has no run."""
     there = sorted({record.seed for record in records})
     missing = [seed for seed in seeds or () if seed not in there]
     if missing:
         raise UserError(f"--seeds {missing[0]}: {folder} has no run of it; allowed: {', '.join(map(str, there))}")
-    return [record for record in records if seeds is None or record.seed in seeds], left_out
+    return [record for record in records if seeds is None or record.seed in seeds]
 
 
 def dense_of(records: Sequence[Record], folder: Path, trust: bool | tuple[str, ...]) -> Candidate:
@@ -67,9 +73,14 @@ def network_of(record: Record, folder: Path, trust: bool | tuple[str, ...]) -> n
     """The network of a run, if it is what its record says. Raises UserError."""
     if wrong := changed_files(record, folder / record.key):
         raise UserError(f"{folder / record.key}: {wrong[0]}; restore it, or run it again")
-    model = load_model(folder / record.key, trust=trust)
     assert record.cost is not None  # it is done
-    macs = count_macs(model, torch.zeros(2, *about_stored(folder / record.key).input_shape))
+    try:
+        model = load_model(folder / record.key, trust=trust)
+        macs = count_macs(model, torch.zeros(2, *about_stored(folder / record.key).input_shape))
+    except UserError:
+        raise
+    except Exception as e:  # whatever a user's network raises; the others are measured all the same
+        raise UserError(f"{folder / record.key}: its stored network does not run ({brief(e)})") from None
     if record.cost.sample_macs is None and macs != record.cost.macs:
         raise UserError(
             f"{folder / record.key}: its stored network has {macs} MACs and its record says {record.cost.macs}; "

@@ -127,7 +127,13 @@ def entered(found: Joint, line_up: LineUp) -> Joint:
 
 
 def refused(found: Joint, runtime: str, problem: str) -> Joint:
-    """`found` where the entry of each network says why figures of this runtime are missing. Those that it has stay."""
+    """`found` where the entry of each network says why figures of this runtime are missing. Those that it has stay.
+
+    Networks have no entry of eager PyTorch: `failed` says it.
+    """
+    if runtime == EAGER:
+        why = LeftOut(key=found.reference, reason=f"nothing was measured: {problem}")
+        return found.model_copy(update={"failed": (*found.failed, why)})
     networks = []
     for n in found.networks:
         entry = next((s for s in n.served if s.runtime == runtime), Served(runtime=runtime, precision="float32"))
@@ -140,7 +146,11 @@ def refused(found: Joint, runtime: str, problem: str) -> Joint:
 def measured_at(
     size: int, found: Joint, line_up: LineUp, images: Tensor, meter: EnergyMeter, say: Callable[[str], None]
 ) -> Joint:
-    """`found` with what is measured at one more batch size. Raises UserError where the dense network or no other runs."""
+    """`found` with what is measured at one more batch size.
+
+    Raises:
+        UserError: the dense network or no other runs, or one of them ends the measuring.
+    """
     where = "" if line_up.runtime == EAGER else f"{line_up.runtime}, "
     before = usage()
     with _told(f"{where}there is no batch of {plural(size, 'image')}"):
@@ -156,14 +166,15 @@ def measured_at(
     rounds = fewest_blocks(found.seconds, batch.device)
     networks = plural(len(subjects), "network")
     say(f"{where}batch {size}: {networks} and dense, {rounds} to {plural(LONGER * rounds, 'round')}")
-    measured = repeat_rounds(
-        [partial(subject.block, meter) for subject in (*subjects.values(), dense)],
-        lambda block: block.median_ms,
-        ci=RATIO_CI,
-        min_rounds=rounds,
-        max_rounds=LONGER * rounds,
-        seed=found.order_seed,
-    )
+    with _told(f"{where}a network that ran no longer does at batch size {size}"):
+        measured = repeat_rounds(
+            [partial(subject.block, meter) for subject in (*subjects.values(), dense)],
+            lambda block: block.median_ms,
+            ci=RATIO_CI,
+            min_rounds=rounds,
+            max_rounds=LONGER * rounds,
+            seed=found.order_seed,
+        )
     *sides, dense_side = measured.sides
     new = {
         key: beside(subject, side, dense, dense_side, interval)

@@ -8,7 +8,6 @@ measured at the same time.
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -20,20 +19,12 @@ from greenprune.bench.energy import EnergyMeter
 from greenprune.bench.errors import UserError
 from greenprune.bench.foreign import visible
 from greenprune.bench.inference.asked import JointSettings
-from greenprune.bench.inference.candidates import Candidate, dense_of, finished, network_of, placed
+from greenprune.bench.inference.candidates import Candidate, dense_of, finished, network_of, of_seeds, placed
 from greenprune.bench.inference.job import JointJob
 from greenprune.bench.inference.rounds import entered, in_eager, in_runtime, measured_at, now, refused
 from greenprune.bench.machine.machine import describe_machine, describe_versions
 from greenprune.bench.records.folder import locked
-from greenprune.bench.records.joint import (
-    Joint,
-    LeftOut,
-    MeasuredNetwork,
-    joint_file,
-    joint_files,
-    read_joint,
-    write_joint,
-)
+from greenprune.bench.records.joint import Joint, LeftOut, MeasuredNetwork, joint_file, readable_joints, write_joint
 from greenprune.bench.records.record import Record
 from greenprune.bench.records.store import as_trained
 from greenprune.bench.runtimes.catalogue import find
@@ -58,11 +49,12 @@ def main(argv: list[str]) -> int:
 def measure(job: JointJob, say: Callable[[str], None]) -> list[Joint]:
     """Measure and store, the networks of each data set and dense network together.
 
-    What was measured before an interruption is stored too.
+    What was measured before an interruption is stored too. A batch size at which networks do not run costs its own figures
+    alone, in every runtime.
 
     Raises:
-        UserError: there is nothing to measure or nothing to compare with, a runtime that was asked for is not here, or the
-            folder is in use or not writable.
+        UserError: there is nothing to measure or nothing to compare with, no network runs at any batch size, a runtime that
+            was asked for is not here, or the folder is in use or not writable.
     """
     folder = Path(job.folder)
     if not folder.is_dir():
@@ -77,7 +69,9 @@ def measure(job: JointJob, say: Callable[[str], None]) -> list[Joint]:
 
 
 def _measure(job: JointJob, folder: Path, say: Callable[[str], None]) -> list[Joint]:
-    records, left_out = finished(folder, job.seeds)
+    there, left_out = finished(folder)
+    records = of_seeds(there, job.seeds, folder)
+    pairs = {record.pair for record in there if record.method_name == "dense"}  # whatever is measured this time
     references, problems = {}, []
     for pair in dict.fromkeys(record.pair for record in records):
         own = [record for record in records if record.pair == pair]
@@ -89,14 +83,20 @@ def _measure(job: JointJob, folder: Path, say: Callable[[str], None]) -> list[Jo
             left_out += [LeftOut(key=record.key, reason=of) for record in own]
     if not references:
         raise UserError(problems[0])
-    joints = []
+    joints: list[tuple[Joint, str]] = []
     for pair, dense in references.items():
         own = [record for record in records if record.pair == pair]
         if len(references) > 1:
             say(f"{pair[0]} on {pair[1]}: {plural(len(own), 'network')}")
-        joints.append(_measure_pair(job, folder, own, dense, left_out, len(references) == 1, say))
+        file = joint_file(*pair, alone=len(pairs) == 1)
+        joints.append((_measure_pair(job, folder, own, dense, left_out, file, say), file))
         left_out = []  # told once
-    return joints
+    if not any(_has_figures(joint) for joint, _ in joints):
+        raise UserError(f"{folder}: {joints[0][0].failed[0].reason}")
+    for joint, file in joints:
+        if not _has_figures(joint):
+            _keep(joint, folder, file)  # it says why; the others are not due again for its sake
+    return [joint for joint, _ in joints]
 
 
 def _measure_pair(
@@ -105,10 +105,10 @@ def _measure_pair(
     records: Sequence[Record],
     dense: Candidate,
     left_out: Sequence[LeftOut],
-    alone: bool,
+    file: str,
     say: Callable[[str], None],
 ) -> Joint:
-    """Measure the networks of one data set and dense network. `alone`: the folder has no other."""
+    """Measure the networks of one data set and dense network, and store what has figures as `file`."""
     started_at, left_out = now(), list(left_out)
     settings = JointSettings.of(dense.record, job, folder)
     if settings.device == "cuda" and not torch.cuda.is_available():
@@ -166,7 +166,6 @@ def _measure_pair(
     ) as meter:
         if device.type == "cuda":
             meter.measure_idle()
-        file = joint_file(*dense.record.pair, alone=alone)
         last = (found.runtimes or (EAGER,))[-1]
         for runtime in (EAGER, *found.runtimes):
             try:
@@ -177,8 +176,6 @@ def _measure_pair(
                     line_up = in_runtime(runtime, candidates, reference, images)
                 found = entered(found, line_up)
             except UserError as e:
-                if runtime == EAGER:
-                    raise
                 say(str(e))
                 found = refused(found, runtime, str(e))  # the other runtimes are measured all the same
                 line_up = None
@@ -186,14 +183,14 @@ def _measure_pair(
                 try:
                     found = measured_at(size, found, line_up, images, meter, say)
                 except UserError as e:
-                    if runtime == EAGER:
-                        raise
                     say(str(e))
                     found = refused(found, runtime, str(e))  # so are the other batch sizes
-                _keep(found, folder, file)
+                if _has_figures(found):
+                    _keep(found, folder, file)
             if runtime == last:
                 found = found.model_copy(update={"complete": True, "finished_at": now()})
-                _keep(found, folder, file)
+                if _has_figures(found):
+                    _keep(found, folder, file)
     return found
 
 
@@ -216,18 +213,21 @@ def _unmeasured(r: Record) -> MeasuredNetwork:
     )
 
 
+def _has_figures(joint: Joint) -> bool:
+    return any(n.inference or any(served.inference for served in n.served) for n in joint.networks)
+
+
 def _keep(joint: Joint, folder: Path, name: str) -> None:
-    """Store it, but never a part in the place of a whole: what was measured once is not lost to an interruption."""
-    if not joint.complete:
-        try:
-            before = read_joint(folder, name)
-        except UserError:
-            before = None
-        if before is not None and before.complete:
-            return
+    """Store it, but never a part in the place of a whole: what was measured once is not lost to an interruption.
+
+    A whole of the same networks may have another name, from when the folder held others than now.
+    """
+    pair = joint.dataset, joint.model
+    before = {file: other for file, other in readable_joints(folder).items() if (other.dataset, other.model) == pair}
+    is_part = not joint.complete or not _has_figures(joint)
+    if is_part and any(other.complete for other in before.values()):
+        return
     write_joint(joint, folder, name)
-    for path in joint_files(folder):  # of the same networks, from when the folder held others than now
-        with contextlib.suppress(UserError):
-            other = read_joint(folder, path.name)
-            if path.name != name and other is not None and (other.dataset, other.model) == (joint.dataset, joint.model):
-                path.unlink()
+    for file in before:
+        if file != name:
+            (folder / file).unlink()

@@ -8,11 +8,14 @@ has of its own run.
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self
 
+from greenprune.bench.errors import UserError
 from greenprune.bench.records.check import measurement
 from greenprune.bench.records.inference import Inference, Served
 from greenprune.bench.records.stored import Stored, read_stored, write_stored
@@ -21,6 +24,9 @@ from pydantic import Field, model_validator
 JOINT_SCHEMA_VERSION = 1
 JOINT_FILE = "inference.json"
 JOINT_FILES = "inference*.json"
+
+LONGEST_NAME_BYTES = 200
+"""Of a file; file systems take 255, and while it is written its name is longer."""
 
 
 class MeasuredNetwork(Stored):
@@ -56,7 +62,8 @@ class Joint(Stored):
     reference: str  # key of the dense run that all are compared with
     networks: tuple[MeasuredNetwork, ...]
     left_out: tuple[LeftOut, ...] = ()  # networks that could not be loaded
-    failed: tuple[LeftOut, ...] = ()  # networks that did not run at one of the batch sizes
+    # Networks that did not run at one of the batch sizes; under the key of `reference`, why nothing was measured at one.
+    failed: tuple[LeftOut, ...] = ()
     batch_sizes: tuple[int, ...] = Field(min_length=1)  # that were asked for
     runtimes: tuple[str, ...] = ()  # that were asked for besides eager PyTorch
     seconds: float  # asked for, per network, runtime and batch size
@@ -94,8 +101,14 @@ def joint_files(folder: Path) -> list[Path]:
 
 
 def joint_file(dataset: str, model: str, *, alone: bool) -> str:
-    """The name of the file. `alone`: the folder has runs of this data set and network only."""
-    return JOINT_FILE if alone else re.sub(r"[^\w.+-]+", "-", f"inference-{dataset}-{model}.json")
+    """The name of the file. `alone`: the folder has dense runs of this data set and network only."""
+    if alone:
+        return JOINT_FILE
+    name = re.sub(r"[^\w.+-]+", "-", f"inference-{dataset}-{model}")
+    if len(name.encode()) > LONGEST_NAME_BYTES - len(".json"):
+        piece = hashlib.sha256(f"{dataset}\n{model}".encode(errors="backslashreplace")).hexdigest()[:8]
+        name = f"{name.encode()[: LONGEST_NAME_BYTES // 2].decode(errors='ignore')}-{piece}"
+    return f"{name}.json"
 
 
 def read_joint(folder: Path, name: str = JOINT_FILE) -> Joint | None:
@@ -106,6 +119,17 @@ def read_joint(folder: Path, name: str = JOINT_FILE) -> Joint | None:
     """
     path = folder / name
     return read_stored(path, Joint, JOINT_SCHEMA_VERSION, "a measurement of inference") if path.exists() else None
+
+
+def readable_joints(folder: Path) -> dict[str, Joint]:
+    """The measurements in a suite's results folder by the names of their files, but for those that cannot be read."""
+    found = {}
+    for path in joint_files(folder):
+        with contextlib.suppress(UserError):
+            joint = read_joint(folder, path.name)
+            if joint is not None:
+                found[path.name] = joint
+    return found
 
 
 def impossible_joint(joint: Joint) -> Iterator[str]:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from greenprune.bench.errors import UserError
 from greenprune.bench.inference.job import JointJob
-from greenprune.bench.records.joint import joint_file, read_joint
+from greenprune.bench.records.joint import readable_joints
 from greenprune.bench.records.load import read_record
 from greenprune.bench.records.record import MODEL_FILE, RECORD_FILE, Record
 from greenprune.bench.run.process import ENVIRONMENT, GRACE_S, MARK, kill_tree
@@ -69,21 +69,18 @@ def is_due(folder: Path) -> bool:
             record = read_record(path)
             if record.status == "done" and (path.parent / MODEL_FILE).is_file():
                 made.setdefault(record.pair, {})[path.parent.name] = record
-    made = {pair: own for pair, own in made.items() if "dense" in {record.method_name for record in own.values()}}
-    return any(_is_due(folder, joint_file(*pair, alone=len(made) == 1), own) for pair, own in made.items())
+    joints = [joint for joint in readable_joints(folder).values() if joint.complete]
+    measured = {network.key: network.finished_at for joint in joints for network in joint.networks}
+    told = {entry.key: joint.started_at for joint in joints for entry in joint.left_out}
+    told |= {key: joint.started_at for joint in joints for key in made.get((joint.dataset, joint.model), ())}
 
+    def is_new(key: str, record: Record) -> bool:
+        if key in measured:
+            return record.finished_at != measured[key]  # the clocks of machines may differ
+        return key not in told or record.finished_at > told[key]
 
-def _is_due(folder: Path, name: str, made: dict[str, Record]) -> bool:
-    if len({record.method_name for record in made.values()}) < 2:
-        return False
-    try:
-        joint = read_joint(folder, name)
-    except UserError:
-        return True
-    if joint is None or not joint.complete:
-        return True
-    measured = {network.key: network.finished_at for network in joint.networks}  # the clocks of machines may differ
+    methods = {pair: {record.method_name for record in own.values()} for pair, own in made.items()}
     return any(
-        record.finished_at != measured[key] if key in measured else record.finished_at > joint.started_at
-        for key, record in made.items()
+        "dense" in methods[pair] and len(methods[pair]) > 1 and any(is_new(key, record) for key, record in own.items())
+        for pair, own in made.items()
     )

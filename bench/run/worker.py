@@ -31,7 +31,7 @@ from greenprune.bench.errors import UserError, is_full
 from greenprune.bench.foreign import shortened
 from greenprune.bench.inference import calibration
 from greenprune.bench.inference.cost import measure_cost
-from greenprune.bench.inference.pair import compare
+from greenprune.bench.inference.eager import compare_at_each_size
 from greenprune.bench.inference.served import HELD_OUT_BATCHES, serve
 from greenprune.bench.machine.contention import contention, usage
 from greenprune.bench.machine.machine import describe_machine, describe_versions
@@ -46,7 +46,6 @@ from greenprune.bench.run.job import STOPPED, Job
 from greenprune.bench.run.keeping import heed_stops, keeper_of, keepers
 from greenprune.bench.run.neighbours import beside, neighbours
 from greenprune.bench.run.trial import trial
-from greenprune.bench.runtimes.names import EAGER
 from greenprune.bench.training.evaluation import evaluate, outputs_on
 from greenprune.bench.training.files import RANKS
 from greenprune.bench.training.identity import for_checkpoint, identity_of
@@ -171,6 +170,8 @@ def identity_here(job: Job, data: Dataset) -> Identity:
 def run(job: Job, emit: Emit) -> Record:
     """Train, evaluate once on the test set, measure inference, store the network and the record.
 
+    A batch size at which inference could not be measured is among the warnings of the record.
+
     Raises:
         UserError, Skip, BudgetError, DivergedError, OverdrawnError, MethodError: there is no result; the message says why.
     """
@@ -199,14 +200,7 @@ def run(job: Job, emit: Emit) -> Record:
         cost = measure_cost(s, method, trained.model, dense, images[:2], images_of(data.test, data, s, 1))
         emit("measuring")
         before = usage()
-        inference = tuple(
-            compare(
-                trained.model, dense, images, batch_size=size, seconds=s.measurement.inference_seconds,
-                precision=s.training.precision, meter=meter, seed=s.seed,
-                longer=calibration.how_much_longer(s, EAGER, size),
-            )
-            for size in s.measurement.inference_batch_sizes
-        )  # fmt: skip
+        inference, not_measured = compare_at_each_size(s, trained.model, dense, images, meter)
         served = serve(
             s, trained.model, dense, images, meter,
             held_out=lambda: [*islice(images_of(data.holdout, data, s, 64), HELD_OUT_BATCHES)],
@@ -214,7 +208,9 @@ def run(job: Job, emit: Emit) -> Record:
         )  # fmt: skip
         # Inference is compared side by side: what others take falls on both networks.
         shared = contention(before, usage(), "inference") if device.type == "cpu" else []
-        energy = {"training": trained.energy, "evaluation": window.reading, "inference": total_inference(inference)}
+        energy = {"training": trained.energy, "evaluation": window.reading}
+        if inference:
+            energy["inference"] = total_inference(inference)
         if trained.redone is not None:
             energy["redone"] = trained.redone
         energy_sources = {row["source"]: row for row in (*meter.describe(), *of_training)}
@@ -285,7 +281,13 @@ def run(job: Job, emit: Emit) -> Record:
             },
         ),
         history=method.history(),
-        warnings=(*beside(job), *training.notes, *shared, *dict.fromkeys(str(w.message) for w in caught)),
+        warnings=(
+            *beside(job),
+            *training.notes,
+            *shared,
+            *not_measured,
+            *dict.fromkeys(str(w.message) for w in caught),
+        ),
         beside=neighbours(folder) if job.noted else None,
     )
     if record.valid and (broken := broken_rule(record)):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -89,8 +90,8 @@ def _network(row: Row, record: Record, folder: Path, form: Form | None, means: M
         model = load_model(folder, trust=means.trust)
         shape = IMAGE if form is None else form.shape
         outputs = outputs_from(model, torch.randn(4, *shape, generator=torch.Generator().manual_seed(0)))
-    except (UserError, RuntimeError, ValueError) as e:
-        row.put("weights", [" ".join(str(e).removeprefix(f"{folder / MODEL_FILE}: ").split())], Cell("ok"))
+    except Exception as e:  # a stranger's network may raise anything
+        row.put("weights", [_told(e).removeprefix(f"{folder / MODEL_FILE}: ")], Cell("ok"))
         return None
     wrong = []
     if not all(tensor.isfinite().all() for tensor in (*model.state_dict().values(), *outputs)):
@@ -111,15 +112,23 @@ def _counts(row: Row, record: Record, network: nn.Module | None, form: Form | No
         if form is not None and not means.refuses(record.pair[1]):
             dense = models.build(record.pair[1], form.classes, seed=record.seed, shape=form.shape)
     if dense is not None:
-        wrong_macs += _unequal("the dense network has", count_macs(dense, example), cost.macs_dense)
+        wrong_macs += _counted(lambda: _unequal("the dense network has", count_macs(dense, example), cost.macs_dense))
         wrong_params += _unequal("the dense network has", count_params(dense), cost.params_dense)
     if network is not None:
-        wrong_macs += _macs(record, network, example, folder, means)
+        wrong_macs += _counted(lambda: _macs(record, network, example, folder, means))
         wrong_params += _unequal("the network has", count_params(network), cost.params)
         if cost.connections is not None:
             wrong_params += _unequal("its nonzero weights are", count_connections(network), cost.connections)
     row.put("MACs", wrong_macs, absent if network is None else _how_counted(record, means))
     row.put("parameters", wrong_params, absent if network is None else Cell("ok"))
+
+
+def _counted(count: Callable[[], list[str]]) -> list[str]:
+    """What `count` finds wrong, or what a stranger's network raises meanwhile."""
+    try:
+        return count()
+    except Exception as e:
+        return [f"they cannot be counted ({_told(e)})"]
 
 
 def _how_counted(record: Record, means: Means) -> Cell:
@@ -160,10 +169,16 @@ def _score(row: Row, record: Record, network: nn.Module | None, folder: Path, me
     assert not isinstance(task, str)
     try:
         found = outputs_on(network, data.test, as_trained(data, record, folder), CPU, task)
-    except (RuntimeError, ValueError) as e:  # a stranger's network
-        row.put("score", [" ".join(str(e).split())], Cell("ok"))
+    except Exception as e:  # a stranger's network may raise anything
+        row.put("score", [_told(e)], Cell("ok"))
         return
     row.put("score", _differing(record, found, task.score, len(data.test)), Cell("ok", _said(found, len(data.test))))
+
+
+def _told(error: Exception) -> str:
+    """In one line; with its type where that is not for a user, as the text alone may be a name."""
+    text = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+    return " ".join(text.split())
 
 
 def _differing(record: Record, found: Outputs, score: Score, count: int) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from greenprune.bench.export.card import Card, Measured, interval
 from greenprune.bench.export.check import LARGEST_DIFFERENCE, Written, difference
 from greenprune.bench.export.files import write
 from greenprune.bench.export.markdown import markdown, write_beside
+from greenprune.bench.export.source import write_source
 from greenprune.bench.records.score import Score
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -103,6 +105,60 @@ def test_a_file_is_compared_at_a_second_batch_size() -> None:
 
     assert difference(wrong_for_one, network, images, dynamic=True) > LARGEST_DIFFERENCE
     assert difference(network, network, images, dynamic=True) == 0
+
+
+def test_results_of_another_shape_are_others_though_they_could_be_broadcast() -> None:
+    network, images = small().eval(), torch.randn(4, 3, 8, 8)
+    with pytest.raises(UserError, match=r"gives results of the shape \(4, 1\), and eager PyTorch of \(4, 5\)"):
+        difference(lambda batch: network(batch)[:, :1], network, images, dynamic=True)
+
+
+class Several(nn.Module):
+    """Returns its features, too."""
+
+    def __init__(self, first: str) -> None:
+        super().__init__()
+        self.first, self.conv, self.layer = first, nn.Conv2d(3, 6, 3), nn.Linear(6, 5)
+        self.register_buffer("scale", torch.full((6,), 2.0))
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        features = self.conv(x).mean((2, 3)) * self.scale
+        found = {"features": features, "logits": self.layer(features)}
+        return {self.first: found[self.first], **found}
+
+
+@pytest.mark.parametrize("first", ["features", "logits"])
+def test_the_source_of_a_network_with_several_outputs_returns_its_logits(tmp_path: Path, first: str) -> None:
+    network, images = Several(first).eval(), torch.randn(4, 3, 8, 8)
+    written = write_source(network, images, tmp_path, {})
+    assert written.dynamic
+    assert written.difference < LARGEST_DIFFERENCE
+    scope: dict[str, Any] = {"__name__": "network", "__file__": str(tmp_path / "network.py")}
+    exec(compile((tmp_path / "network.py").read_text(), "network.py", "exec"), scope)
+    made = scope["load"]()
+    found = made(images)
+    assert isinstance(found, Tensor)
+    assert torch.allclose(found, network(images)["logits"], atol=1e-5)
+    assert made.state_dict().keys() == network.state_dict().keys()
+    assert {name for name, _ in made.named_parameters()} == {name for name, _ in network.named_parameters()}
+
+
+@pytest.mark.parametrize("to", ["onnx", "openvino", "pt2"])
+def test_of_several_outputs_the_logits_are_compared_and_of_other_formats_they_alone_are_written(
+    tmp_path: Path, to: str
+) -> None:
+    for package in PACKAGES[to]:
+        pytest.importorskip(package)
+    network, images = Several("features").eval(), torch.randn(4, 3, 8, 8)
+    written = write(network, images, to, tmp_path)
+    assert written.difference < LARGEST_DIFFERENCE
+    if to == "onnx":
+        import onnx
+
+        assert [output.name for output in onnx.load(written.files[0]).graph.output] == ["logits"]
+    if to == "pt2":
+        found = torch.export.load(written.files[0]).module()(images)
+        assert torch.allclose(found["logits"], network(images)["logits"], atol=1e-5)
 
 
 def test_whatever_a_runtime_raises_is_one_sentence_and_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from greenprune.bench import terminal
+from greenprune.bench.cli.measure import show
 from greenprune.bench.data.content import file_hash
 from greenprune.bench.errors import UserError
 from greenprune.bench.inference import candidates, rounds
@@ -13,14 +15,18 @@ from greenprune.bench.inference import together as joint_measure
 from greenprune.bench.inference.asked import JointSettings
 from greenprune.bench.inference.together import measure
 from greenprune.bench.records.folder import locked
-from greenprune.bench.records.joint import JOINT_FILE
+from greenprune.bench.records.joint import JOINT_FILE, read_joint
 from greenprune.bench.records.load import read_record
 from greenprune.bench.records.record import MODEL_FILE, write_record
 from greenprune.bench.records.store import save_model
+from greenprune.bench.run.side_by_side import is_due
 from torch import nn
 
 from tests.bench.inference.joint import SETTINGS, add, job, silent
+from tests.bench.runtimes.test_runtimes import NoFour
 from tests.plots.records import record
+
+NO_FOUR = f"{NoFour.__module__}:{NoFour.__name__}"
 
 
 def truncate(path: Path) -> None:
@@ -153,20 +159,93 @@ def few_images_for(method: str, patch: pytest.MonkeyPatch) -> None:
     patch.setattr(candidates, "load_model", loaded)
 
 
-def test_a_dense_network_that_does_not_run_and_a_batch_that_cannot_be_made_are_one_sentence(
-    suite: Path, monkeypatch
+@pytest.mark.parametrize(
+    ("few", "said"),
+    [
+        ("dense", "the dense network does not run at batch size 4 (RuntimeError: too many images)"),
+        (
+            "",
+            "no network runs at batch size 4; the first: dense-1-s0: does not run at batch size 4 (RuntimeError: too many",
+        ),
+    ],
+)
+def test_a_batch_size_that_eager_pytorch_does_not_run_costs_its_own_figures_alone(
+    suite: Path, monkeypatch, capsys, few: str, said: str
 ) -> None:
-    with monkeypatch.context() as patch:
-        few_images_for("dense", patch)
-        with pytest.raises(UserError, match=r"the dense network does not run at batch size 4 \(RuntimeError: too many"):
-            measure(job(suite), silent)
+    """Nor is it due again, and whoever asked is told."""
+    few_images_for(few, monkeypatch)
+    lines: list[str] = []
+    (found,) = measure(job(suite, batch_sizes=(4, 1, 2), seconds=0.02, runtimes=("eager", NO_FOUR)), lines.append)
+    assert found.complete
+    assert read_joint(suite) == found
+    assert not is_due(suite)
+    for network in found.networks:
+        assert [i.batch_size for i in network.inference] == [1, 2]
+    (entry,) = found.failed
+    assert entry.key == "dense-1-s0"
+    assert entry.reason.startswith(f"nothing was measured: {said}")
+    assert any(line.startswith(said) for line in lines)
+    show(found, terminal.console())
+    assert f"left out: dense-1-s0: nothing was measured: {said}" in capsys.readouterr().out
+    assert {n.served[0].runtime for n in found.networks} == {NO_FOUR}
 
+
+def test_a_network_that_fails_while_it_is_measured_costs_that_batch_size_alone(suite: Path, monkeypatch) -> None:
+    repeat_rounds = rounds.repeat_rounds
+    calls: list[int] = []
+
+    def no_memory(*arguments, **options):  # type: ignore[no-untyped-def]
+        calls.append(1)
+        if len(calls) == 1:
+            raise RuntimeError("out of memory")
+        return repeat_rounds(*arguments, **options)
+
+    monkeypatch.setattr(rounds, "repeat_rounds", no_memory)
+    (found,) = measure(job(suite, seconds=0.02), silent)
+    assert "no longer does at batch size 1 (RuntimeError: out of memory)" in found.failed[0].reason
+    assert {i.batch_size for network in found.networks for i in network.inference} == {4}
+
+
+def test_where_nothing_can_be_measured_it_is_one_sentence_and_exit_code_2(suite: Path, monkeypatch, capsys) -> None:
     def no_memory(*arguments: object) -> None:
         raise RuntimeError("can't allocate memory")
 
+    (whole,) = measure(job(suite, batch_sizes=(4,)), silent)
     monkeypatch.setattr(rounds, "batch_of", no_memory)
-    with pytest.raises(UserError, match=r"there is no batch of 4 images \(RuntimeError: can't allocate memory\)"):
-        measure(job(suite, batch_sizes=(4,)), silent)
+    assert joint_measure.main([job(suite, batch_sizes=(4,)).model_dump_json()]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    said = "there is no batch of 4 images (RuntimeError: can't allocate memory)"
+    assert line == f"greenprune: {suite}: nothing was measured: {said}"
+    assert read_joint(suite) == whole
+
+
+def test_networks_of_which_nothing_can_be_measured_do_not_keep_the_others_due(suite: Path, monkeypatch) -> None:
+    other = {**SETTINGS, "model": "other_networks:net"}
+    for key, width in (("other-dense-1-s0", 8), ("other-gated-0.5-s0", 4)):
+        add(suite, key, width, settings=other)
+    few_images_for("dense", monkeypatch)
+    first, second = measure(job(suite, batch_sizes=(4,), seconds=0.02), silent)
+    assert all(not network.inference for network in first.networks)
+    assert all(network.inference for network in second.networks)
+    assert not is_due(suite)
+
+
+@pytest.mark.parametrize("key", ["dense-1-s0", "gated-0.5-s0"])
+def test_whatever_a_network_raises_while_it_is_looked_at_it_is_left_out(suite: Path, monkeypatch, key: str) -> None:
+    class Broken(nn.Module):
+        def forward(self, x):  # type: ignore[no-untyped-def]
+            raise KeyError("mask")
+
+    load_model = candidates.load_model
+    monkeypatch.setattr(
+        candidates, "load_model", lambda path, **how: Broken() if path.name == key else load_model(path, **how)
+    )
+    add(suite, "dense-1-s1", 32)
+    (found,) = measure(job(suite, batch_sizes=(4,), seconds=0.02), silent)
+    (entry,) = found.left_out
+    assert entry.key == key
+    assert entry.reason == f"{suite / key}: its stored network does not run (KeyError: 'mask')"
+    assert found.reference == ("dense-1-s1" if key == "dense-1-s0" else "dense-1-s0")
 
 
 def test_a_network_that_does_not_run_is_named_and_the_others_are_measured(suite: Path, monkeypatch) -> None:

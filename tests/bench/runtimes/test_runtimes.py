@@ -105,7 +105,7 @@ def test_a_runtime_computes_what_eager_computes_at_every_batch_size(name: str) -
     assert torch.__version__.startswith(usable(name).describe()["torch"].partition("+")[0])
 
 
-@pytest.mark.parametrize("name", ["eager", "compile"])
+@pytest.mark.parametrize("name", list(RUNTIMES))
 def test_of_a_network_that_returns_a_dict_its_logits_are_compared(name: str) -> None:
     """As segmentation networks of torchvision do, and those of transformers."""
 
