@@ -166,7 +166,6 @@ def _measure_pair(
     ) as meter:
         if device.type == "cuda":
             meter.measure_idle()
-        last = (found.runtimes or (EAGER,))[-1]
         for runtime in (EAGER, *found.runtimes):
             try:
                 _check_trust(runtime, job)
@@ -178,8 +177,8 @@ def _measure_pair(
             except UserError as e:
                 say(str(e))
                 found = refused(found, runtime, str(e))  # the other runtimes are measured all the same
-                line_up = None
-            for size in found.batch_sizes if line_up is not None else ():
+                continue
+            for size in found.batch_sizes:
                 try:
                     found = measured_at(size, found, line_up, images, meter, say)
                 except UserError as e:
@@ -187,10 +186,9 @@ def _measure_pair(
                     found = refused(found, runtime, str(e))  # so are the other batch sizes
                 if _has_figures(found):
                     _keep(found, folder, file)
-            if runtime == last:
-                found = found.model_copy(update={"complete": True, "finished_at": now()})
-                if _has_figures(found):
-                    _keep(found, folder, file)
+        found = found.model_copy(update={"complete": True, "finished_at": now()})
+        if _has_figures(found):
+            _keep(found, folder, file)
     return found
 
 

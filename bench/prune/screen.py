@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from greenprune.bench.energy.reading import KINDS
+from greenprune.bench.energy.reading import KINDS, Kind
 from greenprune.bench.export.card import interval
 from greenprune.bench.prune.both import Both
 from greenprune.bench.records.inference import Inference
@@ -76,7 +76,7 @@ def _joules(i: Inference) -> Iterator[tuple[str, str, str, str]]:
     yield f"J/1,000, batch {i.batch_size}", f"{before[0]:.3g}", f"{after[0]:.3g}", told
 
 
-def _kind(i: Inference) -> str | None:
+def _kind(i: Inference) -> Kind | None:
     """The best kind of joules that both networks have."""
     return next((k for k in KINDS if k in i.energy_j_per_1000_images and k in i.dense_energy_j_per_1000_images), None)
 

@@ -49,7 +49,10 @@ class Suite(Part):
         description="images to learn: a name, package.module:factory, or a table; of several, each with each network"
     )
     train_images: int | None = Field(
-        None, ge=1, le=MOST_IMAGES, description="how many of the training images to use, every class alike; by default all"
+        None,
+        ge=1,
+        le=MOST_IMAGES,
+        description="how many of the training images to use, every class alike; by default all",
     )
     model: Annotated[EachOnce[Annotated[str, AfterValidator(_model_is_known)]], WrapValidator(alone)] = Field(
         description="network to prune, or several: resnet20, vgg16_bn, torchvision/<name>, timm/<name>, hf/<id or folder>, or "

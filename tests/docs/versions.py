@@ -14,7 +14,10 @@ COMMAND = "python -m tests.docs.versions"
 
 def table() -> str:
     """Markdown: a row for each folder of runs, how many there are, and which were run by another version of their method."""
-    lines = ["| Folder | Runs | By the methods as they are here | Methods of before |\n", "| --- | ---: | ---: | --- |\n"]
+    lines = [
+        "| Folder | Runs | By the methods as they are here | Methods of before |\n",
+        "| --- | ---: | ---: | --- |\n",
+    ]
     for folder in sorted(path for path in (ROOT / "results").iterdir() if path.is_dir()):
         records = [read_record(path) for path in sorted(folder.glob(f"*/{RECORD_FILE}"))]
         before = [record for record in records if record.identity.method != method_hash_of(record.method_name)]
