@@ -1,4 +1,4 @@
-"""The study's differences between methods, seed by seed: `python -m tests.docs.paired` writes three tables into the page.
+"""The study's differences between methods, seed by seed: `python -m tests.docs.paired` writes four tables into the page.
 
 Machines are not mixed in any mean of joules or time. A difference in accuracy is one of two networks of one seed on one
 machine, so that seeds from several machines may stand in one row.
@@ -68,3 +68,4 @@ if __name__ == "__main__":
     write(PAGE, COMMAND, table(FOLDERS), "seeds")
     write(PAGE, COMMAND, table(C100), "seeds of CIFAR-100")
     write(PAGE, COMMAND, others(FOLDERS[0]), "others")
+    write(PAGE, COMMAND, others(C100[0]), "others of CIFAR-100")

@@ -21,6 +21,7 @@ def test_the_differences_are_those_of_the_records() -> None:
         "seeds": paired.table(paired.FOLDERS),
         "seeds of CIFAR-100": paired.table(paired.C100),
         "others": paired.others(paired.FOLDERS[0]),
+        "others of CIFAR-100": paired.others(paired.C100[0]),
     }
     for of, table in tables.items():
         assert split(paired.PAGE, paired.COMMAND, of)[1] == table, f"{paired.COMMAND} writes it"
