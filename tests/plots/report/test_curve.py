@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -28,12 +29,8 @@ CURVE = {
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    assert CHROMIUM is not None
-    browser = Browser(CHROMIUM, tmp_path_factory.mktemp("profile"))
-    try:
+    with closing(Browser(str(CHROMIUM), tmp_path_factory.mktemp("profile"))) as browser:
         yield browser
-    finally:
-        browser.close()
 
 
 def table(browser: Browser, name: str, unit: str) -> dict[str, str]:
