@@ -21,6 +21,8 @@ from sybil import Document, Example, Region
 from sybil.evaluators.python import PythonEvaluator
 from sybil.parsers.markdown.lexers import RawFencedCodeBlockLexer
 
+from tests.docs.folders import folders
+
 ROOT = Path(__file__).parents[2]
 PAGES = ["README.md", "CONTRIBUTING.md", *sorted(str(page.relative_to(ROOT)) for page in (ROOT / "docs").rglob("*.md"))]
 
@@ -207,9 +209,8 @@ def prepare(place: Path) -> None:
     """Links to what the repository has, and a stored run, as blocks speak of them."""
     (place / "results").mkdir()
     os.symlink(ROOT / "examples", place / "examples")
-    for folder in (ROOT / "results").iterdir():
-        if folder.is_dir() and not folder.name.startswith("__"):
-            os.symlink(folder, place / "results" / folder.name)
+    for folder in folders():
+        os.symlink(folder, place / "results" / folder.name)
 
 
 def stored_run(folder: Path) -> None:

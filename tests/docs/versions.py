@@ -7,7 +7,8 @@ from greenprune.bench.records.record import RECORD_FILE
 from greenprune.bench.training.identity import method_hash_of
 
 from tests.docs.between import write
-from tests.docs.paired import PAGE, ROOT
+from tests.docs.folders import folders
+from tests.docs.paired import PAGE
 
 COMMAND = "python -m tests.docs.versions"
 
@@ -18,7 +19,7 @@ def table() -> str:
         "| Folder | Runs | By the methods as they are here | Methods of before |\n",
         "| --- | ---: | ---: | --- |\n",
     ]
-    for folder in sorted(path for path in (ROOT / "results").iterdir() if path.is_dir()):
+    for folder in folders():
         records = [read_record(path) for path in sorted(folder.glob(f"*/{RECORD_FILE}"))]
         before = [record for record in records if record.identity.method != method_hash_of(record.method_name)]
         names = ", ".join(f"`{method}`" for method in sorted({record.method for record in before}))
