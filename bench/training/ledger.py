@@ -64,7 +64,7 @@ class _Account:
 
     @classmethod
     def restored(cls, state: dict[str, Any]) -> _Account:
-        sets = {name: set(state.get(name, ())) for name in ("unknown", "of_gpu")}
+        sets = {name: set(state[name]) for name in ("unknown", "of_gpu")}
         return cls(**{**state, **sets, "energy_j": dict(state["energy_j"])})
 
 
